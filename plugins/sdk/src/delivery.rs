@@ -1,0 +1,162 @@
+//! At-least-once accounting: who still owes a delivery, and how it ended.
+//!
+//! A [`Delivery`] is a promise to hand one copy of a message on. Cloning it makes another
+//! promise, [`Delivery::settle`] keeps one, dropping one breaks it. When the last promise is gone,
+//! the source's [`Receipt`] resolves. So a message that is lost by accident can never look like a
+//! success.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::sync::oneshot;
+
+/// How a tracked message ended, over all of its copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every copy was accepted by its sink, or dropped by a node on purpose.
+    Delivered,
+    /// At least one copy was lost. The source should send the message again.
+    Lost,
+}
+
+/// A promise to deliver one copy of a message.
+#[derive(Debug)]
+pub struct Delivery {
+    ledger: Arc<Ledger>,
+    kept: bool,
+}
+
+/// Resolves once every copy of a message is accounted for.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Outcome>);
+
+/// Shared by all copies. Its `Drop` is the moment at which the last promise is gone.
+#[derive(Debug)]
+struct Ledger {
+    broken: AtomicBool,
+    /// Taken when the ledger closes.
+    close: Option<Close>,
+}
+
+#[derive(Debug)]
+enum Close {
+    Report(oneshot::Sender<Outcome>),
+    /// The messages that went into this one share its fate.
+    Settle(Vec<Delivery>),
+}
+
+impl Delivery {
+    /// The first promise for a message, and the receipt that tells how it ended.
+    pub fn track() -> (Delivery, Receipt) {
+        let (report, receipt) = oneshot::channel();
+        (Delivery::open(Close::Report(report)), Receipt(receipt))
+    }
+
+    /// Folds several promises into one, for a message that was made out of many.
+    pub fn join(parts: impl IntoIterator<Item = Delivery>) -> Option<Delivery> {
+        let mut parts: Vec<Delivery> = parts.into_iter().collect();
+        match parts.len() {
+            0 | 1 => parts.pop(),
+            _ => Some(Delivery::open(Close::Settle(parts))),
+        }
+    }
+
+    /// Keeps the promise.
+    pub fn settle(mut self) {
+        self.kept = true;
+    }
+
+    fn open(close: Close) -> Delivery {
+        let ledger = Ledger { broken: AtomicBool::new(false), close: Some(close) };
+        Delivery { ledger: Arc::new(ledger), kept: false }
+    }
+}
+
+impl Clone for Delivery {
+    fn clone(&self) -> Delivery {
+        Delivery { ledger: Arc::clone(&self.ledger), kept: false }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.ledger.broken.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        let broken = *self.broken.get_mut();
+        match self.close.take() {
+            Some(Close::Report(report)) => {
+                let outcome = if broken { Outcome::Lost } else { Outcome::Delivered };
+                // The source may have stopped waiting; that is its choice.
+                let _ = report.send(outcome);
+            }
+            Some(Close::Settle(parts)) if !broken => parts.into_iter().for_each(Delivery::settle),
+            // Dropping the parts breaks them.
+            Some(Close::Settle(_)) | None => (),
+        }
+    }
+}
+
+impl Future for Receipt {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        Pin::new(&mut self.0).poll(context).map(|outcome| outcome.unwrap_or(Outcome::Lost))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn delivered_once_every_copy_is_settled() {
+        let (first, receipt) = Delivery::track();
+        let second = first.clone();
+        first.settle();
+        second.settle();
+        assert_eq!(receipt.await, Outcome::Delivered);
+    }
+
+    #[tokio::test]
+    async fn lost_when_any_copy_is_dropped() {
+        let (first, receipt) = Delivery::track();
+        let second = first.clone();
+        first.settle();
+        drop(second);
+        assert_eq!(receipt.await, Outcome::Lost);
+    }
+
+    #[tokio::test]
+    async fn parts_share_the_fate_of_the_whole() {
+        let (a, receipt_a) = Delivery::track();
+        let (b, receipt_b) = Delivery::track();
+        let whole = Delivery::join([a, b]).unwrap();
+        let copy = whole.clone();
+        whole.settle();
+        copy.settle();
+        assert_eq!((receipt_a.await, receipt_b.await), (Outcome::Delivered, Outcome::Delivered));
+
+        let (a, receipt_a) = Delivery::track();
+        let (b, receipt_b) = Delivery::track();
+        drop(Delivery::join([a, b]));
+        assert_eq!((receipt_a.await, receipt_b.await), (Outcome::Lost, Outcome::Lost));
+    }
+
+    #[test]
+    fn nothing_joined_is_nothing_owed() {
+        assert!(Delivery::join([]).is_none());
+    }
+}

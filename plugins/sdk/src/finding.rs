@@ -1,0 +1,179 @@
+//! A finding: what is wrong, where, and what would be right. Data only; drawing is elsewhere.
+
+use std::ops::Range;
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// The set of files is refused.
+    Error,
+    /// The set runs, and probably not as meant.
+    Warning,
+}
+
+/// A range of bytes in one of the files that were read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// Number of the file, in the order in which the files were read.
+    pub file: u32,
+    /// First byte.
+    pub start: u32,
+    /// One behind the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// A range of bytes in a file.
+    pub fn new(file: u32, range: Range<usize>) -> Span {
+        // Files are at most a few MiB.
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Span { file, start: offset(range.start), end: offset(range.end) }
+    }
+
+    /// The range, to cut the file's text with.
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// A change that mends what was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// What to do, in a few words.
+    pub title: String,
+    /// What to replace; empty to insert.
+    pub span: Span,
+    /// What to put there.
+    pub text: String,
+}
+
+/// What is wrong, where, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Names the problem in words: `unknown-node`.
+    pub rule: &'static str,
+    /// How bad it is.
+    pub level: Level,
+    /// One short sentence in the user's words. Stands alone.
+    pub message: String,
+    /// The smallest text that is wrong. None when the problem has no place in a file.
+    pub span: Option<Span>,
+    /// What would be right: `expected 0 to 255, found 300`. May be empty.
+    pub label: String,
+    /// Other places that matter, each with a few words or none.
+    pub context: Vec<(Span, String)>,
+    /// A change that can be pasted.
+    pub edit: Option<Edit>,
+    /// Advice that is no edit.
+    pub help: Option<String>,
+    /// Why, at most two lines.
+    pub note: Option<String>,
+}
+
+impl Finding {
+    /// An error at a place.
+    pub fn error(
+        rule: &'static str,
+        span: impl Into<Option<Span>>,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            rule,
+            level: Level::Error,
+            message: message.into(),
+            span: span.into(),
+            label: label.into(),
+            context: Vec::new(),
+            edit: None,
+            help: None,
+            note: None,
+        }
+    }
+
+    /// A warning at a place.
+    pub fn warning(
+        rule: &'static str,
+        span: impl Into<Option<Span>>,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Finding {
+        Finding { level: Level::Warning, ..Finding::error(rule, span, message, label) }
+    }
+
+    /// Shows another place that matters.
+    pub fn context(mut self, span: Span, label: impl Into<String>) -> Finding {
+        self.context.push((span, label.into()));
+        self
+    }
+
+    /// Offers a change.
+    pub fn edit(
+        mut self,
+        title: impl Into<String>,
+        span: Span,
+        text: impl Into<String>,
+    ) -> Finding {
+        self.edit = Some(Edit { title: title.into(), span, text: text.into() });
+        self
+    }
+
+    /// Adds advice.
+    pub fn help(mut self, help: impl Into<String>) -> Finding {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds why.
+    pub fn note(mut self, note: impl Into<String>) -> Finding {
+        self.note = Some(note.into());
+        self
+    }
+}
+
+/// The one of `choices` that `word` was probably meant to be: within two edits, and not another
+/// word altogether.
+pub fn nearest<'a>(word: &str, choices: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let most = if word.chars().count() <= 3 { 1 } else { 2 };
+    choices
+        .into_iter()
+        .map(|choice| (edit_distance(word, choice), choice))
+        .filter(|(distance, _)| *distance <= most)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, choice)| choice)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other.
+fn edit_distance(from: &str, to: &str) -> usize {
+    let from: Vec<char> = from.to_lowercase().chars().take(64).collect();
+    let to: Vec<char> = to.to_lowercase().chars().take(64).collect();
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for (i, &a) in from.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, &b) in to.iter().enumerate() {
+            let mut best = (last[j] + usize::from(a != b)).min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a == to[j - 1] && from[i - 1] == b {
+                best = best.min(before_last[j - 1] + 1);
+            }
+            row.push(best);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[to.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_is_found() {
+        let nodes = ["meter", "boiler", "plant"];
+        assert_eq!(nearest("metr", nodes), Some("meter"));
+        assert_eq!(nearest("biolers", nodes), Some("boiler"));
+        assert_eq!(nearest("Plant", nodes), Some("plant"));
+        assert_eq!(nearest("cloud", nodes), None);
+        assert_eq!(nearest("in", ["to", "or"]), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! The contract between Forebay's engine and a plugin: all that a native plugin imports from us.
+//!
+//! A plugin has one settings struct for each node type it offers ([`Settings`]) and one trait to
+//! implement for each node ([`Source`], [`Transform`], [`Sink`], [`Connection`]). Retries,
+//! back-off, queues, batches, acknowledgement and shutdown live in the engine; a node has none of
+//! them.
+//!
+//! A plugin's folder holds `Cargo.toml`, `README.md`, `sample.yaml` and `src/`. Its `lib.rs` has one
+//! `pub static PLUGIN: Plugin`, and one `static` [`Native`] for each type. In the README the table
+//! of a type's settings stands between `<!-- settings: mqtt source -->` and `<!-- /settings -->`;
+//! the test suite keeps it true (`UPDATE=1` rewrites it).
+
+pub mod connection;
+pub mod delivery;
+pub mod finding;
+pub mod message;
+pub mod node;
+pub mod outlet;
+pub mod payload;
+pub mod plugin;
+pub mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod units;
+pub mod yaml;
+
+pub use crate::{
+    connection::{Connection, PubSub, Shared, Subscription},
+    delivery::{Delivery, Outcome, Receipt},
+    finding::{Edit, Finding, Level, Span},
+    message::{Message, Meta, Timestamp},
+    node::{Emitter, Node, Port, Sink, Source, Transform, WriteError},
+    outlet::{Envelope, Outlet},
+    payload::{DecodeError, Format, Payload, Value},
+    plugin::{Device, Native, NodeType, Plugin, Role, RunningDevice},
+    settings::{Capabilities, Claim, Configured, Links, Problem, Settings},
+    units::{Period, Script, Secret, Size},
+};

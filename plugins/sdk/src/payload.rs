@@ -1,0 +1,223 @@
+//! What a message says: a structured value, or bytes that become one when somebody first asks.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A structured value. Maps keep the order of their fields.
+pub type Value = serde_json::Value;
+
+/// How bytes are read as a value, and how a value is written as bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A JSON document. Read when somebody first touches it; passed on as it came when nobody does.
+    #[default]
+    Json,
+    /// UTF-8 text. A value that is not text is written as JSON.
+    Text,
+    /// Bytes that nobody reads as a value.
+    Bytes,
+}
+
+/// The content of a message. Cloning never copies it.
+#[derive(Clone, Debug)]
+pub struct Payload(Inner);
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Value(Arc<Value>),
+    Encoded(Arc<Encoded>),
+}
+
+/// Bytes as they came, and their value once somebody asked for it.
+#[derive(Debug)]
+struct Encoded {
+    bytes: Bytes,
+    format: Format,
+    value: OnceLock<Result<Value, DecodeError>>,
+}
+
+/// Why bytes are not a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DecodeError(String);
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl Payload {
+    /// Bytes from outside, to be read as `format` when somebody first asks for the value.
+    pub fn encoded(bytes: impl Into<Bytes>, format: Format) -> Payload {
+        let encoded = Encoded { bytes: bytes.into(), format, value: OnceLock::new() };
+        Payload(Inner::Encoded(Arc::new(encoded)))
+    }
+
+    /// The value, read from the bytes if need be. Branches of the graph share the reading.
+    pub fn value(&self) -> Result<&Value, &DecodeError> {
+        match &self.0 {
+            Inner::Value(value) => Ok(value),
+            Inner::Encoded(encoded) => {
+                encoded.value.get_or_init(|| decode(&encoded.bytes, encoded.format)).as_ref()
+            }
+        }
+    }
+
+    /// The value, to change it. Copies it first if another branch of the graph still holds it.
+    pub fn value_mut(&mut self) -> Result<&mut Value, DecodeError> {
+        if let Inner::Encoded(encoded) = &mut self.0 {
+            // The only holder takes the value out; a shared one is copied.
+            let value = match Arc::get_mut(encoded).and_then(|encoded| encoded.value.take()) {
+                Some(read) => read?,
+                None => self.value().cloned().map_err(DecodeError::clone)?,
+            };
+            self.0 = Inner::Value(Arc::new(value));
+        }
+        match &mut self.0 {
+            Inner::Value(value) => Ok(Arc::make_mut(value)),
+            Inner::Encoded(_) => unreachable!("replaced by a value above"),
+        }
+    }
+
+    /// The payload as bytes of `format`. What came as bytes of that format leaves as it came.
+    pub fn to_bytes(&self, format: Format) -> Bytes {
+        match (&self.0, format) {
+            (Inner::Encoded(encoded), _) if passes_through(encoded.format, format) => {
+                encoded.bytes.clone()
+            }
+            (_, Format::Json) => match self.value() {
+                Ok(value) => json(value),
+                // Bytes that are not text: the closest that JSON can say.
+                Err(_) => json(&Value::from(String::from_utf8_lossy(&self.raw()).as_ref())),
+            },
+            (_, Format::Text | Format::Bytes) => match self.value() {
+                Ok(Value::String(text)) => Bytes::copy_from_slice(text.as_bytes()),
+                Ok(value) => json(value),
+                Err(_) => self.raw(),
+            },
+        }
+    }
+
+    /// The bytes as they came, and how they are to be read. None for a value that was made here.
+    pub fn as_encoded(&self) -> Option<(&Bytes, Format)> {
+        match &self.0 {
+            Inner::Value(_) => None,
+            Inner::Encoded(encoded) => Some((&encoded.bytes, encoded.format)),
+        }
+    }
+
+    /// Roughly how much memory the payload holds, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        match &self.0 {
+            Inner::Value(value) => value_size_bytes(value),
+            Inner::Encoded(encoded) => encoded.bytes.len(),
+        }
+    }
+
+    fn raw(&self) -> Bytes {
+        self.as_encoded().map(|(bytes, _)| bytes.clone()).unwrap_or_default()
+    }
+}
+
+impl From<Value> for Payload {
+    fn from(value: Value) -> Payload {
+        Payload(Inner::Value(Arc::new(value)))
+    }
+}
+
+impl PartialEq for Payload {
+    fn eq(&self, other: &Payload) -> bool {
+        match (self.value(), other.value()) {
+            (Ok(left), Ok(right)) => left == right,
+            (Err(_), Err(_)) => self.raw() == other.raw(),
+            _ => false,
+        }
+    }
+}
+
+fn passes_through(came: Format, leaves: Format) -> bool {
+    came == leaves || leaves == Format::Bytes || (came == Format::Bytes && leaves == Format::Text)
+}
+
+fn decode(bytes: &[u8], format: Format) -> Result<Value, DecodeError> {
+    match format {
+        Format::Json => serde_json::from_slice(bytes)
+            .map_err(|error| DecodeError(format!("payload is not JSON: {error}"))),
+        Format::Text => std::str::from_utf8(bytes)
+            .map(Value::from)
+            .map_err(|error| DecodeError(format!("payload is not UTF-8 text: {error}"))),
+        Format::Bytes => {
+            Err(DecodeError("payload is bytes; set `format` where it comes in".to_owned()))
+        }
+    }
+}
+
+fn json(value: &Value) -> Bytes {
+    // A `Value` has text keys and finite numbers, the two things that serde_json can refuse.
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+fn value_size_bytes(value: &Value) -> usize {
+    const SLOT_BYTES: usize = size_of::<Value>();
+    SLOT_BYTES
+        + match value {
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(value_size_bytes).sum(),
+            Value::Object(fields) => {
+                fields.iter().map(|(name, value)| name.len() + value_size_bytes(value)).sum()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn untouched_bytes_leave_as_they_came() {
+        let payload = Payload::encoded(r#"{ "a":1.0 }"#, Format::Json);
+        assert_eq!(payload.value(), Ok(&json!({"a": 1.0})));
+        assert_eq!(payload.to_bytes(Format::Json), r#"{ "a":1.0 }"#);
+    }
+
+    #[test]
+    fn a_change_shows_in_the_bytes_and_not_in_the_other_branch() {
+        let first = Payload::encoded(r#"{"a":1}"#, Format::Json);
+        let mut second = first.clone();
+        second.value_mut().unwrap()["a"] = json!(2);
+        assert_eq!(first.to_bytes(Format::Json), r#"{"a":1}"#);
+        assert_eq!(second.to_bytes(Format::Json), r#"{"a":2}"#);
+    }
+
+    #[test]
+    fn what_is_not_json_says_where() {
+        let mut payload = Payload::encoded("{oops", Format::Json);
+        let error = payload.value_mut().unwrap_err().to_string();
+        assert!(error.starts_with("payload is not JSON: ") && error.contains("line 1"), "{error}");
+        assert_eq!(payload.to_bytes(Format::Bytes), "{oops");
+    }
+
+    #[test]
+    fn text_and_bytes_keep_their_form() {
+        let text = Payload::encoded("on", Format::Text);
+        assert_eq!(text.value(), Ok(&json!("on")));
+        assert_eq!(text.to_bytes(Format::Json), r#""on""#);
+        assert_eq!(Payload::from(json!("on")).to_bytes(Format::Text), "on");
+        assert_eq!(Payload::from(json!(21.5)).to_bytes(Format::Text), "21.5");
+        let bytes = Payload::encoded(&b"\xff\x00"[..], Format::Bytes);
+        assert!(bytes.value().is_err());
+        assert_eq!(bytes.to_bytes(Format::Bytes), &b"\xff\x00"[..]);
+    }
+}

@@ -1,0 +1,179 @@
+//! The settings of one node or connection, as their author writes them down.
+
+use std::{any::Any, borrow::Cow, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::{connection::Shared, finding::Level, node::Node};
+
+/// One struct gives the parser, the positions of errors, the JSON Schema, the table in the README
+/// and the help text. Doc comments on its fields are what users read.
+///
+/// Not allowed in such structs, because they lose positions: `#[serde(flatten)]`, untagged and
+/// internally tagged enums. Needed on them: `#[serde(deny_unknown_fields)]`.
+pub trait Settings: DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static {
+    /// Reports what the types cannot say: settings that clash, limits of the device. No I/O.
+    fn check(&self) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// What nobody else may hold at the same time.
+    fn claims(&self) -> Vec<Claim> {
+        Vec::new()
+    }
+
+    /// Names of the outputs beside the main one and `errors`.
+    fn outputs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What the engine and the lint may rely on.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
+    }
+
+    /// Makes the node. Opens nothing and cannot fail, so a reload that lints cannot fail half-way.
+    fn build(self, links: Links) -> Node;
+}
+
+/// What a node of these settings can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// A sink: the most messages one write takes. 1 for sinks that have no use for batches.
+    pub batch_messages: usize,
+}
+
+impl Default for Capabilities {
+    fn default() -> Capabilities {
+        Capabilities { batch_messages: 1 }
+    }
+}
+
+/// Something that only one node or connection can hold, such as a listening port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What is held, in the user's words: `port 1883 of 127.0.0.1`. Equal words clash.
+    pub what: String,
+    /// The setting that claims it, such as `listen[0]`.
+    pub setting: String,
+}
+
+/// What a node is given beside its settings.
+#[derive(Clone)]
+pub struct Links {
+    /// The node's name, as `pipeline/node`, or the name of the connection.
+    pub name: Arc<str>,
+    /// The connection it uses, when its type uses one.
+    pub connection: Option<Shared>,
+}
+
+impl Links {
+    /// The connection, when it is a `T`.
+    pub fn connection<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.connection.as_ref()?.get()
+    }
+}
+
+/// A problem that [`Settings::check`] found. The engine adds file, line and column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Names the problem: `setting-value`, `script-syntax`.
+    pub rule: &'static str,
+    /// An error keeps the pipeline from running.
+    pub level: Level,
+    /// Where: `registers[3].kind`. Empty for the node as a whole.
+    pub setting: String,
+    /// One short sentence in the user's words that stands alone. Names the setting.
+    pub message: String,
+    /// What would be right: `expected 0 to 2, found 3`.
+    pub label: String,
+    /// A line and column inside a setting that holds a script, both from 1.
+    pub inside: Option<(usize, usize)>,
+    /// What could stand there instead, when that is sure.
+    pub instead: Option<Cow<'static, str>>,
+    /// Why, at most two lines.
+    pub note: Option<String>,
+}
+
+impl Problem {
+    /// An error about one setting, under the rule `setting-value`.
+    pub fn new(
+        setting: impl Into<String>,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Problem {
+        Problem {
+            rule: "setting-value",
+            level: Level::Error,
+            setting: setting.into(),
+            message: message.into(),
+            label: label.into(),
+            inside: None,
+            instead: None,
+            note: None,
+        }
+    }
+
+    /// Files the problem under another rule.
+    pub fn rule(mut self, rule: &'static str) -> Problem {
+        self.rule = rule;
+        self
+    }
+
+    /// A warning does not keep the pipeline from running.
+    pub fn warning(mut self) -> Problem {
+        self.level = Level::Warning;
+        self
+    }
+
+    /// Marks a line and column inside the setting's text, both from 1.
+    pub fn inside(mut self, line: usize, column: usize) -> Problem {
+        self.inside = Some((line, column));
+        self
+    }
+
+    /// Offers a text to paste in place of the setting's value.
+    pub fn instead(mut self, text: impl Into<Cow<'static, str>>) -> Problem {
+        self.instead = Some(text.into());
+        self
+    }
+
+    /// Adds why.
+    pub fn note(mut self, note: impl Into<String>) -> Problem {
+        self.note = Some(note.into());
+        self
+    }
+}
+
+/// Settings that were read, whatever their type. What `lint` checks is what `run` builds.
+pub trait Configured: Send + Sync {
+    /// See [`Settings::check`].
+    fn check(&self) -> Vec<Problem>;
+    /// See [`Settings::claims`].
+    fn claims(&self) -> Vec<Claim>;
+    /// See [`Settings::outputs`].
+    fn outputs(&self) -> Vec<String>;
+    /// See [`Settings::capabilities`].
+    fn capabilities(&self) -> Capabilities;
+    /// See [`Settings::build`]. Makes a new node at each call.
+    fn build(&self, links: Links) -> Node;
+}
+
+impl<S: Settings> Configured for S {
+    fn check(&self) -> Vec<Problem> {
+        Settings::check(self)
+    }
+    fn claims(&self) -> Vec<Claim> {
+        Settings::claims(self)
+    }
+    fn outputs(&self) -> Vec<String> {
+        Settings::outputs(self)
+    }
+    fn capabilities(&self) -> Capabilities {
+        Settings::capabilities(self)
+    }
+    fn build(&self, links: Links) -> Node {
+        self.clone().build(links)
+    }
+}

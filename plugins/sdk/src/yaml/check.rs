@@ -1,0 +1,385 @@
+//! Checks a tree against the JSON Schema of a settings struct: every problem, each at its place.
+//!
+//! Reads the part of JSON Schema that `schemars` writes for such structs.
+
+use serde_json::Value;
+
+use super::{Content, Entry, Meaning, Yaml, plain_meaning};
+use crate::{
+    finding::{Finding, Span, nearest},
+    units::{Period, Size, form},
+};
+
+/// Reports everything in `yaml` that `schema` does not allow. `subject` names the thing whose
+/// settings these are, as in `modbus source`.
+pub fn check(yaml: &Yaml, schema: &Value, subject: &str, findings: &mut Vec<Finding>) {
+    let mut checker = Checker { root: schema, subject, findings };
+    checker.value(yaml, schema, "", yaml.span);
+}
+
+struct Checker<'a> {
+    root: &'a Value,
+    subject: &'a str,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl<'a> Checker<'a> {
+    /// `name` is the setting at hand, empty at the top. `owner` is what lacks a missing setting.
+    fn value(&mut self, yaml: &Yaml, schema: &'a Value, name: &str, owner: Span) {
+        let schema = self.resolve(schema);
+        if let Some(choices) = self.choices(schema) {
+            return self.word(yaml, &choices, name);
+        }
+        if let Some(alternatives) = schema.get("anyOf").or(schema.get("oneOf")) {
+            return self.alternatives(yaml, alternatives, name, owner);
+        }
+        let types = self.types(schema);
+        let Some(kind) = types.iter().find(|kind| fits(yaml, kind)) else {
+            // A schema without a type takes anything.
+            if !types.is_empty() {
+                self.wrong_type(yaml, &types, schema, name);
+            }
+            return;
+        };
+        match *kind {
+            "object" => self.object(yaml, schema, name, owner),
+            "array" => self.array(yaml, schema, name),
+            "integer" | "number" => self.number(yaml, schema, name),
+            "string" => self.string(yaml, schema, name),
+            _ => (),
+        }
+    }
+
+    fn resolve(&self, schema: &'a Value) -> &'a Value {
+        let mut schema = schema;
+        // References of a derived schema point at definitions; two steps are the most seen.
+        for _ in 0..8 {
+            let Some(reference) = schema.get("$ref").and_then(Value::as_str) else { break };
+            let pointer = reference.trim_start_matches('#');
+            schema = self.root.pointer(pointer).expect("a derived schema refers to its own parts");
+        }
+        schema
+    }
+
+    /// The words of an enum without data, or None when it is something else.
+    fn choices(&self, schema: &'a Value) -> Option<Vec<&'a str>> {
+        if let Some(words) = schema.get("enum").and_then(Value::as_array) {
+            return Some(words.iter().filter_map(Value::as_str).collect());
+        }
+        if let Some(word) = schema.get("const").and_then(Value::as_str) {
+            return Some(vec![word]);
+        }
+        // Words with a description each come as a list of alternatives.
+        let alternatives = schema.get("oneOf")?.as_array()?;
+        let words = alternatives.iter().map(|schema| self.choices(schema));
+        Some(words.collect::<Option<Vec<_>>>()?.into_iter().flatten().collect())
+    }
+
+    fn types(&self, schema: &'a Value) -> Vec<&'a str> {
+        match schema.get("type") {
+            Some(Value::String(kind)) => vec![kind],
+            Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn word(&mut self, yaml: &Yaml, choices: &[&str], name: &str) {
+        let scalar = yaml.scalar();
+        let written = scalar.and_then(|scalar| scalar.as_text()).map(str::to_owned);
+        if written.as_deref().is_some_and(|word| choices.contains(&word)) {
+            return;
+        }
+        let label = format!("expected {}, found {}", list(choices), yaml.describe());
+        let message = format!("{} is not one of its choices", self.title(name));
+        let mut finding = Finding::error("setting-type", yaml.span, message, label);
+        let secret = scalar.is_some_and(|scalar| scalar.template.is_some());
+        if let Some(word) = written.filter(|_| !secret)
+            && let Some(near) = nearest(&word, choices.iter().copied())
+        {
+            finding = finding.edit("a choice with a similar name exists", yaml.span, near);
+        }
+        self.findings.push(finding);
+    }
+
+    /// Goes on with the alternative of the same kind, so that a problem inside it is reported as
+    /// that problem.
+    fn alternatives(&mut self, yaml: &Yaml, alternatives: &'a Value, name: &str, owner: Span) {
+        let alternatives: Vec<&'a Value> = alternatives
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|schema| self.resolve(schema))
+            .collect();
+        let kinds = |schema: &'a Value| match self.choices(schema) {
+            Some(_) => vec!["string"],
+            None => self.types(schema),
+        };
+        match alternatives.iter().find(|schema| kinds(schema).iter().any(|kind| fits(yaml, kind))) {
+            Some(schema) => self.value(yaml, schema, name, owner),
+            None => {
+                // The alternative `null` only says that the setting may be left out.
+                let real: Vec<&str> = alternatives
+                    .iter()
+                    .flat_map(|schema| kinds(schema))
+                    .filter(|kind| *kind != "null")
+                    .collect();
+                let first = alternatives.first().copied().unwrap_or(&Value::Null);
+                self.wrong_type(yaml, &real, first, name);
+            }
+        }
+    }
+
+    fn object(&mut self, yaml: &Yaml, schema: &'a Value, name: &str, owner: Span) {
+        let Content::Map(entries) = &yaml.content else { return };
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let known: Vec<&str> =
+            properties.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
+        for entry in entries {
+            let path =
+                if name.is_empty() { entry.key.clone() } else { format!("{name}.{}", entry.key) };
+            match properties.and_then(|properties| properties.get(&entry.key)) {
+                Some(property) => self.value(&entry.value, property, &path, entry.key_span),
+                None => match schema.get("additionalProperties") {
+                    None | Some(Value::Bool(true)) => (),
+                    Some(Value::Bool(false)) => self.unknown_setting(entry, entries, &known, name),
+                    Some(each) => self.value(&entry.value, each, &path, entry.key_span),
+                },
+            }
+        }
+        let required = schema.get("required").and_then(Value::as_array);
+        for missing in required.into_iter().flatten().filter_map(Value::as_str) {
+            // Misspelt is not missing.
+            let misspelt = entries.iter().any(|entry| {
+                !known.contains(&entry.key.as_str()) && nearest(&entry.key, [missing]).is_some()
+            });
+            if yaml.get(missing).is_some() || misspelt {
+                continue;
+            }
+            let whose = if name.is_empty() { self.subject.to_owned() } else { format!("`{name}`") };
+            let message = format!("{whose} needs `{missing}`");
+            let span = if name.is_empty() { owner } else { first_line(yaml) };
+            let label = format!("`{missing}` is missing");
+            self.findings.push(Finding::error("missing-setting", span, message, label));
+        }
+    }
+
+    fn unknown_setting(&mut self, entry: &Entry, entries: &[Entry], known: &[&str], name: &str) {
+        let whose = if name.is_empty() { self.subject.to_owned() } else { format!("`{name}`") };
+        let message = format!("{whose} has no setting `{}`", entry.key);
+        let finding = Finding::error("unknown-setting", entry.key_span, message, "");
+        let unused = known.iter().copied().filter(|known| entries.iter().all(|e| e.key != **known));
+        let finding = match nearest(&entry.key, unused) {
+            Some(near) => {
+                finding.edit("a setting with a similar name exists", entry.key_span, near)
+            }
+            None if known.is_empty() => finding.help("it takes no settings"),
+            None => finding.help(format!("settings here are {}", list(known))),
+        };
+        self.findings.push(finding);
+    }
+
+    fn array(&mut self, yaml: &Yaml, schema: &'a Value, name: &str) {
+        let Content::List(items) = &yaml.content else { return };
+        if let Some(least) = schema
+            .get("minItems")
+            .and_then(Value::as_u64)
+            .filter(|least| (items.len() as u64) < *least)
+        {
+            let message = format!("{} has too few entries", self.title(name));
+            let label = format!("expected at least {least}, found {}", items.len());
+            self.findings.push(Finding::error("setting-type", yaml.span, message, label));
+        }
+        if let Some(most) =
+            schema.get("maxItems").and_then(Value::as_u64).filter(|most| items.len() as u64 > *most)
+        {
+            let message = format!("{} has too many entries", self.title(name));
+            let label = format!("expected at most {most}, found {}", items.len());
+            self.findings.push(Finding::error("setting-type", yaml.span, message, label));
+        }
+        if let Some(each) = schema.get("items") {
+            for (index, item) in items.iter().enumerate() {
+                self.value(item, each, &format!("{name}[{index}]"), item.span);
+            }
+        }
+    }
+
+    fn number(&mut self, yaml: &Yaml, schema: &'a Value, name: &str) {
+        let Some(number) =
+            yaml.scalar().map(|scalar| scalar.meaning()).and_then(|meaning| match meaning {
+                Meaning::Int(number) => Some(number as f64),
+                Meaning::Float(number) => Some(number),
+                _ => None,
+            })
+        else {
+            return;
+        };
+        let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
+        let width = schema.get("format").and_then(Value::as_str).and_then(width);
+        let least = bound("minimum").or(width.map(|(least, _)| least));
+        let most = bound("maximum").or(width.map(|(_, most)| most));
+        let above = bound("exclusiveMinimum");
+        if least.is_none_or(|least| number >= least)
+            && most.is_none_or(|most| number <= most)
+            && above.is_none_or(|above| number > above)
+        {
+            return;
+        }
+        let expected = match (least, most, above) {
+            (_, _, Some(above)) => format!("expected more than {above}"),
+            // The bounds of a wide type say nothing to a person.
+            (Some(least), Some(most), _) if most < 1e12 => format!("expected {least} to {most}"),
+            (Some(least), _, _) if number < least => format!("expected at least {least}"),
+            (_, Some(most), _) => format!("expected at most {most}"),
+            _ => "out of range".to_owned(),
+        };
+        let message = format!("{} is out of range", self.title(name));
+        let label = format!("{expected}, found {}", yaml.describe());
+        self.findings.push(Finding::error("setting-type", yaml.span, message, label));
+    }
+
+    fn string(&mut self, yaml: &Yaml, schema: &'a Value, name: &str) {
+        let Some(scalar) = yaml.scalar() else { return };
+        let Some(text) = scalar.as_text() else { return };
+        let wrong = match schema.get("format").and_then(Value::as_str) {
+            Some(form::DURATION) => Period::parse(text).err(),
+            Some(form::SIZE) => Size::parse(text).err(),
+            _ if text.is_empty() && schema.get("minLength").is_some() => {
+                Some("expected a text that is not empty".to_owned())
+            }
+            _ => None,
+        };
+        if let Some(expected) = wrong {
+            self.wrong_value(yaml, name, expected);
+        }
+    }
+
+    fn wrong_value(&mut self, yaml: &Yaml, name: &str, expected: String) {
+        let message = format!("{} cannot be read", self.title(name));
+        let label = format!("{expected}, found {}", yaml.describe());
+        self.findings.push(Finding::error("setting-type", yaml.span, message, label));
+    }
+
+    fn wrong_type(&mut self, yaml: &Yaml, kinds: &[&str], schema: &Value, name: &str) {
+        let format = schema.get("format").and_then(Value::as_str);
+        let meaning = yaml.scalar().map(|scalar| scalar.meaning());
+        // `every: 5` and `max_bytes: 4096` lack a unit, nothing else.
+        match (format, &meaning) {
+            (Some(form::DURATION), Some(Meaning::Int(_) | Meaning::Float(_))) => {
+                let expected = "expected a duration with a unit, such as `500ms`, `5s` or `1h`";
+                return self.wrong_value(yaml, name, expected.to_owned());
+            }
+            (Some(form::SIZE), Some(Meaning::Int(_) | Meaning::Float(_))) => {
+                let expected = "expected a size with a unit, such as `64KiB` or `16MiB`";
+                return self.wrong_value(yaml, name, expected.to_owned());
+            }
+            _ => (),
+        }
+        let expected: Vec<&str> =
+            kinds.iter().filter(|kind| **kind != "null").map(|kind| noun(kind)).collect();
+        let message = format!("{} has the wrong type", self.title(name));
+        let label = format!("expected {}, found {}", expected.join(" or "), yaml.describe());
+        let finding = Finding::error("setting-type", yaml.span, message, label);
+        let finding = match (expected.as_slice(), meaning) {
+            (["text"], Some(Meaning::Bool(_) | Meaning::Int(_) | Meaning::Float(_))) => {
+                let written = yaml.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
+                finding.edit("quotes make it text", yaml.span, format!("\"{written}\""))
+            }
+            (["`true` or `false`"], Some(Meaning::Text(word))) => {
+                match word.to_lowercase().as_str() {
+                    "yes" | "on" | "y" => {
+                        finding.edit("YAML 1.2 knows two words", yaml.span, "true")
+                    }
+                    "no" | "off" | "n" => {
+                        finding.edit("YAML 1.2 knows two words", yaml.span, "false")
+                    }
+                    _ => finding,
+                }
+            }
+            (["a whole number"] | ["a number"], Some(Meaning::Text(text)))
+                if matches!(
+                    plain_meaning(if text.is_empty() { "x" } else { text }),
+                    Meaning::Int(_) | Meaning::Float(_)
+                ) =>
+            {
+                let number = text.to_owned();
+                finding.edit("numbers stand without quotes", yaml.span, number)
+            }
+            _ => finding,
+        };
+        self.findings.push(finding);
+    }
+
+    fn title(&self, name: &str) -> String {
+        match name {
+            "" => self.subject.to_owned(),
+            _ => format!("`{name}`"),
+        }
+    }
+}
+
+/// Whether a value is of a JSON type. What came out of a variable is text where text is wanted.
+fn fits(yaml: &Yaml, kind: &str) -> bool {
+    match (&yaml.content, kind) {
+        (Content::Map(_), "object") | (Content::List(_), "array") => true,
+        (Content::Scalar(scalar), "string") => scalar.as_text().is_some(),
+        (Content::Scalar(scalar), _) => matches!(
+            (scalar.meaning(), kind),
+            (Meaning::Null, "null")
+                | (Meaning::Bool(_), "boolean")
+                | (Meaning::Int(_), "integer" | "number")
+                | (Meaning::Float(_), "number")
+        ),
+        _ => false,
+    }
+}
+
+fn noun(kind: &str) -> &str {
+    match kind {
+        "object" => "a map",
+        "array" => "a list",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "`true` or `false`",
+        "string" => "text",
+        other => other,
+    }
+}
+
+/// The range of Rust's integers that schemars names and gives no bounds for.
+fn width(format: &str) -> Option<(f64, f64)> {
+    match format {
+        "uint8" => Some((0.0, u8::MAX.into())),
+        "uint16" => Some((0.0, u16::MAX.into())),
+        "uint32" => Some((0.0, u32::MAX.into())),
+        "int8" => Some((i8::MIN.into(), i8::MAX.into())),
+        "int16" => Some((i16::MIN.into(), i16::MAX.into())),
+        "int32" => Some((i32::MIN.into(), i32::MAX.into())),
+        "uint64" | "uint" => Some((0.0, u64::MAX as f64)),
+        "int64" | "int" => Some((i64::MIN as f64, i64::MAX as f64)),
+        _ => None,
+    }
+}
+
+fn list(words: &[&str]) -> String {
+    const MOST: usize = 12;
+    let mut quoted: Vec<String> = words.iter().take(MOST).map(|word| format!("`{word}`")).collect();
+    if words.len() > MOST {
+        quoted.push("…".to_owned());
+    }
+    match quoted.as_slice() {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [front @ .., last] => format!("{} or {last}", front.join(", ")),
+    }
+}
+
+/// A map that spans many lines is named by its first key.
+fn first_line(yaml: &Yaml) -> Span {
+    match yaml.entries().and_then(|entries| entries.first()) {
+        Some(entry) => Span {
+            end: entry.value.span.end.min(entry.key_span.end.max(entry.value.span.end)),
+            ..entry.key_span
+        },
+        None => yaml.span,
+    }
+}
