@@ -32,7 +32,7 @@ pub use crate::{
     node::{Emitter, Node, Port, Sink, Source, Transform, WriteError},
     outlet::{Envelope, Outlet},
     payload::{DecodeError, Format, Payload, Value},
-    plugin::{Device, Native, NodeType, Plugin, Role, RunningDevice},
+    plugin::{Device, Native, NodeType, Plugin, Role, RunningDevice, schema_of},
     settings::{Capabilities, Claim, Configured, Links, Problem, Settings},
     units::{Period, Script, Secret, Size},
 };

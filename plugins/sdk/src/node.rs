@@ -119,18 +119,24 @@ impl Emitter {
         self.emitted.push((port, message));
     }
 
-    /// Keeps the source of this message waiting until the next message leaves the node: for nodes
-    /// that make one message out of many.
+    /// Keeps the source of this message waiting until a later message leaves the node: for nodes
+    /// that make one message out of many. What is emitted together with it carries the messages
+    /// that were held before.
     pub fn hold(&mut self) {
         self.holds = true;
     }
 
     /// Whether the message at hand lives on inside the node.
     pub fn holds(&self) -> bool {
-        self.holds && self.emitted.is_empty()
+        self.holds
     }
 
-    /// Takes out what was emitted, in order.
+    /// Whether nothing was emitted.
+    pub fn is_empty(&self) -> bool {
+        self.emitted.is_empty()
+    }
+
+    /// Takes out what was emitted, in order, and forgets that anything was held.
     pub fn drain(&mut self) -> impl Iterator<Item = (Port, Message)> + '_ {
         self.holds = false;
         self.emitted.drain(..)

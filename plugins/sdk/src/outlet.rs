@@ -1,6 +1,6 @@
 //! Where a source's messages go. The engine owns the wires behind it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
@@ -9,6 +9,8 @@ use crate::{
     message::Message,
     node::Port,
 };
+
+const PAUSE_WHILE_DRAINING: Duration = Duration::from_millis(50);
 
 /// A message on a wire, with the promise to deliver it when its source wants to know.
 #[derive(Clone, Debug)]
@@ -67,11 +69,13 @@ impl Outlet {
     }
 
     /// Sends a message on, waits for room, and returns a receipt that tells how it ended. Once the
-    /// program is stopping nothing is taken, and the receipt says so at once.
+    /// program is stopping nothing is taken, and after a short pause the receipt says so.
     pub async fn send_tracked(&self, message: Message) -> Receipt {
         let (delivery, receipt) = Delivery::track();
-        if !self.wires.draining() {
-            self.forward(message, Some(delivery)).await;
+        match self.wires.draining() {
+            false => self.forward(message, Some(delivery)).await,
+            // A source that tries again at once would keep everybody else from finishing.
+            true => tokio::time::sleep(PAUSE_WHILE_DRAINING).await,
         }
         receipt
     }

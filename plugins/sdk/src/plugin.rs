@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
 use crate::{
@@ -131,7 +132,7 @@ impl<S: Settings> NodeType for Native<S> {
         self.connections
     }
     fn schema(&self) -> &Value {
-        self.schema.get_or_init(|| schemars::schema_for!(S).to_value())
+        self.schema.get_or_init(schema_of::<S>)
     }
 
     fn configure(
@@ -143,6 +144,20 @@ impl<S: Settings> NodeType for Native<S> {
         let settings: S = yaml::read(settings, self.schema(), &subject, findings)?;
         Some(Arc::new(settings))
     }
+}
+
+/// The JSON Schema of a settings struct, in one piece: without references to definitions.
+pub fn schema_of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
+    if let Some(schema) = schema.as_object_mut() {
+        // The name of a Rust type says nothing to users.
+        schema.remove("title");
+    }
+    schema
 }
 
 /// A device that a plugin can play.

@@ -40,7 +40,8 @@ pub trait Settings: DeserializeOwned + JsonSchema + Clone + Send + Sync + 'stati
 /// What a node of these settings can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// A sink: the most messages one write takes. 1 for sinks that have no use for batches.
+    /// A sink: how many messages one write takes unless `batch:` says otherwise. 1 for sinks that
+    /// have no use for batches; `batch:` cannot change that.
     pub batch_messages: usize,
 }
 

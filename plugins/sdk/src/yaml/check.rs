@@ -1,6 +1,6 @@
 //! Checks a tree against the JSON Schema of a settings struct: every problem, each at its place.
 //!
-//! Reads the part of JSON Schema that `schemars` writes for such structs.
+//! Reads the part of JSON Schema that [`crate::plugin::schema_of`] writes for such structs.
 
 use serde_json::Value;
 
@@ -11,14 +11,13 @@ use crate::{
 };
 
 /// Reports everything in `yaml` that `schema` does not allow. `subject` names the thing whose
-/// settings these are, as in `modbus source`.
-pub fn check(yaml: &Yaml, schema: &Value, subject: &str, findings: &mut Vec<Finding>) {
-    let mut checker = Checker { root: schema, subject, findings };
-    checker.value(yaml, schema, "", yaml.span);
+/// settings these are, as in `modbus source`; `owner` is marked when a setting is missing.
+pub fn check(yaml: &Yaml, schema: &Value, subject: &str, owner: Span, findings: &mut Vec<Finding>) {
+    let mut checker = Checker { subject, findings };
+    checker.value(yaml, schema, "", owner);
 }
 
 struct Checker<'a> {
-    root: &'a Value,
     subject: &'a str,
     findings: &'a mut Vec<Finding>,
 }
@@ -26,7 +25,6 @@ struct Checker<'a> {
 impl<'a> Checker<'a> {
     /// `name` is the setting at hand, empty at the top. `owner` is what lacks a missing setting.
     fn value(&mut self, yaml: &Yaml, schema: &'a Value, name: &str, owner: Span) {
-        let schema = self.resolve(schema);
         if let Some(choices) = self.choices(schema) {
             return self.word(yaml, &choices, name);
         }
@@ -48,17 +46,6 @@ impl<'a> Checker<'a> {
             "string" => self.string(yaml, schema, name),
             _ => (),
         }
-    }
-
-    fn resolve(&self, schema: &'a Value) -> &'a Value {
-        let mut schema = schema;
-        // References of a derived schema point at definitions; two steps are the most seen.
-        for _ in 0..8 {
-            let Some(reference) = schema.get("$ref").and_then(Value::as_str) else { break };
-            let pointer = reference.trim_start_matches('#');
-            schema = self.root.pointer(pointer).expect("a derived schema refers to its own parts");
-        }
-        schema
     }
 
     /// The words of an enum without data, or None when it is something else.
@@ -104,12 +91,7 @@ impl<'a> Checker<'a> {
     /// Goes on with the alternative of the same kind, so that a problem inside it is reported as
     /// that problem.
     fn alternatives(&mut self, yaml: &Yaml, alternatives: &'a Value, name: &str, owner: Span) {
-        let alternatives: Vec<&'a Value> = alternatives
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|schema| self.resolve(schema))
-            .collect();
+        let alternatives: Vec<&'a Value> = alternatives.as_array().into_iter().flatten().collect();
         let kinds = |schema: &'a Value| match self.choices(schema) {
             Some(_) => vec!["string"],
             None => self.types(schema),

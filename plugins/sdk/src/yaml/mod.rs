@@ -289,7 +289,7 @@ pub fn read<T: DeserializeOwned>(
     findings: &mut Vec<Finding>,
 ) -> Option<T> {
     let before = findings.len();
-    check(yaml, schema, subject, findings);
+    check(yaml, schema, subject, yaml.span, findings);
     if findings[before..].iter().any(|finding| finding.level == Level::Error) {
         return None;
     }

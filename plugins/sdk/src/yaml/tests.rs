@@ -57,7 +57,7 @@ enum Kind {
 
 fn read_meter(text: &str) -> (Option<Meter>, Vec<Finding>) {
     let mut findings = Vec::new();
-    let schema = schemars::schema_for!(Meter).to_value();
+    let schema = crate::plugin::schema_of::<Meter>();
     let meter = read(&tree(text), &schema, "meter", &mut findings);
     (meter, findings)
 }
@@ -224,7 +224,7 @@ fn what_a_variable_gave_is_never_shown() {
         scalar.template = Some(std::mem::replace(&mut scalar.text, secret.to_owned()));
     });
     let mut findings = Vec::new();
-    let schema = schemars::schema_for!(Meter).to_value();
+    let schema = crate::plugin::schema_of::<Meter>();
     assert!(read::<Meter>(&tree, &schema, "meter", &mut findings).is_none());
     assert_eq!(findings.len(), 1, "digits are a fine password: {findings:?}");
     assert_eq!(findings[0].label, "expected a whole number, found the value of ${env:UNIT}");
