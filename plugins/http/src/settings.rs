@@ -1,0 +1,212 @@
+//! What users write under an `http` sink, and what can be wrong with it.
+
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+
+use forebay_sdk::{Capabilities, Format, Links, Node, Period, Problem, Secret, Settings};
+use reqwest::{
+    Method, Url,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{client::Opening, sink::HttpSink};
+
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpSettings {
+    /// Where the requests go, such as `https://example.com/ingest?site=a`. Logs and errors show
+    /// only scheme, host and port of it.
+    url: String,
+    /// The request method.
+    #[serde(default)]
+    method: Verb,
+    /// Headers of each request, by name. Their values are never shown.
+    #[serde(default)]
+    headers: BTreeMap<String, Secret>,
+    /// How messages become requests.
+    #[serde(default)]
+    body: Shape,
+    /// How a payload is written with `body: single`: `json`, `text`, or `bytes` as they are.
+    #[serde(default)]
+    format: Format,
+    /// Time for a whole exchange, from connecting to the end of the answer: 10ms to 1h. What is
+    /// not answered by then is sent again.
+    #[serde(default = "default_timeout")]
+    timeout: Period,
+    /// Time for finding the host and connecting to it, TLS included: 10ms to 1h.
+    #[serde(default = "default_connect_timeout")]
+    connect_timeout: Period,
+    /// The certificates to trust, and no others: the path of a PEM file, or the PEM text itself.
+    /// When left out: those of the operating system, or Mozilla's list when it has none.
+    #[serde(default)]
+    ca: Option<String>,
+    /// Statuses from 400 to 499 after which a request is sent again, as after 3xx, 408, 429 and
+    /// 5xx. The others of these reject the messages for good. For what somebody can put right
+    /// while the messages wait: `[401, 403]` when a token may run out.
+    #[serde(default)]
+    #[schemars(length(max = 100), inner(range(min = 400, max = 499)))]
+    retry_also: Vec<u16>,
+}
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Verb {
+    /// POST.
+    #[default]
+    Post,
+    /// PUT.
+    Put,
+}
+
+/// How messages become the body of a request.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Shape {
+    /// One request per message; its body is the payload.
+    #[default]
+    Single,
+    /// Many messages per request, as a JSON array of payloads; of one payload too.
+    Array,
+    /// Many messages per request, as JSON lines (`application/x-ndjson`).
+    Lines,
+}
+
+fn default_timeout() -> Period {
+    Period::seconds(10)
+}
+
+fn default_connect_timeout() -> Period {
+    Period::seconds(5)
+}
+
+/// Messages in one request, unless `batch:` says otherwise.
+const USUAL_BATCH: usize = 100;
+
+impl Settings for HttpSettings {
+    fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        problems.extend(check_url(&self.url));
+        problems.extend(check_headers(&self.headers));
+        if self.body != Shape::Single && self.format != Format::Json {
+            let message = "`format` is for `body: single` only";
+            let label = "expected `json`: the other bodies are made of JSON";
+            problems.push(Problem::new("format", message, label));
+        }
+        for (name, period) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)]
+        {
+            const RANGE: RangeInclusive<Duration> = SHORTEST_TIMEOUT..=LONGEST_TIMEOUT;
+            if !RANGE.contains(&period.0) {
+                let message = format!("`{name}` is out of range");
+                let label = format!("expected 10ms to 1h, found {period}");
+                problems.push(Problem::new(name, message, label));
+            }
+        }
+        if self.ca.as_ref().is_some_and(|ca| ca.trim().is_empty()) {
+            let message = "`ca` is empty";
+            problems.push(Problem::new(
+                "ca",
+                message,
+                "expected the path of a PEM file, or its text",
+            ));
+        }
+        problems
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        match self.body {
+            Shape::Single => Capabilities { batch_messages: 1 },
+            Shape::Array | Shape::Lines => Capabilities { batch_messages: USUAL_BATCH },
+        }
+    }
+
+    fn build(self, _: Links) -> Node {
+        let method = match self.method {
+            Verb::Post => Method::POST,
+            Verb::Put => Method::PUT,
+        };
+        let opening =
+            Opening { url: self.url, ca: self.ca, connect_timeout: self.connect_timeout.0 };
+        Node::sink(HttpSink {
+            opening,
+            method,
+            headers: header_map(&self.headers),
+            shape: self.body,
+            format: self.format,
+            timeout: self.timeout.0,
+            retry_also: self.retry_also,
+            open: None,
+        })
+    }
+}
+
+/// The labels never show the url: there may be a secret in it.
+fn check_url(text: &str) -> Option<Problem> {
+    let problem = |label: String| Problem::new("url", "`url` cannot be used", label);
+    let url = match Url::parse(text) {
+        Ok(url) => url,
+        Err(error) => {
+            return Some(problem(format!(
+                "expected such as `https://example.com/ingest`: {error}"
+            )));
+        }
+    };
+    if !matches!(url.scheme(), "http" | "https") {
+        return Some(problem("expected `http://` or `https://`".to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        let problem = problem("expected no user and password".to_owned());
+        return Some(problem.note(
+            "put them under `headers`: { Authorization: \"Basic ${file:secrets/ingest}\" }, \
+             where the file holds user:password in base64",
+        ));
+    }
+    None
+}
+
+fn check_headers(headers: &BTreeMap<String, Secret>) -> Vec<Problem> {
+    // They say where a request ends. Another value would let one request pass for two.
+    const OURS: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
+    let mut problems = Vec::new();
+    let mut seen = Vec::new();
+    for (name, value) in headers {
+        let setting = format!("headers.{name}");
+        let Ok(known) = HeaderName::from_bytes(name.as_bytes()) else {
+            let message = format!("`{name}` is no name of a header");
+            let label = "expected letters, digits and `-`, such as `X-Api-Key`";
+            problems.push(Problem::new(setting, message, label));
+            continue;
+        };
+        if OURS.contains(&known.as_str()) {
+            let message = format!("`{name}` cannot be set");
+            problems.push(Problem::new(setting, message, "it follows from the request"));
+        } else if HeaderValue::from_str(value.expose()).is_err() {
+            let message = format!("the value of `{name}` cannot stand in a header");
+            let label = "expected no line break or other control character";
+            problems.push(Problem::new(setting, message, label));
+        } else if seen.contains(&known) {
+            let message = format!("`{name}` stands here twice");
+            let label = "the names of headers differ by more than upper and lower case";
+            problems.push(Problem::new(setting, message, label));
+        }
+        seen.push(known);
+    }
+    problems
+}
+
+/// The headers that [`check_headers`] let pass.
+fn header_map(headers: &BTreeMap<String, Secret>) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers {
+        let parsed =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()));
+        if let (Ok(name), Ok(mut value)) = parsed {
+            value.set_sensitive(true);
+            map.insert(name, value);
+        }
+    }
+    map
+}

@@ -1,0 +1,4 @@
+mod exchange;
+mod server;
+mod settings;
+mod verdict;

@@ -1,0 +1,115 @@
+//! What users write, and what they are told.
+
+use forebay_sdk::testing;
+
+use crate::{HTTP, PLUGIN};
+
+const URL: &str = "url: https://example.com/ingest";
+
+#[track_caller]
+fn check(settings: &str, expected: &[&str]) {
+    let findings = testing::configure(&HTTP, settings).err().unwrap_or_default();
+    assert_eq!(findings, expected, "{settings}");
+}
+
+#[test]
+fn a_url_is_for_http_and_shows_no_password() {
+    let expected = |label: &str| format!("setting-value: `url` cannot be used [{label}]");
+    check(URL, &[]);
+    check("url: http://[::1]:8080/?a=b", &[]);
+    let scheme = expected("expected `http://` or `https://`");
+    check("url: ftp://example.com", &[&scheme]);
+    check("url: example.com:80/x", &[&scheme]);
+    let such = "expected such as `https://example.com/ingest`: ";
+    check("url: /ingest", &[&expected(&format!("{such}relative URL without a base"))]);
+    check("url: https://", &[&expected(&format!("{such}empty host"))]);
+    let user = expected("expected no user and password");
+    check("url: https://me:hunter2@example.com", &[&user]);
+    check("url: https://me@example.com", &[&user]);
+}
+
+#[test]
+fn the_way_to_log_in_is_told_to_who_writes_a_password_into_the_url() {
+    use forebay_sdk::{NodeType, yaml};
+    let mut findings = Vec::new();
+    let tree = yaml::parse(
+        "url: https://me:hunter2@example.com",
+        0,
+        yaml::Limits::default(),
+        &mut findings,
+    );
+    let problems = HTTP.configure(&tree.unwrap(), &mut findings).unwrap().check();
+    let note = problems[0].note.as_deref().unwrap_or_default();
+    assert!(note.contains("`headers`") && note.contains("${file:"), "{note}");
+    assert!(!format!("{problems:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_header_is_one_that_may_be_set_and_its_value_is_not_shown() {
+    let headers = |headers: &str| format!("{URL}\nheaders: {headers}");
+    check(&headers("{ Authorization: Bearer x, X-Key: k }"), &[]);
+    check(
+        &headers("{ 'X Key': k }"),
+        &["setting-value: `X Key` is no name of a header \
+           [expected letters, digits and `-`, such as `X-Api-Key`]"],
+    );
+    check(
+        &headers("{ Content-Length: '5' }"),
+        &["setting-value: `Content-Length` cannot be set [it follows from the request]"],
+    );
+    check(
+        &headers("{ X-Key: \"hunter2\\n\" }"),
+        &["setting-value: the value of `X-Key` cannot stand in a header \
+           [expected no line break or other control character]"],
+    );
+    check(
+        &headers("{ X-Key: a, x-key: b }"),
+        &["setting-value: `x-key` stands here twice \
+           [the names of headers differ by more than upper and lower case]"],
+    );
+}
+
+#[test]
+fn other_settings_have_bounds() {
+    let with = |line: &str| format!("{URL}\n{line}");
+    check(&with("timeout: 1h"), &[]);
+    check(
+        &with("timeout: 2h"),
+        &["setting-value: `timeout` is out of range [expected 10ms to 1h, found 2h]"],
+    );
+    check(
+        &with("connect_timeout: 1ms"),
+        &["setting-value: `connect_timeout` is out of range [expected 10ms to 1h, found 1ms]"],
+    );
+    check(
+        &with("retry_also: [302]"),
+        &["setting-type: `retry_also[0]` is out of range [expected 400 to 499, found 302]"],
+    );
+    check(
+        &with("ca: ''"),
+        &["setting-value: `ca` is empty [expected the path of a PEM file, or its text]"],
+    );
+    check(
+        &with("body: array\nformat: text"),
+        &["setting-value: `format` is for `body: single` only \
+           [expected `json`: the other bodies are made of JSON]"],
+    );
+}
+
+#[test]
+fn a_batch_is_as_large_as_the_body_allows() {
+    let batch = |line: &str| {
+        let settings = testing::configure(&HTTP, &format!("{URL}\n{line}"));
+        settings.unwrap().capabilities().batch_messages
+    };
+    assert_eq!(batch("body: single"), 1);
+    assert_eq!(batch("body: array"), 100);
+    assert_eq!(batch("body: lines"), 100);
+}
+
+#[test]
+fn the_plugin_describes_itself() {
+    assert_eq!(PLUGIN.types[0].name(), PLUGIN.name);
+    assert!(PLUGIN.readme.contains("<!-- settings: http sink -->"));
+    assert!(PLUGIN.sample.contains("type: http"));
+}

@@ -1,0 +1,67 @@
+//! What an answer means, without a server.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+
+use crate::{
+    answer::{LONGEST_WAIT, Verdict, verdict, wait},
+    client::system_or_mozilla,
+};
+
+#[test]
+fn only_what_cannot_get_better_is_rejected() {
+    #[track_caller]
+    fn check(statuses: &[u16], retry_also: &[u16], expected: Verdict) {
+        for status in statuses {
+            let status = StatusCode::from_u16(*status).unwrap();
+            assert_eq!(verdict(status, retry_also), expected, "{status}");
+        }
+    }
+    check(&[200, 201, 202, 204, 207], &[], Verdict::Settled);
+    check(&[301, 302, 303, 304, 307, 308], &[], Verdict::Retry);
+    check(&[408, 429, 500, 501, 502, 503, 504, 511, 599], &[], Verdict::Retry);
+    check(&[400, 401, 404, 405, 409, 413, 415, 422, 499], &[], Verdict::Reject);
+    check(&[401, 404], &[401, 404], Verdict::Retry);
+    check(&[400], &[401, 404], Verdict::Reject);
+}
+
+#[test]
+fn a_pause_is_read_in_both_of_its_forms_and_has_a_bound() {
+    let headers = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+        let header = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        pairs.iter().map(header).collect()
+    };
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_252_440);
+    let check = |pairs: &[(&'static str, &'static str)], expected: Option<u64>| {
+        let expected = expected.map(Duration::from_secs);
+        assert_eq!(wait(&headers(pairs), now), expected, "{pairs:?}");
+    };
+    check(&[], None);
+    check(&[("retry-after", "120")], Some(120));
+    check(&[("retry-after", " 5 ")], Some(5));
+    check(&[("retry-after", "0")], None);
+    check(&[("retry-after", "99999999999")], Some(LONGEST_WAIT.as_secs()));
+    check(&[("retry-after", "99999999999999999999999")], None);
+    check(&[("retry-after", "-1")], None);
+    check(&[("retry-after", "soon")], None);
+    check(&[("retry-after", "Sat, 21 Nov 2026 09:15:00 GMT")], Some(60));
+    check(&[("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")], None);
+    check(&[("retry-after", "Sun, 22 Nov 2026 09:15:00 GMT")], Some(LONGEST_WAIT.as_secs()));
+    // Our clock stands at a time long ago, the server's does not.
+    let date = ("date", "Sat, 21 Nov 2026 10:00:00 GMT");
+    check(&[("retry-after", "Sat, 21 Nov 2026 10:00:30 GMT"), date], Some(30));
+}
+
+#[test]
+fn an_image_without_certificates_trusts_those_of_mozilla() {
+    assert!(system_or_mozilla(Vec::new()).len() > 50);
+    assert!(system_or_mozilla(vec![b"no certificate".to_vec().into()]).len() > 50);
+    let own = rcgen::generate_simple_self_signed(["site.example".to_owned()]).unwrap();
+    assert_eq!(system_or_mozilla(vec![own.cert.der().clone()]).len(), 1);
+}

@@ -1,0 +1,78 @@
+//! How a message looks as a line. Topic and payload come from outside, so control characters in
+//! them are written as escapes: they could clear the screen or forge lines.
+
+use std::{borrow::Cow, fmt::Write};
+
+use forebay_sdk::{Format, Message, Payload, Value};
+use serde_json::{Map, json};
+
+use crate::Layout;
+
+/// The lines of a batch, each with its line break.
+pub(crate) fn lines(batch: &[Message], layout: Layout) -> String {
+    let mut lines = String::new();
+    for message in batch {
+        match layout {
+            Layout::Text => text(message, &mut lines),
+            Layout::Json => lines.push_str(&without_controls(&json_line(message))),
+        }
+        lines.push('\n');
+    }
+    lines
+}
+
+fn text(message: &Message, line: &mut String) {
+    const TIME_OF_DAY: std::ops::Range<usize> = 11..23;
+    let time = message.time.to_rfc3339();
+    line.push_str(time.get(TIME_OF_DAY).unwrap_or(&time));
+    line.push(' ');
+    match &*message.topic {
+        "" => line.push('-'),
+        topic => line.push_str(&without_controls(topic)),
+    }
+    line.push(' ');
+    line.push_str(&without_controls(&payload(&message.payload).to_string()));
+}
+
+fn json_line(message: &Message) -> String {
+    let mut meta = Map::new();
+    if let Some(source) = &message.meta.source {
+        meta.insert("source".to_owned(), Value::from(&**source));
+    }
+    meta.extend(message.meta.entries().map(|(name, value)| (name.to_owned(), value.clone())));
+    let line = json!({
+        "time": message.time.to_rfc3339(),
+        "topic": &*message.topic,
+        "payload": &*payload(&message.payload),
+        "meta": meta,
+    });
+    line.to_string()
+}
+
+/// The value; as text when it cannot be read, because a log shows what is there.
+fn payload(payload: &Payload) -> Cow<'_, Value> {
+    match payload.value() {
+        Ok(value) => Cow::Borrowed(value),
+        Err(_) => {
+            let bytes = payload.to_bytes(Format::Bytes);
+            Cow::Owned(Value::from(String::from_utf8_lossy(&bytes)))
+        }
+    }
+}
+
+/// Control characters as JSON escapes. In JSON only DEL and U+0080 to U+009F are left to escape;
+/// some terminals obey the latter too.
+fn without_controls(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c.is_control() {
+            // All control characters are below U+00A0.
+            true => write!(escaped, "\\u{:04x}", u32::from(c)).expect("a String takes any text"),
+            false => escaped.push(c),
+        }
+    }
+    Cow::Owned(escaped)
+}

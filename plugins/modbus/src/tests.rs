@@ -1,0 +1,520 @@
+//! Sources and their bus against peers on the loopback interface: the simulated meter, and servers
+//! that do everything wrong.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use forebay_sdk::{
+    Message, Node, NodeType, Period, Shared, Value,
+    connection::DynConnection,
+    testing::{Collected, build, outlet},
+    yaml::{self, Content, Limits},
+};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    CONNECTION, PLUGIN, SOURCE,
+    block::{Block, Table},
+    bus::{Answer, Bus, Failure},
+    link::Link,
+    sdm630,
+};
+
+/// Nothing here takes as long, unless something hangs.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const FIRST_TWO: Block = Block { table: Table::Input, start: 0, count: 2 };
+
+/// A bus and its sources, run as the engine runs them.
+struct Rig {
+    shared: Shared,
+    tasks: JoinSet<()>,
+}
+
+impl Rig {
+    fn new(url: &str, more: &str) -> Rig {
+        let (shared, connection) = bus(url, more);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep_running(connection));
+        Rig { shared, tasks }
+    }
+
+    fn source(&mut self, text: &str) -> Collected {
+        let node = build(&SOURCE, text, Some(self.shared.clone()));
+        let Node::Source(mut source) = node else { panic!("not a source") };
+        let (out, collected) = outlet(64);
+        self.tasks.spawn(async move {
+            source.run(&out).await.unwrap();
+        });
+        collected
+    }
+
+    /// Two registers of unit 1, read over and over.
+    fn quick_source(&mut self) -> Collected {
+        self.source("every: 10ms\nregisters: [{ name: a, input: 0, kind: u32 }]")
+    }
+}
+
+fn bus(url: &str, more: &str) -> (Shared, Box<dyn DynConnection>) {
+    match build(&CONNECTION, &format!("url: {url}\n{more}"), None) {
+        Node::Connection(shared, connection) => (shared, connection),
+        _ => panic!("not a connection"),
+    }
+}
+
+async fn keep_running(mut connection: Box<dyn DynConnection>) {
+    loop {
+        let _ = connection.run(&|| ()).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn next(collected: &mut Collected) -> Message {
+    let next = timeout(DEADLINE, collected.envelopes.recv()).await;
+    next.expect("a message in time").unwrap().message
+}
+
+async fn next_error(collected: &mut Collected) -> String {
+    timeout(DEADLINE, collected.errors.recv()).await.expect("an error in time").unwrap()
+}
+
+#[track_caller]
+fn assert_says(error: &str, expected: &str) {
+    assert!(error.contains(expected), "`{error}` does not say `{expected}`");
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// A peer that sends `answer` to each request, a frame of 12 bytes, and hangs up when there is
+/// none. Counts its clients.
+async fn peer(
+    tasks: &mut JoinSet<()>,
+    answer: impl Fn(&[u8; 12]) -> Option<Vec<u8>> + Send + Sync + 'static,
+) -> (String, Arc<AtomicUsize>) {
+    let (listener, address) = listen().await;
+    let clients = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&clients);
+    tasks.spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            while let Some(answer) = request(&mut client).await.and_then(|frame| answer(&frame)) {
+                client.write_all(&answer).await.unwrap();
+            }
+        }
+    });
+    (format!("tcp://{address}"), clients)
+}
+
+async fn request(client: &mut TcpStream) -> Option<[u8; 12]> {
+    let mut frame = [0; 12];
+    client.read_exact(&mut frame).await.ok().map(|_| frame)
+}
+
+/// A right head for the request, and then `body`: a function code and what follows.
+fn answer_to(frame: &[u8; 12], body: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(body.len() + 1).unwrap().to_be_bytes();
+    [&frame[..4], &length, &frame[6..7], body].concat()
+}
+
+/// The registers asked for, each holding its own address.
+fn addresses(frame: &[u8; 12]) -> Vec<u8> {
+    let start = u16::from_be_bytes([frame[8], frame[9]]);
+    let count = u16::from_be_bytes([frame[10], frame[11]]);
+    let registers = (start..start + count).flat_map(u16::to_be_bytes);
+    let body: Vec<u8> = [frame[7], (count * 2) as u8].into_iter().chain(registers).collect();
+    answer_to(frame, &body)
+}
+
+/// What a source says about a peer that answers like this.
+async fn error_about(
+    answer: impl Fn(&[u8; 12]) -> Option<Vec<u8>> + Send + Sync + 'static,
+) -> String {
+    let mut peers = JoinSet::new();
+    let (url, _) = peer(&mut peers, answer).await;
+    let mut rig = Rig::new(&url, "timeout: 100ms");
+    let mut collected = rig.quick_source();
+    let error = next_error(&mut collected).await;
+    assert!(collected.envelopes.try_recv().is_err(), "nothing is sent when a poll fails");
+    error
+}
+
+#[tokio::test]
+async fn a_meter_is_read_as_one_message_per_poll() {
+    let device = (PLUGIN.devices[0].start)().await.unwrap();
+    let mut rig = Rig::new(&device.url, "");
+    rig.tasks.spawn(device.serve);
+    let mut collected = rig.source(
+        "every: 10ms
+topic: site/meter
+registers:
+  - { name: energy, input: 0x48, kind: f32, unit: kWh }
+  - { name: volts_1, input: 0, kind: f32, unit: V }
+  - { name: power, input: 0x34, kind: f32, scale: 0.001 }
+  - { name: frequency, input: 0x46, kind: f32 }",
+    );
+    for _ in 0..3 {
+        let message = next(&mut collected).await;
+        assert_eq!(&*message.topic, "site/meter");
+        assert_eq!(message.meta.get("units"), Some(&json!({"energy": "kWh", "volts_1": "V"})));
+        assert_eq!(message.meta.get("quality"), None);
+        let values = message.payload.value().unwrap().as_object().unwrap();
+        let names: Vec<&String> = values.keys().collect();
+        assert_eq!(names, ["energy", "volts_1", "power", "frequency"], "in the declared order");
+        let between = |name: &str, least: f64, most: f64| {
+            let value = values[name].as_f64().unwrap();
+            assert!((least..=most).contains(&value), "{name} is {value}");
+        };
+        between("energy", 1234.5, 1235.0);
+        between("volts_1", 227.0, 233.0);
+        between("power", 2.0, 4.0);
+        between("frequency", 49.9, 50.1);
+    }
+    assert!(collected.errors.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_refused_block_is_null_and_says_why_beside_the_others() {
+    let device = (PLUGIN.devices[0].start)().await.unwrap();
+    let mut rig = Rig::new(&device.url, "");
+    rig.tasks.spawn(device.serve);
+    let mut collected = rig.source(
+        "every: 10ms
+registers:
+  - { name: nowhere, input: 0x100, kind: f32 }
+  - { name: volts, input: 0, kind: f32 }
+  - { name: setpoint, holding: 7 }",
+    );
+    let message = next(&mut collected).await;
+    assert_eq!(&*message.topic, "test/node", "the node's name, unless said otherwise");
+    let values = message.payload.value().unwrap();
+    assert_eq!((&values["nowhere"], &values["setpoint"]), (&Value::Null, &Value::Null));
+    assert!(values["volts"].is_f64());
+    let quality = json!({
+        "nowhere": "illegal data address (exception 2)",
+        "setpoint": "illegal function (exception 1)",
+    });
+    assert_eq!(message.meta.get("quality"), Some(&quality));
+}
+
+#[tokio::test]
+async fn coils_and_registers_find_their_way_to_their_names() {
+    let mut peers = JoinSet::new();
+    let (url, _) = peer(&mut peers, |frame| match frame[7] {
+        // Coils 8 to 17: the first and the last are set.
+        1 => Some(answer_to(frame, &[1, 2, 0b0000_0001, 0b0000_0010])),
+        2 => Some(answer_to(frame, &[0x82, 99])),
+        _ => Some(addresses(frame)),
+    })
+    .await;
+    let mut rig = Rig::new(&url, "");
+    let mut collected = rig.source(
+        "every: 10ms
+max_gap: 8
+registers:
+  - { name: last, coil: 17 }
+  - { name: door, discrete: 3 }
+  - { name: first, coil: 8 }
+  - { name: second, coil: 9 }
+  - { name: high, holding: 9 }
+  - { name: low, holding: 2 }
+  - { name: low_bit, holding: 2, bit: 1 }",
+    );
+    let message = next(&mut collected).await;
+    let values = json!({
+        "last": true, "door": null, "first": true, "second": false,
+        "high": 9, "low": 2, "low_bit": true,
+    });
+    assert_eq!(message.payload.value(), Ok(&values));
+    assert_eq!(message.meta.get("quality"), Some(&json!({ "door": "exception 99" })));
+}
+
+#[tokio::test]
+async fn a_peer_that_is_no_modbus_device_is_named_as_such() {
+    const NOT_MODBUS: &str = "answered with something that is not Modbus";
+    let greeting = error_about(|_| Some(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())).await;
+    assert_says(&greeting, "reading input registers 0 to 1 of unit 1 at 127.0.0.1:");
+    assert_says(&greeting, NOT_MODBUS);
+    // A right head, and then a body that ends in the middle of a register.
+    assert_says(&error_about(|frame| Some(answer_to(frame, &[4, 4, 1]))).await, NOT_MODBUS);
+    assert_says(&error_about(|frame| Some(answer_to(frame, &[4, 3, 1, 2, 3]))).await, NOT_MODBUS);
+    assert_says(&error_about(|_| Some(vec![0; 64])).await, NOT_MODBUS);
+}
+
+#[tokio::test]
+async fn an_answer_to_another_question_is_not_taken() {
+    const OTHER: &str = "answered another request than it was asked";
+    let other_transaction = |frame: &[u8; 12]| {
+        let mut answer = addresses(frame);
+        answer[1] ^= 1;
+        Some(answer)
+    };
+    assert_says(&error_about(other_transaction).await, OTHER);
+    let other_unit = |frame: &[u8; 12]| {
+        let mut answer = addresses(frame);
+        answer[6] += 1;
+        Some(answer)
+    };
+    assert_says(&error_about(other_unit).await, OTHER);
+    assert_says(&error_about(|frame| Some(answer_to(frame, &[3, 4, 0, 0, 0, 0]))).await, OTHER);
+    assert_says(
+        &error_about(|frame| Some(answer_to(frame, &[4, 2, 0, 0]))).await,
+        "answered with more or less than it was asked for",
+    );
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_up_is_an_error_and_not_a_storm() {
+    let mut peers = JoinSet::new();
+    let (url, clients) = peer(&mut peers, |_| None).await;
+    let mut rig = Rig::new(&url, "");
+    let mut collected = rig.source("every: 1h\nregisters: [{ name: a, input: 0 }]");
+    assert_says(&next_error(&mut collected).await, "closed the connection");
+    assert_eq!(clients.load(Ordering::SeqCst), 2, "one try and one repetition for one poll");
+}
+
+#[tokio::test]
+async fn a_silent_peer_costs_one_timeout_per_poll_and_its_connection() {
+    let (listener, address) = listen().await;
+    let mut rig = Rig::new(&format!("tcp://{address}"), "timeout: 20ms");
+    let mut collected = rig.source(
+        "every: 10ms
+registers:
+  - { name: a, input: 0 }
+  - { name: b, input: 9 }",
+    );
+    for _ in 0..2 {
+        let (mut client, _) = timeout(DEADLINE, listener.accept()).await.unwrap().unwrap();
+        let error = next_error(&mut collected).await;
+        let expected =
+            format!("reading input register 0 of unit 1 at {address}: no answer within 20ms");
+        assert_eq!(error, expected);
+        // The request, and then the end: nothing else is asked on this connection.
+        let mut all = Vec::new();
+        timeout(DEADLINE, client.read_to_end(&mut all)).await.unwrap().unwrap();
+        assert_eq!(all.len(), 12);
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_up_between_polls_is_no_error() {
+    let (listener, address) = listen().await;
+    let mut rig = Rig::new(&format!("tcp://{address}"), "");
+    rig.tasks.spawn(async move {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let frame = request(&mut client).await.unwrap();
+            client.write_all(&addresses(&frame)).await.unwrap();
+        }
+    });
+    let mut collected = rig.quick_source();
+    for _ in 0..5 {
+        assert_eq!(next(&mut collected).await.payload.value(), Ok(&json!({ "a": 1 })));
+    }
+    assert!(collected.errors.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_exception_keeps_the_connection() {
+    let mut peers = JoinSet::new();
+    let (url, clients) = peer(&mut peers, |frame| Some(answer_to(frame, &[0x84, 6]))).await;
+    let mut rig = Rig::new(&url, "");
+    let mut collected = rig.quick_source();
+    for _ in 0..3 {
+        let message = next(&mut collected).await;
+        let quality = json!({ "a": "server device busy (exception 6)" });
+        assert_eq!(message.meta.get("quality"), Some(&quality));
+    }
+    assert_eq!(clients.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_device_that_comes_back_is_read_again() {
+    let (listener, address) = listen().await;
+    let mut rig = Rig::new(&format!("tcp://{address}"), "");
+    let mut device = JoinSet::new();
+    device.spawn(sdm630::serve(listener));
+    let mut collected = rig.quick_source();
+    next(&mut collected).await;
+
+    device.shutdown().await;
+    let refused = format!("connecting to {address}: Connection refused");
+    while !next_error(&mut collected).await.contains(&refused) {}
+    while collected.envelopes.try_recv().is_ok() {}
+
+    device.spawn(sdm630::serve(TcpListener::bind(address).await.unwrap()));
+    next(&mut collected).await;
+}
+
+#[tokio::test]
+async fn sources_that_share_a_bus_take_turns() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let mut peers = JoinSet::new();
+    let (url, clients) = peer(&mut peers, move |frame| {
+        log.lock().unwrap().push(frame[6]);
+        Some(addresses(frame))
+    })
+    .await;
+    let mut rig = Rig::new(&url, "");
+    let mut long = rig.source(
+        "unit: 7
+every: 1h
+registers:
+  - { name: a, input: 0 }
+  - { name: b, input: 10 }
+  - { name: c, input: 20 }",
+    );
+    let mut short = rig.source("unit: 8\nevery: 1h\nregisters: [{ name: d, input: 30 }]");
+    assert_eq!(next(&mut long).await.payload.value(), Ok(&json!({ "a": 0, "b": 10, "c": 20 })));
+    assert_eq!(next(&mut short).await.payload.value(), Ok(&json!({ "d": 30 })));
+    assert_eq!(*asked.lock().unwrap(), [7, 8, 7, 7]);
+    assert_eq!(clients.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_bus_is_left_alone_between_requests() {
+    const PAUSE: Duration = Duration::from_millis(30);
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&asked);
+    let mut peers = JoinSet::new();
+    let (url, _) = peer(&mut peers, move |frame| {
+        log.lock().unwrap().push(Instant::now());
+        Some(addresses(frame))
+    })
+    .await;
+    let mut rig = Rig::new(&url, "pause: 30ms");
+    let text = "every: 1h\nregisters: [{ name: a, input: 0 }, { name: b, input: 2 }]";
+    next(&mut rig.source(text)).await;
+    let asked = asked.lock().unwrap();
+    assert!(asked[1] - asked[0] >= PAUSE);
+}
+
+#[tokio::test]
+async fn who_waits_when_the_bus_is_stopped_learns_it_at_once() {
+    let (listener, address) = listen().await;
+    let (shared, connection) = bus(&format!("tcp://{address}"), "timeout: 1m");
+    let owner = tokio::spawn(keep_running(connection));
+    let bus = shared.get::<Bus>().unwrap();
+    // One read is under way, one waits for its turn.
+    let stop = async {
+        let (mut client, _) = listener.accept().await.unwrap();
+        request(&mut client).await.unwrap();
+        owner.abort();
+    };
+    let reads = async { tokio::join!(bus.read(1, FIRST_TWO), bus.read(2, FIRST_TWO), stop) };
+    let (first, second, ()) = timeout(DEADLINE, reads).await.unwrap();
+    for failure in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!(failure.to_string(), "not connected: the connection was stopped");
+    }
+    let late = timeout(DEADLINE, bus.read(1, FIRST_TWO)).await.unwrap().unwrap_err();
+    assert_eq!(late.to_string(), "not connected: the connection was stopped");
+}
+
+#[tokio::test]
+async fn who_waits_when_the_device_is_gone_learns_it_at_once() {
+    let (listener, address) = listen().await;
+    let (shared, mut connection) = bus(&format!("tcp://{address}"), "");
+    let bus = shared.get::<Bus>().unwrap();
+    let device = async {
+        let (mut client, _) = listener.accept().await.unwrap();
+        request(&mut client).await.unwrap();
+        drop(listener);
+    };
+    let all = async {
+        tokio::join!(connection.run(&|| ()), bus.read(1, FIRST_TWO), bus.read(2, FIRST_TWO), device)
+    };
+    let (ended, first, second, ()) = timeout(DEADLINE, all).await.unwrap();
+    let refused = format!("connecting to {address}: Connection refused");
+    assert_says(&format!("{:#}", ended.unwrap_err()), &refused);
+    assert_says(&first.unwrap_err().to_string(), &refused);
+    assert_says(&second.unwrap_err().to_string(), &refused);
+}
+
+#[test]
+fn the_sample_is_right() {
+    let mut findings = Vec::new();
+    let mut sample = yaml::parse(PLUGIN.sample, 0, Limits::default(), &mut findings).unwrap();
+    let types: [(&str, &str, &dyn NodeType); 2] =
+        [("connections", "bus", &CONNECTION), ("sources", "meter", &SOURCE)];
+    for (section, name, node_type) in types {
+        let Content::Map(entries) = &mut sample.content else { panic!() };
+        let section = entries.iter_mut().find(|entry| entry.key == section).unwrap();
+        let mut settings = section.value.get(name).unwrap().clone();
+        let Content::Map(own) = &mut settings.content else { panic!() };
+        own.retain(|entry| !["type", "connection"].contains(&entry.key.as_str()));
+        let configured = node_type.configure(&settings, &mut findings).expect(name);
+        assert_eq!((configured.check(), &findings), (vec![], &vec![]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_nobody_serves_is_no_place_to_wait_forever() {
+    let (shared, _connection) = bus("tcp://127.0.0.1:1", "");
+    let start = Instant::now();
+    let failure = shared.get::<Bus>().unwrap().read(1, FIRST_TWO).await.unwrap_err();
+    assert_eq!(failure.to_string(), "not connected: the connection is still being opened");
+    assert_eq!(start.elapsed(), Duration::from_secs(6), "connect_timeout and a little");
+}
+
+#[tokio::test]
+async fn a_source_on_another_kind_of_connection_says_so() {
+    let other = Shared::new(Arc::new("no bus"));
+    let text = "every: 1s\nregisters: [{ name: a, input: 0 }]";
+    let Node::Source(mut source) = build(&SOURCE, text, Some(other)) else { panic!() };
+    let (out, _collected) = outlet(1);
+    let error = source.run(&out).await.unwrap_err();
+    assert_eq!(error.to_string(), "using the connection: it is not a Modbus bus");
+}
+
+#[tokio::test]
+async fn no_answer_whatsoever_causes_a_panic() {
+    let seed = Mutex::new(0x2545_F491_4F6C_DD1D_u64);
+    let random = move || {
+        let mut seed = seed.lock().unwrap();
+        for shift in [13, 7, 17] {
+            *seed ^= if shift == 7 { *seed >> shift } else { *seed << shift };
+        }
+        *seed
+    };
+    let mut peers = JoinSet::new();
+    let (url, _) = peer(&mut peers, move |frame| {
+        let length = 2 + random() % 12;
+        let mut body: Vec<u8> = (0..length).map(|_| random() as u8).collect();
+        // Most answers are of the right function, so that what follows is looked at.
+        if !random().is_multiple_of(4) {
+            body[0] = frame[7] | (random() as u8 & 0x80);
+            body[1] %= 8;
+        }
+        Some(answer_to(frame, &body))
+    })
+    .await;
+    let patience = Period(DEADLINE);
+    let mut link = Link::open(&url, patience).await.unwrap();
+    for round in 0..400 {
+        let table = [Table::Holding, Table::Input, Table::Coil, Table::Discrete][round % 4];
+        let block = Block { table, start: 0, count: 2 };
+        match link.read(1, block, patience).await {
+            Ok(Answer::Registers(registers)) => assert_eq!(registers.len(), 2),
+            Ok(Answer::Bits(bits)) => assert_eq!(bits.len(), 2),
+            Err(Failure::Exception(_)) => (),
+            Err(_) => link = Link::open(&url, patience).await.unwrap(),
+        }
+    }
+}

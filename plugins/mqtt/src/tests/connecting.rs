@@ -1,0 +1,354 @@
+//! How a connection begins, fails and ends.
+
+use rumqttc::{ConnectAuth, ConnectReturnCode, Packet, QoS};
+use tokio::io::AsyncWriteExt;
+
+use super::{peer::Port, *};
+
+#[tokio::test]
+async fn connect_says_who_we_are() {
+    let port = Port::open().await;
+    let settings = format!(
+        "url: {}\nclient_id: site-a\nusername: me\npassword: secret\nclean_session: false\n\
+         keep_alive: 2m\nwill: {{ topic: site/a/state, payload: gone, qos: 1, retain: true }}",
+        port.url()
+    );
+    let _running = Running::start(&settings);
+    let connect = port.accept().await.welcome(false).await;
+    assert_eq!((connect.client_id.as_str(), connect.clean_session), ("site-a", false));
+    assert_eq!(connect.keep_alive, 120);
+    let expected =
+        ConnectAuth::UsernamePassword { username: "me".into(), password: "secret".into() };
+    assert_eq!(connect.auth, expected);
+    let will = connect.last_will.unwrap();
+    assert_eq!((will.topic.as_str(), &will.message[..]), ("site/a/state", &b"gone"[..]));
+    assert_eq!((will.qos, will.retain), (QoS::AtLeastOnce, true));
+}
+
+#[tokio::test]
+async fn a_generated_client_id_stays_the_same_across_reconnects() {
+    let port = Port::open().await;
+    let _running = Running::start(&format!("url: {}", port.url()));
+    let first = port.accept().await.welcome(false).await;
+    let second = port.accept().await.welcome(false).await;
+    assert_eq!(first.client_id, second.client_id);
+    let plain = first.client_id.chars().all(|c| c.is_ascii_alphanumeric());
+    assert!(plain && first.client_id.len() <= 23, "{}", first.client_id);
+    assert!(first.clean_session && first.auth == ConnectAuth::None && first.last_will.is_none());
+}
+
+#[tokio::test]
+async fn a_refusal_is_said_in_words() {
+    let port = Port::open().await;
+    let mut running = Running::start(&format!("url: {}\nconnect_timeout: 5s", port.url()));
+    let broker = format!("127.0.0.1:{}", port.number());
+    for (code, why) in [
+        (ConnectReturnCode::BadUserNamePassword, "bad user name or password"),
+        (ConnectReturnCode::NotAuthorized, "not authorized; it may want `username` and `password`"),
+        (
+            ConnectReturnCode::BadClientId,
+            "it does not accept a generated client id; set `client_id`",
+        ),
+        (ConnectReturnCode::RefusedProtocolVersion, "it does not speak MQTT 3.1.1"),
+        (ConnectReturnCode::ServiceUnavailable, "it is not available at the moment"),
+    ] {
+        // A sink that waits learns the same.
+        let mut sink = running.sink("topic: t");
+        let waiting = tokio::spawn(async move { sink.connect().await });
+        yield_now().await;
+        port.accept().await.greet(code, false).await;
+        let expected = format!("the broker at {broker} refused the connection: {why}");
+        assert_eq!(running.error().await, expected);
+        assert_eq!(soon(waiting).await.unwrap().unwrap_err().to_string(), expected);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_broker_is_said_in_words() {
+    let port = Port::open().await;
+    let broker = format!("127.0.0.1:{}", port.number());
+    let mut running = Running::start(&format!("url: {}\nconnect_timeout: 1s", port.url()));
+
+    port.accept_tcp().await.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    assert!(running.error().await.starts_with(&format!("talking to the broker at {broker}: ")));
+
+    drop(port.accept().await);
+    assert_eq!(running.error().await, format!("the broker at {broker} closed the connection"));
+
+    let silent = port.accept().await;
+    // The clock jumps to the end of the attempt.
+    tokio::time::pause();
+    let nothing = format!("the broker at {broker} did not answer within 1s");
+    assert_eq!(running.error().await, nothing);
+    tokio::time::resume();
+    drop(silent);
+
+    drop(port);
+    // One more attempt may have been under way.
+    let nothing = format!("nothing listens at {broker}");
+    soon(async { while running.error().await != nothing {} }).await;
+}
+
+#[tokio::test]
+async fn a_packet_that_is_too_large_is_said_in_words() {
+    let port = Port::open().await;
+    let mut running = Running::start(&format!("url: {}\nmax_packet: 1KiB", port.url()));
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    peer.publish("t", &"x".repeat(2000), QoS::AtMostOnce, 0).await;
+    let error = running.error().await;
+    assert!(error.contains("is larger than `max_packet` (1KiB)"), "{error}");
+}
+
+#[tokio::test]
+async fn ready_is_told_once_the_broker_has_answered() {
+    let port = Port::open().await;
+    let Node::Connection(_, mut connection) =
+        build(&CONNECTION, &format!("url: {}", port.url()), None)
+    else {
+        unreachable!()
+    };
+    let (told, mut heard) = mpsc::channel(1);
+    let task = tokio::spawn(async move {
+        let _ = connection.run(&|| told.try_send(()).unwrap()).await;
+    });
+    let mut peer = port.accept().await;
+    assert!(heard.try_recv().is_err());
+    peer.welcome(false).await;
+    soon(heard.recv()).await.unwrap();
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_says_good_bye() {
+    let port = Port::open().await;
+    let Node::Connection(_, mut connection) =
+        build(&CONNECTION, &format!("url: {}", port.url()), None)
+    else {
+        unreachable!()
+    };
+    let (told, mut heard) = mpsc::channel(1);
+    let ready = || told.try_send(()).unwrap();
+    let mut peer = {
+        let mut run = connection.run(&ready);
+        let greeted = async {
+            let mut peer = port.accept().await;
+            peer.welcome(false).await;
+            heard.recv().await;
+            peer
+        };
+        soon(async {
+            tokio::select! {
+                peer = greeted => peer,
+                ended = &mut run => panic!("{ended:?}"),
+            }
+        })
+        .await
+    };
+    soon(connection.close()).await;
+    // The broker keeps the will to itself then.
+    assert_eq!(peer.recv().await, Packet::Disconnect);
+    // Closing what is closed, or what never was open, does nothing.
+    soon(connection.close()).await;
+}
+
+#[tokio::test]
+async fn a_silent_link_is_noticed() {
+    let port = Port::open().await;
+    let mut running = Running::start(&format!("url: {}\nkeep_alive: 5s", port.url()));
+    let mut sink = running.sink("topic: t");
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    soon(sink.connect()).await.unwrap();
+    let batch = [message("", 1)];
+    let silence = async {
+        peer.published().await;
+        // From here on the clock jumps to whatever is due next.
+        tokio::time::pause();
+        assert_eq!(peer.recv().await, Packet::PingReq);
+        running.error().await
+    };
+    let (written, error) = soon(async { tokio::join!(sink.write(&batch), silence) }).await;
+    assert!(error.ends_with("did not answer a ping within 5s"), "{error}");
+    assert!(said(written).ends_with("the connection was lost"));
+}
+
+#[tokio::test]
+async fn a_broker_that_never_acknowledges_is_left() {
+    let port = Port::open().await;
+    let mut running = Running::start(&format!("url: {}\nkeep_alive: 0s", port.url()));
+    let mut sink = running.sink("topic: t");
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    soon(sink.connect()).await.unwrap();
+    let batch = [message("", 1)];
+    let expected = format!("the broker at 127.0.0.1:{} acknowledges nothing", port.number());
+    let silence = async {
+        peer.published().await;
+        tokio::time::pause();
+    };
+    // Without a deadline of its own: the sink's is longer, and the clock jumps.
+    let (written, ()) = tokio::join!(sink.write(&batch), silence);
+    assert_eq!(said(written), format!("retry: {expected}"));
+    assert_eq!(running.error().await, expected);
+}
+
+mod tls {
+    use std::{fs, sync::Arc};
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    use rumqttc::tokio_rustls::TlsAcceptor;
+    use rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+        server::WebPkiClientVerifier,
+    };
+
+    use super::{
+        super::peer::{Peer, Port},
+        Running, soon,
+    };
+
+    struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+    impl Authority {
+        fn new(name: &str) -> Authority {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        }
+
+        /// A certificate for `name`, and its key, both as PEM.
+        fn issue(&self, name: &str) -> (String, KeyPair) {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.signed_by(&key, &self.0).unwrap().pem(), key)
+        }
+    }
+
+    /// A server with a certificate for `name`, that wants a client certificate or not.
+    fn acceptor(authority: &Authority, name: &str, wants_client: bool) -> TlsAcceptor {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority.0).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = match wants_client {
+            false => builder.with_no_client_auth(),
+            true => {
+                let mut roots = RootCertStore::empty();
+                roots.add(authority.0.der().clone()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
+        let mut config = builder.with_single_cert(chain, key).unwrap();
+        config.alpn_protocols = vec![b"mqtt".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    }
+
+    /// Indents PEM text as a block of YAML.
+    fn block(pem: &str) -> String {
+        format!("|\n  {}", pem.trim_end().replace('\n', "\n  "))
+    }
+
+    async fn attempt(port: &Port, acceptor: &TlsAcceptor) -> Option<Peer> {
+        let stream = port.accept_tcp().await;
+        soon(acceptor.accept(stream)).await.ok().map(Peer::new)
+    }
+
+    #[tokio::test]
+    async fn a_client_certificate_opens_the_door() {
+        let (port, authority) = (Port::open().await, Authority::new("ours"));
+        let acceptor = acceptor(&authority, "localhost", true);
+        let (cert, key) = authority.issue("site-a");
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        fs::write(path("ca.pem"), authority.0.pem()).unwrap();
+        fs::write(path("cert.pem"), &cert).unwrap();
+        fs::write(path("key.pem"), key.serialize_pem()).unwrap();
+        let url = format!("mqtts://localhost:{}", port.number());
+
+        // By the names of files, and by their texts.
+        let files = format!(
+            "url: {url}\nalpn: mqtt\nca: {}\ncert: {}\nkey: {}",
+            path("ca.pem"),
+            path("cert.pem"),
+            path("key.pem")
+        );
+        let texts = format!(
+            "url: {url}\nalpn: mqtt\nca: {}\ncert: {}\nkey: {}",
+            block(&authority.0.pem()),
+            block(&cert),
+            block(&key.serialize_pem())
+        );
+        for settings in [files, texts] {
+            let running = Running::start(&settings);
+            let mut peer = attempt(&port, &acceptor).await.unwrap();
+            peer.welcome(false).await;
+            drop(running);
+        }
+
+        let mut stranger =
+            Running::start(&format!("url: {url}\nca: {}\nconnect_timeout: 5s", path("ca.pem")));
+        assert!(attempt(&port, &acceptor).await.is_none());
+        let error = stranger.error().await;
+        assert!(error.ends_with("it wants a client certificate; set `cert` and `key`"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_cannot_be_trusted_is_said_in_words() {
+        let (port, authority) = (Port::open().await, Authority::new("ours"));
+        let localhost = acceptor(&authority, "localhost", false);
+        let url = format!("url: mqtts://localhost:{}", port.number());
+        let check = async |settings: &str, acceptor: &TlsAcceptor, why: &str| {
+            let mut running = Running::start(settings);
+            attempt(&port, acceptor).await;
+            let error = running.error().await;
+            assert!(error.ends_with(why), "{error}");
+        };
+
+        let ours = format!("{url}\nca: {}", block(&authority.0.pem()));
+        let unknown = "nobody trusted here has signed its certificate; set `ca`";
+        for name in ["ours", "theirs"] {
+            let theirs = format!("{url}\nca: {}", block(&Authority::new(name).0.pem()));
+            check(&theirs, &localhost, unknown).await;
+        }
+        let elsewhere = acceptor(&authority, "elsewhere", false);
+        let name = "its certificate is for another name than the one in `url`";
+        check(&ours, &elsewhere, name).await;
+        let alpn = format!("{ours}\nalpn: x-amzn-mqtt-ca");
+        check(&alpn, &localhost, "it does not know the protocol in `alpn`").await;
+
+        let mut running = Running::start(&ours);
+        let mut peer = attempt(&port, &localhost).await.unwrap();
+        peer.welcome(false).await;
+        drop(peer);
+        let error = running.error().await;
+        assert!(error.ends_with("closed the connection"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn certificates_that_cannot_be_read_are_named() {
+        let check = async |settings: &str, expected: &str| {
+            let mut running = Running::start(&format!("url: mqtts://localhost:1\n{settings}"));
+            let error = running.error().await;
+            assert!(error.starts_with(expected), "{error}");
+        };
+        check("ca: /no/such/ca.pem", "reading /no/such/ca.pem, named by `ca`: No such file").await;
+        check("ca: \"-----BEGIN\"", "`ca` holds no certificate in PEM form").await;
+        let authority = Authority::new("ours");
+        let (ca, (cert, _)) = (block(&authority.0.pem()), authority.issue("a"));
+        let settings = format!("ca: {ca}\ncert: {}\nkey: /no/such/key", block(&cert));
+        check(&settings, "reading the file in `key`: No such file").await;
+        let settings = format!("ca: {ca}\ncert: {}\nkey: {}", block(&cert), block(&cert));
+        check(&settings, "`key` holds no private key in PEM form").await;
+    }
+}

@@ -1,0 +1,290 @@
+//! Sources on a session: what they are given, and when the broker is told.
+
+use rumqttc::{Packet, PubRel, QoS};
+
+use super::{
+    peer::{Peer, Port},
+    *,
+};
+
+/// A connection that is up, with one source of QoS 1 that is subscribed to `in/#`.
+async fn subscribed(connection: &str, source: &str) -> (Port, Running, Reading, Peer) {
+    let port = Port::open().await;
+    let running = Running::start(&format!("url: {}\n{connection}", port.url()));
+    let reading = running.source(&format!("topics: [in/#]\n{source}"));
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    peer.grant("").await;
+    (port, running, reading, peer)
+}
+
+/// Has a sink publish, so that the broker sees everything that came before.
+async fn publish_marker(running: &Running, peer: &mut Peer) {
+    let mut sink = running.sink("topic: marker\nqos: 0");
+    soon(sink.connect()).await.unwrap();
+    assert_eq!(said(soon(sink.write(&[message("", 0)])).await), "written");
+    assert_eq!(&peer.published().await.topic[..], b"marker");
+}
+
+#[tokio::test]
+async fn the_broker_is_told_once_the_pipeline_has_delivered() {
+    let (_port, running, mut reading, mut peer) = subscribed("", "").await;
+    peer.publish("in/a", r#"{"t":1}"#, QoS::AtLeastOnce, 5).await;
+    let envelope = reading.next().await;
+    assert_eq!(&*envelope.message.topic, "in/a");
+    assert_eq!(envelope.message.payload.value().unwrap()["t"], 1);
+    let meta = envelope.message.meta.get("mqtt").unwrap();
+    assert_eq!(*meta, serde_json::json!({ "qos": 1, "retain": false, "dup": false }));
+    publish_marker(&running, &mut peer).await;
+    envelope.delivery.unwrap().settle();
+    assert_eq!(peer.acknowledged().await, 5);
+}
+
+#[tokio::test]
+async fn acknowledgements_leave_in_the_order_of_arrival() {
+    let (_port, running, mut reading, mut peer) = subscribed("", "qos: 2").await;
+    peer.publish("in/a", "1", QoS::AtLeastOnce, 9).await;
+    peer.publish("in/a", "2", QoS::ExactlyOnce, 3).await;
+    let (first, second) = (reading.next().await, reading.next().await);
+    second.delivery.unwrap().settle();
+    publish_marker(&running, &mut peer).await;
+    first.delivery.unwrap().settle();
+    assert_eq!(peer.acknowledged().await, 9);
+    let Packet::PubRec(received) = peer.recv().await else { panic!("expected PUBREC") };
+    assert_eq!(received.pkid, 3);
+    peer.send(Packet::PubRel(PubRel::new(3))).await;
+    let Packet::PubComp(done) = peer.recv().await else { panic!("expected PUBCOMP") };
+    assert_eq!(done.pkid, 3);
+}
+
+#[tokio::test]
+async fn what_is_lost_downstream_is_sent_on_again() {
+    let (_port, running, mut reading, mut peer) = subscribed("", "").await;
+    peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
+    drop(reading.next().await);
+    let again = reading.next().await;
+    assert_eq!(again.message.payload.value().unwrap(), 1);
+    publish_marker(&running, &mut peer).await;
+    again.delivery.unwrap().settle();
+    assert_eq!(peer.acknowledged().await, 1);
+}
+
+#[tokio::test]
+async fn an_acknowledgement_of_an_earlier_connection_is_not_sent() {
+    let (port, mut running, mut reading, mut peer) = subscribed("", "").await;
+    peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
+    let old = reading.next().await;
+    drop(peer);
+    running.error().await;
+
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    peer.grant("").await;
+    // Another message under the same packet id.
+    peer.publish("in/a", "2", QoS::AtLeastOnce, 1).await;
+    let new = reading.next().await;
+    old.delivery.unwrap().settle();
+    publish_marker(&running, &mut peer).await;
+    new.delivery.unwrap().settle();
+    assert_eq!(peer.acknowledged().await, 1);
+}
+
+#[tokio::test]
+async fn a_message_that_comes_again_after_a_reconnect_is_not_delivered_twice() {
+    let settings = "client_id: a\nclean_session: false";
+    let (port, mut running, mut reading, mut peer) = subscribed(settings, "").await;
+    peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
+    peer.publish("in/a", "2", QoS::AtLeastOnce, 2).await;
+    let (first, second) = (reading.next().await, reading.next().await);
+    second.delivery.unwrap().settle();
+    drop(peer);
+    running.error().await;
+
+    let mut peer = port.accept().await;
+    peer.welcome(true).await;
+    peer.grant("").await;
+    peer.publish_marked("in/a", "1", QoS::AtLeastOnce, 1, true).await;
+    peer.publish_marked("in/a", "2", QoS::AtLeastOnce, 2, true).await;
+    peer.publish("in/a", "3", QoS::AtLeastOnce, 3).await;
+    // The next that the pipeline sees is the third.
+    let third = reading.next().await;
+    assert_eq!(third.message.payload.value().unwrap(), 3);
+    third.delivery.unwrap().settle();
+    first.delivery.unwrap().settle();
+    for packet in [1, 2, 3] {
+        assert_eq!(peer.acknowledged().await, packet);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_before_a_source_runs_waits_for_it() {
+    let port = Port::open().await;
+    let settings = format!("url: {}\nclient_id: a\nclean_session: false", port.url());
+    let running = Running::start(&settings);
+    let mut peer = port.accept().await;
+    peer.welcome(true).await;
+    peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
+    publish_marker(&running, &mut peer).await;
+    let mut reading = running.source("topics: [in/#]");
+    assert_eq!(peer.grant("").await, [("in/#".to_owned(), 1)]);
+    assert_eq!(reading.delivered().await, ("in/a".into(), 1.into()));
+    assert_eq!(peer.acknowledged().await, 1);
+}
+
+#[tokio::test]
+async fn a_source_that_is_replaced_leaves_its_messages_to_the_new_one() {
+    let (_port, running, mut old, mut peer) = subscribed("", "").await;
+    for packet in [1, 2] {
+        peer.publish("in/a", &packet.to_string(), QoS::AtLeastOnce, packet).await;
+    }
+    let first = old.next().await;
+    old.task.stop().await;
+    let mut new = running.source("topics: [in/#]\nin_flight: 5");
+    // The old pipeline may still deliver the first: it comes twice rather than never.
+    drop(first);
+    for number in [1, 2] {
+        assert_eq!(new.delivered().await, ("in/a".into(), number.into()));
+    }
+    for packet in [1, 2] {
+        assert_eq!(peer.acknowledged().await, packet);
+    }
+}
+
+#[tokio::test]
+async fn a_stuck_source_does_not_hold_up_a_sink() {
+    let port = Port::open().await;
+    let running = Running::start(&format!("url: {}", port.url()));
+    // A pipeline with room for one message.
+    let mut stuck = Reading::start("topics: [in/#]\nin_flight: 500\nqos: 0", &running.shared, 1);
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    peer.grant("").await;
+    let mut sink = running.sink("topic: out");
+    soon(sink.connect()).await.unwrap();
+    let batch: Vec<_> = (0..50).map(|number| message("", number)).collect();
+    let broker = async {
+        for number in 0..50 {
+            peer.publish("in/a", "1", QoS::AtLeastOnce, number + 1).await;
+            peer.acknowledge().await;
+        }
+    };
+    let (written, ()) = soon(async { tokio::join!(sink.write(&batch), broker) }).await;
+    assert_eq!(said(written), "written");
+    for _ in 0..50 {
+        stuck.delivered().await;
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_drops_qos_0_and_ends_the_session_at_qos_1() {
+    let (port, mut running, mut reading, mut peer) = subscribed("", "in_flight: 2").await;
+    peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
+    peer.publish("in/a", "2", QoS::AtLeastOnce, 2).await;
+    peer.publish("in/a", "dropped", QoS::AtMostOnce, 0).await;
+    publish_marker(&running, &mut peer).await;
+    peer.publish("in/a", "3", QoS::AtLeastOnce, 3).await;
+    assert_eq!(
+        running.error().await,
+        "the queue of test/node is full: 2 messages are not delivered yet; closing the session so \
+         that the broker sends the next one again"
+    );
+    assert_eq!(peer.try_recv().await, None);
+
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    peer.grant("").await;
+    for number in [1, 2] {
+        assert_eq!(reading.delivered().await.1, number);
+    }
+    peer.publish("in/a", "3", QoS::AtLeastOnce, 3).await;
+    assert_eq!(reading.delivered().await.1, 3);
+    assert_eq!(peer.acknowledged().await, 3);
+}
+
+#[tokio::test]
+async fn sources_share_subscriptions_and_each_gets_its_copy() {
+    let port = Port::open().await;
+    let running = Running::start(&format!("url: {}", port.url()));
+    let mut all = Reading::start("topics: ['#', in/a]\nqos: 0", &running.shared, 10);
+    // Another node of another name.
+    let Node::Source(mut source) =
+        build_named("pipeline/other", "topics: [in/a]\nqos: 2", &running.shared)
+    else {
+        unreachable!()
+    };
+    let (out, mut other) = outlet(10);
+    let _other = Task(tokio::spawn(async move {
+        let _ = source.run(&out).await;
+    }));
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    assert_eq!(peer.grant("").await, [("#".to_owned(), 0), ("in/a".to_owned(), 2)]);
+    peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
+    assert_eq!(all.delivered().await.1, 1);
+    publish_marker(&running, &mut peer).await;
+    soon(other.envelopes.recv()).await.unwrap().delivery.unwrap().settle();
+    assert_eq!(peer.acknowledged().await, 1);
+}
+
+fn build_named(name: &str, settings: &str, shared: &Shared) -> Node {
+    let configured = forebay_sdk::testing::configure(&SOURCE, settings)
+        .unwrap_or_else(|said| panic!("{said:?}"));
+    let connection = Some(shared.clone());
+    configured.build(forebay_sdk::Links { name: name.into(), connection })
+}
+
+#[tokio::test]
+async fn a_refused_subscription_is_an_error_of_its_source_only() {
+    let port = Port::open().await;
+    let running = Running::start(&format!("url: {}", port.url()));
+    let mut reading = running.source("topics: [in/secret, in/#]");
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    peer.grant("in/secret").await;
+    let refused = "the broker refused the subscription to `in/secret`";
+    assert_eq!(reading.error().await, refused);
+    // It asks again when the engine runs it again. The session goes on all the while.
+    let mut sink = running.sink("topic: out");
+    soon(sink.connect()).await.unwrap();
+    soon(async {
+        loop {
+            match peer.recv().await {
+                Packet::Subscribe(asked) => {
+                    assert!(asked.filters.iter().any(|filter| filter.path == "in/secret"));
+                    return;
+                }
+                Packet::Unsubscribe(all) => {
+                    let answer = rumqttc::UnsubAck { pkid: all.pkid };
+                    peer.send(Packet::UnsubAck(answer)).await;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn subscriptions_come_back_after_a_reconnect() {
+    let (port, mut running, mut reading, peer) = subscribed("", "").await;
+    drop(peer);
+    running.error().await;
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    assert_eq!(peer.grant("").await, [("in/#".to_owned(), 1)]);
+    peer.publish("in/a", "1", QoS::AtMostOnce, 0).await;
+    assert_eq!(reading.delivered().await.1, 1);
+}
+
+#[tokio::test]
+async fn many_filters_are_asked_for_in_portions() {
+    let port = Port::open().await;
+    let running = Running::start(&format!("url: {}", port.url()));
+    let topics: Vec<_> = (0..20).map(|number| format!("in/{number}")).collect();
+    let _reading = running.source(&format!("topics: [{}]", topics.join(", ")));
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    let sizes =
+        [peer.grant("").await.len(), peer.grant("").await.len(), peer.grant("").await.len()];
+    assert_eq!(sizes, [8, 8, 4]);
+}

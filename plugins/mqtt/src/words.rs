@@ -1,0 +1,137 @@
+//! Says in the user's words why a connection failed.
+
+use std::{error::Error, io};
+
+use anyhow::anyhow;
+use rumqttc::{
+    ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, TlsError,
+    mqttbytes,
+};
+use rustls::{AlertDescription, CertificateError};
+
+use crate::settings::SessionSettings;
+
+/// Puts an error of the client in words. `broker` is `host:port`.
+pub fn explain(error: ConnectionError, broker: &str, settings: &SessionSettings) -> anyhow::Error {
+    match error {
+        ConnectionError::ConnectionRefused(code) => {
+            let why = refusal(code, settings);
+            anyhow!("the broker at {broker} refused the connection: {why}")
+        }
+        ConnectionError::NotConnAck(_) => {
+            anyhow!("{broker} does not answer as an MQTT broker does")
+        }
+        ConnectionError::SessionStateMismatch { .. } => {
+            anyhow!("the broker at {broker} kept a session that was to be clean")
+        }
+        ConnectionError::FlushTimeout | ConnectionError::NetworkTimeout => {
+            anyhow!("the connection to {broker} is stuck: nothing could be sent")
+        }
+        ConnectionError::Tls(error) => explain_tls(error, broker),
+        ConnectionError::Io(error) => explain_io(error, broker),
+        ConnectionError::MqttState(error) => explain_state(error, broker, settings),
+        other => anyhow::Error::new(other).context(format!("talking to the broker at {broker}")),
+    }
+}
+
+fn refusal(code: ConnectReturnCode, settings: &SessionSettings) -> String {
+    match code {
+        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1".to_owned(),
+        ConnectReturnCode::BadClientId => match &settings.client_id {
+            Some(client_id) => format!("it does not accept the client id `{client_id}`"),
+            None => "it does not accept a generated client id; set `client_id`".to_owned(),
+        },
+        ConnectReturnCode::ServiceUnavailable => "it is not available at the moment".to_owned(),
+        ConnectReturnCode::BadUserNamePassword => "bad user name or password".to_owned(),
+        ConnectReturnCode::NotAuthorized => match &settings.username {
+            Some(_) => "not authorized".to_owned(),
+            None => "not authorized; it may want `username` and `password`".to_owned(),
+        },
+        ConnectReturnCode::Success => "for no reason".to_owned(),
+    }
+}
+
+fn explain_state(error: StateError, broker: &str, settings: &SessionSettings) -> anyhow::Error {
+    match error {
+        // Some brokers send a DISCONNECT, which MQTT 3.1.1 does not know from them.
+        StateError::ConnectionAborted
+        | StateError::ProtocolViolation(ProtocolViolation::UnexpectedIncomingPacket(
+            PacketType::Disconnect,
+        )) => anyhow!("the broker at {broker} closed the connection"),
+        StateError::AwaitPingResp => {
+            let keep_alive = settings.keep_alive;
+            anyhow!("the broker at {broker} did not answer a ping within {keep_alive}")
+        }
+        StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(size)) => {
+            let most = settings.max_packet;
+            anyhow!("a packet of {size} bytes from {broker} is larger than `max_packet` ({most})")
+        }
+        StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
+            explain_io(error, broker)
+        }
+        other => anyhow::Error::new(other).context(format!("talking to the broker at {broker}")),
+    }
+}
+
+fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(why) = inner.and_then(trust) {
+        return anyhow!("the TLS handshake with {broker} failed: {why}");
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => anyhow!("nothing listens at {broker}"),
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe => anyhow!("the broker at {broker} closed the connection"),
+        io::ErrorKind::TimedOut => anyhow!("the broker at {broker} cannot be reached any more"),
+        _ => anyhow::Error::new(error).context(format!("talking to the broker at {broker}")),
+    }
+}
+
+fn explain_tls(error: TlsError, broker: &str) -> anyhow::Error {
+    if let TlsError::Io(error) = error {
+        return explain_io(error, broker);
+    }
+    let known = error.source().and_then(|source| source.downcast_ref::<rustls::Error>());
+    match known.and_then(trust) {
+        Some(why) => anyhow!("the TLS handshake with {broker} failed: {why}"),
+        None => anyhow::Error::new(error).context(format!("speaking TLS with {broker}")),
+    }
+}
+
+/// What usually goes wrong with certificates, and what to do about it.
+fn trust(error: &rustls::Error) -> Option<&'static str> {
+    match error {
+        rustls::Error::InvalidCertificate(error) => match error {
+            // A bad signature: a CA of the same name was made anew.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                Some("nobody trusted here has signed its certificate; set `ca`")
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Some("its certificate is for another name than the one in `url`")
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                Some("its certificate has expired, or the clock here is wrong")
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                Some("its certificate is not valid yet: the clock here is wrong, or not set yet")
+            }
+            _ => None,
+        },
+        rustls::Error::AlertReceived(alert) => match alert {
+            AlertDescription::CertificateRequired => {
+                Some("it wants a client certificate; set `cert` and `key`")
+            }
+            AlertDescription::UnknownCA | AlertDescription::BadCertificate => {
+                Some("it does not trust the client certificate in `cert`")
+            }
+            AlertDescription::NoApplicationProtocol => {
+                Some("it does not know the protocol in `alpn`")
+            }
+            _ => None,
+        },
+        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS on that port"),
+        _ => None,
+    }
+}

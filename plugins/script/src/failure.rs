@@ -1,0 +1,251 @@
+//! Errors of a running script, in the user's words and with their place.
+
+use std::time::Duration;
+
+use forebay_sdk::Period;
+use rhai::{AST, ASTNode, EvalAltResult, Expr, Position, Stmt};
+
+use crate::{
+    convert::kind_of_type,
+    host::{MAX_CALL_LEVELS, MAX_LIST_VALUES, MAX_MAP_VALUES, MAX_TEXT_BYTES, MAX_VARIABLES},
+    uses::{Step, steps},
+};
+
+/// What is needed to describe an error of a script.
+pub(crate) struct Failure<'a> {
+    pub ast: &'a AST,
+    pub max_operations: u32,
+    pub timeout: Duration,
+}
+
+impl Failure<'_> {
+    /// `line 2, column 8: division by zero: 1 / 0`.
+    pub(crate) fn describe(&self, error: EvalAltResult) -> String {
+        let mut place = error.position();
+        let mut error = error;
+        // The innermost place is the one at fault.
+        while let EvalAltResult::ErrorInFunctionCall(_, _, inner, at) = error {
+            place = if inner.position().is_none() { at } else { inner.position() };
+            error = *inner;
+        }
+        let words = self.words(&mut error, place);
+        match (place.line(), place.position()) {
+            (Some(line), Some(column)) => format!("line {line}, column {column}: {words}"),
+            (Some(line), None) => format!("line {line}: {words}"),
+            (None, _) => words,
+        }
+    }
+
+    fn words(&self, error: &mut EvalAltResult, place: Position) -> String {
+        use EvalAltResult as E;
+        match error {
+            E::ErrorTooManyOperations(_) => {
+                format!(
+                    "script ran for more than {} operations (`max_operations`)",
+                    self.max_operations
+                )
+            }
+            E::ErrorTerminated(..) => {
+                format!("script ran for longer than {} (`timeout`)", Period(self.timeout))
+            }
+            E::ErrorStackOverflow(_) => {
+                format!("functions call each other more than {MAX_CALL_LEVELS} levels deep")
+            }
+            E::ErrorTooManyVariables(_) => format!("more than {MAX_VARIABLES} variables"),
+            E::ErrorDataTooLarge(what, _) => too_large(what),
+            E::ErrorFunctionNotFound(call, _) => self.no_function(call, place),
+            E::ErrorDotExpr(..) | E::ErrorIndexingType(..) => self.no_field(error, place),
+            E::ErrorArrayBounds(length, index, _) => {
+                format!("the list has {}, none at {index}", count(*length, "value"))
+            }
+            E::ErrorStringBounds(length, index, _) => {
+                format!("the text has {}, none at {index}", count(*length, "character"))
+            }
+            E::ErrorMismatchDataType(wanted, found, _) => {
+                format!("expected {}, found {}", kind_of_type(wanted), kind_of_type(found))
+            }
+            E::ErrorVariableNotFound(name, _) => format!("there is no variable `{name}` here"),
+            E::ErrorFor(_) => "`for` needs a list, a text or a range".to_owned(),
+            E::ErrorRuntime(thrown, _) if thrown.is_unit() => {
+                "the script threw an error".to_owned()
+            }
+            E::ErrorRuntime(thrown, _) => thrown.to_string(),
+            error => {
+                error.set_position(Position::NONE);
+                lowercase_first(&error.to_string())
+            }
+        }
+    }
+
+    /// `call` is a name and the types of its values: `+ ((), i64)`.
+    fn no_function(&self, call: &str, place: Position) -> String {
+        let Some((name, types)) = call.split_once(" (") else { return lowercase_first(call) };
+        let types: Vec<&str> = match types.strip_suffix(')').unwrap_or(types) {
+            "" => Vec::new(),
+            types => types.split(", ").collect(),
+        };
+        let kinds: Vec<&str> = types.iter().map(|kind| kind_of_type(kind)).collect();
+        if let Some(index) = types.iter().position(|kind| *kind == "()") {
+            let what = self.operand(place, index).unwrap_or_else(|| "a value".to_owned());
+            return format!("{what} is missing or null, so `{name}` cannot be used on it");
+        }
+        let is_operator = !name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        match (kinds.as_slice(), is_operator) {
+            ([one], _) => format!("`{name}` cannot be used on {one}"),
+            ([left, right], true) => format!("`{name}` cannot be used on {left} and {right}"),
+            ([], _) => format!("there is no function `{name}` that takes no values"),
+            _ => format!("there is no function `{name}` that takes {}", kinds.join(", ")),
+        }
+    }
+
+    /// A field of a value that has no fields.
+    fn no_field(&self, error: &EvalAltResult, place: Position) -> String {
+        let (what, kind) = match error {
+            EvalAltResult::ErrorDotExpr(text, _) => {
+                let quoted: Vec<&str> = text.split('\'').collect();
+                let field = quoted.get(1).copied().unwrap_or_default();
+                // `for type 'T'` and, when something is assigned, `to handle 'U'`.
+                (format!("field `{field}`"), quoted.get(3).copied().unwrap_or_default())
+            }
+            EvalAltResult::ErrorIndexingType(text, _) => {
+                ("index".to_owned(), text.split(" [").next().unwrap_or_default())
+            }
+            _ => return "a field cannot be read".to_owned(),
+        };
+        let owner = self.owner(place);
+        match (kind, owner) {
+            ("()", Some(owner)) => format!("`{owner}` is missing or null, so it has no {what}"),
+            (_, Some(owner)) => format!("`{owner}` is {}, so it has no {what}", kind_of_type(kind)),
+            ("()", None) => format!("a missing or null value has no {what}"),
+            (_, None) => format!("{} has no {what}", kind_of_type(kind)),
+        }
+    }
+
+    /// The text of the value number `index` of the call at a place.
+    fn operand(&self, place: Position, index: usize) -> Option<String> {
+        let mut found = None;
+        self.ast.walk(&mut |path: &[ASTNode]| {
+            match path.last() {
+                Some(
+                    ASTNode::Expr(Expr::FnCall(call, at)) | ASTNode::Stmt(Stmt::FnCall(call, at)),
+                ) if *at == place => {
+                    found = call.args.get(index).and_then(name_of);
+                }
+                Some(ASTNode::Expr(chain @ Expr::Dot(..))) if index == 0 => {
+                    found = found.take().or_else(|| method_owner(chain, place));
+                }
+                Some(ASTNode::Stmt(Stmt::Assignment(parts))) if parts.0.position() == place => {
+                    let side = if index == 0 { &parts.1.lhs } else { &parts.1.rhs };
+                    found = name_of(side);
+                }
+                _ => (),
+            }
+            found.is_none()
+        });
+        found.map(|name| format!("`{name}`"))
+    }
+
+    /// What stands in front of the field or index at a place.
+    fn owner(&self, place: Position) -> Option<String> {
+        let mut found = None;
+        self.ast.walk(&mut |path: &[ASTNode]| {
+            if let Some(ASTNode::Expr(chain @ (Expr::Dot(..) | Expr::Index(..)))) = path.last() {
+                found = front(chain, place);
+            }
+            found.is_none()
+        });
+        found
+    }
+}
+
+/// `msg.payload.a` of an expression that only reads fields.
+fn name_of(expr: &Expr) -> Option<String> {
+    if let Expr::Variable(variable, ..) = expr {
+        return Some(variable.1.to_string());
+    }
+    let mut name = base(expr)?;
+    for step in steps(expr) {
+        let Step::Field(field, _) = step else { return None };
+        name.push('.');
+        name.push_str(field);
+    }
+    Some(name)
+}
+
+/// The name of the variable that a chain begins with.
+fn base(chain: &Expr) -> Option<String> {
+    match chain {
+        Expr::Dot(parts, ..) | Expr::Index(parts, ..) => match &parts.lhs {
+            Expr::Variable(variable, ..) => Some(variable.1.to_string()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The part of a chain in front of its field at a place.
+fn front(chain: &Expr, place: Position) -> Option<String> {
+    let mut name = base(chain)?;
+    for step in steps(chain) {
+        match step {
+            Step::Field(_, at) if at == place => return Some(name),
+            Step::Field(field, _) => {
+                name.push('.');
+                name.push_str(field);
+            }
+            Step::Call | Step::Other => return None,
+        }
+    }
+    None
+}
+
+/// The part of a chain in front of its method at a place.
+fn method_owner(chain: &Expr, place: Position) -> Option<String> {
+    let mut rest = chain;
+    // The place of a call stands beside the call, not in it.
+    let called = loop {
+        match rest {
+            Expr::Dot(parts, ..) | Expr::Index(parts, ..) => rest = &parts.rhs,
+            Expr::MethodCall(_, at) => break *at == place,
+            _ => break false,
+        }
+    };
+    if !called {
+        return None;
+    }
+    let mut name = base(chain)?;
+    for step in steps(chain) {
+        match step {
+            Step::Field(field, _) => {
+                name.push('.');
+                name.push_str(field);
+            }
+            Step::Call => return Some(name),
+            Step::Other => return None,
+        }
+    }
+    None
+}
+
+fn too_large(what: &str) -> String {
+    let what = what.to_lowercase();
+    if what.contains("string") {
+        format!("a text grew beyond {MAX_TEXT_BYTES} bytes")
+    } else if what.contains("map") {
+        format!("a map grew beyond {MAX_MAP_VALUES} values")
+    } else {
+        format!("a list grew beyond {MAX_LIST_VALUES} values")
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+pub(crate) fn lowercase_first(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,682 @@
+use forebay_sdk::{Emitter, Format, Message, Payload, Port, Timestamp, Transform};
+use serde_json::json;
+
+use super::*;
+use crate::transform::ScriptNode;
+
+/// Optimized code needs a quarter of it.
+const STACK_BYTES: usize = if cfg!(debug_assertions) { 8 << 20 } else { 2 << 20 };
+
+const TIME_NANOS: i64 = 1_795_000_000_123_456_789;
+
+fn settings(script: &str) -> ScriptSettings {
+    ScriptSettings {
+        script: Script(script.to_owned()),
+        outputs: vec!["low".to_owned(), "high".to_owned()],
+        max_operations: default_max_operations(),
+        // Limits that the clock sets depend on the machine; these tests do not.
+        timeout: Period::seconds(60),
+    }
+}
+
+fn node(script: &str) -> ScriptNode {
+    ScriptNode::new(settings(script), "test/script".into())
+}
+
+fn message(payload: Payload) -> Message {
+    let mut message = Message::new("site/a", payload);
+    message.time = Timestamp::from_unix_nanos(TIME_NANOS);
+    message.meta.source = Some("test/meter".into());
+    message.meta.insert("quality", "good");
+    message
+}
+
+fn json_message(payload: &str) -> Message {
+    message(Payload::encoded(payload.to_owned(), Format::Json))
+}
+
+fn run(node: &mut impl Transform, message: Message) -> Result<Vec<(Port, Message)>, String> {
+    let mut out = Emitter::default();
+    node.apply(message, &mut out).map_err(|error| format!("{error:#}"))?;
+    Ok(out.drain().collect())
+}
+
+/// Each message as a line: output, topic and payload.
+fn shown(result: &Result<Vec<(Port, Message)>, String>) -> String {
+    match result {
+        Err(error) => format!("error: {error}"),
+        Ok(messages) => {
+            let line = |(port, message): &(Port, Message)| {
+                let payload = message.payload.to_bytes(Format::Json);
+                format!("{} {} {}", port.0, message.topic, String::from_utf8_lossy(&payload))
+            };
+            messages.iter().map(line).collect::<Vec<_>>().join("\n")
+        }
+    }
+}
+
+/// The payload that leaves by the main output, or the error.
+#[track_caller]
+fn check(script: &str, payload: &str, expected: &str) {
+    assert_eq!(Vec::<Problem>::new(), lint::check(script, &settings("").outputs), "{script}");
+    let result = run(&mut node(script), json_message(payload));
+    let shown = shown(&result).replace("0 site/a ", "");
+    assert_eq!(shown, expected, "{script}");
+}
+
+#[test]
+fn a_script_changes_what_it_names_and_keeps_the_rest() {
+    check("msg", r#"{ "b":1, "a":2.50 }"#, r#"{ "b":1, "a":2.50 }"#);
+    check("msg.payload.a; msg", r#"{ "b":1, "a":2.50 }"#, r#"{ "b":1, "a":2.50 }"#);
+    check("msg.payload.a = 3; msg", r#"{"z":1,"a":2,"b":4}"#, r#"{"z":1,"a":3,"b":4}"#);
+    check("msg.payload.c = 3; msg", r#"{"z":1,"a":2}"#, r#"{"z":1,"a":2,"c":3}"#);
+    check("msg.payload.o.x += 1; msg", r#"{"o":{"y":2,"x":1}}"#, r#"{"o":{"y":2,"x":2}}"#);
+    check("msg.payload.l.push(3); msg", r#"{"l":[1,2],"k":0}"#, r#"{"l":[1,2,3],"k":0}"#);
+    check(r#"msg.payload["a b"] = 1; msg"#, "{}", r#"{"a b":1}"#);
+    check(r#"msg.payload.remove("a"); msg"#, r#"{"z":1,"a":2,"b":4}"#, r#"{"z":1,"b":4}"#);
+    check("msg.payload = #{ b: 1, a: 2 }; msg", r#"{"z":1}"#, r#"{"a":2,"b":1}"#);
+    check("msg.payload = msg.payload.a; msg", r#"{"a":[1]}"#, "[1]");
+    check("msg.payload += #{ b: 1 }; msg", r#"{"a":2}"#, r#"{"a":2,"b":1}"#);
+    check("#{ payload: msg.payload.a * 2 }", r#"{"a":2}"#, "4");
+    check("msg.payload = `${msg.topic}!`; msg", "1", r#""site/a!""#);
+    check("msg.payload *= 2; msg", "21", "42");
+    check("msg.payload[1] = 5; msg", "[1,2,3]", "[1,5,3]");
+    check(
+        "msg.payload.a ?? 7; msg",
+        "[1]",
+        "error: line 1, column 13: `msg.payload` is a list, so it has no field `a`",
+    );
+}
+
+#[test]
+fn numbers_keep_their_kind() {
+    check("msg.payload.a += 1; msg", r#"{"a":1,"b":1.0}"#, r#"{"a":2,"b":1.0}"#);
+    check("msg.payload.b += 1; msg", r#"{"a":1,"b":1.0}"#, r#"{"a":1,"b":2.0}"#);
+    check(
+        "msg.payload.b = msg.payload.a; msg",
+        r#"{"a":18446744073709551615}"#,
+        r#"{"a":18446744073709551615,"b":1.8446744073709552e+19}"#,
+    );
+    check("msg.payload.a = 1.0 / 0.0; msg", r#"{"a":1}"#, r#"{"a":null}"#);
+    check("msg.payload.a = (0.0 / 0.0); msg", r#"{"a":1}"#, r#"{"a":null}"#);
+    check("msg.payload.a = (); msg", r#"{"a":1}"#, r#"{"a":null}"#);
+    check("msg.payload.b = msg.payload.a ?? 4; msg", r#"{"a":null}"#, r#"{"a":null,"b":4}"#);
+    check("msg.payload = round(2.346, 2); msg", "0", "2.35");
+    check("msg.payload = round(7, 2); msg", "0", "7");
+    check("msg.payload = round(2.5); msg", "0", "3.0");
+}
+
+#[test]
+fn a_script_sends_none_one_or_many() {
+    check("()", "1", "");
+    check("msg.payload.a = 1;", "{}", "");
+    check("if msg.payload > 3 { msg }", "1", "");
+    check("if msg.payload > 3 { msg }", "4", "4");
+    check("[msg, #{ payload: 2 }]", "1", "1\n2");
+    check("[]", "1", "");
+    check("msg.payload.map(|x| #{ payload: x })", "[1,2]", "1\n2");
+    check("return [msg]; 3", "1", "1");
+    check("#{ topic: `${msg.topic}/b`, payload: 2 }", "1", "0 site/a/b 2");
+}
+
+#[test]
+fn emit_sends_to_an_output() {
+    check(r#"emit("high", msg); ()"#, "1", "3 site/a 1");
+    check(r#"emit("low", [msg, #{ payload: 2 }]); msg"#, "1", "2 site/a 1\n2 site/a 2\n1");
+    check(
+        r#"emit("low", msg); msg.payload.a = 2; msg"#,
+        r#"{"a":1}"#,
+        "2 site/a {\"a\":1}\n{\"a\":2}",
+    );
+    check(
+        r#"emit(msg.payload, msg)"#,
+        r#""hihg""#,
+        "error: line 1, column 1: `outputs` does not have `hihg`, did you mean `high`?",
+    );
+    check(
+        r#"emit("low", 3)"#,
+        "1",
+        "error: `emit` got a whole number; expected a message, a list of messages or ()",
+    );
+}
+
+#[test]
+fn what_a_message_says_about_itself_can_be_changed() {
+    let mut changes = node(
+        "msg.topic += `/b`; msg.time = msg.time + 1; msg.meta.unit = `K`; msg.meta.remove(`quality`); msg",
+    );
+    let sent = run(&mut changes, json_message("1")).unwrap();
+    let message = &sent[0].1;
+    assert_eq!(&*message.topic, "site/a/b");
+    assert_eq!(message.time.unix_nanos(), 1_795_000_000_124_000_000_i64);
+    assert_eq!(message.meta.source.as_deref(), Some("test/meter"));
+    assert_eq!(message.meta.entries().collect::<Vec<_>>(), [("unit", &json!("K"))]);
+
+    let mut reads = node("if msg.meta.source == `test/meter` && msg.time > 0 { msg }");
+    let sent = run(&mut reads, json_message("1")).unwrap();
+    assert_eq!(sent[0].1, json_message("1"), "time keeps its nanoseconds");
+}
+
+#[test]
+fn state_lasts_from_message_to_message_and_through_errors() {
+    let mut counts = node(
+        "state.n = (state.n ?? 0) + 1; if msg.payload == 0 { throw `zero` } msg.payload = state.n; msg",
+    );
+    let said: Vec<String> =
+        ["5", "0", "7"].iter().map(|p| shown(&run(&mut counts, json_message(p)))).collect();
+    assert_eq!(said, vec!["0 site/a 1", "error: line 1, column 53: zero", "0 site/a 3"]);
+}
+
+#[test]
+fn a_message_that_ends_as_an_error_has_sent_nothing() {
+    let mut fails = node(r#"emit("low", msg); if msg.payload == 1 { throw "x" } msg"#);
+    assert!(run(&mut fails, json_message("1")).is_err());
+    assert_eq!(shown(&run(&mut fails, json_message("2"))), "2 site/a 2\n0 site/a 2");
+}
+
+#[test]
+fn errors_say_where_and_what() {
+    #[track_caller]
+    fn error(script: &str, expected: &str) {
+        check(
+            script,
+            r#"{"a":1,"t":"x","l":[1],"n":null,"zero":0}"#,
+            &format!("error: {expected}"),
+        );
+    }
+    error("let x = 1;\n5 / msg.payload.zero", "line 2, column 3: division by zero: 5 / 0");
+    error(
+        "msg.payload.b + 1",
+        "line 1, column 15: `msg.payload.b` is missing or null, so `+` cannot be used on it",
+    );
+    error(
+        "1 + msg.payload.n",
+        "line 1, column 3: `msg.payload.n` is missing or null, so `+` cannot be used on it",
+    );
+    error(
+        "msg.payload.n.round()",
+        "line 1, column 15: `msg.payload.n` is missing or null, so `round` cannot be used on it",
+    );
+    error(
+        "msg.payload.b += 1;",
+        "line 1, column 15: `msg.payload.b` is missing or null, so `+` cannot be used on it",
+    );
+    error(
+        "msg.payload.b.c",
+        "line 1, column 15: `msg.payload.b` is missing or null, so it has no field `c`",
+    );
+    error(
+        "msg.payload.b.c = 1;",
+        "line 1, column 15: `msg.payload.b` is missing or null, so it has no field `c`",
+    );
+    error(
+        "msg.payload.t - 1",
+        "line 1, column 15: `-` cannot be used on a text and a whole number",
+    );
+    error(
+        "msg.payload.a.to_upper()",
+        "line 1, column 15: `to_upper` cannot be used on a whole number",
+    );
+    error("msg.payload.l[3]", "line 1, column 15: the list has 1 value, none at 3");
+    error(
+        "msg.payload.a + 9223372036854775807",
+        "line 1, column 15: addition overflow: 1 + 9223372036854775807",
+    );
+    error("fn f(x) {\n  x / 0\n}\nf(3)", "line 2, column 5: division by zero: 3 / 0");
+    error("throw `too hot`", "line 1, column 1: too hot");
+    error("throw", "line 1, column 1: the script threw an error");
+    error(
+        "parse_json(`{`)",
+        "line 1, column 1: text is not JSON: EOF while parsing an object at line 1 column 1",
+    );
+    error(
+        "msg.payload.a > 0",
+        "the script returned true or false; expected a message, a list of messages or ()",
+    );
+    error(
+        "[msg, 3]",
+        "the script returned a whole number; expected a message, a list of messages or ()",
+    );
+    error(
+        "msg.payload",
+        "the script returned a map without `payload`; expected msg, or #{payload: ...}",
+    );
+    error(
+        "#{ payload: 1, tpoic: `x` }",
+        "the script returned a message with the field `tpoic`, did you mean `topic`?",
+    );
+    error(
+        "msg.topic = 3; msg",
+        "the script returned a message whose topic is a whole number; expected a text",
+    );
+    error(
+        "msg.time = 1.5; msg",
+        "the script returned a message whose time is a decimal number; expected milliseconds since 1970",
+    );
+    error(
+        "msg.meta = 1; msg",
+        "the script returned a message whose meta is a whole number; expected a map",
+    );
+    error(
+        "msg.payload.f = |x| x; msg",
+        "the script returned a function, which a message cannot hold",
+    );
+    check(
+        "msg.payload.a; msg",
+        "{oops",
+        "error: payload is not JSON: key must be a string at line 1 column 2",
+    );
+    check("msg", "{oops", "{oops");
+}
+
+#[test]
+fn whatever_runs_away_is_stopped() {
+    #[track_caller]
+    fn stopped(script: &str, expected: &str) {
+        // Values may be nested as deep as they are large. The program runs scripts on its main
+        // thread, which has 8 MiB.
+        let stack = std::thread::Builder::new().stack_size(STACK_BYTES);
+        let script = script.to_owned();
+        let thread = stack.spawn(move || run(&mut node(&script), json_message("{}"))).unwrap();
+        let result = thread.join().unwrap();
+        assert_eq!(shown(&result), format!("error: {expected}"));
+    }
+    stopped(
+        "loop {}",
+        "line 1, column 6: script ran for more than 100000 operations (`max_operations`)",
+    );
+    stopped(
+        "fn f(n) { f(n + 1) } f(0)",
+        "line 1, column 22: functions call each other more than 16 levels deep",
+    );
+    stopped("let s = `x`; loop { s += s }", "line 1, column 23: a text grew beyond 65536 bytes");
+    stopped("let l = [1]; loop { l += l }", "line 1, column 23: a list grew beyond 4096 values");
+    stopped("let l = []; loop { l.push(1) }", "line 1, column 22: a list grew beyond 4096 values");
+    stopped(
+        "let l = []; loop { l = [[[[[[[[l]]]]]]]] }",
+        "line 1, column 32: a list grew beyond 4096 values",
+    );
+    stopped(
+        "let m = #{}; loop { m = #{ m: #{ m: #{ m: #{ m: m } } } } }",
+        "line 1, column 49: a map grew beyond 4096 values",
+    );
+    stopped(
+        "let m = #{}; loop { m = #{ m: [[[[[[m]]]]]] } }",
+        "line 1, column 33: a list grew beyond 4096 values",
+    );
+    stopped(
+        "fn f(n) { [[[[f(n + 1)]]]] } f(0)",
+        "line 1, column 30: functions call each other more than 16 levels deep",
+    );
+    stopped(
+        "let s = `x`; while s.len() < 60000 { s += s } s.replace(`x`, s)",
+        "line 1, column 49: a text grew beyond 65536 bytes",
+    );
+    stopped("let l = []; l.pad(100000000, 1)", "line 1, column 15: a list grew beyond 4096 values");
+    stopped("loop { emit(`low`, msg) }", "line 1, column 8: more than 1000 messages for one");
+    stopped(
+        "let l = []; for i in 0..1001 { l.push(#{ payload: i }) } l",
+        "the script returned more than 1000 messages for one",
+    );
+    stopped("sleep(10)", "line 1, column 1: a script cannot wait");
+    stopped("Fn(`sleep`).call(10.0)", "line 1, column 13: a script cannot wait");
+}
+
+/// Scripts of every shape that the reading of the syntax tree tells apart.
+const CORPUS: [&str; 58] = [
+    "msg",
+    "return msg;",
+    "[msg, msg]",
+    "()",
+    "#{ payload: msg.payload }",
+    "#{ payload: 1 }",
+    "if msg.payload.a == 1 { msg } else { () }",
+    "msg.payload.a",
+    "msg.payload.a; msg",
+    "msg.payload.a = 5; msg",
+    "msg.payload.fresh = 5; msg",
+    "msg.payload.o.x = 5; msg",
+    "msg.payload.o.fresh = msg.payload.a; msg",
+    "msg.payload[\"a\"] = 5; msg",
+    "msg[\"payload\"][\"a\"] = 5; msg",
+    "let k = \"a\"; msg.payload[k] = 5; msg",
+    "msg.payload.l.push(4); msg",
+    "msg.payload.l[0] = 9; msg",
+    "msg.payload.l += 9; msg",
+    "push(msg.payload.l, 4); msg",
+    "msg.payload.remove(\"a\"); msg",
+    "msg.payload.clear(); msg",
+    "msg.payload = #{ n: msg.payload.a }; msg",
+    "msg.payload = #{ n: 1 }; msg.payload.a = 2; msg",
+    "if msg.payload.a == 1 { msg.payload = #{ n: 1 }; } msg.payload.b = 2; msg",
+    "msg.payload = msg.payload; msg",
+    "msg.payload += #{ n: 1 }; msg",
+    "let m = msg; m.payload.a = 3; m",
+    "let m = msg; m.payload.a = 3; msg",
+    "let p = msg.payload; p.a = 3; msg.payload = p; msg",
+    "let p = msg.payload; p.a = 3; #{ payload: p }",
+    "\"a\" in msg.payload; msg",
+    "if \"b\" in msg.payload { msg }",
+    "msg.payload.keys().map(|k| #{ payload: k })",
+    "for k in msg.payload.keys() { msg.payload[k] = 1; } msg",
+    "fn f(m) { m.payload.a = 1; m } f(msg)",
+    "fn f(p) { p.len() } msg.payload.n = f(msg.payload); msg",
+    "fn f() { this.a = 7; } msg.payload.f(); msg",
+    "fn f() { msg.payload.z } let x = f!(); msg",
+    "let f = |x| x + msg.payload.a; msg.payload.a = f.call(1); msg",
+    "switch msg.payload.a { 1 => msg, _ => [msg, msg] }",
+    "switch msg.payload.a { 1 => { msg.payload.b = 0; msg } }",
+    "let x = loop { break msg.payload; }; x.b = 1; #{ payload: x }",
+    "loop { break msg }",
+    "emit(\"low\", msg); msg.payload.a = 2; msg",
+    "emit(\"low\", [msg]); ()",
+    "emit(\"low\", #{ payload: msg.payload.o })",
+    "emit(\"low\", #{ payload: msg })",
+    "state.m = msg; state.m",
+    "`${msg}`; msg",
+    "msg == msg; msg",
+    "try { msg.payload.a.b.c = 1; } catch { msg.payload.err = true; } msg",
+    "let l = [#{ x: 1 }]; l[msg.payload.zero].x = 2; msg",
+    "msg.payload.o.x.y = 1; msg",
+    "msg?.payload?.a; msg",
+    "msg.payload.big; msg.payload.copy = msg.payload.big; msg",
+    "msg.payload.set_tag(3); msg",
+    "let p = #{ n: 1 }; p.set_tag(1); #{ payload: p, q: msg.payload.a }",
+];
+
+const PAYLOADS: [&str; 8] = [
+    r#"{"z":0,"a":1,"o":{"y":[1,{"q":1,"b":2}],"x":1},"l":[1,2,3],"zero":0,"big":18446744073709551615}"#,
+    r#"{"l":[],"b":2.0,"a":"text"}"#,
+    r#"{"a":null,"o":null}"#,
+    "{}",
+    "[1,2]",
+    "7",
+    "null",
+    r#""text""#,
+];
+
+#[test]
+fn reading_only_the_fields_in_use_shows_in_nothing() {
+    for script in CORPUS {
+        for payload in PAYLOADS {
+            let mut fields = node(script);
+            let mut whole = node(script).without_projection();
+            // Twice, for what `state` keeps.
+            for _ in 0..2 {
+                let with_fields = run(&mut fields, json_message(payload));
+                let with_whole = run(&mut whole, json_message(payload));
+                assert_eq!(shown(&with_fields), shown(&with_whole), "{script} with {payload}");
+                assert_eq!(with_fields, with_whole, "{script} with {payload}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_fields_in_use_are_converted() {
+    #[track_caller]
+    fn uses(script: &str, expected: &str) {
+        let uses = node(script).uses().clone();
+        let shown = match uses.payload {
+            crate::uses::PayloadUse::Whole => "whole".to_owned(),
+            crate::uses::PayloadUse::Fields { all, written } => {
+                format!("{} / {}", all.join(" "), written.join(" "))
+            }
+        };
+        let parts = [(uses.topic, " topic"), (uses.time, " time"), (uses.meta, " meta")];
+        let parts: String = parts.iter().filter(|part| part.0).map(|part| part.1).collect();
+        assert_eq!(format!("{shown}{parts}"), expected, "{script}");
+    }
+    uses("msg", " / ");
+    uses("msg.payload.a > 1; [msg, msg]", "a / ");
+    uses("msg.payload.hot = msg.payload.temp > 80.0; msg", "hot temp / hot");
+    uses(r#"msg.payload["a"].b = 1; return msg;"#, "a / a");
+    uses(r#"msg.payload.l.push(msg.payload.x); emit("low", msg)"#, "l x / l");
+    uses("msg.payload = #{ t: msg.payload.temp }; msg", "temp / ");
+    uses("#{ topic: msg.topic + msg.meta.source, payload: msg.payload.a }", "a /  topic meta");
+    uses("switch msg.payload.a { 1 => msg, _ => () }", "a / ");
+    uses("let m = msg; m", "whole topic time meta");
+    uses("let l = [1]; l[msg].x", "whole topic time meta");
+    uses("msg.payload.keys()", "whole");
+    uses("#{ payload: msg.payload }", "whole");
+    uses("msg.payload[msg.topic] = 1; msg", "whole topic");
+}
+
+#[test]
+fn findings_mark_what_is_wrong() {
+    #[track_caller]
+    fn finds(script: &str, expected: &[&str]) {
+        let show = |p: Problem| {
+            let (line, column) = p.inside.unwrap_or_default();
+            format!("{line}:{column} {}: {} [{}]", p.rule, p.message, p.label)
+        };
+        let found: Vec<String> =
+            lint::check(script, &settings("").outputs).into_iter().map(show).collect();
+        assert_eq!(found, expected, "{script}");
+    }
+    finds(" \n ", &["0:0 script-syntax: `script` is empty [expected a script, such as `msg`]"]);
+    finds(
+        "let a = 1 // one\n\nlet b = 2;\nmsg",
+        &["1:9 script-syntax: script cannot be read [expected `;` after this]"],
+    );
+    finds(
+        "msg.payload.a = (1 + 2;\nmsg",
+        &[
+            "1:23 script-syntax: script cannot be read [expected `)` for a matching ( in this expression]",
+        ],
+    );
+    finds(
+        "if msg.payload.a > 1 {\n  msg\n",
+        &["2:5 script-syntax: script cannot be read [the script ends here; expected `}`]"],
+    );
+    finds("let x = ;", &["1:9 script-syntax: script cannot be read [unexpected ';']"]);
+    finds(
+        "let s = \"abc;\nmsg",
+        &["1:9 script-syntax: script cannot be read [open string is not terminated]"],
+    );
+    finds(
+        "mgs.payload.a = lmit;\nlet limit = 3; msg",
+        &[
+            "1:1 unknown-variable: script has no variable `mgs` [did you mean `msg`?]",
+            "1:17 unknown-variable: script has no variable `lmit` [did you mean `limit`?]",
+        ],
+    );
+    finds(
+        "let a = other; msg",
+        &[
+            "1:9 unknown-variable: script has no variable `other` [expected msg, state, or a variable made with `let other = ...`]",
+        ],
+    );
+    finds(
+        "fn f(x) { x + msg.payload.a } f(1)",
+        &[
+            "1:15 unknown-variable: function has no variable `msg` [functions see only their parameters; pass it as one]",
+        ],
+    );
+    finds(
+        "msg.payload.a = rond(1.5, 2);\nmsg.payload.b.to_uper(); msg",
+        &[
+            "1:17 unknown-function: script has no function `rond` [not found, did you mean `round`?]",
+            "2:15 unknown-function: script has no function `to_uper` [not found, did you mean `to_upper`?]",
+        ],
+    );
+    finds(
+        "round(1.5, 2, 3); msg.payload.a.round(1, 2)",
+        &[
+            "1:1 unknown-function: `round` gets the wrong number of values [expected 1 or 2, found 3]",
+            "1:33 unknown-function: `round` gets the wrong number of values [expected 0 or 1, found 2]",
+        ],
+    );
+    finds(
+        "fn f(a, b) { a + b } f(1)",
+        &["1:22 unknown-function: `f` gets the wrong number of values [expected 2, found 1]"],
+    );
+    finds("sleep(10); msg", &["1:1 unknown-function: script has no function `sleep` [not found]"]);
+    finds(
+        "emit(\"hihg\", msg); emit(\"alarm\", msg); emit(\"errors\", msg)",
+        &[
+            "1:6 undeclared-output: `outputs` does not have `hihg` [did you mean `high`?]",
+            "1:25 undeclared-output: `outputs` does not have `alarm` [add the setting `outputs: [low, high, alarm]`]",
+            "1:45 undeclared-output: `outputs` does not have `errors` [`throw` sends a message to the errors output]",
+        ],
+    );
+    finds(
+        "msg.payloda.a = 1; msg.quality",
+        &[
+            "1:5 unknown-field: a message has no field `payloda` [did you mean `payload`?]",
+            "1:24 unknown-field: a message has no field `quality` [expected topic, time, payload or meta]",
+        ],
+    );
+    finds(
+        "eval(\"1\")",
+        &["1:1 script-syntax: script cannot be read [reserved keyword 'eval' is disabled]"],
+    );
+    finds(
+        "msg.payload.new = 1; msg",
+        &[
+            "1:13 script-syntax: script cannot be read [`new` is reserved; write a field of that name as [\"new\"]]",
+        ],
+    );
+    finds(
+        "import \"x\" as y; msg",
+        &["1:1 script-syntax: script cannot be read [a script cannot load other scripts]"],
+    );
+}
+
+#[test]
+fn what_works_is_not_found_fault_with() {
+    let more = [
+        "fn double() { this * 2 } let x = 3; x.double(); msg",
+        "state.f = |x| x * 2; state.f(3); msg",
+        "let add = |a, b| a + b; add.call(1, 2); call(add, 1, 2); msg",
+        "let o = #{ twice: |x| x * 2 }; o.twice(1); msg",
+        "[3, 1].sort(); [1, 2].filter(|x| x > 1).reduce(|s, x| s + x, 0); msg",
+        "print(msg); debug(msg.payload); type_of(msg); is_def_var(\"msg\"); is_def_fn(\"f\", 1); msg",
+        "let x = 1.5; x.floor().to_int(); x.to_string(); `${x}`.sub_string(0, 1); msg",
+        "now() - msg.time > 1000; parse_json(\"{}\"); to_json(msg.payload); msg.payload.to_json(); msg",
+        "for (x, i) in [1] { x + i; } for i in range(0, 3) { i; } msg",
+        "try { throw 1 } catch (problem) { problem; } msg",
+        "let f = Fn(\"round\"); f.call(2.5); parse_int(\"3\"); parse_float(\"3.5\"); msg",
+        "PI(); E(); sin(1.0); 2 ** 3; abs(-1); min(1, 2); msg",
+        "exit(msg)",
+    ];
+    for script in more.into_iter().chain(CORPUS) {
+        let found = lint::check(script, &settings("").outputs);
+        let excused = |p: &Problem| {
+            // Sees `msg` by way of `f!()`; and would say that a message has no `q`.
+            script.contains("f!()") && p.rule == "unknown-variable"
+        };
+        let found: Vec<_> = found.into_iter().filter(|p| !excused(p)).collect();
+        assert_eq!(found, Vec::<Problem>::new(), "{script}");
+    }
+}
+
+#[test]
+fn no_mutilated_script_panics_or_hangs_or_shows_what_was_converted() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let pieces = [
+        "msg",
+        "state",
+        ".payload",
+        "[0]",
+        "(",
+        ")",
+        "{",
+        "}",
+        ";",
+        "=",
+        "+=",
+        "..",
+        "|x|",
+        "fn f(a)",
+        "f(1)",
+        "loop",
+        "for x in",
+        "\"",
+        "`${",
+        "9223372036854775807",
+        "-",
+        "*",
+        "/0",
+        "?.",
+        "??",
+        "#{",
+        "curry",
+        "Fn(",
+        "é",
+        "\u{0}",
+        "//",
+        "/*",
+        "switch",
+        "=>",
+        "break",
+        "return",
+        "throw",
+        "this",
+        "let x =",
+        ".push(",
+        ".pad(",
+    ];
+    for round in 0..1000 {
+        let mut script: Vec<char> = random.choice(CORPUS).unwrap_or("msg").chars().collect();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(0..=script.len());
+            let end = random.usize(at..=script.len().min(at + 6));
+            let piece = random.choice(pieces).unwrap_or_default();
+            script.splice(at..end, piece.chars());
+        }
+        let script: String = script.into_iter().collect();
+        let _ = lint::check(&script, &[]);
+        let mut settings = settings(&script);
+        settings.max_operations = 2000;
+        let payload = PAYLOADS[round % PAYLOADS.len()];
+        let mut fields = ScriptNode::new(settings.clone(), "test/fuzz".into());
+        let mut whole = ScriptNode::new(settings, "test/fuzz".into()).without_projection();
+        let fields = shown(&run(&mut fields, json_message(payload)));
+        assert_eq!(fields, shown(&run(&mut whole, json_message(payload))), "{script}");
+    }
+}
+
+#[test]
+fn outputs_have_names_that_can_be_read() {
+    let text = "script: msg\noutputs: [ok-1_a, main, errors, 'a b', ok-1_a]\ntimeout: 10s";
+    let found = forebay_sdk::testing::configure(&SCRIPT, text).err().unwrap();
+    assert_eq!(
+        found,
+        vec![
+            "setting-value: `outputs` has the reserved name `main` [every node has this output; take another name]",
+            "setting-value: `outputs` has the reserved name `errors` [every node has this output; take another name]",
+            "setting-value: `outputs` has a name that cannot be used: \"a b\" [expected letters, digits, `-` and `_`, found \"a b\"]",
+            "setting-value: `outputs` has `ok-1_a` twice [stands above already]",
+            "setting-value: `timeout` is out of range [expected 1ms to 5s, found 10s]",
+        ]
+    );
+}
+
+#[test]
+fn a_script_that_takes_too_long_is_stopped() {
+    let mut settings = settings("loop {}");
+    settings.max_operations = 10_000_000;
+    settings.timeout = Period(std::time::Duration::from_millis(1));
+    let mut node = ScriptNode::new(settings, "test/slow".into());
+    let error = run(&mut node, json_message("1")).unwrap_err();
+    assert!(error.ends_with("script ran for longer than 1ms (`timeout`)"), "{error}");
+}
+
+#[test]
+fn the_sample_is_right() {
+    use forebay_sdk::yaml::{self, Limits};
+    let mut findings = Vec::new();
+    let sample = yaml::parse(PLUGIN.sample, 0, Limits::default(), &mut findings).unwrap();
+    let script = sample.at("transforms.judge.script").text().unwrap();
+    let outputs = ["even".to_owned()];
+    assert_eq!(lint::check(script, &outputs), []);
+    let settings = ScriptSettings { outputs: outputs.to_vec(), ..settings(script) };
+    let mut node = ScriptNode::new(settings, "test/sample".into());
+    let sent: Vec<String> = [r#"{"count":1}"#, r#"{"count":2}"#]
+        .iter()
+        .map(|payload| shown(&run(&mut node, json_message(payload))))
+        .collect();
+    let even = "2 site/a/even {\"count\":2}\n0 site/a {\"count\":2,\"rise\":1}";
+    assert_eq!(sent, ["0 site/a {\"count\":1,\"rise\":0}", even]);
+}

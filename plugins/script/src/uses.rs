@@ -1,0 +1,201 @@
+//! Which parts of `msg` a script uses, read from its syntax tree, so that only those are converted.
+//!
+//! The rule: whatever is not understood here counts as a use of everything.
+
+use std::{collections::BTreeSet, ptr};
+
+use rhai::{AST, ASTFlags, ASTNode, BinaryExpr, Expr, Position, Stmt};
+
+/// What a script uses of the messages it gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Uses {
+    pub topic: bool,
+    pub time: bool,
+    pub meta: bool,
+    pub payload: PayloadUse,
+}
+
+/// What a script uses of the payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PayloadUse {
+    /// Nothing but these fields.
+    Fields {
+        /// Every field that is read or written, sorted.
+        all: Vec<String>,
+        /// Those that may be changed, sorted.
+        written: Vec<String>,
+    },
+    /// Anything.
+    Whole,
+}
+
+impl Default for PayloadUse {
+    fn default() -> PayloadUse {
+        PayloadUse::Fields { all: Vec::new(), written: Vec::new() }
+    }
+}
+
+impl Uses {
+    /// Everything: right for any script.
+    pub(crate) fn everything() -> Uses {
+        Uses { topic: true, time: true, meta: true, payload: PayloadUse::Whole }
+    }
+
+    /// What this script uses.
+    pub(crate) fn of(ast: &AST) -> Uses {
+        let mut found = Found::default();
+        // Functions do not see `msg`; they get it as an argument, which counts as a use here.
+        for statement in ast.statements() {
+            statement.walk(&mut Vec::new(), &mut |path| found.visit(path));
+        }
+        match found.everything {
+            true => Uses::everything(),
+            false => Uses {
+                topic: found.parts.contains("topic"),
+                time: found.parts.contains("time"),
+                meta: found.parts.contains("meta"),
+                payload: match found.whole_payload {
+                    true => PayloadUse::Whole,
+                    false => PayloadUse::Fields {
+                        all: found.fields.into_iter().collect(),
+                        written: found.written.into_iter().collect(),
+                    },
+                },
+            },
+        }
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    parts: BTreeSet<String>,
+    fields: BTreeSet<String>,
+    written: BTreeSet<String>,
+    whole_payload: bool,
+    everything: bool,
+}
+
+impl Found {
+    /// Looks at the last node of `path`; the others are what it stands in. False ends the walk.
+    fn visit(&mut self, path: &[ASTNode]) -> bool {
+        let (node, outer) = path.split_last().expect("a walk visits a node");
+        match node {
+            ASTNode::Expr(Expr::Variable(variable, ..)) if variable.1 == "msg" => {
+                self.variable(node, outer);
+            }
+            // The walk does not go into the value of a `break`.
+            ASTNode::Stmt(Stmt::BreakLoop(Some(_), ..)) => self.everything = true,
+            ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _)) => {
+                // A call that sees the caller's variables; and one that could forge our mark.
+                self.everything |= call.capture_parent_scope || call.name == "set_tag";
+            }
+            ASTNode::Expr(Expr::MethodCall(call, _)) => self.everything |= call.name == "set_tag",
+            _ => (),
+        }
+        !self.everything
+    }
+
+    fn variable(&mut self, node: &ASTNode, outer: &[ASTNode]) {
+        match outer.split_last() {
+            Some((ASTNode::Expr(parent), outer)) if starts_chain(parent, node, outer) => {
+                self.chain(parent, &steps(parent), outer);
+            }
+            _ => self.everything |= !flows_out(node, outer),
+        }
+    }
+
+    /// Sees `msg.a.b` in `chain`, which stands in `outer`.
+    fn chain(&mut self, chain: &Expr, steps: &[Step], outer: &[ASTNode]) {
+        let assignment = outer.last().and_then(|node| match node {
+            ASTNode::Stmt(Stmt::Assignment(parts)) if ptr::eq(&parts.1.lhs, chain) => {
+                Some(parts.0.is_op_assignment())
+            }
+            _ => None,
+        });
+        match steps {
+            [Step::Field("payload", _), Step::Field(field, _), rest @ ..] => {
+                self.fields.insert((*field).to_owned());
+                // A method may change the value it is called on.
+                if assignment.is_some() || rest.iter().any(|step| matches!(step, Step::Call)) {
+                    self.written.insert((*field).to_owned());
+                }
+            }
+            // A new payload needs nothing of the old one.
+            [Step::Field("payload", _)] if assignment == Some(false) => (),
+            [Step::Field("payload", _), ..] => self.whole_payload = true,
+            [Step::Field(part, _), ..] => {
+                self.parts.insert((*part).to_owned());
+            }
+            _ => self.everything = true,
+        }
+    }
+}
+
+/// One step of `msg.field["field"].call()`.
+pub(crate) enum Step<'a> {
+    Field(&'a str, Position),
+    Call,
+    Other,
+}
+
+/// The steps behind the first value of a chain.
+pub(crate) fn steps(chain: &Expr) -> Vec<Step<'_>> {
+    let mut steps = Vec::new();
+    let mut rest = link(chain);
+    while let Some((parts, flags, is_index)) = rest {
+        // Without the flag the right side is this step and those behind it.
+        rest = if flags.contains(ASTFlags::BREAK) { None } else { link(&parts.rhs) };
+        let step = rest.map_or(&parts.rhs, |(parts, ..)| &parts.lhs);
+        steps.push(match step {
+            Expr::StringConstant(name, at) if is_index => Step::Field(name.as_str(), *at),
+            Expr::Property(property, at) if !is_index => Step::Field(property.2.as_str(), *at),
+            Expr::MethodCall(..) | Expr::FnCall(..) if !is_index => Step::Call,
+            _ => Step::Other,
+        });
+    }
+    steps
+}
+
+fn link(expr: &Expr) -> Option<(&BinaryExpr, ASTFlags, bool)> {
+    match expr {
+        Expr::Dot(parts, flags, _) => Some((parts, *flags, false)),
+        Expr::Index(parts, flags, _) => Some((parts, *flags, true)),
+        _ => None,
+    }
+}
+
+/// Whether `parent` is a chain that begins with `node`. In `list[msg].x` the tree has `msg` on the
+/// left of `.x`, too, but as a step of the chain around it.
+pub(crate) fn starts_chain(parent: &Expr, node: &ASTNode, outer: &[ASTNode]) -> bool {
+    let begins = link(parent).is_some_and(|(parts, ..)| is(node, &parts.lhs));
+    let is_step = match outer.last() {
+        Some(ASTNode::Expr(outer)) => link(outer).is_some_and(|(parts, flags, _)| {
+            ptr::eq(&parts.rhs, parent) && !flags.contains(ASTFlags::BREAK)
+        }),
+        _ => false,
+    };
+    begins && !is_step
+}
+
+fn is(node: &ASTNode, expr: &Expr) -> bool {
+    matches!(node, ASTNode::Expr(node) if ptr::eq(*node, expr))
+}
+
+/// Whether all that happens to a value is that it is sent on, or dropped.
+fn flows_out(node: &ASTNode, outer: &[ASTNode]) -> bool {
+    let mut inner = node;
+    for node in outer.iter().rev() {
+        match node {
+            ASTNode::Expr(Expr::Array(..)) => (),
+            ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _)) => {
+                return call.name == "emit" && call.args.len() == 2 && is(inner, &call.args[1]);
+            }
+            ASTNode::Stmt(Stmt::Return(_, flags, _)) => return !flags.contains(ASTFlags::BREAK),
+            ASTNode::Stmt(Stmt::Switch(parts, _)) if !is(inner, &parts.0) => (),
+            ASTNode::Stmt(Stmt::Expr(_) | Stmt::If(..) | Stmt::Block(_) | Stmt::TryCatch(..)) => (),
+            _ => return false,
+        }
+        inner = node;
+    }
+    true
+}
