@@ -1,0 +1,133 @@
+//! The command line: one file for each verb.
+//!
+//! Exit codes: 0 fine, 1 findings, 2 could not run.
+
+mod demo;
+mod init_log;
+mod last_good;
+mod lint;
+mod new;
+pub mod nodes;
+mod plan;
+mod run;
+pub mod schema;
+
+use std::{
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{self, Environment, Types},
+    lint::Checked,
+    plugins,
+};
+
+/// Declarative edge pipelines: YAML files in a folder, run on a router.
+#[derive(Parser)]
+#[command(name = "forebay", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Arguments),
+    Lint(lint::Arguments),
+    Plan(plan::Arguments),
+    Nodes(nodes::Arguments),
+    New(new::Arguments),
+    Schema(schema::Arguments),
+    Demo(demo::Arguments),
+}
+
+/// How a verb ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Fine,
+    Findings,
+}
+
+/// Where pipelines live unless the command line says otherwise.
+const DEFAULT_FOLDER: &str = "/etc/forebay";
+
+/// Reads the command line, does what it says, and returns the exit code.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Run(arguments) => run::run(arguments),
+        Verb::Lint(arguments) => lint::lint(arguments),
+        Verb::Plan(arguments) => plan::plan(arguments),
+        Verb::Nodes(arguments) => nodes::nodes(arguments),
+        Verb::New(arguments) => new::new(arguments),
+        Verb::Schema(arguments) => schema::schema(arguments),
+        Verb::Demo(arguments) => demo::demo(arguments),
+    };
+    match outcome {
+        Ok(Ending::Fine) => ExitCode::SUCCESS,
+        Ok(Ending::Findings) => ExitCode::from(1),
+        // Whoever reads the output has read enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Writes to standard output, where a reader that went away is no panic.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Reads and checks a folder: what `lint` reports is what keeps `run` from running.
+fn check(folder: &Path, environment: Environment<'_>) -> anyhow::Result<Checked> {
+    let types = Types::new(&plugins::all());
+    Ok(crate::lint::lint(config::load(folder, folder, &types, environment)?))
+}
+
+/// The variables of this process.
+fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn use_color(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Where data go: the command line, the environment, `forebay.yaml`, then the default.
+fn data_folder(argument: Option<PathBuf>, setting: Option<PathBuf>) -> PathBuf {
+    const DEFAULT: &str = "/var/lib/forebay";
+    let environment = || std::env::var_os("FOREBAY_DATA").map(PathBuf::from);
+    argument.or_else(environment).or(setting).unwrap_or_else(|| DEFAULT.into())
+}
+
+/// "1 error and 2 warnings", for the line below findings.
+fn summary(checked: &Checked) -> String {
+    use forebay_sdk::Level;
+    let plural = |count: usize, noun: &str| match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
+    };
+    let errors = checked.count(Level::Error);
+    let warnings = checked.count(Level::Warning);
+    let found = match (errors, warnings) {
+        (0, 0) => "no findings".to_owned(),
+        (errors, 0) => plural(errors, "error"),
+        (0, warnings) => plural(warnings, "warning"),
+        (errors, warnings) => {
+            format!("{} and {}", plural(errors, "error"), plural(warnings, "warning"))
+        }
+    };
+    format!("{found} in {}", plural(checked.pipelines, "pipeline"))
+}

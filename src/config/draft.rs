@@ -1,0 +1,299 @@
+//! What was read, wrong or right: the material of lint.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use forebay_sdk::{Configured, Finding, Port, Problem, Role, Span, yaml::Yaml};
+
+use super::{
+    graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Source},
+    runtime::Runtime,
+    texts::Texts,
+};
+
+/// A folder that was read.
+pub struct Draft {
+    /// The files, for showing.
+    pub texts: Texts,
+    /// What is wrong so far.
+    pub findings: Vec<Finding>,
+    /// One for each pipeline file that could be read.
+    pub pipelines: Vec<Pipeline>,
+    /// Connections and nodes, in the order of the files.
+    pub parts: Vec<Part>,
+    /// The settings of the runtime.
+    pub runtime: Runtime,
+    /// Folders in which a change matters.
+    pub watched: BTreeSet<PathBuf>,
+    noted: DefaultHasher,
+}
+
+/// One pipeline file.
+pub struct Pipeline {
+    /// The file's stem.
+    pub name: String,
+    /// The file.
+    pub file: u32,
+}
+
+/// A connection or a node, as far as it could be read.
+pub struct Part {
+    /// `boiler-room/meter`, or `cloud` for a connection.
+    pub name: Name,
+    /// The name within the pipeline.
+    pub short: String,
+    /// The pipeline it stands in.
+    pub pipeline: String,
+    /// Where its name stands.
+    pub name_span: Span,
+    /// The section it stands in.
+    pub role: Role,
+    /// What stands after `type:`. Empty when nothing does.
+    pub type_name: String,
+    /// Its own settings, without those that every node has.
+    pub settings: Yaml,
+    /// None when the settings are wrong.
+    pub configured: Option<Arc<dyn Configured>>,
+    /// The connection it uses.
+    pub uses: Option<Uses>,
+    /// What it reads.
+    pub from: Vec<Input>,
+    /// The queue in front of it.
+    pub buffer: Buffer,
+    /// How many messages go into one write.
+    pub batch: Batch,
+}
+
+/// A node's use of a connection.
+pub struct Uses {
+    /// The connection's name.
+    pub connection: Name,
+    /// Where it stands.
+    pub span: Span,
+    /// The types of connection that the node can use.
+    pub allowed: &'static [&'static str],
+}
+
+/// One entry of `from:`.
+pub struct Input {
+    /// The node.
+    pub node: String,
+    /// The output, when one is named.
+    pub output: Option<String>,
+    /// Where it stands.
+    pub span: Span,
+}
+
+impl Draft {
+    pub(super) fn new() -> Draft {
+        Draft {
+            texts: Texts::default(),
+            findings: Vec::new(),
+            pipelines: Vec::new(),
+            parts: Vec::new(),
+            runtime: Runtime::default(),
+            watched: BTreeSet::new(),
+            noted: DefaultHasher::new(),
+        }
+    }
+
+    /// Takes note of a text that matters and is not kept, such as a secret.
+    pub(super) fn note_secret(&mut self, text: &str) {
+        text.hash(&mut self.noted);
+    }
+
+    /// Changes when anything that was read does, comments included.
+    pub fn content_hash(&self) -> u64 {
+        let mut hasher = self.noted.clone();
+        self.texts.iter().for_each(|file| file.hash(&mut hasher));
+        self.findings.len().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The nodes of a pipeline.
+    pub fn nodes<'a>(&'a self, pipeline: &'a str) -> impl Iterator<Item = &'a Part> {
+        let is_node =
+            move |part: &&Part| part.role != Role::Connection && part.pipeline == pipeline;
+        self.parts.iter().filter(is_node)
+    }
+
+    /// The graph. Only for a draft that lint found no error in.
+    pub fn into_graph(self) -> Graph {
+        const WHY: &str = "lint refuses a draft in which this is wrong";
+        let ports: BTreeMap<Name, Vec<String>> =
+            self.parts.iter().map(|part| (Arc::clone(&part.name), part.outputs())).collect();
+        let mut graph = Graph::default();
+        for part in self.parts {
+            let fingerprint = part.fingerprint();
+            let configured = part.configured.expect(WHY);
+            if part.role == Role::Connection {
+                let spec = ConnectionSpec { type_name: part.type_name, fingerprint, configured };
+                graph.connections.insert(part.name, spec);
+                continue;
+            }
+            let mut from = BTreeSet::new();
+            for input in part.from {
+                let node: Name = format!("{}/{}", part.pipeline, input.node).into();
+                let outputs = ports.get(&node).expect(WHY);
+                let port = port(outputs, input.output.as_deref()).expect(WHY);
+                from.insert(Source { node, port });
+            }
+            let spec = NodeSpec {
+                role: part.role,
+                type_name: part.type_name,
+                fingerprint,
+                configured,
+                connection: part.uses.map(|uses| uses.connection),
+                from,
+                buffer: part.buffer,
+                batch: part.batch,
+            };
+            graph.nodes.insert(part.name, spec);
+        }
+        graph
+    }
+}
+
+/// The port of an output by its name; None for the main one.
+pub fn port(outputs: &[String], name: Option<&str>) -> Option<Port> {
+    match name {
+        None => Some(Port::MAIN),
+        Some("errors") => Some(Port::ERRORS),
+        Some(name) => outputs.iter().position(|output| output == name).map(Port::named),
+    }
+}
+
+impl Part {
+    /// Names of the outputs beside the main one and `errors`.
+    pub fn outputs(&self) -> Vec<String> {
+        self.configured.as_ref().map(|configured| configured.outputs()).unwrap_or_default()
+    }
+
+    /// What it is, for a finding: "mqtt sink `plant`".
+    pub fn title(&self) -> String {
+        format!("{} {} `{}`", self.type_name, self.role.noun(), self.short)
+    }
+
+    /// Gives a problem of the settings its place in a file.
+    pub fn place(&self, problem: Problem, texts: &Texts) -> Finding {
+        let value = self.settings.at(&problem.setting);
+        let mut finding = Finding::error(problem.rule, value.span, problem.message, problem.label);
+        finding.level = problem.level;
+        finding.note = problem.note;
+        if let Some(text) = problem.instead {
+            finding = finding.edit("this would be right", value.span, text);
+        }
+        if problem.setting.is_empty() {
+            finding.span = Some(self.name_span);
+        }
+        if let Some((line, column)) = problem.inside
+            && let Some(inside) = inside(value, line, column, texts)
+        {
+            finding.span = Some(inside);
+            if inside.file != value.span.file {
+                finding = finding.context(value.span, "used here");
+            }
+        }
+        match finding.span {
+            Some(span) if span.file == self.name_span.file && span != self.name_span => {
+                finding.context(self.name_span, "")
+            }
+            _ => finding,
+        }
+    }
+
+    /// Order of keys, comments and spelling of numbers do not matter.
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.type_name.hash(&mut hasher);
+        self.role.hash(&mut hasher);
+        self.uses.as_ref().map(|uses| &uses.connection).hash(&mut hasher);
+        hash_value(&self.settings.to_value(), &mut hasher);
+        hasher.finish()
+    }
+}
+
+fn hash_value(value: &serde_json::Value, hasher: &mut DefaultHasher) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let sorted: BTreeMap<&String, &serde_json::Value> = map.iter().collect();
+            sorted.len().hash(hasher);
+            for (key, value) in sorted {
+                key.hash(hasher);
+                hash_value(value, hasher);
+            }
+        }
+        serde_json::Value::Array(items) => {
+            items.len().hash(hasher);
+            items.iter().for_each(|item| hash_value(item, hasher));
+        }
+        scalar => scalar.to_string().hash(hasher),
+    }
+}
+
+/// The place of a line and column inside a text, both from 1: in the file that was included, or in
+/// the block of lines. None when the text's lines do not stand one below the other.
+fn inside(value: &Yaml, line: usize, column: usize, texts: &Texts) -> Option<Span> {
+    let scalar = value.scalar()?;
+    let (file, first_line_start) = match scalar.included {
+        Some(file) => (file, 0),
+        None => (value.span.file, block_start(value, &texts.text(value.span.file))?),
+    };
+    let text = texts.text(file);
+    // A block's lines are indented alike; its first line that says something shows how far.
+    let indent = match scalar.included {
+        Some(_) => 0,
+        None => {
+            let first = text[first_line_start..].lines().find(|line| !line.trim().is_empty())?;
+            let own = scalar.text.lines().find(|line| !line.trim().is_empty())?;
+            first.len().saturating_sub(own.len())
+        }
+    };
+    let mut start = first_line_start;
+    for _ in 1..line {
+        start += text[start..].find('\n')? + 1;
+    }
+    let whole = text[start..].lines().next().unwrap_or_default();
+    let here = whole.char_indices().nth(indent + column - 1).map_or(whole.len(), |(at, _)| at);
+    let length = word_length(&whole[here..]);
+    Some(Span::new(file, start + here..start + here + length))
+}
+
+/// Where the first line of a literal block begins.
+fn block_start(value: &Yaml, text: &str) -> Option<usize> {
+    let scalar = value.scalar()?;
+    let at = value.span.range().start;
+    match scalar.style {
+        forebay_sdk::yaml::Style::Literal => {
+            let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+            if text[at..].starts_with('|') {
+                return Some(at + text[at..].find('\n')? + 1);
+            }
+            // The span begins at the first line that says something.
+            let blank = scalar.text.bytes().take_while(|byte| *byte == b'\n').count();
+            let mut start = line_start;
+            for _ in 0..blank {
+                start = text[..start.checked_sub(1)?].rfind('\n').map_or(0, |newline| newline + 1);
+            }
+            Some(start)
+        }
+        // One line: columns count from the text itself.
+        _ if !scalar.text.contains('\n') && text[at..].starts_with(scalar.text.as_str()) => {
+            Some(at)
+        }
+        _ => None,
+    }
+}
+
+/// A word is marked whole, anything else by one character.
+fn word_length(text: &str) -> usize {
+    let word = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    match word {
+        0 => text.chars().next().map_or(0, char::len_utf8),
+        _ => word,
+    }
+}

@@ -1,0 +1,86 @@
+//! Text to graph: a folder of files becomes a [`Draft`], and a draft without errors a [`Graph`].
+//! Every key and value keeps its place.
+
+pub mod draft;
+pub mod folder;
+pub mod graph;
+pub mod pipeline;
+pub mod runtime;
+pub mod texts;
+pub mod types;
+pub mod variables;
+pub mod watch;
+
+use std::path::Path;
+
+use forebay_sdk::{
+    Finding, Span,
+    yaml::{self, Limits},
+};
+
+pub use self::{
+    draft::{Draft, Input, Part, Pipeline, Uses},
+    folder::Folder,
+    graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Source, WhenFull},
+    runtime::Runtime,
+    texts::Texts,
+    types::{NodeTypeEntry, Types},
+    variables::Environment,
+};
+
+/// Reads a folder. What is wrong with its files is among the draft's findings; a folder that cannot
+/// be read is an error. `${file:path}` is relative to `files`, which is the folder itself but for
+/// a copy of it.
+pub fn load(
+    root: &Path,
+    files: &Path,
+    types: &Types,
+    environment: Environment<'_>,
+) -> anyhow::Result<Draft> {
+    let folder = Folder::open(root, files)?;
+    let mut draft = Draft::new();
+    runtime::read(&folder, environment, &mut draft);
+    for path in &folder.pipelines {
+        read_pipeline(path, &folder, types, environment, &mut draft);
+    }
+    draft.watched.extend(folder.watched);
+    draft.findings.extend(folder.findings);
+    Ok(draft)
+}
+
+fn read_pipeline(
+    path: &Path,
+    folder: &Folder,
+    types: &Types,
+    environment: Environment<'_>,
+    draft: &mut Draft,
+) {
+    let Some((file, tree)) = read_tree(path, folder, environment, draft) else { return };
+    pipeline::read(tree, file, path, folder, types, draft);
+}
+
+/// Reads one file as a tree and fills in its variables.
+fn read_tree(
+    path: &Path,
+    folder: &Folder,
+    environment: Environment<'_>,
+    draft: &mut Draft,
+) -> Option<(u32, yaml::Yaml)> {
+    let limits = Limits::default();
+    let shown = folder.shown(path);
+    let text = match folder::read_text(path, limits.size_bytes) {
+        Ok(text) => text,
+        Err(problem) => {
+            let file = draft.texts.add(shown.clone(), String::new());
+            let message = format!("{shown} {}", problem.message);
+            let nowhere = Span::new(file, 0..0);
+            draft.findings.push(Finding::error(problem.rule, nowhere, message, problem.label));
+            return None;
+        }
+    };
+    let file = draft.texts.add(shown, text);
+    let text = draft.texts.text(file);
+    let mut tree = yaml::parse(&text, file, limits, &mut draft.findings)?;
+    variables::fill(&mut tree, folder, environment, draft);
+    Some((file, tree))
+}

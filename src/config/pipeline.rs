@@ -1,0 +1,336 @@
+//! One file's tree to connections and nodes.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use forebay_sdk::{
+    Configured, Finding, Level, Role, Span,
+    finding::nearest,
+    schema_of,
+    yaml::{self, Content, Entry, Yaml},
+};
+
+use super::{
+    draft::{Draft, Input, Part, Pipeline, Uses},
+    folder::{self, Folder},
+    graph::{Batch, BatchSettings, Buffer, Name},
+    types::{COMMON, NodeTypeEntry, Types},
+};
+
+/// A script is code for people to read, not data.
+const MOST_SCRIPT_BYTES: usize = 256 * 1024;
+
+pub(super) fn read(
+    tree: Yaml,
+    file: u32,
+    path: &Path,
+    folder: &Folder,
+    types: &Types,
+    draft: &mut Draft,
+) {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut reader = Reader { pipeline: name.clone(), path, folder, types, draft };
+    match tree.content {
+        Content::Map(sections) => {
+            reader.name_is_fit(&name, Span::new(file, 0..0), "pipeline file");
+            sections.into_iter().for_each(|section| reader.section(section));
+        }
+        _ => {
+            let label = format!("expected sections such as `sources:`, found {}", tree.describe());
+            let span = first_line(&reader.draft.texts.text(file), tree.span);
+            let message = "file is not a pipeline";
+            reader.draft.findings.push(Finding::error("unknown-section", span, message, label));
+        }
+    }
+    draft.pipelines.push(Pipeline { name, file });
+}
+
+struct Reader<'a> {
+    pipeline: String,
+    path: &'a Path,
+    folder: &'a Folder,
+    types: &'a Types,
+    draft: &'a mut Draft,
+}
+
+impl<'a> Reader<'a> {
+    fn section(&mut self, section: Entry) {
+        let Some(role) = Role::ALL.into_iter().find(|role| role.section() == section.key) else {
+            if section.key != "description" {
+                self.unknown_section(&section);
+            }
+            return;
+        };
+        match section.value.content {
+            Content::Map(entries) => entries.into_iter().for_each(|entry| self.part(role, entry)),
+            _ if section.value.is_null() => (),
+            _ => {
+                let message = format!("`{}` holds no {}", section.key, role.section());
+                let label =
+                    format!("expected names with settings, found {}", section.value.describe());
+                self.error("setting-type", section.value.span, message, label);
+            }
+        }
+    }
+
+    fn unknown_section(&mut self, section: &Entry) {
+        let names = || ["description"].into_iter().chain(Role::ALL.map(Role::section));
+        let message = format!("there is no section `{}`", section.key);
+        let finding = Finding::error("unknown-section", section.key_span, message, "");
+        self.draft.findings.push(match nearest(&section.key, names()) {
+            Some(near) => {
+                finding.edit("a section with a similar name exists", section.key_span, near)
+            }
+            None => {
+                let names: Vec<String> = names().map(|name| format!("`{name}`")).collect();
+                finding.help(format!("sections are {}", names.join(", ")))
+            }
+        });
+    }
+
+    /// A connection or a node.
+    fn part(&mut self, role: Role, entry: Entry) {
+        self.name_is_fit(&entry.key, entry.key_span, role.noun());
+        let name: Name = match role {
+            Role::Connection => entry.key.as_str().into(),
+            _ => format!("{}/{}", self.pipeline, entry.key).into(),
+        };
+        let before = self.draft.findings.len();
+        let part = self.read_part(role, name, &entry.key, entry.key_span, entry.value);
+        // Every finding about a node shows the line that names it.
+        for finding in &mut self.draft.findings[before..] {
+            if finding.span != Some(entry.key_span) && finding.context.is_empty() {
+                finding.context.push((entry.key_span, String::new()));
+            }
+        }
+        self.draft.parts.extend(part);
+    }
+
+    fn read_part(
+        &mut self,
+        role: Role,
+        name: Name,
+        short: &str,
+        name_span: Span,
+        settings: Yaml,
+    ) -> Option<Part> {
+        if settings.entries().is_none() {
+            let message = format!("{} `{short}` has no settings", role.noun());
+            let label = format!("expected a map with a `type`, found {}", settings.describe());
+            let span = if settings.is_null() { name_span } else { settings.span };
+            self.error("setting-type", span, message, label);
+            return None;
+        }
+        let mut part = Part {
+            name,
+            short: short.to_owned(),
+            pipeline: self.pipeline.clone(),
+            name_span,
+            role,
+            type_name: String::new(),
+            settings,
+            configured: None,
+            uses: None,
+            from: Vec::new(),
+            buffer: Buffer::default(),
+            batch: Batch { max_messages: 1, max_wait: Duration::ZERO },
+        };
+        // What a node reads is known even when its type is not, so that its wires can be checked.
+        part.from = inputs(part.settings.get("from"));
+        if let Some(entry) = self.find_type(&mut part) {
+            self.configure(&mut part, entry);
+        }
+        Some(part)
+    }
+
+    fn find_type(&mut self, part: &mut Part) -> Option<&'a NodeTypeEntry> {
+        let noun = part.role.noun();
+        let Some(written) = part.settings.get("type") else {
+            let message = format!("{noun} `{}` needs `type`", part.short);
+            let help = format!("types of {noun} are {}", self.type_names(part.role));
+            let finding =
+                Finding::error("missing-setting", part.name_span, message, "`type` is missing");
+            self.draft.findings.push(finding.help(help));
+            return None;
+        };
+        let name = written.scalar().map(|scalar| scalar.text.clone()).unwrap_or_default();
+        part.type_name.clone_from(&name);
+        let entry = self.types.get(part.role, &name);
+        if entry.is_none() {
+            let elsewhere =
+                Role::ALL.into_iter().find(|role| self.types.get(*role, &name).is_some());
+            let label =
+                elsewhere.map(|role| format!("`{name}` is a {}, not a {noun}", role.noun()));
+            let message =
+                format!("there is no {noun} type `{}`", written.describe().trim_matches('"'));
+            let finding =
+                Finding::error("unknown-type", written.span, message, label.unwrap_or_default());
+            let near = nearest(&name, self.types.names(part.role));
+            self.draft.findings.push(match near {
+                Some(near) => finding.edit("a type with a similar name exists", written.span, near),
+                None => finding.help(format!("types of {noun} are {}", self.type_names(part.role))),
+            });
+        }
+        entry
+    }
+
+    fn type_names(&self, role: Role) -> String {
+        let names: Vec<String> = self.types.names(role).map(|name| format!("`{name}`")).collect();
+        names.join(", ")
+    }
+
+    /// Checks all settings, then takes those that every node has and gives the rest to the type.
+    fn configure(&mut self, part: &mut Part, entry: &'a NodeTypeEntry) {
+        self.include_scripts(part, entry);
+        let before = self.draft.findings.len();
+        let findings = &mut self.draft.findings;
+        yaml::check(&part.settings, &entry.schema, &part.title(), part.name_span, findings);
+        part.uses = self.uses(part, entry);
+        let is_wrong = |finding: &Finding| finding.level == Level::Error;
+        let wrong = self.draft.findings[before..].iter().any(is_wrong);
+        let common = strip_common(&mut part.settings);
+        if wrong {
+            return;
+        }
+        part.configured = entry.node_type.configure(&part.settings, &mut self.draft.findings);
+        let Some(configured) = &part.configured else { return };
+        if let Some(buffer) = common.iter().find(|entry| entry.key == "buffer") {
+            part.buffer = self.read_common(&buffer.value).unwrap_or(part.buffer);
+        }
+        part.batch = self.batch(configured, common.iter().find(|entry| entry.key == "batch"));
+    }
+
+    fn batch(&mut self, configured: &Arc<dyn Configured>, entry: Option<&Entry>) -> Batch {
+        let usual = configured.capabilities().batch_messages;
+        let Some(entry) = entry else {
+            return Batch { max_messages: usual, max_wait: Duration::ZERO };
+        };
+        if usual == 1 {
+            let message = "this sink writes one message at a time";
+            self.error("setting-value", entry.key_span, message, "`batch` has no effect here");
+        }
+        let settings: BatchSettings = self.read_common(&entry.value).unwrap_or_default();
+        Batch {
+            max_messages: settings.max_messages.map_or(usual, |asked| asked as usize),
+            max_wait: *settings.max_wait,
+        }
+    }
+
+    fn read_common<T: serde::de::DeserializeOwned + schemars::JsonSchema>(
+        &mut self,
+        value: &Yaml,
+    ) -> Option<T> {
+        yaml::read(value, &schema_of::<T>(), "setting", &mut self.draft.findings)
+    }
+
+    /// The connection of a node. One that is written in place becomes a connection of its own.
+    fn uses(&mut self, part: &Part, entry: &NodeTypeEntry) -> Option<Uses> {
+        let value = part.settings.get("connection")?;
+        let allowed = entry.node_type.connections();
+        let (connection, span) = match &value.content {
+            Content::Map(_) => {
+                let name: Name = format!("{}.connection", part.name).into();
+                let short = format!("{}.connection", part.short);
+                let key_span = part.settings.entry("connection").map_or(value.span, |e| e.key_span);
+                let own = self.read_part(
+                    Role::Connection,
+                    Arc::clone(&name),
+                    &short,
+                    key_span,
+                    value.clone(),
+                );
+                self.draft.parts.extend(own);
+                (name, key_span)
+            }
+            _ => (value.text()?.into(), value.span),
+        };
+        Some(Uses { connection, span, allowed })
+    }
+
+    /// Puts the text of a `.rhai` file in the place of its path.
+    fn include_scripts(&mut self, part: &mut Part, entry: &NodeTypeEntry) {
+        let Content::Map(settings) = &mut part.settings.content else { return };
+        for setting in settings {
+            let pointer = format!("/properties/{}/format", setting.key);
+            let is_script = entry.schema.pointer(&pointer).is_some_and(|f| f == "forebay-script");
+            let Content::Scalar(scalar) = &mut setting.value.content else { continue };
+            if !is_script || scalar.text.contains('\n') || !scalar.text.ends_with(".rhai") {
+                continue;
+            }
+            let beside = self.path.parent().unwrap_or(Path::new(""));
+            let path = beside.join(&scalar.text);
+            self.draft.watched.extend(path.parent().map(Path::to_owned));
+            let shown = self.folder.shown(&path);
+            match folder::read_text(&path, MOST_SCRIPT_BYTES) {
+                Ok(text) => {
+                    scalar.included = Some(self.draft.texts.add(shown, text.clone()));
+                    scalar.text = text;
+                }
+                Err(problem) => {
+                    let message = format!("script {shown} {}", problem.message);
+                    let finding = Finding::error(
+                        "script-missing",
+                        setting.value.span,
+                        message,
+                        problem.label,
+                    );
+                    self.draft.findings.push(finding);
+                    // One finding says it; an empty script would be another.
+                    scalar.included = None;
+                }
+            }
+        }
+    }
+
+    /// Names are used in `from: node.output` and in `pipeline/node`.
+    fn name_is_fit(&mut self, name: &str, span: Span, noun: &str) {
+        let fits = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || !name.chars().all(fits) {
+            let message = format!("`{name}` cannot be the name of a {noun}");
+            let label = "expected letters, digits, `-` and `_`";
+            self.error("bad-name", span, message, label);
+        }
+    }
+
+    fn error(
+        &mut self,
+        rule: &'static str,
+        span: Span,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) {
+        self.draft.findings.push(Finding::error(rule, span, message, label));
+    }
+}
+
+/// Removes the settings that every node has; returns them.
+fn strip_common(settings: &mut Yaml) -> Vec<Entry> {
+    let Content::Map(entries) = &mut settings.content else { return Vec::new() };
+    let (common, own) =
+        std::mem::take(entries).into_iter().partition(|entry| COMMON.contains(&entry.key.as_str()));
+    *entries = own;
+    common
+}
+
+/// `from: a`, `from: a.errors`, `from: [a, b]`. What is neither was reported with the settings.
+fn inputs(from: Option<&Yaml>) -> Vec<Input> {
+    let read = |yaml: &Yaml| {
+        let text = &yaml.scalar()?.text;
+        let (node, output) = match text.split_once('.') {
+            Some((node, output)) => (node, Some(output.to_owned())),
+            None => (text.as_str(), None),
+        };
+        Some(Input { node: node.to_owned(), output, span: yaml.span })
+    };
+    match from.map(|from| (&from.content, from)) {
+        Some((Content::List(items), _)) => items.iter().filter_map(read).collect(),
+        Some((Content::Scalar(_), from)) if !from.is_null() => read(from).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What is wrong with a whole file is shown at its first line.
+fn first_line(text: &str, span: Span) -> Span {
+    let range = span.range();
+    let length = text.get(range.clone()).and_then(|text| text.lines().next()).map_or(0, str::len);
+    Span::new(span.file, range.start..range.start + length)
+}

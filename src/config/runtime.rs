@@ -1,0 +1,76 @@
+//! `forebay.yaml`: the settings of the runtime. Everything works without it.
+
+use std::path::PathBuf;
+
+use forebay_sdk::{Period, schema_of, yaml};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Environment, draft::Draft, folder::Folder, read_tree};
+
+/// The settings of the runtime.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Runtime {
+    /// Folder for what must survive a restart. `--data` and `FOREBAY_DATA` go before it.
+    pub data: Option<PathBuf>,
+    /// How much is logged, and how.
+    pub log: Log,
+    /// How long a stop may take: sources stop, what is queued is delivered, then the program
+    /// ends. What is left then is lost unless its source sends it again.
+    pub stop_within: Period,
+}
+
+/// How much is logged, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The least important lines that are still logged. `FOREBAY_LOG` goes before it.
+    pub level: LogLevel,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// What an operator must do about a line decides its level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Data was lost, or a person must act.
+    Error,
+    /// Something unexpected that mended itself.
+    Warn,
+    /// What the operator did, and how it ended.
+    #[default]
+    Info,
+    /// Everything else.
+    Debug,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line, for programs.
+    Json,
+}
+
+impl Default for Runtime {
+    fn default() -> Runtime {
+        Runtime { data: None, log: Log::default(), stop_within: Period::seconds(8) }
+    }
+}
+
+pub(super) fn read(folder: &Folder, environment: Environment<'_>, draft: &mut Draft) {
+    let path = folder.root.join("forebay.yaml");
+    if !path.exists() {
+        return;
+    }
+    let Some((_, tree)) = read_tree(&path, folder, environment, draft) else { return };
+    let schema = schema_of::<Runtime>();
+    if let Some(runtime) = yaml::read(&tree, &schema, "forebay.yaml", &mut draft.findings) {
+        draft.runtime = runtime;
+    }
+}

@@ -1,0 +1,40 @@
+//! The files that were read, so that a finding can show them.
+
+use std::sync::Arc;
+
+/// The files of one load. A [`forebay_sdk::Span`] names one of them by its number.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    files: Vec<(String, Arc<str>)>,
+}
+
+impl Texts {
+    /// Keeps a file; returns its number.
+    pub fn add(&mut self, path: String, text: String) -> u32 {
+        self.files.push((path, text.into()));
+        u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
+    }
+
+    /// The path of a file as users know it, relative to the folder.
+    pub fn path(&self, file: u32) -> &str {
+        self.files.get(file as usize).map_or("", |(path, _)| path)
+    }
+
+    /// The text of a file.
+    pub fn text(&self, file: u32) -> Arc<str> {
+        self.files.get(file as usize).map_or_else(|| "".into(), |(_, text)| Arc::clone(text))
+    }
+
+    /// The line and column of a byte, both from 1. Columns count characters.
+    pub fn line_column(&self, file: u32, at: usize) -> (usize, usize) {
+        let text = self.text(file);
+        let before = text.get(..at).unwrap_or(&text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+    }
+
+    /// All files, in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|(path, text)| (path.as_str(), &**text))
+    }
+}

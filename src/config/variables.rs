@@ -1,0 +1,115 @@
+//! Fills in `${env:NAME}`, `${env:NAME:-default}` and `${file:path}`.
+//!
+//! This happens after parsing, so a value can never change the structure of a file. Blocks of
+//! lines are left alone: a script writes `${x}` for its own purposes.
+
+use forebay_sdk::{
+    Finding, Span,
+    yaml::{Scalar, Style, Yaml},
+};
+
+use super::{draft::Draft, folder, folder::Folder};
+
+/// Looks up a variable of the environment.
+pub type Environment<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// A secret is a line or a certificate, not a database.
+const MOST_FILE_BYTES: usize = 64 * 1024;
+
+pub(super) fn fill(
+    tree: &mut Yaml,
+    folder: &Folder,
+    environment: Environment<'_>,
+    draft: &mut Draft,
+) {
+    tree.each_scalar(&mut |scalar, span| {
+        if scalar.text.contains("${") && matches!(scalar.style, Style::Plain | Style::Quoted) {
+            fill_scalar(scalar, span, folder, environment, draft);
+        }
+    });
+}
+
+fn fill_scalar(
+    scalar: &mut Scalar,
+    span: Span,
+    folder: &Folder,
+    environment: Environment<'_>,
+    draft: &mut Draft,
+) {
+    let template = scalar.text.clone();
+    let mut filled = String::new();
+    let mut rest = template.as_str();
+    let mut is_template = false;
+    while let Some(at) = rest.find("${") {
+        // `$${` stands for the text `${`.
+        if rest[..at].ends_with('$') {
+            filled += &rest[..at - 1];
+            filled += "${";
+            rest = &rest[at + 2..];
+            continue;
+        }
+        filled += &rest[..at];
+        let Some(length) = rest[at..].find('}') else {
+            let message = "a variable is not closed";
+            draft.findings.push(Finding::error("unset-variable", span, message, "expected a `}`"));
+            return;
+        };
+        let name = &rest[at + 2..at + length];
+        rest = &rest[at + length + 1..];
+        is_template = true;
+        match value(name, folder, environment, draft) {
+            Ok(value) => filled += &value,
+            Err(finding) => {
+                draft.findings.push(Finding { span: Some(span), ..*finding });
+                return;
+            }
+        }
+    }
+    filled += rest;
+    scalar.text = filled;
+    if is_template {
+        // Quotes or not: whether a number is wanted is for the setting to say.
+        scalar.style = Style::Plain;
+        scalar.template = Some(template);
+    }
+}
+
+fn value(
+    name: &str,
+    folder: &Folder,
+    environment: Environment<'_>,
+    draft: &mut Draft,
+) -> Result<String, Box<Finding>> {
+    let unset =
+        |message: String, label: String| Finding::error("unset-variable", None, message, label);
+    match name.split_once(':') {
+        Some(("env", name)) => {
+            let (name, default) = match name.split_once(":-") {
+                Some((name, default)) => (name, Some(default)),
+                None => (name, None),
+            };
+            environment(name).or(default.map(str::to_owned)).ok_or_else(|| {
+                unset(format!("variable `{name}` is not set"), String::new())
+                    .help(format!("set it, or give a default: ${{env:{name}:-…}}"))
+                    .into()
+            })
+        }
+        Some(("file", path)) => {
+            let path = folder.files.join(path);
+            draft.watched.extend(path.parent().map(|parent| parent.to_owned()));
+            let shown = folder.shown(&path);
+            let text = folder::read_text(&path, MOST_FILE_BYTES).map_err(|problem| {
+                unset(format!("file {shown} {}", problem.message), problem.label)
+            })?;
+            draft.note_secret(&text);
+            Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+        }
+        _ => {
+            let bare = name.split(':').next_back().unwrap_or_default();
+            let label = "expected `${env:NAME}` or `${file:path}`".to_owned();
+            let help =
+                format!("`${{env:{bare}}}` reads the environment; `$${{` writes the text `${{`");
+            Err(unset(format!("`${{{name}}}` names no variable"), label).help(help).into())
+        }
+    }
+}

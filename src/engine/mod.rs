@@ -1,0 +1,186 @@
+//! Graph to running nodes. What every node would otherwise need (queues, retries, batches,
+//! acknowledgement, restarts, shutdown) is here, once.
+
+mod backoff;
+mod inbox;
+mod outbox;
+pub mod plan;
+mod run_connection;
+mod run_sink;
+mod run_source;
+mod run_transform;
+mod station;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use forebay_sdk::{Links, Role, Shared, outlet::Wires};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, warn};
+
+use self::{outbox::Wire, run_connection::RunningConnection, station::Station};
+pub use self::{
+    plan::{Plan, plan},
+    status::{Count, Counts, State},
+};
+use crate::config::{Graph, Name};
+
+/// The nodes that run.
+#[derive(Default)]
+pub struct Engine {
+    graph: Graph,
+    connections: BTreeMap<Name, RunningConnection>,
+    stations: BTreeMap<Name, Station>,
+}
+
+/// How a stop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Messages that were still queued when the time was up.
+    pub undelivered: usize,
+}
+
+impl Engine {
+    /// An engine that runs nothing yet.
+    pub fn new() -> Engine {
+        Engine::default()
+    }
+
+    /// The graph that runs.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Goes from the running graph to the wanted one; returns what that took. Never waits for the
+    /// other side of a node.
+    pub async fn apply(&mut self, wanted: Graph) -> Plan {
+        let plan = plan(&self.graph, &wanted);
+        self.graph = wanted;
+        for name in plan.stop.iter().chain(&plan.replace) {
+            if let Some(station) = self.stations.get_mut(name) {
+                station.halt().await;
+            }
+        }
+        for name in &plan.stop {
+            if let Some(station) = self.stations.remove(name) {
+                station.report_left();
+            }
+        }
+        self.change_connections(&plan).await;
+        for name in &plan.start {
+            self.stations.insert(Arc::clone(name), Station::new(Arc::clone(name)));
+        }
+        // Limits first, so that a full queue that grew takes more at once.
+        for (name, spec) in &self.graph.nodes {
+            self.stations[name].inbox.set_limits(spec.buffer);
+        }
+        self.rewire();
+        self.launch(&plan);
+        plan
+    }
+
+    /// Stops taking anything new, delivers what is queued, and ends. Takes at most `within`.
+    pub async fn stop(mut self, within: Duration) -> Stopped {
+        let deadline = Instant::now() + within;
+        for station in self.stations.values() {
+            station.outbox.drain();
+        }
+        // Sources go on for now: they hear how their messages end, and acknowledge them.
+        for name in self.graph.topological() {
+            let Some(station) = self.stations.get_mut(&name) else { continue };
+            if self.graph.nodes[&name].role == Role::Source {
+                // What it posted and its readers had no room for.
+                let _ = timeout_at(deadline, station.outbox.room()).await;
+                continue;
+            }
+            station.inbox.close();
+            if timeout_at(deadline, station.finished()).await.is_err() {
+                warn!(node = %name, "not done when the time to stop was up");
+            }
+        }
+        self.settle_sources(deadline).await;
+        let mut undelivered = 0;
+        for (name, station) in &mut self.stations {
+            station.halt().await;
+            undelivered += station.inbox.len();
+            debug!(node = %name, "stopped: {}", station.status.counts());
+        }
+        for connection in self.connections.values_mut() {
+            connection.close().await;
+        }
+        Stopped { undelivered }
+    }
+
+    /// Gives sources a moment to acknowledge what was delivered in the end.
+    async fn settle_sources(&self, deadline: Instant) {
+        const MOMENT: Duration = Duration::from_millis(100);
+        let tracks = self.stations.values().any(|station| station.outbox.has_tracked());
+        if tracks {
+            let moment = (Instant::now() + MOMENT).min(deadline);
+            tokio::time::sleep_until(moment).await;
+        }
+    }
+
+    /// What each node has done since it started, for showing.
+    pub fn counts(&self) -> BTreeMap<Name, Counts> {
+        self.stations.iter().map(|(name, s)| (Arc::clone(name), s.status.counts())).collect()
+    }
+
+    /// How each node and connection is.
+    pub fn states(&self) -> BTreeMap<Name, State> {
+        let nodes = self.stations.iter().map(|(name, s)| (Arc::clone(name), s.status.state()));
+        let connections = self.connections.iter();
+        nodes.chain(connections.map(|(name, c)| (Arc::clone(name), c.status.state()))).collect()
+    }
+
+    async fn change_connections(&mut self, plan: &Plan) {
+        let gone = plan.stop_connections.iter().chain(&plan.replace_connections);
+        for name in gone {
+            if let Some(mut connection) = self.connections.remove(name) {
+                connection.close().await;
+            }
+        }
+        for name in plan.start_connections.iter().chain(&plan.replace_connections) {
+            let spec = &self.graph.connections[name];
+            let running = RunningConnection::start(Arc::clone(name), Arc::clone(&spec.configured));
+            self.connections.insert(Arc::clone(name), running);
+        }
+    }
+
+    fn rewire(&self) {
+        for (name, station) in &self.stations {
+            let readers: BTreeSet<_> = self.graph.readers(name);
+            let wire = |(port, reader): (_, Name)| {
+                let inbox = Arc::clone(&self.stations[&reader].inbox);
+                Wire { port, inbox }
+            };
+            station.outbox.rewire(readers.into_iter().map(wire).collect());
+        }
+    }
+
+    /// Starts what the plan starts or replaces. Readers first, so that nothing waits for them.
+    fn launch(&mut self, plan: &Plan) {
+        for role in [Role::Sink, Role::Transform, Role::Source] {
+            for name in plan.start.iter().chain(&plan.replace) {
+                let spec = &self.graph.nodes[name];
+                if spec.role != role {
+                    continue;
+                }
+                let connection = spec.connection.as_ref().map(|c| self.shared(c));
+                let links = Links { name: Arc::clone(name), connection };
+                let station = self.stations.get_mut(name).expect("made or kept above");
+                station.launch(spec, links);
+            }
+        }
+    }
+
+    fn shared(&self, connection: &str) -> Shared {
+        self.connections.get(connection).expect("lint refuses an unknown connection").shared.clone()
+    }
+}

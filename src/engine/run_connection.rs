@@ -1,0 +1,78 @@
+//! Keeps a connection up for the nodes that share it.
+
+use std::{sync::Arc, time::Duration};
+
+use forebay_sdk::{Configured, Links, Node, Shared, connection::DynConnection};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+use super::{
+    backoff::Backoff,
+    station::guard,
+    status::{State, Status},
+};
+use crate::config::Name;
+
+/// Saying good-bye may take this long.
+const GOOD_BYE: Duration = Duration::from_secs(1);
+
+/// A connection and the task that serves it.
+pub struct RunningConnection {
+    pub shared: Shared,
+    pub status: Arc<Status>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl RunningConnection {
+    pub fn start(name: Name, configured: Arc<dyn Configured>) -> RunningConnection {
+        let links = Links { name: Arc::clone(&name), connection: None };
+        let Node::Connection(shared, connection) = configured.build(links) else {
+            unreachable!("a connection type is registered under its own role")
+        };
+        let status = Arc::new(Status::new());
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(run(connection, name, Arc::clone(&status), stopped));
+        RunningConnection { shared, status, stop, task }
+    }
+
+    /// Ends the connection; whoever shares it is stopped by now.
+    pub async fn close(&mut self) {
+        let _ = self.stop.send(true);
+        let task = &mut self.task;
+        if timeout(GOOD_BYE + GOOD_BYE, &mut *task).await.is_err() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+async fn run(
+    mut connection: Box<dyn DynConnection>,
+    name: Name,
+    status: Arc<Status>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let keep_up = async {
+        let mut backoff = Backoff::new();
+        let ready = {
+            let (name, status) = (Arc::clone(&name), Arc::clone(&status));
+            move || status.running(&name)
+        };
+        loop {
+            let error = match guard(connection.run(&ready)).await {
+                Ok(Ok(())) => anyhow::anyhow!("the other side closed the connection"),
+                Ok(Err(error)) | Err(error) => error,
+            };
+            if status.state() == State::Running {
+                backoff.reset();
+            }
+            status.waiting(&name, &error);
+            backoff.pause().await;
+        }
+    };
+    tokio::select! {
+        () = keep_up => (),
+        _ = stopped.wait_for(|stop| *stop) => (),
+    }
+    let _ = timeout(GOOD_BYE, guard(connection.close())).await;
+}

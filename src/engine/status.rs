@@ -1,0 +1,178 @@
+//! How a node is, and what it has done. Every number is only ever read for showing.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::config::Name;
+
+/// What is counted for each node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Messages that the node read from its queue.
+    Received,
+    /// Messages that it sent on.
+    Emitted,
+    /// Messages that the other side took responsibility for.
+    Delivered,
+    /// Errors, each message or poll by itself.
+    Errors,
+    /// Messages dropped because a buffer was full.
+    Dropped,
+    /// Attempts that will be repeated.
+    Retries,
+}
+
+const NAMES: [&str; 6] = ["received", "emitted", "delivered", "errors", "dropped", "retries"];
+
+/// All numbers of a node, in the order of [`Count`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts([u64; NAMES.len()]);
+
+/// How a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing heard of it yet.
+    Starting,
+    /// The other side is there.
+    Running,
+    /// It is tried again, after a pause. With the reason.
+    Waiting(String),
+}
+
+/// The status of a node or connection.
+pub struct Status {
+    counts: [AtomicU64; NAMES.len()],
+    state: Mutex<State>,
+    complaint: Mutex<Complaint>,
+    drops: Mutex<Complaint>,
+}
+
+/// Keeps a log readable: the same complaint is written at once, then at most once a minute.
+#[derive(Default)]
+struct Complaint {
+    text: String,
+    written: Option<Instant>,
+    unwritten: u64,
+}
+
+const BETWEEN_LINES: Duration = Duration::from_secs(60);
+
+impl Status {
+    pub fn new() -> Status {
+        Status {
+            counts: Default::default(),
+            state: Mutex::new(State::Starting),
+            complaint: Mutex::default(),
+            drops: Mutex::default(),
+        }
+    }
+
+    pub fn add(&self, count: Count) {
+        self.add_many(count, 1);
+    }
+
+    pub fn add_many(&self, count: Count, by: u64) {
+        self.counts[count as usize].fetch_add(by, Ordering::Relaxed);
+    }
+
+    pub fn counts(&self) -> Counts {
+        Counts(std::array::from_fn(|index| self.counts[index].load(Ordering::Relaxed)))
+    }
+
+    pub fn state(&self) -> State {
+        self.state.lock().expect("no panic while the lock is held").clone()
+    }
+
+    /// The other side is there.
+    pub fn running(&self, node: &Name) {
+        let before = std::mem::replace(
+            &mut *self.state.lock().expect("no panic while the lock is held"),
+            State::Running,
+        );
+        if let State::Waiting(reason) = before {
+            info!(node = %node, "works again, after: {reason}");
+            *self.complaint.lock().expect("no panic while the lock is held") = Complaint::default();
+        }
+    }
+
+    /// An attempt that will be repeated.
+    pub fn waiting(&self, node: &Name, error: &anyhow::Error) {
+        self.add(Count::Retries);
+        let text = format!("{error:#}");
+        if let Some(unwritten) =
+            self.complaint.lock().expect("no panic while the lock is held").write(&text)
+        {
+            warn!(node = %node, unwritten, "will try again: {text}");
+        }
+        *self.state.lock().expect("no panic while the lock is held") = State::Waiting(text);
+    }
+
+    /// A message that could not be handled, or a device that did not answer. It is lost unless
+    /// somebody reads the `errors` output.
+    pub fn error(&self, node: &Name, error: &anyhow::Error, is_read: bool) {
+        self.add(Count::Errors);
+        let text = format!("{error:#}");
+        let Some(unwritten) =
+            self.complaint.lock().expect("no panic while the lock is held").write(&text)
+        else {
+            return;
+        };
+        match is_read {
+            true => warn!(node = %node, unwritten, "{text}"),
+            false => error!(node = %node, unwritten, "{text}"),
+        }
+    }
+
+    /// A message was dropped because a buffer is full and set to drop.
+    pub fn dropped(&self, node: &Name) {
+        self.add(Count::Dropped);
+        if let Some(unwritten) =
+            self.drops.lock().expect("no panic while the lock is held").write("full")
+        {
+            error!(node = %node, unwritten, "a reader's buffer is full: message dropped, as `when_full` says");
+        }
+    }
+}
+
+impl Complaint {
+    /// How many like it were not written since the last, when it is to be written now.
+    fn write(&mut self, text: &str) -> Option<u64> {
+        let now = Instant::now();
+        let is_due = self.written.is_none_or(|written| now - written >= BETWEEN_LINES);
+        if !is_due && self.text == text {
+            self.unwritten += 1;
+            return None;
+        }
+        let unwritten = if self.text == text { self.unwritten } else { 0 };
+        *self = Complaint { text: text.to_owned(), written: Some(now), unwritten: 0 };
+        Some(unwritten)
+    }
+}
+
+impl Counts {
+    /// One of the numbers.
+    pub fn get(&self, count: Count) -> u64 {
+        self.0[count as usize]
+    }
+}
+
+impl fmt::Display for Counts {
+    /// `received 3, delivered 3`: what is not zero.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        for (name, number) in NAMES.iter().zip(self.0).filter(|(_, number)| *number > 0) {
+            write!(f, "{comma}{name} {number}")?;
+            comma = ", ";
+        }
+        if comma.is_empty() { write!(f, "nothing to do") } else { Ok(()) }
+    }
+}

@@ -1,0 +1,7 @@
+//! Forebay: pipelines as YAML files in a folder. `README.md` beside this file has the map.
+
+pub mod cli;
+pub mod config;
+pub mod engine;
+pub mod lint;
+pub mod plugins;

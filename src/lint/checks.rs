@@ -1,0 +1,304 @@
+//! The rules about more than one setting: wires, names, connections, claims.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use forebay_sdk::{Finding, Role, Span, finding::nearest};
+
+use crate::config::{Draft, Input, Part, draft};
+
+pub(super) fn check(draft: &Draft) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for part in &draft.parts {
+        let problems = part.configured.iter().flat_map(|configured| configured.check());
+        findings.extend(problems.map(|problem| part.place(problem, &draft.texts)));
+    }
+    duplicates(draft, &mut findings);
+    connections(draft, &mut findings);
+    for pipeline in &draft.pipelines {
+        let nodes: Vec<&Part> = draft.nodes(&pipeline.name).collect();
+        if nodes.is_empty() && draft.texts.text(pipeline.file).trim().is_empty() {
+            let nowhere = Span::new(pipeline.file, 0..0);
+            findings.push(Finding::warning("empty-pipeline", nowhere, "file is empty", ""));
+        }
+        wires(&nodes, &mut findings);
+        cycles(&nodes, &mut findings);
+        unread(&nodes, &mut findings);
+    }
+    claims(draft, &mut findings);
+    findings
+}
+
+/// One name, one node: also across the sections of a file, and for connections across files.
+fn duplicates(draft: &Draft, findings: &mut Vec<Finding>) {
+    let mut first: HashMap<&str, &Part> = HashMap::new();
+    for part in &draft.parts {
+        let Some(other) = first.get(&*part.name) else {
+            first.insert(&part.name, part);
+            continue;
+        };
+        let (rule, message) = match part.role {
+            Role::Connection => {
+                ("duplicate-connection", format!("two connections are called `{}`", part.short))
+            }
+            _ => ("duplicate-node", format!("two nodes are called `{}`", part.short)),
+        };
+        findings.push(
+            Finding::error(rule, part.name_span, message, "again here")
+                .context(other.name_span, "first here"),
+        );
+    }
+}
+
+fn connections(draft: &Draft, findings: &mut Vec<Finding>) {
+    let known: BTreeMap<&str, &Part> = draft
+        .parts
+        .iter()
+        .filter(|part| part.role == Role::Connection)
+        .map(|part| (&*part.name, part))
+        .collect();
+    let mut used = BTreeSet::new();
+    for part in &draft.parts {
+        let Some(uses) = &part.uses else { continue };
+        used.insert(&*uses.connection);
+        let name = &uses.connection;
+        match known.get(&**name) {
+            None => {
+                // A connection written in place that could not be read was reported there.
+                if name.contains('/') {
+                    continue;
+                }
+                let message = format!("no connection is named `{name}`");
+                let finding = Finding::error(
+                    "unknown-connection",
+                    uses.span,
+                    message,
+                    "not found in this folder",
+                )
+                .context(part.name_span, "");
+                let near = nearest(name, known.keys().copied());
+                findings.push(match near {
+                    Some(near) => {
+                        finding.edit("a connection with a similar name exists", uses.span, near)
+                    }
+                    None if known.is_empty() => {
+                        finding.help("declare it in a section `connections:`")
+                    }
+                    None => finding
+                        .help(format!("connections here are {}", quoted(known.keys().copied()))),
+                });
+            }
+            Some(connection)
+                if connection.configured.is_some()
+                    && !uses.allowed.contains(&connection.type_name.as_str()) =>
+            {
+                let message =
+                    format!("{} cannot use connection `{}`", part.title(), connection.short);
+                let label = format!(
+                    "expected a connection of type {}, found {}",
+                    quoted(uses.allowed.iter().copied()),
+                    connection.type_name
+                );
+                findings.push(
+                    Finding::error("unknown-connection", uses.span, message, label)
+                        .context(connection.name_span, ""),
+                );
+            }
+            Some(_) => (),
+        }
+    }
+    if findings.iter().any(|finding| finding.rule == "unknown-connection") {
+        // What seems unused may be what was meant.
+        return;
+    }
+    for (name, part) in known {
+        // A broker does its work for others, in this folder or not.
+        let serves =
+            part.configured.as_ref().is_some_and(|configured| !configured.claims().is_empty());
+        if !used.contains(name) && !serves && part.configured.is_some() {
+            let message = format!("connection `{name}` is not used");
+            findings.push(Finding::warning("unused-connection", part.name_span, message, ""));
+        }
+    }
+}
+
+/// Every `from` leads to an output that exists.
+fn wires(nodes: &[&Part], findings: &mut Vec<Finding>) {
+    let sources = |reader: &Part| {
+        let others =
+            nodes.iter().filter(|node| node.role != Role::Sink && node.short != reader.short);
+        others.map(|node| node.short.clone()).collect::<Vec<_>>()
+    };
+    for node in nodes.iter().filter(|node| matches!(node.role, Role::Transform | Role::Sink)) {
+        if node.from.is_empty() && !node.has_misspelt_from() {
+            let message = format!("{} reads nothing", node.title());
+            let finding = Finding::error("no-input", node.name_span, message, "`from` is missing");
+            let choices = sources(node);
+            findings.push(match choices.as_slice() {
+                [] => finding.help("add a source, and read it with `from:`"),
+                choices => finding.help(format!(
+                    "nodes to read here are {}",
+                    quoted(choices.iter().map(String::as_str))
+                )),
+            });
+        }
+        for input in &node.from {
+            findings.extend(wire(node, input, nodes, &sources(node)));
+        }
+    }
+}
+
+fn wire(node: &Part, input: &Input, nodes: &[&Part], sources: &[String]) -> Option<Finding> {
+    let Some(source) = nodes.iter().find(|source| source.short == input.node) else {
+        let message = format!("no node is named `{}`", input.node);
+        let finding =
+            Finding::error("unknown-node", input.span, message, "not found in this pipeline");
+        let near = nearest(&input.node, sources.iter().map(String::as_str));
+        let found = near.and_then(|near| nodes.iter().find(|node| node.short == near));
+        return Some(match found {
+            Some(near) => {
+                finding.context(near.name_span, format!("did you mean `{}`?", near.short))
+            }
+            None => finding.context(node.name_span, "").help(match sources {
+                [] => "add a source first".to_owned(),
+                sources => {
+                    format!("nodes to read here are {}", quoted(sources.iter().map(String::as_str)))
+                }
+            }),
+        });
+    };
+    if source.role == Role::Sink && input.output.is_none() {
+        let message = format!("`{}` is a sink: nothing comes out of it", source.short);
+        let finding = Finding::error("unknown-output", input.span, message, "cannot be read");
+        let finding = finding.context(source.name_span, "");
+        return Some(
+            finding
+                .help(format!("what it could not deliver comes out of `{}.errors`", source.short)),
+        );
+    }
+    let output = input.output.as_deref()?;
+    // The outputs of a node that could not be read are not known.
+    source.configured.as_ref()?;
+    let outputs = source.outputs();
+    if draft::port(&outputs, Some(output)).is_some() {
+        return None;
+    }
+    let message = format!("`{}` has no output `{output}`", source.short);
+    let finding =
+        Finding::error("unknown-output", input.span, message, "").context(source.name_span, "");
+    let names = || outputs.iter().map(String::as_str).chain(["errors"]);
+    Some(match nearest(output, names()) {
+        Some(near) => {
+            let text = format!("{}.{near}", source.short);
+            finding.edit("an output with a similar name exists", input.span, text)
+        }
+        None => finding.help(format!("its outputs are {}", quoted(names()))),
+    })
+}
+
+/// Data flows one way. A cycle is reported once, at the `from` that closes it.
+fn cycles(nodes: &[&Part], findings: &mut Vec<Finding>) {
+    let by_name: HashMap<&str, &Part> =
+        nodes.iter().map(|node| (node.short.as_str(), *node)).collect();
+    let mut done: BTreeSet<&str> = BTreeSet::new();
+    for node in nodes {
+        let mut path: Vec<&str> = Vec::new();
+        // The path from `node` upwards; each frame holds the node and how many inputs were followed.
+        let mut stack: Vec<(&Part, usize)> = vec![(node, 0)];
+        while let Some((here, next)) = stack.pop() {
+            if next == 0 {
+                if done.contains(here.short.as_str()) {
+                    continue;
+                }
+                path.push(&here.short);
+            }
+            let Some(input) = here.from.get(next) else {
+                done.insert(&here.short);
+                path.pop();
+                continue;
+            };
+            stack.push((here, next + 1));
+            if let Some(at) = path.iter().position(|name| *name == input.node) {
+                findings.push(cycle(here, input, &path[at..]));
+            } else if let Some(source) = by_name.get(input.node.as_str()) {
+                stack.push((source, 0));
+            }
+        }
+    }
+}
+
+fn cycle(node: &Part, input: &Input, path: &[&str]) -> Finding {
+    let message = format!("`{}` feeds itself", node.short);
+    let label = match path {
+        [_] => format!("`{0}` reads from `{0}`", node.short),
+        // The path leads upwards, from reader to read.
+        path => {
+            let mut way: Vec<String> = path.iter().rev().map(|name| format!("`{name}`")).collect();
+            way.push(format!("`{}`", node.short));
+            format!("data goes {}", way.join(" → "))
+        }
+    };
+    let why =
+        "data goes from sources to sinks; for a loop, send the message back through a broker topic";
+    Finding::error("cycle", input.span, message, label).context(node.name_span, "").note(why)
+}
+
+/// A node that nobody reads does its work for nothing.
+fn unread(nodes: &[&Part], findings: &mut Vec<Finding>) {
+    let read: BTreeSet<&str> =
+        nodes.iter().flat_map(|node| &node.from).map(|input| input.node.as_str()).collect();
+    for node in nodes.iter().filter(|node| matches!(node.role, Role::Source | Role::Transform)) {
+        if !read.contains(node.short.as_str()) && node.configured.is_some() {
+            let message = format!("nobody reads {}", node.title());
+            let finding = Finding::warning("unread-node", node.name_span, message, "");
+            findings
+                .push(finding.help(format!("read it with `from: {}`, or remove it", node.short)));
+        }
+    }
+}
+
+/// What only one can hold is claimed once, over all files of the folder.
+fn claims(draft: &Draft, findings: &mut Vec<Finding>) {
+    let mut holders: HashMap<String, (&Part, Span)> = HashMap::new();
+    for part in &draft.parts {
+        for claim in part.configured.iter().flat_map(|configured| configured.claims()) {
+            let span = match claim.setting.as_str() {
+                "" => part.name_span,
+                setting => part.settings.at(setting).span,
+            };
+            // A default claims without a word: then the name is marked.
+            let span = if span == part.settings.span { part.name_span } else { span };
+            match holders.get(&claim.what) {
+                None => {
+                    holders.insert(claim.what, (part, span));
+                }
+                Some((other, first)) => {
+                    let message = format!("two claim {}", claim.what);
+                    let label = format!("`{}` claims it too", part.short);
+                    findings.push(
+                        Finding::error("claimed-twice", span, message, label)
+                            .context(*first, format!("`{}` claims it here", other.short)),
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Part {
+    /// Then the misspelling is reported, and nothing is missing.
+    fn has_misspelt_from(&self) -> bool {
+        let mut keys =
+            self.settings.entries().into_iter().flatten().map(|entry| entry.key.as_str());
+        keys.any(|key| nearest(key, ["from"]).is_some())
+    }
+}
+
+fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    const MOST: usize = 8;
+    let mut words: Vec<String> = words.map(|word| format!("`{word}`")).collect();
+    if words.len() > MOST {
+        words.truncate(MOST);
+        words.push("…".to_owned());
+    }
+    words.join(", ")
+}

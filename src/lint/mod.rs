@@ -1,0 +1,52 @@
+//! Graph to findings. Every static check is either here or in a settings type's `check`, and both
+//! `lint` and `run` come through [`lint`].
+
+mod checks;
+pub mod report;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, path::PathBuf};
+
+use forebay_sdk::{Finding, Level};
+
+use crate::config::{Draft, Graph, Runtime, Texts};
+
+/// What came of checking a folder.
+pub struct Checked {
+    /// None when there is an error.
+    pub graph: Option<Graph>,
+    /// The settings of the runtime.
+    pub runtime: Runtime,
+    /// In the order of files and lines.
+    pub findings: Vec<Finding>,
+    /// The files, for showing.
+    pub texts: Texts,
+    /// Folders in which a change matters.
+    pub watched: BTreeSet<PathBuf>,
+    /// Changes when anything that was read does.
+    pub content_hash: u64,
+    /// The number of pipeline files.
+    pub pipelines: usize,
+}
+
+/// Checks what was read.
+pub fn lint(mut draft: Draft) -> Checked {
+    let mut findings = std::mem::take(&mut draft.findings);
+    findings.extend(checks::check(&draft));
+    findings.sort_by_key(|finding| (finding.span, finding.level, finding.rule));
+    findings.dedup();
+    let content_hash = draft.content_hash();
+    let refused = findings.iter().any(|finding| finding.level == Level::Error);
+    let (texts, watched) = (draft.texts.clone(), draft.watched.clone());
+    let (runtime, pipelines) = (draft.runtime.clone(), draft.pipelines.len());
+    let graph = (!refused).then(|| draft.into_graph());
+    Checked { graph, runtime, findings, texts, watched, content_hash, pipelines }
+}
+
+impl Checked {
+    /// How many findings there are of a level.
+    pub fn count(&self, level: Level) -> usize {
+        self.findings.iter().filter(|finding| finding.level == level).count()
+    }
+}

@@ -1,0 +1,156 @@
+//! Findings as people and programs read them.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use annotate_snippets::{
+    Annotation, AnnotationKind, Group, Level as Drawn, Patch, Renderer, Snippet,
+    renderer::DecorStyle,
+};
+use forebay_sdk::{Finding, Level, Span};
+use serde_json::json;
+
+use crate::config::Texts;
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// With the lines of the file, the wrong text marked.
+    #[default]
+    Full,
+    /// One line each: `file:line:column: level[rule]: message`.
+    Short,
+    /// One JSON object each.
+    Json,
+}
+
+/// All findings as one text, each ending in a line break.
+pub fn render(findings: &[Finding], texts: &Texts, format: Format, color: bool) -> String {
+    findings
+        .iter()
+        .map(|finding| match format {
+            Format::Full => full(finding, texts, color) + "\n\n",
+            Format::Short => short(finding, texts) + "\n",
+            Format::Json => json(finding, texts) + "\n",
+        })
+        .collect()
+}
+
+fn full(finding: &Finding, texts: &Texts, color: bool) -> String {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let renderer = renderer.decor_style(DecorStyle::Ascii);
+    let level = match finding.level {
+        Level::Error => Drawn::ERROR,
+        Level::Warning => Drawn::WARNING,
+    };
+    let title = level.primary_title(printable(&finding.message)).id(finding.rule);
+    let mut main = Group::with_title(title);
+    for snippet in snippets(finding, texts) {
+        main = main.element(snippet);
+    }
+    if let Some(note) = &finding.note {
+        main = main.element(Drawn::NOTE.message(printable(note)));
+    }
+    if let Some(help) = &finding.help {
+        main = main.element(Drawn::HELP.message(printable(help)));
+    }
+    let mut groups = vec![main];
+    if let Some(edit) = &finding.edit {
+        let file = edit.span.file;
+        let snippet = Snippet::source(texts.text(file).to_string())
+            .path(texts.path(file).to_owned())
+            .patch(Patch::new(edit.span.range(), edit.text.clone()));
+        groups.push(Drawn::HELP.secondary_title(edit.title.clone()).element(snippet));
+    }
+    renderer.render(&groups).to_string()
+}
+
+/// One snippet for each file that the finding speaks of, the one at fault first.
+fn snippets<'a>(finding: &'a Finding, texts: &'a Texts) -> Vec<Snippet<'a, Annotation<'a>>> {
+    let Some(span) = finding.span else { return Vec::new() };
+    let mut files: BTreeMap<(bool, u32), Vec<Annotation<'a>>> = BTreeMap::new();
+    let primary =
+        AnnotationKind::Primary.span(marked(span, texts)).label(printable(&finding.label));
+    files.entry((false, span.file)).or_default().push(primary);
+    for (place, label) in &finding.context {
+        let range = marked(*place, texts);
+        let annotation = match label.as_str() {
+            "" => AnnotationKind::Visible.span(range),
+            label => AnnotationKind::Context.span(range).label(printable(label)),
+        };
+        files.entry((place.file != span.file, place.file)).or_default().push(annotation);
+    }
+    let snippet = |((_, file), annotations): ((bool, u32), Vec<Annotation<'a>>)| {
+        Snippet::source(texts.text(file).to_string())
+            .path(texts.path(file))
+            .annotations(annotations)
+    };
+    files.into_iter().map(snippet).collect()
+}
+
+/// A value of many lines is marked at its first.
+fn marked(span: Span, texts: &Texts) -> std::ops::Range<usize> {
+    let range = span.range();
+    let text = texts.text(span.file);
+    let first = text.get(range.clone()).and_then(|text| text.lines().next()).map_or(0, str::len);
+    range.start..range.start + first
+}
+
+fn short(finding: &Finding, texts: &Texts) -> String {
+    let label = match finding.label.as_str() {
+        "" => String::new(),
+        label => format!(" ({})", printable(label)),
+    };
+    let place = match finding.span {
+        Some(span) => {
+            let (line, column) = texts.line_column(span.file, span.range().start);
+            format!("{}:{line}:{column}: ", texts.path(span.file))
+        }
+        None => String::new(),
+    };
+    let (level, rule) = (level(finding.level), finding.rule);
+    format!("{place}{level}[{rule}]: {}{label}", printable(&finding.message))
+}
+
+fn json(finding: &Finding, texts: &Texts) -> String {
+    let mut object = json!({
+        "rule": finding.rule,
+        "level": level(finding.level),
+        "message": finding.message,
+        "label": finding.label,
+    });
+    if let Some(span) = finding.span {
+        let (line, column) = texts.line_column(span.file, span.range().start);
+        let (end_line, end_column) = texts.line_column(span.file, span.range().end);
+        object["file"] = texts.path(span.file).into();
+        object["line"] = line.into();
+        object["column"] = column.into();
+        object["end"] = json!({ "line": end_line, "column": end_column });
+    }
+    if let Some(edit) = &finding.edit {
+        let (line, column) = texts.line_column(edit.span.file, edit.span.range().start);
+        let (end_line, end_column) = texts.line_column(edit.span.file, edit.span.range().end);
+        object["edit"] = json!({
+            "title": edit.title, "text": edit.text, "line": line, "column": column,
+            "end": { "line": end_line, "column": end_column },
+        });
+    }
+    if let Some(help) = finding.help.as_ref().or(finding.note.as_ref()) {
+        object["help"] = help.as_str().into();
+    }
+    object.to_string()
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+    }
+}
+
+/// Text from files must not steer the terminal.
+fn printable(text: &str) -> Cow<'_, str> {
+    match text.chars().any(char::is_control) {
+        false => text.into(),
+        true => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
+    }
+}
