@@ -55,7 +55,7 @@ fn describe(entries: &[&NodeTypeEntry]) -> String {
         text += &format!("{name} {noun}: {}\n\n", entry.node_type.summary());
         for row in rows(&entry.schema) {
             text += &format!("  {}  ({})\n", row.path, row.value);
-            for line in wrap(&row.about) {
+            for line in [&row.about].into_iter().chain(&row.choices).flat_map(|text| wrap(text)) {
                 text += &format!("      {line}\n");
             }
         }
@@ -85,6 +85,8 @@ pub struct Row {
     pub value: String,
     /// What it does.
     pub about: String,
+    /// What each word means that it can be set to: `` `drop_oldest`: .. ``.
+    pub choices: Vec<String>,
 }
 
 /// All settings of a schema, those inside others behind them.
@@ -99,8 +101,8 @@ pub fn markdown(schema: &Value) -> String {
     let cell = |text: &str| text.replace('\n', " ").replace('|', "\\|");
     let mut table = "| setting | value | what it does |\n|---|---|---|\n".to_owned();
     for row in rows(schema) {
-        let (value, about) = (cell(&row.value), cell(&row.about));
-        table += &format!("| `{}` | {value} | {about} |\n", row.path);
+        let about: Vec<String> = [row.about].iter().chain(&row.choices).map(|t| cell(t)).collect();
+        table += &format!("| `{}` | {} | {} |\n", row.path, cell(&row.value), about.join("<br>"));
     }
     table
 }
@@ -114,8 +116,11 @@ fn add_rows(schema: &Value, prefix: &str, found: &mut Vec<Row>) {
         }
         let path = format!("{prefix}{name}");
         let about = property["description"].as_str().unwrap_or_default().to_owned();
-        let value = value_words(property, required.contains(&name.as_str()));
-        found.push(Row { path: path.clone(), value, about });
+        // Lint has a rule of its own for a missing `from`, so the schema does not ask for it.
+        let is_required = required.contains(&name.as_str()) || path == "from";
+        let value = value_words(property, is_required);
+        let choices = alternatives(property).into_iter().flat_map(choices_described).collect();
+        found.push(Row { path: path.clone(), value, about, choices });
         let inner =
             alternatives(property).into_iter().find(|schema| schema["properties"].is_object());
         let items = &alternatives(property).into_iter().find(|schema| schema["items"].is_object());
@@ -169,14 +174,33 @@ fn type_words(schema: &Value) -> String {
         (_, Some("boolean")) => "`true` or `false`",
         (_, Some("integer")) => "whole number",
         (_, Some("number")) => "number",
-        (_, Some("array")) => "list",
-        (_, Some("object")) => "map",
-        _ => "any value",
+        (_, Some("array")) => return collection("list", &schema["items"]),
+        (_, Some("object")) => return collection("map", &schema["additionalProperties"]),
+        _ => "text, number, list or map",
     };
     match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
         (Some(least), Some(most)) => format!("{words}, {least} to {most}"),
         _ => words.to_owned(),
     }
+}
+
+/// `list of text`. What is inside a map of settings stands in rows of its own.
+fn collection(noun: &str, inside: &Value) -> String {
+    match inside.is_object() && !inside["properties"].is_object() {
+        true => format!("{noun} of {}", type_words(inside)),
+        false => noun.to_owned(),
+    }
+}
+
+/// What each choice means, when its author says so and there is one.
+fn choices_described(schema: &Value) -> Vec<String> {
+    let listed = schema["oneOf"].as_array().into_iter().flatten();
+    let described = listed.filter_map(|choice| {
+        let (word, about) = (choice["const"].as_str()?, choice["description"].as_str()?);
+        Some(format!("`{word}`: {about}"))
+    });
+    let described: Vec<String> = described.collect();
+    if described.len() > 1 { described } else { Vec::new() }
 }
 
 fn choices(schema: &Value) -> Vec<&str> {

@@ -64,7 +64,7 @@ pub struct Source {
     pub port: Port,
 }
 
-/// The queue in front of a node.
+/// The queue in front of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Buffer {
@@ -121,11 +121,11 @@ pub struct Batch {
     pub max_wait: Duration,
 }
 
-/// `batch:` of a sink, as its author writes it down.
+/// How many messages the sink writes at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchSettings {
-    /// The most messages in one write. The node type has its own default.
+    /// The most messages in one write. When left out, what suits the node type.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_messages: Option<u32>,
     /// How long a batch that is not full waits for more messages.

@@ -69,21 +69,25 @@ fn whole_schema(node_type: &dyn NodeType) -> Value {
         );
         required.push(json!("connection"));
     }
-    if matches!(node_type.role(), Role::Transform | Role::Sink) {
+    let reads = matches!(node_type.role(), Role::Transform | Role::Sink);
+    if reads {
         let description = "The node to read, or a list of nodes; `node.output` reads a named output, `node.errors` what a node could not handle.";
         let either =
             json!([{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]);
         properties
             .insert("from".to_owned(), json!({ "description": description, "anyOf": either }));
-        properties.insert("buffer".to_owned(), schema_of::<Buffer>());
-    }
-    if node_type.role() == Role::Sink {
-        properties.insert("batch".to_owned(), schema_of::<BatchSettings>());
     }
     let mut schema = node_type.schema().clone();
     let object = schema.as_object_mut().expect("settings are a struct");
     if let Some(Value::Object(own)) = object.remove("properties") {
         properties.extend(own);
+    }
+    // Last, because few pipelines need them.
+    if reads {
+        properties.insert("buffer".to_owned(), schema_of::<Buffer>());
+    }
+    if node_type.role() == Role::Sink {
+        properties.insert("batch".to_owned(), schema_of::<BatchSettings>());
     }
     if let Some(Value::Array(own)) = object.remove("required") {
         required.extend(own);

@@ -6,9 +6,9 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
+use forebay_sdk::Tally;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -60,11 +60,8 @@ pub struct Status {
 #[derive(Default)]
 struct Complaint {
     text: String,
-    written: Option<Instant>,
-    unwritten: u64,
+    tally: Tally,
 }
-
-const BETWEEN_LINES: Duration = Duration::from_secs(60);
 
 impl Status {
     pub fn new() -> Status {
@@ -146,15 +143,10 @@ impl Status {
 impl Complaint {
     /// How many like it were not written since the last, when it is to be written now.
     fn write(&mut self, text: &str) -> Option<u64> {
-        let now = Instant::now();
-        let is_due = self.written.is_none_or(|written| now - written >= BETWEEN_LINES);
-        if !is_due && self.text == text {
-            self.unwritten += 1;
-            return None;
+        if self.text != text {
+            *self = Complaint { text: text.to_owned(), tally: Tally::default() };
         }
-        let unwritten = if self.text == text { self.unwritten } else { 0 };
-        *self = Complaint { text: text.to_owned(), written: Some(now), unwritten: 0 };
-        Some(unwritten)
+        self.tally.add(Instant::now()).map(|count| count - 1)
     }
 }
 

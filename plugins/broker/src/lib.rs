@@ -8,7 +8,6 @@ mod listen;
 mod local;
 mod serve;
 mod settings;
-mod tally;
 mod users;
 
 #[cfg(test)]

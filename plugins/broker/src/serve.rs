@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::anyhow;
-use forebay_sdk::Connection;
+use forebay_sdk::{Connection, Tally};
 use mqtt5::broker::{
     BrokerConfig, DynamicStorage, MemoryBackend, ResourceLimits, ResourceMonitor,
     client_handler::ClientHandler, router::MessageRouter, storage::QueueLimits,
@@ -25,7 +25,6 @@ use crate::{
     listen::{accept, listen},
     local::{Local, MOST_IN_LANE, Subscriber},
     settings::BrokerSettings,
-    tally::Tally,
     users::Users,
 };
 

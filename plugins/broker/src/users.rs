@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use forebay_sdk::Secret;
+use forebay_sdk::{Secret, Tally};
 use mqtt5::{
     broker::{AuthProvider, AuthResult, DynamicStorage, StorageBackend},
     packet::connect::ConnectPacket,
@@ -16,8 +16,6 @@ use mqtt5::{
 };
 use tokio::time::Instant;
 use tracing::warn;
-
-use crate::tally::Tally;
 
 /// Checks passwords, and bounds the sessions that the broker remembers.
 pub struct Users {

@@ -43,9 +43,8 @@ const SMALLEST_FILE: Size = Size(1024);
 struct FileSettings {
     /// The file, such as `/var/log/site.jsonl`. Missing folders are made.
     path: String,
-    /// How a payload becomes a line. `json`: JSON on one line. `text`: text as it is, any other
-    /// value as JSON; line breaks inside are written as `\n` and `\r`. `bytes`: as they are, line
-    /// breaks too.
+    /// How a payload becomes a line. Line breaks inside a `text` are written as `\n` and `\r`;
+    /// `bytes` are written as they are, line breaks too.
     #[serde(default)]
     format: Format,
     /// When a line would make the file larger than this, the file is renamed to `<path>.1`,

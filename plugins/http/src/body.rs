@@ -1,8 +1,8 @@
 //! Messages as the body of a request.
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
+use bytes::Bytes;
 use forebay_sdk::{Format, Message};
-use serde::de::IgnoredAny;
 
 use crate::settings::Shape;
 
@@ -28,9 +28,7 @@ pub(crate) fn body(batch: &[Message], shape: Shape, format: Format) -> anyhow::R
         }
         Shape::Lines => {
             for message in batch {
-                // In valid JSON a line break is only ever white space between two tokens.
-                let on_one_line = |byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte };
-                body.extend(json(message)?.iter().copied().map(on_one_line));
+                body.extend_from_slice(&json(message)?);
                 body.push(b'\n');
             }
         }
@@ -56,14 +54,7 @@ fn single(message: &Message, format: Format, body: &mut Vec<u8>) -> anyhow::Resu
     Ok(())
 }
 
-/// Bytes that nobody has read yet may be no JSON. Among others they could pass for messages of
-/// their own.
-fn json(message: &Message) -> anyhow::Result<impl std::ops::Deref<Target = [u8]> + use<>> {
-    let bytes = message.payload.to_bytes(Format::Json);
-    std::str::from_utf8(&bytes)
-        .map_err(|error| anyhow!("{error}"))
-        .and_then(|text| Ok(serde_json::from_str::<IgnoredAny>(text)?))
-        .map_err(|error| anyhow!("payload is not JSON: {error}"))
-        .with_context(|| format!("writing a message of topic {:?}", message.topic))?;
-    Ok(bytes)
+fn json(message: &Message) -> anyhow::Result<Bytes> {
+    let writing = || format!("writing a message of topic {:?}", message.topic);
+    message.payload.to_json_line().with_context(writing)
 }

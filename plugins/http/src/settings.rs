@@ -30,7 +30,7 @@ pub(crate) struct HttpSettings {
     /// How messages become requests.
     #[serde(default)]
     body: Shape,
-    /// How a payload is written with `body: single`: `json`, `text`, or `bytes` as they are.
+    /// How a payload is written with `body: single`.
     #[serde(default)]
     format: Format,
     /// Time for a whole exchange, from connecting to the end of the answer: 10ms to 1h. What is
@@ -55,10 +55,8 @@ pub(crate) struct HttpSettings {
 #[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Verb {
-    /// POST.
     #[default]
     Post,
-    /// PUT.
     Put,
 }
 

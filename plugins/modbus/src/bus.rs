@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::{
     block::Block,
-    connection::{ModbusConnection, Place},
+    connection::{ModbusConnection, endpoint},
     link::Link,
 };
 
@@ -64,7 +64,7 @@ struct Read {
 
 /// A bus and its owner.
 pub fn bus(settings: ModbusConnection) -> (Bus, Owner) {
-    let place: Arc<str> = match Place::parse(&settings.url) {
+    let place: Arc<str> = match endpoint(&settings.url) {
         Ok(place) => place.to_string().into(),
         // The check refused it, and what it holds is not ours to print.
         Err(_) => "an unknown place".into(),

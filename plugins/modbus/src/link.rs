@@ -26,7 +26,7 @@ use tokio_modbus::{
 
 use crate::{
     block::{Block, Table},
-    connection::Place,
+    connection::endpoint,
 };
 
 /// What a device says about a block.
@@ -58,7 +58,7 @@ pub struct Link {
 impl Link {
     /// Connects to where `url` leads.
     pub async fn open(url: &str, patience: Period) -> anyhow::Result<Link> {
-        let place = Place::parse(url).map_err(anyhow::Error::msg).context("reading `url`")?;
+        let place = endpoint(url).map_err(anyhow::Error::msg).context("reading `url`")?;
         let connecting = TcpStream::connect((place.host.as_str(), place.port));
         let stream = match timeout(*patience, connecting).await {
             Ok(stream) => stream.with_context(|| format!("connecting to {place}"))?,

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use forebay_sdk::{Endpoint, NoEndpoint};
+
 /// A broker's host and port, and whether TLS is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// A name, or an IP address without brackets.
-    pub host: String,
     /// Where it listens.
-    pub port: u16,
+    pub endpoint: Endpoint,
     /// Whether TLS comes first.
     pub tls: bool,
 }
@@ -30,48 +30,17 @@ impl Address {
             let why = "the user name and the password have settings of their own";
             return Err(format!("{EXPECTED}; {why}"));
         }
-        let (host, port) = split_port(rest.strip_suffix('/').unwrap_or(rest))?;
-        let port = match port {
-            None => default_port,
-            Some(text) => match text.parse() {
-                Ok(port) if port != 0 => port,
-                _ => return Err(format!("expected a port from 1 to 65535, found `{text}`")),
-            },
-        };
-        Ok(Address { host: host.to_owned(), port, tls })
-    }
-}
-
-/// The host, and the text of the port when there is one.
-fn split_port(authority: &str) -> Result<(&str, Option<&str>), String> {
-    let wrong = || EXPECTED.to_owned();
-    // An IPv6 address is full of colons, so it stands in brackets.
-    if let Some(rest) = authority.strip_prefix('[') {
-        let (host, after) = rest.split_once(']').ok_or_else(wrong)?;
-        host.parse::<std::net::Ipv6Addr>().map_err(|_| wrong())?;
-        return match after.strip_prefix(':') {
-            Some(port) => Ok((host, Some(port))),
-            None if after.is_empty() => Ok((host, None)),
-            None => Err(wrong()),
-        };
-    }
-    let (host, port) = match authority.split_once(':') {
-        Some((host, port)) => (host, Some(port)),
-        None => (authority, None),
-    };
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    match !host.is_empty() && host.chars().all(is_name) {
-        true => Ok((host, port)),
-        false => Err(wrong()),
+        let endpoint = Endpoint::parse(rest, default_port).map_err(|wrong| match wrong {
+            NoEndpoint::Host => EXPECTED,
+            NoEndpoint::Port => "expected a port from 1 to 65535 behind the host",
+        })?;
+        Ok(Address { endpoint, tls })
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
+        self.endpoint.fmt(f)
     }
 }
 
@@ -95,23 +64,11 @@ mod tests {
 
     #[test]
     fn a_wrong_address_says_what_would_be_right() {
-        for url in [
-            "",
-            "broker:1883",
-            "http://broker",
-            "mqtt://",
-            "mqtt://a b",
-            "mqtt://broker/path",
-            "mqtt://[::1",
-            "mqtt://[zz]",
-            "mqtt://[::1]x",
-            "mqtt://::1",
-        ] {
-            assert_eq!(Address::parse(url), Err(EXPECTED.to_owned()), "{url}");
-        }
         let said = |url: &str| Address::parse(url).unwrap_err();
-        assert_eq!(said("mqtt://a:0"), "expected a port from 1 to 65535, found `0`");
-        assert_eq!(said("mqtt://a:99999"), "expected a port from 1 to 65535, found `99999`");
+        for url in ["", "broker:1883", "http://broker", "mqtt://", "mqtt://broker/path"] {
+            assert_eq!(said(url), EXPECTED, "{url}");
+        }
+        assert_eq!(said("mqtt://a:0"), "expected a port from 1 to 65535 behind the host");
         assert!(said("ws://a").ends_with("WebSocket is not supported"));
     }
 

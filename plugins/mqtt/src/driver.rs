@@ -86,7 +86,7 @@ impl Driver {
 
     async fn options(&self, address: &Address) -> anyhow::Result<MqttOptions> {
         let settings = &self.settings;
-        let broker = (address.host.clone(), address.port);
+        let broker = (address.endpoint.host.clone(), address.endpoint.port);
         let mut options = MqttOptions::new(self.client_id.clone(), broker);
         let most = self.session.max_packet;
         // The settings were checked: whole seconds that fit.
@@ -124,10 +124,10 @@ impl Driver {
             let tls = TlsConfiguration::Rustls(Arc::new(config));
             options.set_transport(Transport::tls_with_config(tls));
         }
-        let (address, silence) = (address.clone(), settings.keep_alive.0);
+        let (broker, silence) = (address.endpoint.clone(), settings.keep_alive.0);
         options.set_socket_connector(move |_, _| {
-            let address = address.clone();
-            async move { socket::connect(&address, silence).await }
+            let broker = broker.clone();
+            async move { socket::connect(&broker, silence).await }
         });
         Ok(options)
     }

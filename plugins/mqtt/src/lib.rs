@@ -13,7 +13,6 @@ mod settings;
 mod sink;
 mod socket;
 mod source;
-mod tally;
 mod tls;
 mod topic;
 mod words;

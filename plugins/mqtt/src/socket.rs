@@ -2,10 +2,9 @@
 
 use std::{io, time::Duration};
 
+use forebay_sdk::Endpoint;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-
-use crate::address::Address;
 
 /// Below this a slow mobile link looks dead.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(30);
@@ -14,8 +13,8 @@ const SHORTEST_SILENCE: Duration = Duration::from_secs(30);
 ///
 /// What was sent and is not confirmed within `keep_alive` ends the connection: MQTT's own pings do
 /// not notice a silent link while something is being written, and may be off.
-pub async fn connect(address: &Address, keep_alive: Duration) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+pub async fn connect(broker: &Endpoint, keep_alive: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((broker.host.as_str(), broker.port)).await?;
     let silence = keep_alive.max(SHORTEST_SILENCE);
     let socket = SockRef::from(&stream);
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence).with_interval(silence / 3))?;

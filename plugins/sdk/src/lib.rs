@@ -12,6 +12,7 @@
 
 pub mod connection;
 pub mod delivery;
+pub mod endpoint;
 pub mod finding;
 pub mod message;
 pub mod node;
@@ -19,6 +20,7 @@ pub mod outlet;
 pub mod payload;
 pub mod plugin;
 pub mod settings;
+pub mod tally;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod units;
@@ -27,6 +29,7 @@ pub mod yaml;
 pub use crate::{
     connection::{Connection, PubSub, Shared, Subscription},
     delivery::{Delivery, Outcome, Receipt},
+    endpoint::{Endpoint, NoEndpoint},
     finding::{Edit, Finding, Level, Span},
     message::{Message, Meta, Timestamp},
     node::{Emitter, Node, Port, Sink, Source, Transform, WriteError},
@@ -34,5 +37,6 @@ pub use crate::{
     payload::{DecodeError, Format, Payload, Value},
     plugin::{Device, Native, NodeType, Plugin, Role, RunningDevice, schema_of},
     settings::{Capabilities, Claim, Configured, Links, Problem, Settings},
+    tally::Tally,
     units::{Period, Script, Secret, Size},
 };

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 /// A structured value. Maps keep the order of their fields.
 pub type Value = serde_json::Value;
@@ -104,6 +104,24 @@ impl Payload {
                 Ok(value) => json(value),
                 Err(_) => self.raw(),
             },
+        }
+    }
+
+    /// The payload as JSON on one line, for what is made of many. Bytes that came as JSON and that
+    /// nobody has read yet are checked: `1},{"forged":1` could pass for two payloads.
+    pub fn to_json_line(&self) -> Result<Bytes, DecodeError> {
+        let bytes = self.to_bytes(Format::Json);
+        let is_ours = !matches!(self.as_encoded(), Some((_, Format::Json)));
+        if is_ours {
+            return Ok(bytes);
+        }
+        let not_json = |why: &dyn fmt::Display| DecodeError(format!("payload is not JSON: {why}"));
+        let text = std::str::from_utf8(&bytes).map_err(|error| not_json(&error))?;
+        serde_json::from_str::<IgnoredAny>(text).map_err(|error| not_json(&error))?;
+        match text.contains(['\n', '\r']) {
+            false => Ok(bytes),
+            // In valid JSON a line break is only ever white space between two tokens.
+            true => Ok(text.replace(['\n', '\r'], " ").into()),
         }
     }
 
@@ -207,6 +225,18 @@ mod tests {
         let error = payload.value_mut().unwrap_err().to_string();
         assert!(error.starts_with("payload is not JSON: ") && error.contains("line 1"), "{error}");
         assert_eq!(payload.to_bytes(Format::Bytes), "{oops");
+    }
+
+    #[test]
+    fn a_line_of_json_is_one_line_and_one_value() {
+        let line = |text: &'static str, format| Payload::encoded(text, format).to_json_line();
+        assert_eq!(line("{ \"a\":\n1.0 }", Format::Json).unwrap(), "{ \"a\": 1.0 }");
+        assert_eq!(line("a\nb", Format::Text).unwrap(), "\"a\\nb\"");
+        for text in ["1},{\"forged\":1", "1\n2", "", "\u{1}"] {
+            let error = line(text, Format::Json).unwrap_err().to_string();
+            assert!(error.starts_with("payload is not JSON: "), "{error}");
+        }
+        assert_eq!(Payload::from(json!({"a": "x\ny"})).to_json_line().unwrap(), r#"{"a":"x\ny"}"#);
     }
 
     #[test]

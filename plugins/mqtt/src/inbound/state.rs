@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use anyhow::bail;
-use forebay_sdk::connection::Publication;
+use forebay_sdk::{Tally, connection::Publication};
 use rumqttc::{AsyncClient, ManualAck, PubAck, PubRec};
 use tokio::{
     sync::{Notify, watch},
@@ -14,7 +14,6 @@ use tracing::warn;
 use super::{Standing, Wanted};
 use crate::{
     ledger::{Ack, Ledger},
-    tally::Tally,
     topic::Filter,
 };
 

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Says when to log, and how many times the thing happened since the last line.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Tally {
     count: u64,
     quiet_until: Option<Instant>,

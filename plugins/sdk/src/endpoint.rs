@@ -1,0 +1,81 @@
+//! A host and a port, as users write them in a URL.
+
+use std::{fmt, net::Ipv6Addr};
+
+/// A host and a port on the network.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// A name, or an IP address without brackets.
+    pub host: String,
+    /// From 1 to 65535.
+    pub port: u16,
+}
+
+/// Why a text is no endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoEndpoint {
+    /// There is no host, or none that could be one.
+    Host,
+    /// Something stands in the place of the port that is none.
+    Port,
+}
+
+impl Endpoint {
+    /// Reads `host`, `host:port`, `[ipv6]` or `[ipv6]:port`; a `/` may follow.
+    pub fn parse(text: &str, default_port: u16) -> Result<Endpoint, NoEndpoint> {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        // An IPv6 address is full of colons, so it stands in brackets.
+        let (host, after) = match text.strip_prefix('[') {
+            Some(text) => text.split_once(']').ok_or(NoEndpoint::Host)?,
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let is_of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_');
+        let is_host = match text.starts_with('[') {
+            true => host.parse::<Ipv6Addr>().is_ok(),
+            false => !host.is_empty() && host.chars().all(is_of_a_name),
+        };
+        if !is_host || !(after.is_empty() || after.starts_with(':')) || after.starts_with("::") {
+            return Err(NoEndpoint::Host);
+        }
+        let port = match after.strip_prefix(':') {
+            None => default_port,
+            Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or(NoEndpoint::Port)?,
+        };
+        Ok(Endpoint { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_read_as_users_write_them() {
+        let read = |text| Endpoint::parse(text, 502).map(|endpoint| endpoint.to_string());
+        for (text, expected) in [
+            ("192.168.1.50", "192.168.1.50:502"),
+            ("gateway.local:1502", "gateway.local:1502"),
+            ("plc_1/", "plc_1:502"),
+            ("[fe80::1]:503", "[fe80::1]:503"),
+            ("[::1]", "[::1]:502"),
+        ] {
+            assert_eq!(read(text).as_deref(), Ok(expected));
+        }
+        for text in ["", ":502", "a b", "user@host", "host/path", "[::1", "[zz]", "[::1]502", "::1"]
+        {
+            assert_eq!(read(text), Err(NoEndpoint::Host), "{text}");
+        }
+        for text in ["host:", "host:0", "host:65536", "user:secret@host", "host:80/x"] {
+            assert_eq!(read(text), Err(NoEndpoint::Port), "{text}");
+        }
+    }
+}
