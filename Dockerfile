@@ -1,0 +1,28 @@
+# A static binary in an empty image. For a router with an ARM64 processor:
+#   docker buildx build --platform linux/arm64 -t forebay .
+#   docker run -d --restart unless-stopped -v /etc/forebay:/etc/forebay:ro -v forebay:/var/lib/forebay forebay
+# Mount the folder, not single files: a file that an editor replaces stays the old one in a container.
+FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
+ARG TARGETARCH
+RUN apt-get update && apt-get install -y --no-install-recommends \
+        gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /source
+COPY . .
+# `ring` has C and assembly in it; the linker is the one that comes with Rust.
+ENV CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
+    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="-Clink-self-contained=yes -Clinker-flavor=ld.lld"
+RUN case "$TARGETARCH" in arm64) target=aarch64 ;; amd64) target=x86_64 ;; *) exit 1 ;; esac \
+    && rustup target add "$target-unknown-linux-musl" \
+    && cargo build --release --locked --target "$target-unknown-linux-musl" \
+    && cp "target/$target-unknown-linux-musl/release/forebay" /forebay \
+    && mkdir -p /empty
+
+FROM scratch
+COPY --from=build /forebay /forebay
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /empty /var/lib/forebay
+COPY --from=build /empty /tmp
+ENTRYPOINT ["/forebay"]
+CMD ["run", "/etc/forebay"]
