@@ -49,7 +49,7 @@ pub(super) fn demo(arguments: Arguments) -> anyhow::Result<Ending> {
     let temporary = std::env::temp_dir().join(format!("forebay-demo-{}", std::process::id()));
     let folder = arguments.folder.clone().unwrap_or_else(|| temporary.clone());
     write_examples(&folder)?;
-    let outcome = run::new_runtime()?.block_on(play(&folder));
+    let outcome = run::block_on(play(&folder));
     if arguments.folder.is_none() {
         fs::remove_dir_all(&temporary)
             .with_context(|| format!("removing {}", temporary.display()))?;

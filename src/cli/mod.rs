@@ -129,5 +129,9 @@ fn summary(checked: &Checked) -> String {
             format!("{} and {}", plural(errors, "error"), plural(warnings, "warning"))
         }
     };
-    format!("{found} in {}", plural(checked.pipelines, "pipeline"))
+    match checked.pipelines {
+        // None could be read.
+        0 => found,
+        pipelines => format!("{found} in {}", plural(pipelines, "pipeline")),
+    }
 }

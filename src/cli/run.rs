@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use forebay_sdk::{Level, Timestamp};
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     task::spawn_blocking,
 };
@@ -46,7 +46,7 @@ pub(super) struct Arguments {
 pub(super) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<Ending> {
-    new_runtime()?.block_on(run_folder(arguments, Arc::new(process_environment)))
+    block_on(run_folder(arguments, Arc::new(process_environment)))
 }
 
 /// Runs a folder until a signal ends it.
@@ -73,18 +73,26 @@ async fn check_beside(folder: &Path, variables: &Variables) -> anyhow::Result<Ch
     spawn_blocking(move || check(&folder, &*variables)).await.context("reading the folder")?
 }
 
+/// Runs a task to its end, and does not wait for a disk or terminal that is stuck.
+///
 /// One thread runs all nodes: on a router there is little to gain from more, and each costs memory.
 /// Files are read beside it.
-pub(super) fn new_runtime() -> anyhow::Result<Runtime> {
+pub(super) fn block_on(
+    work: impl Future<Output = anyhow::Result<Ending>>,
+) -> anyhow::Result<Ending> {
     const FILE_THREADS: usize = 4;
     // A script nested as deep as its limits allow is compiled on such a thread. Touched on demand.
     const STACK_BYTES: usize = 8 << 20;
-    Builder::new_current_thread()
+    const LAST_WORDS: Duration = Duration::from_millis(500);
+    let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(FILE_THREADS)
         .thread_stack_size(STACK_BYTES)
         .build()
-        .context("starting")
+        .context("starting")?;
+    let outcome = runtime.block_on(work);
+    runtime.shutdown_timeout(LAST_WORDS);
+    outcome
 }
 
 async fn serve(
@@ -97,7 +105,7 @@ async fn serve(
     watch.set(&checked.watched);
     let data = data_folder(arguments.data, checked.runtime.data.clone());
     let mut running = Running {
-        engine: Engine::new(),
+        engine: Engine::new(arguments.folder.as_path()),
         data,
         stop_within: *checked.runtime.stop_within,
         log_format: checked.runtime.log.format,

@@ -7,12 +7,16 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::{Configured, Finding, Port, Problem, Role, Span, yaml::Yaml};
+use forebay_sdk::{
+    Configured, Finding, Port, Problem, Role, Span,
+    yaml::{Style, Yaml},
+};
 
 use super::{
     graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Source},
     runtime::Runtime,
     texts::Texts,
+    variables::Filled,
 };
 
 /// A folder that was read.
@@ -29,6 +33,8 @@ pub struct Draft {
     pub runtime: Runtime,
     /// Folders in which a change matters.
     pub watched: BTreeSet<PathBuf>,
+    /// What came out of variables.
+    pub filled: Filled,
     noted: DefaultHasher,
 }
 
@@ -60,6 +66,8 @@ pub struct Part {
     pub configured: Option<Arc<dyn Configured>>,
     /// The connection it uses.
     pub uses: Option<Uses>,
+    /// Whether it says what it reads, be it right or wrong.
+    pub has_from: bool,
     /// What it reads.
     pub from: Vec<Input>,
     /// The queue in front of it.
@@ -97,6 +105,7 @@ impl Draft {
             parts: Vec::new(),
             runtime: Runtime::default(),
             watched: BTreeSet::new(),
+            filled: Filled::default(),
             noted: DefaultHasher::new(),
         }
     }
@@ -190,13 +199,18 @@ impl Part {
         if problem.setting.is_empty() {
             finding.span = Some(self.name_span);
         }
-        if let Some((line, column)) = problem.inside
-            && let Some(inside) = inside(value, line, column, texts)
-        {
-            finding.span = Some(inside);
-            if inside.file != value.span.file {
-                finding = finding.context(value.span, "used here");
+        match problem.inside.map(|at| (at, inside(value, at, texts))) {
+            Some((_, Some(inside))) => {
+                finding.span = Some(inside);
+                if inside.file != value.span.file {
+                    finding = finding.context(value.span, "used here");
+                }
             }
+            // The lines of the text are not those of the file.
+            Some(((line, column), None)) => {
+                finding.label = format!("line {line}, column {column}: {}", finding.label);
+            }
+            None => (),
         }
         match finding.span {
             Some(span) if span.file == self.name_span.file && span != self.name_span => {
@@ -237,7 +251,7 @@ fn hash_value(value: &serde_json::Value, hasher: &mut DefaultHasher) {
 
 /// The place of a line and column inside a text, both from 1: in the file that was included, or in
 /// the block of lines. None when the text's lines do not stand one below the other.
-fn inside(value: &Yaml, line: usize, column: usize, texts: &Texts) -> Option<Span> {
+fn inside(value: &Yaml, (line, column): (usize, usize), texts: &Texts) -> Option<Span> {
     let scalar = value.scalar()?;
     let (file, first_line_start) = match scalar.included {
         Some(file) => (file, 0),
@@ -245,9 +259,9 @@ fn inside(value: &Yaml, line: usize, column: usize, texts: &Texts) -> Option<Spa
     };
     let text = texts.text(file);
     // A block's lines are indented alike; its first line that says something shows how far.
-    let indent = match scalar.included {
-        Some(_) => 0,
-        None => {
+    let indent = match (scalar.included, scalar.style) {
+        (Some(_), _) | (_, Style::Plain | Style::Quoted | Style::Folded) => 0,
+        (None, Style::Literal) => {
             let first = text[first_line_start..].lines().find(|line| !line.trim().is_empty())?;
             let own = scalar.text.lines().find(|line| !line.trim().is_empty())?;
             first.len().saturating_sub(own.len())
@@ -268,7 +282,7 @@ fn block_start(value: &Yaml, text: &str) -> Option<usize> {
     let scalar = value.scalar()?;
     let at = value.span.range().start;
     match scalar.style {
-        forebay_sdk::yaml::Style::Literal => {
+        Style::Literal => {
             let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
             if text[at..].starts_with('|') {
                 return Some(at + text[at..].find('\n')? + 1);
@@ -281,16 +295,20 @@ fn block_start(value: &Yaml, text: &str) -> Option<usize> {
             }
             Some(start)
         }
-        // One line: columns count from the text itself.
-        _ if !scalar.text.contains('\n') && text[at..].starts_with(scalar.text.as_str()) => {
-            Some(at)
+        // One line: columns count from the text itself, behind its quote.
+        _ => {
+            let at = at + usize::from(scalar.style == Style::Quoted);
+            let is_as_written = text[at..].starts_with(scalar.text.as_str());
+            (is_as_written && !scalar.text.contains('\n')).then_some(at)
         }
-        _ => None,
     }
 }
 
-/// A word is marked whole, anything else by one character.
+/// A word is marked whole, and so is a text in quotes; anything else by one character.
 fn word_length(text: &str) -> usize {
+    if let Some(quoted) = text.strip_prefix('"') {
+        return quoted.find('"').map_or(1, |length| length + 2);
+    }
     let word = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     match word {
         0 => text.chars().next().map_or(0, char::len_utf8),

@@ -120,10 +120,14 @@ pub fn read_text(path: &Path, most_bytes: usize) -> Result<String, Problem> {
             label: format!("more than {} KiB", most_bytes / 1024),
         });
     }
+    let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     String::from_utf8(bytes).map_err(|error| Problem {
         rule: "yaml-syntax",
         message: "is not text".to_owned(),
-        label: format!("byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1),
+        label: match is_utf16 {
+            true => "it is UTF-16; save it as UTF-8".to_owned(),
+            false => format!("byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1),
+        },
     })
 }
 

@@ -6,7 +6,7 @@ use forebay_sdk::{
     Configured, Finding, Level, Role, Span,
     finding::nearest,
     schema_of,
-    yaml::{self, Content, Entry, Yaml},
+    yaml::{self, Content, Entry, Scalar, Yaml},
 };
 
 use super::{
@@ -55,8 +55,9 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn section(&mut self, section: Entry) {
         let Some(role) = Role::ALL.into_iter().find(|role| role.section() == section.key) else {
-            if section.key != "description" {
-                self.unknown_section(&section);
+            match section.key.as_str() {
+                "description" => self.description(&section.value),
+                _ => self.unknown_section(&section),
             }
             return;
         };
@@ -69,6 +70,13 @@ impl<'a> Reader<'a> {
                     format!("expected names with settings, found {}", section.value.describe());
                 self.error("setting-type", section.value.span, message, label);
             }
+        }
+    }
+
+    fn description(&mut self, value: &Yaml) {
+        if value.text().is_none() {
+            let label = format!("expected text, found {}", value.describe());
+            self.error("setting-type", value.span, "`description` has the wrong type", label);
         }
     }
 
@@ -130,11 +138,13 @@ impl<'a> Reader<'a> {
             settings,
             configured: None,
             uses: None,
+            has_from: false,
             from: Vec::new(),
             buffer: Buffer::default(),
             batch: Batch { max_messages: 1, max_wait: Duration::ZERO },
         };
         // What a node reads is known even when its type is not, so that its wires can be checked.
+        part.has_from = part.settings.get("from").is_some();
         part.from = inputs(part.settings.get("from"));
         if let Some(entry) = self.find_type(&mut part) {
             self.configure(&mut part, entry);
@@ -152,7 +162,14 @@ impl<'a> Reader<'a> {
             self.draft.findings.push(finding.help(help));
             return None;
         };
-        let name = written.scalar().map(|scalar| scalar.text.clone()).unwrap_or_default();
+        let Some(name) = written.scalar().and_then(Scalar::as_text).map(str::to_owned) else {
+            let message = format!("`type` of {noun} `{}` has the wrong type", part.short);
+            let label = format!("expected text, found {}", written.describe());
+            let help = format!("types of {noun} are {}", self.type_names(part.role));
+            let finding = Finding::error("setting-type", written.span, message, label);
+            self.draft.findings.push(finding.help(help));
+            return None;
+        };
         part.type_name.clone_from(&name);
         let entry = self.types.get(part.role, &name);
         if entry.is_none() {
@@ -160,8 +177,7 @@ impl<'a> Reader<'a> {
                 Role::ALL.into_iter().find(|role| self.types.get(*role, &name).is_some());
             let label =
                 elsewhere.map(|role| format!("`{name}` is a {}, not a {noun}", role.noun()));
-            let message =
-                format!("there is no {noun} type `{}`", written.describe().trim_matches('"'));
+            let message = format!("there is no {noun} type `{name}`");
             let finding =
                 Finding::error("unknown-type", written.span, message, label.unwrap_or_default());
             let near = nearest(&name, self.types.names(part.role));
@@ -180,8 +196,8 @@ impl<'a> Reader<'a> {
 
     /// Checks all settings, then takes those that every node has and gives the rest to the type.
     fn configure(&mut self, part: &mut Part, entry: &'a NodeTypeEntry) {
-        self.include_scripts(part, entry);
         let before = self.draft.findings.len();
+        self.include_scripts(part, entry);
         let findings = &mut self.draft.findings;
         yaml::check(&part.settings, &entry.schema, &part.title(), part.name_span, findings);
         part.uses = self.uses(part, entry);
@@ -196,16 +212,17 @@ impl<'a> Reader<'a> {
         if let Some(buffer) = common.iter().find(|entry| entry.key == "buffer") {
             part.buffer = self.read_common(&buffer.value).unwrap_or(part.buffer);
         }
-        part.batch = self.batch(configured, common.iter().find(|entry| entry.key == "batch"));
+        let title = part.title();
+        part.batch = self.batch(&title, configured, common.iter().find(|entry| entry.key == "batch"));
     }
 
-    fn batch(&mut self, configured: &Arc<dyn Configured>, entry: Option<&Entry>) -> Batch {
+    fn batch(&mut self, title: &str, configured: &Arc<dyn Configured>, entry: Option<&Entry>) -> Batch {
         let usual = configured.capabilities().batch_messages;
         let Some(entry) = entry else {
             return Batch { max_messages: usual, max_wait: Duration::ZERO };
         };
         if usual == 1 {
-            let message = "this sink writes one message at a time";
+            let message = format!("{title} writes one message at a time");
             self.error("setting-value", entry.key_span, message, "`batch` has no effect here");
         }
         let settings: BatchSettings = self.read_common(&entry.value).unwrap_or_default();
@@ -274,8 +291,6 @@ impl<'a> Reader<'a> {
                         problem.label,
                     );
                     self.draft.findings.push(finding);
-                    // One finding says it; an empty script would be another.
-                    scalar.included = None;
                 }
             }
         }
@@ -314,10 +329,10 @@ fn strip_common(settings: &mut Yaml) -> Vec<Entry> {
 /// `from: a`, `from: a.errors`, `from: [a, b]`. What is neither was reported with the settings.
 fn inputs(from: Option<&Yaml>) -> Vec<Input> {
     let read = |yaml: &Yaml| {
-        let text = &yaml.scalar()?.text;
+        let text = yaml.scalar()?.as_text()?;
         let (node, output) = match text.split_once('.') {
             Some((node, output)) => (node, Some(output.to_owned())),
-            None => (text.as_str(), None),
+            None => (text, None),
         };
         Some(Input { node: node.to_owned(), output, span: yaml.span })
     };

@@ -73,7 +73,7 @@ fn whole_schema(node_type: &dyn NodeType) -> Value {
     if reads {
         let description = "The node to read, or a list of nodes; `node.output` reads a named output, `node.errors` what a node could not handle.";
         let either =
-            json!([{ "type": "string" }, { "type": "array", "items": { "type": "string" } }]);
+            json!([{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]);
         properties
             .insert("from".to_owned(), json!({ "description": description, "anyOf": either }));
     }

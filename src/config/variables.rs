@@ -16,6 +16,34 @@ pub type Environment<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 /// A secret is a line or a certificate, not a database.
 const MOST_FILE_BYTES: usize = 64 * 1024;
 
+/// What came out of variables, and where they stand. It may be secret.
+#[derive(Default)]
+pub struct Filled(Vec<(Span, String, String)>);
+
+impl Filled {
+    fn note(&mut self, span: Span, name: &str, value: String) {
+        // Shorter ones, such as a number of seconds, also stand in words that have nothing to do
+        // with them.
+        const SHORTEST_SECRET: usize = 4;
+        if value.len() >= SHORTEST_SECRET {
+            self.0.push((span, value, format!("${{{name}}}")));
+        }
+    }
+
+    /// Puts the variable in the place of its value in what a finding says about that place.
+    pub fn hide(&self, finding: &mut Finding) {
+        let places = finding.span.into_iter().chain(finding.context.iter().map(|(span, _)| *span));
+        let places: Vec<Span> = places.collect();
+        let is_shown = |span: Span| places.iter().any(|place| span.holds(*place));
+        for (_, value, variable) in self.0.iter().filter(|(span, ..)| is_shown(*span)) {
+            let labels = finding.context.iter_mut().map(|(_, label)| label);
+            let texts = [&mut finding.message, &mut finding.label].into_iter();
+            let texts = texts.chain(&mut finding.help).chain(&mut finding.note).chain(labels);
+            texts.for_each(|text| *text = text.replace(value.as_str(), variable));
+        }
+    }
+}
+
 pub(super) fn fill(
     tree: &mut Yaml,
     folder: &Folder,
@@ -58,7 +86,10 @@ fn fill_scalar(
         rest = &rest[at + length + 1..];
         is_template = true;
         match value(name, folder, environment, draft) {
-            Ok(value) => filled += &value,
+            Ok(value) => {
+                filled += &value;
+                draft.filled.note(span, name, value);
+            }
             Err(finding) => {
                 draft.findings.push(Finding { span: Some(span), ..*finding });
                 return;

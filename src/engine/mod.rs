@@ -16,6 +16,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -32,8 +33,9 @@ pub use self::{
 use crate::config::{Graph, Name};
 
 /// The nodes that run.
-#[derive(Default)]
 pub struct Engine {
+    /// Names of files in settings are relative to it.
+    folder: Arc<Path>,
     graph: Graph,
     connections: BTreeMap<Name, RunningConnection>,
     stations: BTreeMap<Name, Station>,
@@ -48,8 +50,9 @@ pub struct Stopped {
 
 impl Engine {
     /// An engine that runs nothing yet.
-    pub fn new() -> Engine {
-        Engine::default()
+    pub fn new(folder: impl Into<Arc<Path>>) -> Engine {
+        let (connections, stations) = (BTreeMap::new(), BTreeMap::new());
+        Engine { folder: folder.into(), graph: Graph::default(), connections, stations }
     }
 
     /// The graph that runs.
@@ -148,7 +151,9 @@ impl Engine {
         }
         for name in plan.start_connections.iter().chain(&plan.replace_connections) {
             let spec = &self.graph.connections[name];
-            let running = RunningConnection::start(Arc::clone(name), Arc::clone(&spec.configured));
+            let folder = Arc::clone(&self.folder);
+            let links = Links { name: Arc::clone(name), folder, connection: None };
+            let running = RunningConnection::start(links, &*spec.configured);
             self.connections.insert(Arc::clone(name), running);
         }
     }
@@ -173,7 +178,8 @@ impl Engine {
                     continue;
                 }
                 let connection = spec.connection.as_ref().map(|c| self.shared(c));
-                let links = Links { name: Arc::clone(name), connection };
+                let folder = Arc::clone(&self.folder);
+                let links = Links { name: Arc::clone(name), folder, connection };
                 let station = self.stations.get_mut(name).expect("made or kept above");
                 station.launch(spec, links);
             }

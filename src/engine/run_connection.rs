@@ -24,8 +24,8 @@ pub struct RunningConnection {
 }
 
 impl RunningConnection {
-    pub fn start(name: Name, configured: Arc<dyn Configured>) -> RunningConnection {
-        let links = Links { name: Arc::clone(&name), connection: None };
+    pub fn start(links: Links, configured: &dyn Configured) -> RunningConnection {
+        let name = Arc::clone(&links.name);
         let Node::Connection(shared, connection) = configured.build(links) else {
             unreachable!("a connection type is registered under its own role")
         };

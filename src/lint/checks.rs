@@ -2,30 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use forebay_sdk::{Finding, Role, Span, finding::nearest};
+use forebay_sdk::{Finding, Level, Role, Span, finding::nearest};
 
 use crate::config::{Draft, Input, Part, draft};
 
-pub(super) fn check(draft: &Draft) -> Vec<Finding> {
-    let mut findings = Vec::new();
+/// Adds what is wrong to what reading has found.
+pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
     for part in &draft.parts {
         let problems = part.configured.iter().flat_map(|configured| configured.check());
         findings.extend(problems.map(|problem| part.place(problem, &draft.texts)));
     }
-    duplicates(draft, &mut findings);
-    connections(draft, &mut findings);
+    duplicates(draft, findings);
+    connections(draft, findings);
     for pipeline in &draft.pipelines {
         let nodes: Vec<&Part> = draft.nodes(&pipeline.name).collect();
         if nodes.is_empty() && draft.texts.text(pipeline.file).trim().is_empty() {
             let nowhere = Span::new(pipeline.file, 0..0);
             findings.push(Finding::warning("empty-pipeline", nowhere, "file is empty", ""));
         }
-        wires(&nodes, &mut findings);
-        cycles(&nodes, &mut findings);
-        unread(&nodes, &mut findings);
+        wires(&nodes, findings);
+        cycles(&nodes, findings);
+        // What seems unread may be what an error stands in for.
+        let is_wrong = |finding: &Finding| {
+            let file = finding.span.map(|span| span.file);
+            finding.level == Level::Error && file == Some(pipeline.file)
+        };
+        if !findings.iter().any(is_wrong) {
+            unread(&nodes, findings);
+        }
     }
-    claims(draft, &mut findings);
-    findings
+    claims(draft, findings);
 }
 
 /// One name, one node: also across the sections of a file, and for connections across files.
@@ -93,9 +99,11 @@ fn connections(draft: &Draft, findings: &mut Vec<Finding>) {
             {
                 let message =
                     format!("{} cannot use connection `{}`", part.title(), connection.short);
+                let allowed: Vec<String> =
+                    uses.allowed.iter().map(|allowed| format!("`{allowed}`")).collect();
                 let label = format!(
-                    "expected a connection of type {}, found {}",
-                    quoted(uses.allowed.iter().copied()),
+                    "expected one of type {}, found `{}`",
+                    allowed.join(" or "),
                     connection.type_name
                 );
                 findings.push(
@@ -106,8 +114,8 @@ fn connections(draft: &Draft, findings: &mut Vec<Finding>) {
             Some(_) => (),
         }
     }
-    if findings.iter().any(|finding| finding.rule == "unknown-connection") {
-        // What seems unused may be what was meant.
+    if findings.iter().any(|finding| finding.level == Level::Error) {
+        // What seems unused may be what an error stands in for.
         return;
     }
     for (name, part) in known {
@@ -129,7 +137,7 @@ fn wires(nodes: &[&Part], findings: &mut Vec<Finding>) {
         others.map(|node| node.short.clone()).collect::<Vec<_>>()
     };
     for node in nodes.iter().filter(|node| matches!(node.role, Role::Transform | Role::Sink)) {
-        if node.from.is_empty() && !node.has_misspelt_from() {
+        if !node.has_from && !node.has_misspelt_from() {
             let message = format!("{} reads nothing", node.title());
             let finding = Finding::error("no-input", node.name_span, message, "`from` is missing");
             let choices = sources(node);
@@ -191,6 +199,10 @@ fn wire(node: &Part, input: &Input, nodes: &[&Part], sources: &[String]) -> Opti
             let text = format!("{}.{near}", source.short);
             finding.edit("an output with a similar name exists", input.span, text)
         }
+        None if outputs.is_empty() => finding.help(format!(
+            "`from: {0}` reads its output, `from: {0}.errors` what it could not handle",
+            source.short
+        )),
         None => finding.help(format!("its outputs are {}", quoted(names()))),
     })
 }
@@ -272,11 +284,11 @@ fn claims(draft: &Draft, findings: &mut Vec<Finding>) {
                     holders.insert(claim.what, (part, span));
                 }
                 Some((other, first)) => {
-                    let message = format!("two claim {}", claim.what);
-                    let label = format!("`{}` claims it too", part.short);
+                    let message =
+                        format!("`{}` and `{}` both claim {}", other.name, part.name, claim.what);
                     findings.push(
-                        Finding::error("claimed-twice", span, message, label)
-                            .context(*first, format!("`{}` claims it here", other.short)),
+                        Finding::error("claimed-twice", span, message, "claimed again here")
+                            .context(*first, "first claimed here"),
                     );
                 }
             }

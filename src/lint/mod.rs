@@ -8,7 +8,7 @@ mod tests;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use forebay_sdk::{Finding, Level};
+use forebay_sdk::{Finding, Level, Span};
 
 use crate::config::{Draft, Graph, Runtime, Texts};
 
@@ -33,7 +33,9 @@ pub struct Checked {
 /// Checks what was read.
 pub fn lint(mut draft: Draft) -> Checked {
     let mut findings = std::mem::take(&mut draft.findings);
-    findings.extend(checks::check(&draft));
+    checks::check(&draft, &mut findings);
+    drop_what_follows(&mut findings);
+    findings.iter_mut().for_each(|finding| draft.filled.hide(finding));
     findings.sort_by_key(|finding| (finding.span, finding.level, finding.rule));
     findings.dedup();
     let content_hash = draft.content_hash();
@@ -42,6 +44,15 @@ pub fn lint(mut draft: Draft) -> Checked {
     let (runtime, pipelines) = (draft.runtime.clone(), draft.pipelines.len());
     let graph = (!refused).then(|| draft.into_graph());
     Checked { graph, runtime, findings, texts, watched, content_hash, pipelines }
+}
+
+/// A value that could not be filled in is wrong in no other way that is known.
+fn drop_what_follows(findings: &mut Vec<Finding>) {
+    const RULE: &str = "unset-variable";
+    let of_rule = findings.iter().filter(|finding| finding.rule == RULE);
+    let unset: Vec<Span> = of_rule.filter_map(|finding| finding.span).collect();
+    let follows = |span: Span| unset.iter().any(|unset| unset.holds(span));
+    findings.retain(|finding| finding.rule == RULE || !finding.span.is_some_and(follows));
 }
 
 impl Checked {

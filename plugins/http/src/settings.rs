@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
+use forebay_sdk::tls::Tls;
 use forebay_sdk::{Capabilities, Format, Links, Node, Period, Problem, Secret, Settings};
 use reqwest::{
     Method, Url,
@@ -121,13 +122,13 @@ impl Settings for HttpSettings {
         }
     }
 
-    fn build(self, _: Links) -> Node {
+    fn build(self, links: Links) -> Node {
         let method = match self.method {
             Verb::Post => Method::POST,
             Verb::Put => Method::PUT,
         };
-        let opening =
-            Opening { url: self.url, ca: self.ca, connect_timeout: self.connect_timeout.0 };
+        let tls = Tls { folder: links.folder, ca: self.ca, cert: None, key: None };
+        let opening = Opening { url: self.url, tls, connect_timeout: self.connect_timeout.0 };
         Node::sink(HttpSink {
             opening,
             method,

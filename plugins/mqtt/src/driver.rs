@@ -1,9 +1,12 @@
 //! Owns the connection: opens it, carries everything in and out, keeps it subscribed.
 
-use std::{collections::BTreeMap, convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, convert::Infallible, future::pending, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
-use forebay_sdk::Connection;
+use forebay_sdk::{Connection, tls::Tls};
 use rumqttc::{
     AckMode, AsyncClient, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet, QoS,
     SubscribeFilterInput, SubscribeReasonCode, TlsConfiguration, Transport,
@@ -16,7 +19,7 @@ use crate::{
     inbound::Inbound,
     session::{Failures, Session},
     settings::SessionSettings,
-    socket, tls,
+    socket,
     words::explain,
 };
 
@@ -37,6 +40,8 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// one before, such as an acknowledgement, can reach the new one.
 pub struct Driver {
     settings: SessionSettings,
+    /// Names of certificates are relative to it.
+    folder: Arc<Path>,
     address: Result<Address, String>,
     client_id: String,
     session: Arc<Session>,
@@ -48,6 +53,7 @@ pub struct Driver {
 impl Driver {
     pub fn new(
         settings: SessionSettings,
+        folder: Arc<Path>,
         address: Result<Address, String>,
         session: Arc<Session>,
         failures: Failures,
@@ -55,7 +61,7 @@ impl Driver {
         // At most 23 letters and digits: every broker must take those [MQTT-3.1.3-5].
         let random = || format!("forebay{:012x}", fastrand::u64(..1 << 48));
         let client_id = settings.client_id.clone().unwrap_or_else(random);
-        Driver { settings, address, client_id, session, failures, live: None }
+        Driver { settings, folder, address, client_id, session, failures, live: None }
     }
 
     async fn serve(&mut self, ready: &(dyn Fn() + Send + Sync)) -> anyhow::Result<Infallible> {
@@ -117,10 +123,17 @@ impl Driver {
             ));
         }
         if address.tls {
-            let settings = settings.clone();
-            let config = tokio::task::spawn_blocking(move || tls::configure(&settings))
+            let tls = Tls {
+                folder: Arc::clone(&self.folder),
+                ca: settings.ca.clone(),
+                cert: settings.cert.clone(),
+                key: settings.key.clone(),
+            };
+            let mut config = tokio::task::spawn_blocking(move || tls.client_config())
                 .await
                 .context("reading certificates")??;
+            config.alpn_protocols =
+                settings.alpn.iter().map(|name| name.clone().into_bytes()).collect();
             let tls = TlsConfiguration::Rustls(Arc::new(config));
             options.set_transport(Transport::tls_with_config(tls));
         }

@@ -13,7 +13,6 @@ mod settings;
 mod sink;
 mod socket;
 mod source;
-mod tls;
 mod topic;
 mod words;
 

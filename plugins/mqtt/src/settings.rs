@@ -154,14 +154,14 @@ impl Settings for SessionSettings {
         }
     }
 
-    fn build(self, _: Links) -> Node {
+    fn build(self, links: Links) -> Node {
         let address = Address::parse(&self.url);
         let broker = address.as_ref().map_or_else(|_| self.url.clone(), Address::to_string);
         let max_packet = usize::try_from(self.max_packet.0).unwrap_or(usize::MAX);
         let (session, failures) =
             Session::new(broker, max_packet, self.clean_session, self.connect_timeout.0);
         let shared = Shared::new(Arc::clone(&session));
-        Node::connection(shared, Driver::new(self, address, session, failures))
+        Node::connection(shared, Driver::new(self, links.folder, address, session, failures))
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{error::Error, io};
 
 use anyhow::anyhow;
+use forebay_sdk::tls::rustls::{self, AlertDescription, CertificateError};
 use rumqttc::{
     ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, TlsError,
     mqttbytes,
 };
-use rustls::{AlertDescription, CertificateError};
 
 use crate::settings::SessionSettings;
 

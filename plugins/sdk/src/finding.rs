@@ -30,6 +30,11 @@ impl Span {
         Span { file, start: offset(range.start), end: offset(range.end) }
     }
 
+    /// Whether another place is inside this one, or the same.
+    pub fn holds(self, other: Span) -> bool {
+        self.file == other.file && self.start <= other.start && other.end <= self.end
+    }
+
     /// The range, to cut the file's text with.
     pub fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize

@@ -23,6 +23,8 @@ pub mod settings;
 pub mod tally;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tls")]
+pub mod tls;
 pub mod units;
 pub mod yaml;
 

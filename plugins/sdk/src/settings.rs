@@ -1,6 +1,6 @@
 //! The settings of one node or connection, as their author writes them down.
 
-use std::{any::Any, borrow::Cow, sync::Arc};
+use std::{any::Any, borrow::Cow, path::Path, sync::Arc};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -65,6 +65,8 @@ pub struct Claim {
 pub struct Links {
     /// The node's name, as `pipeline/node`, or the name of the connection.
     pub name: Arc<str>,
+    /// The folder of the configuration: names of files in settings are relative to it.
+    pub folder: Arc<Path>,
     /// The connection it uses, when its type uses one.
     pub connection: Option<Shared>,
 }

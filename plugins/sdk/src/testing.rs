@@ -42,7 +42,11 @@ pub fn configure(node_type: &dyn NodeType, text: &str) -> Result<Arc<dyn Configu
 #[track_caller]
 pub fn build(node_type: &dyn NodeType, text: &str, connection: Option<Shared>) -> Node {
     match configure(node_type, text) {
-        Ok(configured) => configured.build(Links { name: "test/node".into(), connection }),
+        Ok(configured) => configured.build(Links {
+            name: "test/node".into(),
+            folder: std::path::Path::new(".").into(),
+            connection,
+        }),
         Err(findings) => panic!("{findings:#?}"),
     }
 }

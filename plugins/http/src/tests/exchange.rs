@@ -3,9 +3,9 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use forebay_sdk::{Format, Message, Node, Payload, WriteError, node::DynSink, testing};
-use rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 
 use super::server::{Server, Turn, answer, ok};
 use crate::HTTP;
@@ -300,12 +300,18 @@ async fn certificates_that_cannot_be_read_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
     let mut sink = sink("https://127.0.0.1:1", &format!("ca: {}", file.display()));
-    let reading = format!("reading the certificates in {}: ", file.display());
-    for content in [None, Some(""), Some("no PEM"), Some("-----BEGIN CERTIFICATE-----\nAA")] {
+    let missing = format!("reading {}, named by `ca`: ", file.display());
+    const EMPTY: &str = "`ca` holds no certificate in PEM form";
+    for (content, expected) in [
+        (None, missing.as_str()),
+        (Some(""), EMPTY),
+        (Some("no PEM"), EMPTY),
+        (Some("-----BEGIN CERTIFICATE-----\nAA"), "reading `ca`: "),
+    ] {
         if let Some(content) = content {
             fs::write(&file, content).unwrap();
         }
         let error = format!("{:#}", sink.connect().await.unwrap_err());
-        assert!(error.starts_with(&reading), "{error}");
+        assert!(error.starts_with(expected), "{error}");
     }
 }

@@ -7,10 +7,7 @@ use reqwest::{
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 
-use crate::{
-    answer::{LONGEST_WAIT, Verdict, verdict, wait},
-    client::system_or_mozilla,
-};
+use crate::answer::{LONGEST_WAIT, Verdict, verdict, wait};
 
 #[test]
 fn only_what_cannot_get_better_is_rejected() {
@@ -56,12 +53,4 @@ fn a_pause_is_read_in_both_of_its_forms_and_has_a_bound() {
     // Our clock stands at a time long ago, the server's does not.
     let date = ("date", "Sat, 21 Nov 2026 10:00:00 GMT");
     check(&[("retry-after", "Sat, 21 Nov 2026 10:00:30 GMT"), date], Some(30));
-}
-
-#[test]
-fn an_image_without_certificates_trusts_those_of_mozilla() {
-    assert!(system_or_mozilla(Vec::new()).len() > 50);
-    assert!(system_or_mozilla(vec![b"no certificate".to_vec().into()]).len() > 50);
-    let own = rcgen::generate_simple_self_signed(["site.example".to_owned()]).unwrap();
-    assert_eq!(system_or_mozilla(vec![own.cert.der().clone()]).len(), 1);
 }

@@ -230,7 +230,8 @@ fn build_named(name: &str, settings: &str, shared: &Shared) -> Node {
     let configured = forebay_sdk::testing::configure(&SOURCE, settings)
         .unwrap_or_else(|said| panic!("{said:?}"));
     let connection = Some(shared.clone());
-    configured.build(forebay_sdk::Links { name: name.into(), connection })
+    let folder = std::path::Path::new(".").into();
+    configured.build(forebay_sdk::Links { name: name.into(), folder, connection })
 }
 
 #[tokio::test]

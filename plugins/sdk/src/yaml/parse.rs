@@ -257,7 +257,7 @@ impl Builder<'_> {
         let indent = &line[..line.len() - line.trim_start().len()];
         let (at, label) = match indent.find('\t') {
             Some(tab) => (line_start + tab, "a tab; YAML is indented with spaces".to_owned()),
-            None => (at, text),
+            None => (at, self.syntax_words(at, text)),
         };
         // The mark must stand on text, also when the file ends too early.
         let at = at.min(self.text.trim_end().len());
@@ -265,6 +265,29 @@ impl Builder<'_> {
         let span = Span::new(self.file, at..at + next);
         let message = "file is not valid YAML";
         self.findings.push(Finding::error("yaml-syntax", span, message, label));
+    }
+
+    /// What the parser says, in words about what would be right.
+    fn syntax_words(&self, at: usize, text: String) -> String {
+        let before = &self.text[..at.min(self.text.len())];
+        if before.ends_with('$') && self.text[at..].starts_with('{') {
+            return "inside `{ }` and `[ ]`, a value with `${` needs quotes".to_owned();
+        }
+        const WORDS: [(&str, &str); 9] = [
+            ("mapping values are not allowed", "a value that holds `: ` needs quotes"),
+            ("a flow mapping", "expected `,` or `}`: the `{` above is not closed"),
+            ("a flow sequence", "expected `,` or `]`: the `[` above is not closed"),
+            ("a block mapping", "expected a key, as far to the right as the keys above"),
+            ("a block collection", "expected `-`, as far to the right as those above"),
+            ("unexpected end of stream", "the quote above is not closed"),
+            ("simple key expected", "expected `:` behind the key"),
+            ("unknown anchor", "no `&` above gives this name"),
+            ("unknown escape character", "`\\` has a meaning in \" \"; in ' ' it has none"),
+        ];
+        match WORDS.iter().find(|(theirs, _)| text.contains(theirs)) {
+            Some((_, ours)) => (*ours).to_owned(),
+            None => text,
+        }
     }
 }
 
