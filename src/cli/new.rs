@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -66,8 +66,11 @@ fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).with_context(writing)?;
     }
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).open(path).with_context(writing)?;
+    let opened = OpenOptions::new().write(true).create_new(true).open(path);
+    if opened.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
+        bail!("{} exists already; nothing was overwritten", path.display());
+    }
+    let mut file = opened.with_context(writing)?;
     file.write_all(text.as_bytes()).with_context(writing)?;
     print(&format!("wrote {}\n", path.display()))
 }

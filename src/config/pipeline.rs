@@ -213,10 +213,16 @@ impl<'a> Reader<'a> {
             part.buffer = self.read_common(&buffer.value).unwrap_or(part.buffer);
         }
         let title = part.title();
-        part.batch = self.batch(&title, configured, common.iter().find(|entry| entry.key == "batch"));
+        part.batch =
+            self.batch(&title, configured, common.iter().find(|entry| entry.key == "batch"));
     }
 
-    fn batch(&mut self, title: &str, configured: &Arc<dyn Configured>, entry: Option<&Entry>) -> Batch {
+    fn batch(
+        &mut self,
+        title: &str,
+        configured: &Arc<dyn Configured>,
+        entry: Option<&Entry>,
+    ) -> Batch {
         let usual = configured.capabilities().batch_messages;
         let Some(entry) = entry else {
             return Batch { max_messages: usual, max_wait: Duration::ZERO };

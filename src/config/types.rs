@@ -72,8 +72,7 @@ fn whole_schema(node_type: &dyn NodeType) -> Value {
     let reads = matches!(node_type.role(), Role::Transform | Role::Sink);
     if reads {
         let description = "The node to read, or a list of nodes; `node.output` reads a named output, `node.errors` what a node could not handle.";
-        let either =
-            json!([{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]);
+        let either = json!([{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]);
         properties
             .insert("from".to_owned(), json!({ "description": description, "anyOf": either }));
     }

@@ -6,9 +6,9 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use forebay_sdk::Tally;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -56,12 +56,17 @@ pub struct Status {
     drops: Mutex<Complaint>,
 }
 
-/// Keeps a log readable: the same complaint is written at once, then at most once a minute.
+/// Keeps a log readable: the same complaint is written at once, then at most once a minute, and
+/// different ones at most once a second.
 #[derive(Default)]
 struct Complaint {
     text: String,
-    tally: Tally,
+    written: Option<Instant>,
+    unwritten: u64,
 }
+
+const BETWEEN_EQUALS: Duration = Duration::from_secs(60);
+const BETWEEN_OTHERS: Duration = Duration::from_secs(1);
 
 impl Status {
     pub fn new() -> Status {
@@ -141,12 +146,17 @@ impl Status {
 }
 
 impl Complaint {
-    /// How many like it were not written since the last, when it is to be written now.
+    /// How many were not written since the last, when this one is to be written now.
     fn write(&mut self, text: &str) -> Option<u64> {
-        if self.text != text {
-            *self = Complaint { text: text.to_owned(), tally: Tally::default() };
+        let now = Instant::now();
+        let pause = if self.text == text { BETWEEN_EQUALS } else { BETWEEN_OTHERS };
+        if self.written.is_some_and(|written| now - written < pause) {
+            self.unwritten += 1;
+            return None;
         }
-        self.tally.add(Instant::now()).map(|count| count - 1)
+        self.written = Some(now);
+        text.clone_into(&mut self.text);
+        Some(std::mem::take(&mut self.unwritten))
     }
 }
 
@@ -166,5 +176,24 @@ impl fmt::Display for Counts {
             comma = ", ";
         }
         if comma.is_empty() { write!(f, "nothing to do") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_complaints_becomes_a_few_lines() {
+        let mut complaint = Complaint::default();
+        assert_eq!(complaint.write("no answer"), Some(0));
+        assert_eq!(complaint.write("no answer"), None);
+        assert_eq!(complaint.write("bad value 1"), None);
+        tokio::time::advance(BETWEEN_OTHERS).await;
+        assert_eq!(complaint.write("no answer"), None);
+        assert_eq!(complaint.write("bad value 2"), Some(3));
+        assert_eq!(complaint.write("bad value 2"), None);
+        tokio::time::advance(BETWEEN_EQUALS).await;
+        assert_eq!(complaint.write("bad value 2"), Some(1));
     }
 }
