@@ -1,11 +1,11 @@
 //! Subscribes to topics, on a session with a broker or on a broker in this process.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use forebay_sdk::{
-    Format, Links, Message, Node, Outcome, Outlet, Payload, Problem, Receipt, Settings, Source,
-    Subscription,
+    Format, Links, Message, Meta, Node, Outcome, Outlet, Payload, Problem, Receipt, Settings,
+    Source, Subscription,
     connection::{LocalBroker, PubSub, Publication},
 };
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -191,10 +191,11 @@ async fn forward(
     out: &Outlet,
 ) -> anyhow::Result<()> {
     let (sent, mut to_settle) = mpsc::channel(usize::from(settings.in_flight));
+    let mut maker = Maker::new(settings.format);
     let send = async {
         while let Some((publication, again, hold)) = intake.next().await {
             let tracked = publication.qos > 0;
-            let message = message_of(publication, again, settings.format);
+            let message = maker.message(publication, again);
             if !tracked {
                 out.send(message).await;
                 hold.settle();
@@ -235,11 +236,29 @@ async fn see_delivered(message: Message, hold: Hold, mut receipt: Receipt, out: 
     hold.settle();
 }
 
-fn message_of(publication: Publication, again: bool, format: Format) -> Message {
-    let Publication { topic, payload, qos, retain } = publication;
-    let mut message = Message::new(topic, Payload::encoded(payload, format));
-    message.meta.insert("mqtt", json!({ "qos": qos, "retain": retain, "dup": again }));
-    message
+/// Makes messages of publications. What it says of QoS and flags is made once for each kind, since
+/// most publications are alike.
+struct Maker {
+    format: Format,
+    kinds: HashMap<(u8, bool, bool), Meta>,
+}
+
+impl Maker {
+    fn new(format: Format) -> Maker {
+        Maker { format, kinds: HashMap::new() }
+    }
+
+    fn message(&mut self, publication: Publication, again: bool) -> Message {
+        let Publication { topic, payload, qos, retain } = publication;
+        let mut message = Message::new(topic, Payload::encoded(payload, self.format));
+        let meta = self.kinds.entry((qos, retain, again)).or_insert_with(|| {
+            let mut meta = Meta::default();
+            meta.insert("mqtt", json!({ "qos": qos, "retain": retain, "dup": again }));
+            meta
+        });
+        message.meta = meta.clone();
+        message
+    }
 }
 
 /// Ends with an error when the broker refuses a subscription.

@@ -85,6 +85,10 @@ fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => anyhow!("the broker at {broker} closed the connection"),
         io::ErrorKind::TimedOut => anyhow!("the broker at {broker} cannot be reached any more"),
+        // Tokio's words for an end within a packet, which is how an answer of another protocol looks.
+        _ if error.to_string() == "bytes remaining on stream" => {
+            anyhow!("{broker} closed the connection within a packet; is it an MQTT broker?")
+        }
         _ => anyhow::Error::new(error).context(format!("talking to the broker at {broker}")),
     }
 }
