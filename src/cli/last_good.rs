@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -22,6 +23,8 @@ pub(super) fn save(data: &Path, texts: &Texts) -> anyhow::Result<()> {
         fs::remove_dir_all(&fresh).with_context(saving)?;
     }
     fs::create_dir_all(&fresh).with_context(saving)?;
+    // A password may stand in a pipeline file.
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o700)).with_context(saving)?;
     for (path, text) in texts.iter().filter(|(path, _)| is_inside(Path::new(path))) {
         let copy = fresh.join(path);
         if let Some(parent) = copy.parent() {

@@ -51,6 +51,10 @@ fn runtime() -> Value {
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
+/// Of ASCII, only letters, digits, `-` and `_`. Classes of Unicode would say it better, and are not
+/// known to every validator.
+const NAMES: &str = r"^[^\x00-,./:-@\[-^`{-\x7f]+$";
+
 fn pipeline(types: &Types) -> Value {
     let mut properties = Map::new();
     let about = "What the pipeline is for. One sentence.";
@@ -78,7 +82,7 @@ fn pipeline(types: &Types) -> Value {
         let section = json!({
             "type": ["object", "null"],
             "description": section_about(role),
-            "propertyNames": { "pattern": r"^[\p{L}\p{N}_-]+$" },
+            "propertyNames": { "pattern": NAMES },
             "additionalProperties": node,
         });
         properties.insert(role.section().to_owned(), section);

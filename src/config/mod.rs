@@ -6,6 +6,8 @@ pub mod folder;
 pub mod graph;
 pub mod pipeline;
 pub mod runtime;
+#[cfg(test)]
+mod tests;
 pub mod texts;
 pub mod types;
 pub mod variables;

@@ -199,7 +199,9 @@ impl<'a> Reader<'a> {
         let before = self.draft.findings.len();
         self.include_scripts(part, entry);
         let findings = &mut self.draft.findings;
-        yaml::check(&part.settings, &entry.schema, &part.title(), part.name_span, findings);
+        let secrets =
+            yaml::check(&part.settings, &entry.schema, &part.title(), part.name_span, findings);
+        secrets.into_iter().for_each(|secret| self.draft.texts.hide(secret));
         part.uses = self.uses(part, entry);
         let is_wrong = |finding: &Finding| finding.level == Level::Error;
         let wrong = self.draft.findings[before..].iter().any(is_wrong);

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use forebay_sdk::Span;
+
 /// The files of one load. A [`forebay_sdk::Span`] names one of them by its number.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
     files: Vec<(String, Arc<str>)>,
+    secrets: Vec<Span>,
 }
 
 impl Texts {
@@ -23,6 +26,23 @@ impl Texts {
     /// The text of a file.
     pub fn text(&self, file: u32) -> Arc<str> {
         self.files.get(file as usize).map_or_else(|| "".into(), |(_, text)| Arc::clone(text))
+    }
+
+    /// Never shows what stands there.
+    pub fn hide(&mut self, secret: Span) {
+        self.secrets.push(secret);
+    }
+
+    /// The text of a file as it may be shown: each byte of a secret is a star, so that every place
+    /// stays where it is.
+    pub fn shown(&self, file: u32) -> String {
+        let mut bytes = self.text(file).as_bytes().to_vec();
+        for secret in self.secrets.iter().filter(|secret| secret.file == file) {
+            let hidden = bytes.get_mut(secret.range()).into_iter().flatten();
+            hidden.filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
+        }
+        // Spans hold whole characters, so what is left is text.
+        String::from_utf8(bytes).unwrap_or_default()
     }
 
     /// The line and column of a byte, both from 1. Columns count characters.

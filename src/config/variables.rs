@@ -23,9 +23,9 @@ pub struct Filled(Vec<(Span, String, String)>);
 impl Filled {
     fn note(&mut self, span: Span, name: &str, value: String) {
         // Shorter ones, such as a number of seconds, also stand in words that have nothing to do
-        // with them.
+        // with them. A default stands in the file itself.
         const SHORTEST_SECRET: usize = 4;
-        if value.len() >= SHORTEST_SECRET {
+        if value.len() >= SHORTEST_SECRET && !name.contains(&value) {
             self.0.push((span, value, format!("${{{name}}}")));
         }
     }

@@ -114,6 +114,7 @@ impl Engine {
             undelivered += station.inbox.len();
             debug!(node = %name, "stopped: {}", station.status.counts());
         }
+        self.connections.values().for_each(RunningConnection::ask_to_stop);
         for connection in self.connections.values_mut() {
             connection.close().await;
         }

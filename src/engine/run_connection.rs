@@ -35,9 +35,14 @@ impl RunningConnection {
         RunningConnection { shared, status, stop, task }
     }
 
+    /// Makes it begin to end, for several that end together: none complains of another's end.
+    pub fn ask_to_stop(&self) {
+        let _ = self.stop.send(true);
+    }
+
     /// Ends the connection; whoever shares it is stopped by now.
     pub async fn close(&mut self) {
-        let _ = self.stop.send(true);
+        self.ask_to_stop();
         let task = &mut self.task;
         if timeout(GOOD_BYE + GOOD_BYE, &mut *task).await.is_err() {
             task.abort();
@@ -71,8 +76,9 @@ async fn run(
         }
     };
     tokio::select! {
-        () = keep_up => (),
+        biased;
         _ = stopped.wait_for(|stop| *stop) => (),
+        () = keep_up => (),
     }
     let _ = timeout(GOOD_BYE, guard(connection.close())).await;
 }

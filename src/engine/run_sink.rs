@@ -19,7 +19,14 @@ const LONGEST_TRY: Duration = Duration::from_secs(120);
 const MOST_PANICS: u32 = 3;
 
 pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
-    let mut run = SinkRun { sink, post, backoff: Backoff::new(), connected: false, panics: 0 };
+    let mut run = SinkRun {
+        sink,
+        post,
+        backoff: Backoff::new(),
+        connected: false,
+        panics: 0,
+        write_failed: false,
+    };
     // Also what a predecessor posted to `errors`.
     run.post.outbox.room().await;
     // Halved to find a message that is refused, and back to the full size after a success.
@@ -37,7 +44,10 @@ pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
             }
             Err(WriteError::Reject(_)) if messages.len() > 1 => most = messages.len() / 2,
             Err(WriteError::Reject(error)) => run.refused(&messages[0], &error).await,
-            Err(WriteError::Retry { error, after }) => run.again(&error, after).await,
+            Err(WriteError::Retry { error, after }) => {
+                run.write_failed = true;
+                run.again(&error, after).await;
+            }
         }
     }
 }
@@ -49,6 +59,7 @@ struct SinkRun {
     connected: bool,
     /// In a row.
     panics: u32,
+    write_failed: bool,
 }
 
 impl SinkRun {
@@ -57,7 +68,10 @@ impl SinkRun {
         match attempt.context("connecting took too long") {
             Ok(Ok(Ok(()))) => {
                 self.connected = true;
-                self.post.status.running(&self.post.name);
+                // After a failed write, only the next one tells whether it works again.
+                if !self.write_failed {
+                    self.post.status.running(&self.post.name);
+                }
             }
             Ok(Ok(Err(error))) | Err(error) => self.again(&error, None).await,
             Ok(Err(panic)) => {
@@ -91,6 +105,8 @@ impl SinkRun {
         self.post.status.add_many(Count::Delivered, count as u64);
         settled.into_iter().filter_map(|envelope| envelope.delivery).for_each(Delivery::settle);
         self.backoff.reset();
+        self.write_failed = false;
+        self.post.status.running(&self.post.name);
     }
 
     /// The other side will never take this message: it goes to `errors`, and its source is told

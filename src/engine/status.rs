@@ -146,8 +146,8 @@ impl Status {
 }
 
 impl Complaint {
-    /// How many were not written since the last, when this one is to be written now.
-    fn write(&mut self, text: &str) -> Option<u64> {
+    /// When this one is to be written now: how many were not since the last, if any.
+    fn write(&mut self, text: &str) -> Option<Option<u64>> {
         let now = Instant::now();
         let pause = if self.text == text { BETWEEN_EQUALS } else { BETWEEN_OTHERS };
         if self.written.is_some_and(|written| now - written < pause) {
@@ -156,7 +156,7 @@ impl Complaint {
         }
         self.written = Some(now);
         text.clone_into(&mut self.text);
-        Some(std::mem::take(&mut self.unwritten))
+        Some(Some(std::mem::take(&mut self.unwritten)).filter(|count| *count > 0))
     }
 }
 
@@ -186,14 +186,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_complaints_becomes_a_few_lines() {
         let mut complaint = Complaint::default();
-        assert_eq!(complaint.write("no answer"), Some(0));
+        assert_eq!(complaint.write("no answer"), Some(None));
         assert_eq!(complaint.write("no answer"), None);
         assert_eq!(complaint.write("bad value 1"), None);
         tokio::time::advance(BETWEEN_OTHERS).await;
         assert_eq!(complaint.write("no answer"), None);
-        assert_eq!(complaint.write("bad value 2"), Some(3));
+        assert_eq!(complaint.write("bad value 2"), Some(Some(3)));
         assert_eq!(complaint.write("bad value 2"), None);
         tokio::time::advance(BETWEEN_EQUALS).await;
-        assert_eq!(complaint.write("bad value 2"), Some(1));
+        assert_eq!(complaint.write("bad value 2"), Some(Some(1)));
     }
 }

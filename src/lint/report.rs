@@ -56,7 +56,7 @@ fn full(finding: &Finding, texts: &Texts, color: bool) -> String {
     let mut groups = vec![main];
     if let Some(edit) = &finding.edit {
         let file = edit.span.file;
-        let snippet = Snippet::source(texts.text(file).to_string())
+        let snippet = Snippet::source(texts.shown(file))
             .path(texts.path(file).to_owned())
             .patch(Patch::new(edit.span.range(), edit.text.clone()));
         groups.push(Drawn::HELP.secondary_title(edit.title.clone()).element(snippet));
@@ -80,9 +80,7 @@ fn snippets<'a>(finding: &'a Finding, texts: &'a Texts) -> Vec<Snippet<'a, Annot
         files.entry((place.file != span.file, place.file)).or_default().push(annotation);
     }
     let snippet = |((_, file), annotations): ((bool, u32), Vec<Annotation<'a>>)| {
-        Snippet::source(texts.text(file).to_string())
-            .path(texts.path(file))
-            .annotations(annotations)
+        Snippet::source(texts.shown(file)).path(texts.path(file)).annotations(annotations)
     };
     files.into_iter().map(snippet).collect()
 }

@@ -1,1 +1,553 @@
+//! What is found in a folder, and how it reads.
 
+use std::fs;
+
+use super::{
+    lint,
+    report::{Format, render},
+};
+use crate::{
+    config::{self, Types},
+    plugins,
+};
+
+/// All findings of a folder. `=== path` begins a file; without one it is `pipelines/x.yaml`.
+fn find(files: &str, format: Format) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let whole =
+        if files.starts_with("=== ") { files } else { &format!("=== pipelines/x.yaml\n{files}") };
+    for part in whole.split("=== ").skip(1) {
+        let (path, text) = part.split_once('\n').unwrap();
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let types = Types::new(&plugins::all());
+    let environment = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
+    let checked = lint(config::load(folder.path(), folder.path(), &types, &environment).unwrap());
+    let has_error = checked.findings.iter().any(|finding| finding.level == super::Level::Error);
+    assert_eq!(checked.graph.is_none(), has_error, "an error is what keeps a folder from running");
+    render(&checked.findings, &checked.texts, format, false)
+}
+
+#[track_caller]
+fn check(files: &str, expected: &[&str]) {
+    let found = find(files, Format::Short);
+    let found: Vec<&str> = found.lines().collect();
+    assert_eq!(found, expected, "{found:#?}");
+}
+
+/// The findings as people see them.
+#[track_caller]
+fn check_full(files: &str, expected: &str) {
+    let found = find(files, Format::Full);
+    assert_eq!(found.trim_end(), expected.trim(), "\n{found}");
+}
+
+/// A source `meter` and a sink.
+fn with_sink(sink: &str) -> String {
+    format!("sources:\n  meter: {{ type: timer, every: 5s }}\nsinks:\n  out: {{ {sink} }}\n")
+}
+
+/// A source `meter`, transforms, and a sink that reads one of them.
+fn with_transforms(transforms: &str, from: &str) -> String {
+    format!(
+        "sources:\n  meter: {{ type: timer, every: 5s }}\ntransforms:\n{transforms}\
+         sinks:\n  out: {{ from: {from}, type: log }}\n"
+    )
+}
+
+/// A script as a block of lines; the first of `lines` is line 8 of the file.
+fn with_script(lines: &str) -> String {
+    let node = format!("  t:\n    from: meter\n    type: script\n    script: |\n{lines}");
+    with_transforms(&node, "t")
+}
+
+#[test]
+fn a_password_that_stands_in_the_file_is_not_shown() {
+    for settings in [
+        "{ type: mqtt, url: 5, username: me, password: hunter2 }",
+        "{ type: mqtt, url: mqtt://a, usernme: me, password: 'hunter2' }",
+        "{ type: mqtt, url: mqtt://a, password: [hunter2] }",
+        "{ type: mqtt, url: mqtt://a, password: 48151623 }",
+        "\n    type: mqtt\n    password: |\n      hunter2\n      48151623\n    url: 7",
+    ] {
+        for format in [Format::Full, Format::Short, Format::Json] {
+            let found = find(&format!("connections:\n  a: {settings}\n"), format);
+            assert!(found.contains("error"), "{found}");
+            assert!(!found.contains("hunter2") && !found.contains("48151623"), "{found}");
+        }
+    }
+}
+
+#[test]
+fn a_good_folder_has_no_findings() {
+    check(&with_sink("from: meter, type: log"), &[]);
+    check(&with_sink("from: [meter, meter.errors], type: log"), &[]);
+    check(&with_script("      msg\n"), &[]);
+    check("# everything is commented out\n", &[]);
+}
+
+#[test]
+fn every_from_leads_to_a_node() {
+    check(
+        &with_sink("from: metr, type: log"),
+        &[
+            "pipelines/x.yaml:4:16: error[unknown-node]: no node is named `metr` (not found in this pipeline)",
+        ],
+    );
+    check(
+        &with_sink("from: [meter, cloud, 7], type: log"),
+        &[
+            "pipelines/x.yaml:4:24: error[unknown-node]: no node is named `cloud` (not found in this pipeline)",
+            "pipelines/x.yaml:4:31: error[setting-type]: `from[2]` has the wrong type (expected text, found 7)",
+        ],
+    );
+    // Nodes of other files have other names.
+    check(
+        "=== pipelines/a.yaml\nsources:\n  meter: { type: timer, every: 5s }\n\
+         sinks:\n  out: { from: meter, type: log }\n\
+         === pipelines/b.yaml\nsinks:\n  out: { from: meter, type: log }\n",
+        &[
+            "pipelines/b.yaml:2:16: error[unknown-node]: no node is named `meter` (not found in this pipeline)",
+        ],
+    );
+}
+
+#[test]
+fn every_from_leads_to_an_output() {
+    check(
+        &with_sink("from: meter.high, type: log"),
+        &["pipelines/x.yaml:4:16: error[unknown-output]: `meter` has no output `high`"],
+    );
+    check(
+        &with_transforms(
+            "  t: { from: meter, type: script, script: msg, outputs: [high] }\n",
+            "t.hihg",
+        ),
+        &["pipelines/x.yaml:6:16: error[unknown-output]: `t` has no output `hihg`"],
+    );
+    let sinks = with_sink("from: meter, type: log") + "  more: { from: out, type: log }\n";
+    check(
+        &sinks,
+        &[
+            "pipelines/x.yaml:5:17: error[unknown-output]: `out` is a sink: nothing comes out of it (cannot be read)",
+        ],
+    );
+    check(&sinks.replace("from: out", "from: out.errors"), &[]);
+}
+
+#[test]
+fn a_node_without_input_is_one_finding() {
+    let missing =
+        "pipelines/x.yaml:4:3: error[no-input]: log sink `out` reads nothing (`from` is missing)";
+    check(&with_sink("type: log"), &[missing]);
+    check(
+        &with_sink("type: log, from: "),
+        &[
+            "pipelines/x.yaml:4:25: error[setting-type]: `from` has the wrong type (expected text or a list, found nothing)",
+        ],
+    );
+    check(
+        &with_sink("type: log, from: []"),
+        &[
+            "pipelines/x.yaml:4:27: error[setting-type]: `from` has too few entries (expected at least 1, found 0)",
+        ],
+    );
+    check(
+        &with_sink("type: log, form: meter"),
+        &["pipelines/x.yaml:4:21: error[unknown-setting]: log sink `out` has no setting `form`"],
+    );
+}
+
+#[test]
+fn data_flows_one_way() {
+    check(
+        &with_transforms("  a: { from: [meter, a], type: script, script: msg }\n", "a"),
+        &["pipelines/x.yaml:4:22: error[cycle]: `a` feeds itself (`a` reads from `a`)"],
+    );
+    check(
+        &with_transforms(
+            "  a: { from: [meter, b], type: script, script: msg }\n  \
+             b: { from: a.errors, type: script, script: msg }\n",
+            "b",
+        ),
+        &["pipelines/x.yaml:5:14: error[cycle]: `b` feeds itself (data goes `b` → `a` → `b`)"],
+    );
+    check(
+        &with_sink("from: [meter, out.errors], type: log"),
+        &["pipelines/x.yaml:4:24: error[cycle]: `out` feeds itself (`out` reads from `out`)"],
+    );
+    // Two ways that meet again are no cycle.
+    check(
+        &with_transforms(
+            "  a: { from: meter, type: script, script: msg }\n  \
+             b: { from: [meter, a], type: script, script: msg }\n",
+            "[a, b]",
+        ),
+        &[],
+    );
+}
+
+#[test]
+fn what_nobody_reads_is_said() {
+    let unread = "pipelines/x.yaml:2:3: warning[unread-node]: nobody reads timer source `meter`";
+    check("sources:\n  meter: { type: timer, every: 5s }\n", &[unread]);
+    let bus = "connections:\n  bus: { type: modbus, url: 'tcp://a' }\n";
+    check(
+        &format!("{bus}{}", with_sink("from: meter, type: log")),
+        &["pipelines/x.yaml:2:3: warning[unused-connection]: connection `bus` is not used"],
+    );
+    check("connections:\n  hall: { type: broker }\n", &[]);
+    check("", &["pipelines/x.yaml:1:1: warning[empty-pipeline]: file is empty"]);
+}
+
+#[test]
+fn names_stand_once_and_are_words() {
+    check(
+        "sources:\n  a: { type: timer, every: 5s }\nsinks:\n  a: { from: a, type: log }\n",
+        &["pipelines/x.yaml:4:3: error[duplicate-node]: two nodes are called `a` (again here)"],
+    );
+    check(
+        "=== pipelines/a.yaml\nconnections:\n  c: { type: broker }\n\
+         === pipelines/b.yaml\nconnections:\n  c: { type: broker, listen: [] }\n",
+        &[
+            "pipelines/b.yaml:2:3: error[duplicate-connection]: two connections are called `c` (again here)",
+        ],
+    );
+    check(
+        "sources:\n  a.b: { type: timer, every: 5s }\n",
+        &[
+            "pipelines/x.yaml:2:3: error[bad-name]: `a.b` cannot be the name of a source (expected letters, digits, `-` and `_`)",
+        ],
+    );
+    check(
+        &format!("=== pipelines/x y.yaml\n{}", with_sink("from: meter, type: log")),
+        &[
+            "pipelines/x y.yaml:1:1: error[bad-name]: `x y` cannot be the name of a pipeline file (expected letters, digits, `-` and `_`)",
+        ],
+    );
+}
+
+#[test]
+fn every_connection_is_there_and_fits() {
+    check(
+        &with_sink("from: meter, type: mqtt, connection: cloud, topic: a"),
+        &[
+            "pipelines/x.yaml:4:47: error[unknown-connection]: no connection is named `cloud` (not found in this folder)",
+        ],
+    );
+    check(
+        &(with_sink("from: meter, type: mqtt, connection: bus, topic: a")
+            + "connections:\n  bus: { type: modbus, url: 'tcp://a' }\n"),
+        &[
+            "pipelines/x.yaml:4:47: error[unknown-connection]: mqtt sink `out` cannot use connection `bus` (expected one of type `mqtt` or `broker`, found `modbus`)",
+        ],
+    );
+    check(
+        &with_sink("from: meter, type: mqtt, topic: a"),
+        &[
+            "pipelines/x.yaml:4:3: error[missing-setting]: mqtt sink `out` needs `connection` (`connection` is missing)",
+        ],
+    );
+    check(
+        &with_sink("from: meter, type: mqtt, connection: { type: mqtt, url: 5 }"),
+        &[
+            "pipelines/x.yaml:4:66: error[setting-type]: `url` has the wrong type (expected text, found 5)",
+        ],
+    );
+    check(&with_sink("from: meter, type: mqtt, connection: { type: mqtt, url: 'mqtt://a' }"), &[]);
+}
+
+#[test]
+fn what_only_one_can_hold_is_claimed_once() {
+    let two = |one: &str, other: &str| {
+        format!(
+            "=== pipelines/a.yaml\nconnections:\n  one: {{ {one} }}\n\
+             === pipelines/b.yaml\nconnections:\n  two: {{ {other} }}\n"
+        )
+    };
+    check(
+        &two("type: broker", "type: broker, listen: ['127.0.0.1:1883']"),
+        &[
+            "pipelines/b.yaml:2:33: error[claimed-twice]: `one` and `two` both claim port 1883 of 127.0.0.1 (claimed again here)",
+        ],
+    );
+    check(&two("type: broker", "type: broker, listen: ['127.0.0.1:1884']"), &[]);
+    let client = "type: mqtt, url: 'mqtt://b', client_id: me";
+    check(
+        &two(client, client),
+        &[
+            "pipelines/b.yaml:2:50: error[claimed-twice]: `one` and `two` both claim client id `me` at b:1883 (claimed again here)",
+        ],
+    );
+}
+
+#[test]
+fn a_mark_in_a_script_stands_where_the_mistake_is() {
+    let at = |place: &str| {
+        format!(
+            "pipelines/x.yaml:{place}: error[script-syntax]: script cannot be read (unexpected ';')"
+        )
+    };
+    check(&with_script("      let x = ;\n"), &[&at("8:15")]);
+    // A blank first line, with and without spaces.
+    check(&with_script("\n      let x = ;\n"), &[&at("9:15")]);
+    check(&with_script("  \n\n      let x = ;\n"), &[&at("10:15")]);
+    // More than the usual indentation, also in the first line.
+    check(
+        &with_script("          if true {\n            let x = ;\n          }\n"),
+        &[&at("9:21")],
+    );
+    // The first line stands further to the right than the others.
+    let explicit = with_script("        if true {\n       let x = ;\n        }\n");
+    check(&explicit.replace("script: |", "script: |2"), &[&at("9:16")]);
+    // Columns count characters; a tab is one.
+    check(&with_script("      if true {\n      \t\tlet x = ;\n      }\n"), &[&at("9:17")]);
+    check(&with_script("      let x = \"äöü€😀\"; let y = ;\n"), &[&at("8:32")]);
+    // One line, in quotes or not.
+    let line = |script: &str| {
+        with_transforms(&format!("  t: {{ from: meter, type: script, script: {script} }}\n"), "t")
+    };
+    check(&line("\"let x = ;\""), &[&at("4:52")]);
+    check(
+        &line("mgs"),
+        &[
+            "pipelines/x.yaml:4:43: error[unknown-variable]: script has no variable `mgs` (did you mean `msg`?)",
+        ],
+    );
+    // The lines of a folded text are not those of the file.
+    check(
+        &with_script("      let x = ;\n").replace("script: |", "script: >"),
+        &[
+            "pipelines/x.yaml:8:7: error[script-syntax]: script cannot be read (line 1, column 9: unexpected ';')",
+        ],
+    );
+    check(
+        &format!(
+            "=== pipelines/x.yaml\n{}=== pipelines/scripts/t.rhai\n\n\t// é\n  \tlet x = ;\n",
+            line("scripts/t.rhai")
+        ),
+        &[
+            "pipelines/scripts/t.rhai:3:12: error[script-syntax]: script cannot be read (unexpected ';')",
+        ],
+    );
+    check(
+        &line("scripts/t.rhai"),
+        &[
+            "pipelines/x.yaml:4:43: error[script-missing]: script pipelines/scripts/t.rhai cannot be read (there is no such file)",
+        ],
+    );
+}
+
+#[test]
+fn a_bad_node_does_not_hide_another() {
+    check(
+        "connections:\n  c: { type: mqtt }\nsources:\n  a: { type: tmer }\n  b: { type: timer }\n\
+         sinks:\n  d: { from: [a, b, x], type: log, frmat: json }\n",
+        &[
+            "pipelines/x.yaml:2:3: error[missing-setting]: mqtt connection `c` needs `url` (`url` is missing)",
+            "pipelines/x.yaml:4:14: error[unknown-type]: there is no source type `tmer`",
+            "pipelines/x.yaml:5:3: error[missing-setting]: timer source `b` needs `every` (`every` is missing)",
+            "pipelines/x.yaml:7:21: error[unknown-node]: no node is named `x` (not found in this pipeline)",
+            "pipelines/x.yaml:7:36: error[unknown-setting]: log sink `d` has no setting `frmat`",
+        ],
+    );
+}
+
+#[test]
+fn what_a_variable_gave_is_not_shown() {
+    for sink in [
+        "from: '${env:SECRET}', type: log",
+        "from: meter, type: '${env:SECRET}'",
+        "from: meter, type: log, format: '${env:SECRET}'",
+        "from: meter, type: http, url: 'http://a', timeout: '${env:SECRET}'",
+        "from: meter, type: mqtt, connection: '${env:SECRET}'",
+        "from: meter, type: mqtt, connection: {type: mqtt, url: '${env:SECRET}'}",
+        "from: meter, type: mqtt, connection: {type: mqtt, url: 'mqtt://u:${env:SECRET}@b'}",
+        "from: meter, type: mqtt, connection: {type: mqtt, url: 'mqtt://b'}, topic: 'a/${env:SECRET}/#'",
+        "from: meter, type: mqtt, connection: {type: mqtt, url: 'mqtt://b', password: '${env:SECRET}'}",
+        "from: meter, type: http, url: 'http://u:${env:SECRET}@b'",
+        "from: meter, type: http, url: 'http://b', headers: { 'X Y': '${env:SECRET}' }",
+    ] {
+        for format in [Format::Short, Format::Full, Format::Json] {
+            let found = find(&with_sink(sink), format);
+            assert!(!found.is_empty(), "{sink}");
+            assert!(!found.contains("hunter2"), "{sink}\n{found}");
+        }
+    }
+    let claim = "type: mqtt, url: 'mqtt://b', client_id: 'x-${env:SECRET}'";
+    check(
+        &format!("connections:\n  one: {{ {claim} }}\n  two: {{ {claim} }}\n"),
+        &[
+            "pipelines/x.yaml:3:50: error[claimed-twice]: `one` and `two` both claim client id `x-${env:SECRET}` at b:1883 (claimed again here)",
+        ],
+    );
+    let script = "  t: { from: meter, type: script, script: 'let a = ${env:SECRET};' }\n";
+    let found = find(&with_transforms(script, "t"), Format::Full);
+    assert!(found.contains("script has no variable `${env:SECRET}`"), "{found}");
+    assert!(!found.contains("hunter2"), "{found}");
+}
+
+#[test]
+fn json_says_all_that_people_see() {
+    let found = find(&with_sink("from: metr, type: logg"), Format::Json);
+    let lines: Vec<serde_json::Value> =
+        found.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines,
+        [
+            serde_json::json!({
+                "rule": "unknown-node", "level": "error", "message": "no node is named `metr`",
+                "label": "not found in this pipeline", "file": "pipelines/x.yaml", "line": 4,
+                "column": 16, "end": { "line": 4, "column": 20 },
+            }),
+            serde_json::json!({
+                "rule": "unknown-type", "level": "error",
+                "message": "there is no sink type `logg`", "label": "",
+                "file": "pipelines/x.yaml", "line": 4, "column": 28,
+                "end": { "line": 4, "column": 32 },
+                "edit": {
+                    "title": "a type with a similar name exists", "text": "log", "line": 4,
+                    "column": 28, "end": { "line": 4, "column": 32 },
+                },
+            }),
+        ]
+    );
+}
+
+#[test]
+fn an_unknown_node_is_shown_with_the_one_that_was_meant() {
+    check_full(
+        "sources:\n  meter:\n    type: timer\n    every: 5s\n\nsinks:\n  out:\n    type: log\n    from: metr\n",
+        "
+error[unknown-node]: no node is named `metr`
+ --> pipelines/x.yaml:9:11
+  |
+2 |   meter:
+  |   ----- did you mean `meter`?
+...
+9 |     from: metr
+  |           ^^^^ not found in this pipeline
+",
+    );
+}
+
+#[test]
+fn a_wrong_setting_is_shown_with_its_node_and_what_would_be_right() {
+    check_full(
+        "sources:\n  meter:\n    type: modbus\n    connection: { type: modbus, url: 'tcp://a' }\n    \
+         unit: 300\n    every: 5\n    registrs:\n      - { name: a, input: 0 }\n\
+         sinks:\n  out: { from: meter, type: log }\n",
+        "
+error[setting-type]: `unit` is out of range
+ --> pipelines/x.yaml:5:11
+  |
+2 |   meter:
+...
+5 |     unit: 300
+  |           ^^^ expected 0 to 255, found 300
+
+error[setting-type]: `every` cannot be read
+ --> pipelines/x.yaml:6:12
+  |
+2 |   meter:
+...
+6 |     every: 5
+  |            ^ expected a duration with a unit, such as `500ms`, `5s` or `1h`, found 5
+
+error[unknown-setting]: modbus source `meter` has no setting `registrs`
+ --> pipelines/x.yaml:7:5
+  |
+2 |   meter:
+...
+7 |     registrs:
+  |     ^^^^^^^^
+  |
+help: a setting with a similar name exists
+  |
+7 |     registers:
+  |           +
+",
+    );
+}
+
+#[test]
+fn a_mistake_in_a_block_of_lines_is_shown_in_its_line() {
+    check_full(
+        &with_script(
+            "\n      let heiß = 1;\n      msg.payload.a = \"gruß\"; let b = ;\n      msg\n",
+        )
+        .replace("heiß", "hot"),
+        "
+error[script-syntax]: script cannot be read
+  --> pipelines/x.yaml:10:39
+   |
+ 4 |   t:
+...
+10 |       msg.payload.a = \"gruß\"; let b = ;
+   |                                       ^ unexpected ';'
+",
+    );
+}
+
+#[test]
+fn a_mistake_in_a_script_file_is_shown_with_its_user() {
+    check_full(
+        &format!(
+            "=== pipelines/x.yaml\n{}=== pipelines/scripts/t.rhai\n\nlet x = 1\nmsg\n",
+            with_transforms("  t: { from: meter, type: script, script: scripts/t.rhai }\n", "t")
+        ),
+        "
+error[script-syntax]: script cannot be read
+ --> pipelines/scripts/t.rhai:2:9
+  |
+2 | let x = 1
+  |         ^ expected `;` after this
+  |
+ ::: pipelines/x.yaml:4:43
+  |
+4 |   t: { from: meter, type: script, script: scripts/t.rhai }
+  |                                           -------------- used here
+",
+    );
+}
+
+#[test]
+fn a_key_that_stands_twice_is_shown_at_both_places() {
+    check_full(
+        &(with_sink("from: meter, type: log") + "sources:\n  more: { type: timer, every: 1s }\n"),
+        "
+error[duplicate-key]: `sources` stands twice
+ --> pipelines/x.yaml:5:1
+  |
+1 | sources:
+  | ------- first here
+...
+5 | sources:
+  | ^^^^^^^ again here
+",
+    );
+}
+
+#[test]
+fn both_claimants_are_shown_also_of_two_files() {
+    let file = |name: &str| {
+        format!("=== pipelines/{name}.yaml\n{}", with_sink("from: meter, type: file, path: /tmp/a"))
+    };
+    check_full(
+        &[file("a"), file("b")].concat(),
+        "
+error[claimed-twice]: `a/out` and `b/out` both claim file /tmp/a
+ --> pipelines/b.yaml:4:41
+  |
+4 |   out: { from: meter, type: file, path: /tmp/a }
+  |                                         ^^^^^^ claimed again here
+  |
+ ::: pipelines/a.yaml:4:41
+  |
+4 |   out: { from: meter, type: file, path: /tmp/a }
+  |                                         ------ first claimed here
+",
+    );
+}

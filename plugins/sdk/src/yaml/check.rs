@@ -11,20 +11,32 @@ use crate::{
 };
 
 /// Reports everything in `yaml` that `schema` does not allow. `subject` names the thing whose
-/// settings these are, as in `modbus source`; `owner` is marked when a setting is missing.
-pub fn check(yaml: &Yaml, schema: &Value, subject: &str, owner: Span, findings: &mut Vec<Finding>) {
-    let mut checker = Checker { subject, findings };
+/// settings these are, as in `modbus source`; `owner` is marked when a setting is missing. Returns
+/// where secrets stand in clear, so that nobody shows them.
+pub fn check(
+    yaml: &Yaml,
+    schema: &Value,
+    subject: &str,
+    owner: Span,
+    findings: &mut Vec<Finding>,
+) -> Vec<Span> {
+    let mut checker = Checker { subject, findings, secrets: Vec::new() };
     checker.value(yaml, schema, "", owner);
+    checker.secrets
 }
 
 struct Checker<'a> {
     subject: &'a str,
     findings: &'a mut Vec<Finding>,
+    secrets: Vec<Span>,
 }
 
 impl<'a> Checker<'a> {
     /// `name` is the setting at hand, empty at the top. `owner` is what lacks a missing setting.
     fn value(&mut self, yaml: &Yaml, schema: &'a Value, name: &str, owner: Span) {
+        if is_secret(schema) && yaml.scalar().is_some_and(|scalar| scalar.template.is_none()) {
+            self.secrets.push(yaml.span);
+        }
         if let Some(choices) = self.choices(schema) {
             return self.word(yaml, &choices, name);
         }
@@ -242,6 +254,14 @@ impl<'a> Checker<'a> {
     }
 
     fn wrong_type(&mut self, yaml: &Yaml, kinds: &[&str], schema: &Value, name: &str) {
+        if is_secret(schema) {
+            // Whatever stands here is probably the secret.
+            let message = format!("{} has the wrong type", self.title(name));
+            let label = "expected text; quotes make it text";
+            self.secrets.push(yaml.span);
+            self.findings.push(Finding::error("setting-type", yaml.span, message, label));
+            return;
+        }
         let format = schema.get("format").and_then(Value::as_str);
         let meaning = yaml.scalar().map(|scalar| scalar.meaning());
         // `every: 5` and `max_bytes: 4096` lack a unit, nothing else.
@@ -297,6 +317,10 @@ impl<'a> Checker<'a> {
             _ => format!("`{name}`"),
         }
     }
+}
+
+fn is_secret(schema: &Value) -> bool {
+    schema.get("format").is_some_and(|format| format == form::SECRET)
 }
 
 /// Whether a value is of a JSON type. What came out of a variable is text where text is wanted.

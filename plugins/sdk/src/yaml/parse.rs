@@ -273,16 +273,36 @@ impl Builder<'_> {
         if before.ends_with('$') && self.text[at..].starts_with('{') {
             return "inside `{ }` and `[ ]`, a value with `${` needs quotes".to_owned();
         }
-        const WORDS: [(&str, &str); 9] = [
-            ("mapping values are not allowed", "a value that holds `: ` needs quotes"),
-            ("a flow mapping", "expected `,` or `}`: the `{` above is not closed"),
-            ("a flow sequence", "expected `,` or `]`: the `[` above is not closed"),
+        if let Some(character) = text.strip_prefix("unexpected character: `") {
+            let character = character.trim_end_matches('\'');
+            return format!("a value that begins with `{character}` needs quotes");
+        }
+        if text.contains("mapping values are not allowed") {
+            let line = before.lines().next_back().unwrap_or_default();
+            let words = match (line.contains(": "), line.starts_with(' ')) {
+                (true, _) => "a value that holds `: ` needs quotes",
+                (false, true) => "this key stands further to the right than the one above",
+                (false, false) => "the line above lacks a `:`",
+            };
+            return words.to_owned();
+        }
+        const WORDS: [(&str, &str); 13] = [
+            ("a flow mapping", "expected `,` or `}` before this"),
+            ("a flow sequence", "expected `,` or `]` before this"),
+            ("illegal placement of ':'", "expected `,` or a closing bracket before this"),
             ("a block mapping", "expected a key, as far to the right as the keys above"),
             ("a block collection", "expected `-`, as far to the right as those above"),
-            ("unexpected end of stream", "the quote above is not closed"),
+            ("block sequence entries", "a list begins on a line of its own"),
             ("simple key expected", "expected `:` behind the key"),
+            ("invalid trailing content", "the text goes on behind its closing quote"),
+            ("comment or line break", "expected nothing more on this line"),
+            ("found a tab", "a tab follows; YAML is indented with spaces"),
+            (
+                "unknown escape",
+                "`\\` begins an escape in double quotes; in single quotes it does not",
+            ),
             ("unknown anchor", "no `&` above gives this name"),
-            ("unknown escape character", "`\\` has a meaning in \" \"; in ' ' it has none"),
+            ("recursion limit", "lists and maps are nested too deep here"),
         ];
         match WORDS.iter().find(|(theirs, _)| text.contains(theirs)) {
             Some((_, ours)) => (*ours).to_owned(),

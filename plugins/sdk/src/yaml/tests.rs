@@ -153,6 +153,30 @@ fn broken_syntax_is_marked_where_it_is() {
     check_syntax("--- a\n--- b", &["yaml-syntax@---: one file holds one pipeline"]);
     check_syntax("a: !secret b", &["yaml-syntax@b: write the value without `!`"]);
     check_syntax("a\0b", &["yaml-syntax@\0: a zero byte"]);
+    for (text, expected) in [
+        ("a: b: c", ":: a value that holds `: ` needs quotes"),
+        ("a: 1\n  b: 2", ":: this key stands further to the right than the one above"),
+        ("a\nb: 1", ":: the line above lacks a `:`"),
+        (
+            "a: \"C:\\q\"",
+            "\": `\\` begins an escape in double quotes; in single quotes it does not",
+        ),
+        ("a: {b: 1\nc: 2", ":: expected `,` or `}` before this"),
+        ("a: [{b: 1} c]", "c: expected `,` or `]` before this"),
+        ("a: [1, 2\nb: 3", ":: expected `,` or a closing bracket before this"),
+        ("a:\n  b: 1\n c: 2", "c: expected a key, as far to the right as the keys above"),
+        ("a:\n  - 1\n  b: 2", "b: expected `-`, as far to the right as those above"),
+        ("a: - b", "-: a list begins on a line of its own"),
+        ("a: 1\nb\nc: 2", "b: expected `:` behind the key"),
+        ("a: \"x\"y", "y: the text goes on behind its closing quote"),
+        ("a: |x\n  y", "|: expected nothing more on this line"),
+        ("a: 1\n\tb: 2", "1: a tab follows; YAML is indented with spaces"),
+        ("a: *b", "*: no `&` above gives this name"),
+        ("a: @b", "@: a value that begins with `@` needs quotes"),
+        ("a: {b: ${env:C}}", "{: inside `{ }` and `[ ]`, a value with `${` needs quotes"),
+    ] {
+        check_syntax(text, &[&format!("yaml-syntax@{expected}")]);
+    }
 }
 
 #[test]

@@ -1,0 +1,325 @@
+//! From text to graph: what is refused on the way, and what comes out.
+
+use std::{fs, os::unix::fs::symlink};
+
+use serde_json::Value;
+
+use super::{Draft, Types, load};
+use crate::plugins;
+
+const VARIABLES: [(&str, &str); 6] = [
+    ("UNIT", "7"),
+    ("EVERY", "5s"),
+    ("WORD", "yes"),
+    ("DIGITS", "0123"),
+    ("EMPTY", ""),
+    ("TRICK", "a\nsinks: { b: { type: log } }"),
+];
+
+/// Reads a folder. `=== path` begins a file; without one it is `pipelines/x.yaml`.
+fn read(files: &str) -> Draft {
+    let folder = tempfile::tempdir().unwrap();
+    let whole =
+        if files.starts_with("=== ") { files } else { &format!("=== pipelines/x.yaml\n{files}") };
+    for part in whole.split("=== ").skip(1) {
+        let (path, text) = part.split_once('\n').unwrap();
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    read_folder(folder.path()).unwrap()
+}
+
+fn read_folder(folder: &std::path::Path) -> anyhow::Result<Draft> {
+    let environment = |name: &str| {
+        let found = VARIABLES.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    load(folder, folder, &Types::new(&plugins::all()), &environment)
+}
+
+/// Findings as `file:line:column: rule: message (label)`.
+fn said(draft: &Draft) -> Vec<String> {
+    let one = |finding: &forebay_sdk::Finding| {
+        let place = finding.span.map_or(String::new(), |span| {
+            let (line, column) = draft.texts.line_column(span.file, span.range().start);
+            format!("{}:{line}:{column}: ", draft.texts.path(span.file))
+        });
+        format!("{place}{}: {} ({})", finding.rule, finding.message, finding.label)
+    };
+    draft.findings.iter().map(one).collect()
+}
+
+#[track_caller]
+fn check(files: &str, expected: &[&str]) {
+    let found = said(&read(files));
+    assert_eq!(found, expected, "{found:#?}");
+}
+
+/// What a setting of a timer becomes: its payload takes anything.
+#[track_caller]
+fn check_value(written: &str, expected: impl Into<Value>) {
+    let draft =
+        read(&format!("sources:\n  t:\n    type: timer\n    every: 5s\n    payload: {written}\n"));
+    assert_eq!(said(&draft), <[String; 0]>::default(), "{written}");
+    let settings = draft.parts[0].settings.to_value();
+    assert_eq!(settings["payload"], expected.into(), "{written}");
+}
+
+#[test]
+fn a_file_has_sections() {
+    check(
+        "- a\n",
+        &[
+            "pipelines/x.yaml:1:1: unknown-section: file is not a pipeline (expected sections such as `sources:`, found a list)",
+        ],
+    );
+    check(
+        "hello\n",
+        &[
+            "pipelines/x.yaml:1:1: unknown-section: file is not a pipeline (expected sections such as `sources:`, found \"hello\")",
+        ],
+    );
+    check(
+        "sink:\n  a: {}\n",
+        &["pipelines/x.yaml:1:1: unknown-section: there is no section `sink` ()"],
+    );
+    check(
+        "sources:\n  - a\n",
+        &[
+            "pipelines/x.yaml:2:3: setting-type: `sources` holds no sources (expected names with settings, found a list)",
+        ],
+    );
+    check("sources:\nsinks: {}\ndescription: nothing yet\n", &[]);
+    check(
+        "description: [a]\n",
+        &[
+            "pipelines/x.yaml:1:14: setting-type: `description` has the wrong type (expected text, found a list)",
+        ],
+    );
+}
+
+#[test]
+fn a_node_has_a_type() {
+    check(
+        "sources:\n  a:\n",
+        &[
+            "pipelines/x.yaml:2:3: setting-type: source `a` has no settings (expected a map with a `type`, found nothing)",
+        ],
+    );
+    check(
+        "sources:\n  a: { every: 5s }\n",
+        &["pipelines/x.yaml:2:3: missing-setting: source `a` needs `type` (`type` is missing)"],
+    );
+    check(
+        "sources:\n  a: { type: tmer }\n",
+        &["pipelines/x.yaml:2:14: unknown-type: there is no source type `tmer` ()"],
+    );
+    check(
+        "sources:\n  a: { type: log }\n",
+        &[
+            "pipelines/x.yaml:2:14: unknown-type: there is no source type `log` (`log` is a sink, not a source)",
+        ],
+    );
+    for (written, found) in [("[timer]", "a list"), ("7", "7"), ("", "nothing")] {
+        let found = format!(
+            "pipelines/x.yaml:2:{}: setting-type: `type` of source `a` has the wrong type (expected text, found {found})",
+            if written.is_empty() { 12 } else { 14 },
+        );
+        check(&format!("sources:\n  a: {{ type: {written} }}\n"), &[&found]);
+    }
+}
+
+#[test]
+fn settings_that_every_node_has_are_checked_too() {
+    let sink = |settings: &str| format!("sinks:\n  a: {{ type: log, from: b, {settings} }}\n");
+    check(&sink("buffer: { max_messages: 5 }, batch: { max_wait: 1s }"), &[]);
+    check(
+        &sink("buffer: { store: disk, max_byte: 1 }"),
+        &[
+            "pipelines/x.yaml:2:45: setting-type: `buffer.store` is not one of its choices (expected `memory`, found \"disk\")",
+            "pipelines/x.yaml:2:51: unknown-setting: `buffer` has no setting `max_byte` ()",
+        ],
+    );
+    check(
+        &sink("batch: { max_messages: 0 }"),
+        &[
+            "pipelines/x.yaml:2:51: setting-type: `batch.max_messages` is out of range (expected 1 to 10000, found 0)",
+        ],
+    );
+    check(
+        "sinks:\n  a: { type: http, from: b, url: 'http://a', batch: { max_messages: 5 } }\n",
+        &[
+            "pipelines/x.yaml:2:46: setting-value: http sink `a` writes one message at a time (`batch` has no effect here)",
+        ],
+    );
+    check(
+        "sources:\n  a: { type: timer, every: 5s, from: b }\n",
+        &["pipelines/x.yaml:2:32: unknown-setting: timer source `a` has no setting `from` ()"],
+    );
+}
+
+#[test]
+fn forebay_yaml_is_checked_like_a_pipeline() {
+    let empty = "=== pipelines/x.yaml\n# none\n=== forebay.yaml\n";
+    check(&format!("{empty}log: {{ level: debug }}\nstop_within: 2s\n"), &[]);
+    check(
+        &format!("{empty}log: {{ level: loud }}\nstop: 2s\n"),
+        &[
+            "forebay.yaml:1:15: setting-type: `log.level` is not one of its choices (expected `error`, `warn`, `info` or `debug`, found \"loud\")",
+            "forebay.yaml:2:1: unknown-setting: forebay.yaml has no setting `stop` ()",
+        ],
+    );
+}
+
+#[test]
+fn variables_are_filled_in() {
+    check_value("${env:WORD}", "yes");
+    check_value("a ${env:WORD} b ${env:UNIT}", "a yes b 7");
+    check_value("${env:NONE:-fallback}", "fallback");
+    check_value("${env:WORD:-fallback}", "yes");
+    check_value("'${env:NONE:-}'", Value::Null);
+    check_value("${env:EMPTY:-fallback}", Value::Null);
+    check_value("${env:NONE:-a:-b}", "a:-b");
+}
+
+#[test]
+fn two_dollars_write_one() {
+    check_value("$${env:WORD}", "${env:WORD}");
+    check_value("a $${x} ${env:WORD}", "a ${x} yes");
+    check_value("$5 and $$", "$5 and $$");
+    check_value("'{$x}'", "{$x}");
+}
+
+#[test]
+fn the_setting_says_whether_a_variable_is_a_number() {
+    check_value("${env:UNIT}", 7);
+    check_value("\"${env:UNIT}\"", 7);
+    check_value("${env:UNIT}0", 70);
+    let source = |unit: &str, topic: &str| {
+        format!(
+            "connections:\n  bus: {{ type: modbus, url: 'tcp://a' }}\nsources:\n  a:\n    \
+             type: modbus\n    connection: bus\n    every: ${{env:EVERY}}\n    unit: {unit}\n    \
+             topic: {topic}\n    registers: [{{ name: a, input: 0 }}]\n"
+        )
+    };
+    check(&source("${env:UNIT}", "${env:DIGITS}"), &[]);
+    check(&source("'${env:UNIT}'", "'${env:DIGITS}'"), &[]);
+    check(
+        &source("${env:WORD}", "a"),
+        &[
+            "pipelines/x.yaml:8:11: setting-type: `unit` has the wrong type (expected a whole number, found the value of ${env:WORD})",
+        ],
+    );
+    check(
+        &source("'7'", "a"),
+        &[
+            "pipelines/x.yaml:8:11: setting-type: `unit` has the wrong type (expected a whole number, found \"7\")",
+        ],
+    );
+}
+
+#[test]
+fn a_variable_never_changes_the_structure() {
+    check_value("${env:TRICK}", "a\nsinks: { b: { type: log } }");
+    check_value("[\"${env:TRICK}\"]", serde_json::json!(["a\nsinks: { b: { type: log } }"]));
+    // Not in keys, nor in blocks of lines, which are scripts more often than not.
+    check_value("{ '${env:WORD}': 1 }", serde_json::json!({ "${env:WORD}": 1 }));
+    check_value("|\n      ${env:WORD}\n", "${env:WORD}\n");
+}
+
+#[test]
+fn a_variable_that_is_not_there_is_named() {
+    let check = |written: &str, expected: &str| {
+        let draft = read(&format!("description: {written}\n"));
+        let expected = format!("pipelines/x.yaml:1:14: unset-variable: {expected}");
+        assert_eq!(said(&draft)[0], expected);
+    };
+    check("${env:NONE}", "variable `NONE` is not set ()");
+    check("a ${env:NONE} b", "variable `NONE` is not set ()");
+    check("${file:secrets/none}", "file secrets/none cannot be read (there is no such file)");
+    check("${file:pipelines}", "file pipelines cannot be read (it is not a regular file)");
+    check("${NONE}", "`${NONE}` names no variable (expected `${env:NAME}` or `${file:path}`)");
+    check("${}", "`${}` names no variable (expected `${env:NAME}` or `${file:path}`)");
+    check("${env:NONE", "a variable is not closed (expected a `}`)");
+}
+
+#[test]
+fn a_file_gives_its_text_without_the_last_line_break() {
+    let files = |text: &str| {
+        format!(
+            "=== secrets/a\n{text}=== pipelines/x.yaml\nsources:\n  t: {{ type: timer, every: 5s, payload: '${{file:secrets/a}}' }}\n"
+        )
+    };
+    for (text, expected) in [("hunter2\n", "hunter2"), ("a\nb\r\n", "a\nb"), (" a \n\n", " a ")] {
+        let draft = read(&files(text));
+        assert_eq!(said(&draft), <[String; 0]>::default());
+        assert_eq!(draft.parts[0].settings.to_value()["payload"], expected);
+        let kept = draft.texts.iter().any(|(_, kept)| kept.contains("hunter2"));
+        assert!(!kept, "a secret is not among the texts that are kept and shown");
+    }
+    let hash = |text| read(&files(text)).content_hash();
+    assert_eq!(hash("one\n"), hash("one\n"));
+    assert_ne!(hash("one\n"), hash("two\n"), "a new secret is a change");
+}
+
+#[test]
+fn only_pipelines_are_read() {
+    check(
+        "=== pipelines/a.yaml\n=== pipelines/b.yml\n=== pipelines/.c.yaml\n- c\n\
+         === pipelines/d.test.yaml\n- d\n=== pipelines/e.yaml~\n- e\n=== pipelines/f.json\n[]\n\
+         === other/g.yaml\n- g\n=== h.yaml\n- h\n",
+        &[],
+    );
+    // Without a folder `pipelines`, the folder itself holds them, beside its settings.
+    check(
+        "=== a.yaml\n- a\n=== forebay.yaml\nlog: {}\n",
+        &[
+            "a.yaml:1:1: unknown-section: file is not a pipeline (expected sections such as `sources:`, found a list)",
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    fs::create_dir(place("folder.yaml")).unwrap();
+    symlink("nowhere", place("dangling.yaml")).unwrap();
+    symlink("loop.yaml", place("loop.yaml")).unwrap();
+    symlink("/dev/zero", place("zero.yaml")).unwrap();
+    fs::write(place("latin.yaml"), b"description: gr\xfc\xdfe\n").unwrap();
+    fs::write(place("utf16.yaml"), b"\xff\xfea\0:\0").unwrap();
+    fs::write(place("long.yaml"), vec![b'#'; 2 << 20]).unwrap();
+    let draft = read_folder(folder.path()).unwrap();
+    let said = said(&draft);
+    let looped = &said[3];
+    assert!(looped.starts_with("loop.yaml:1:1: unreadable-file: loop.yaml cannot be read ("));
+    let rest: Vec<&str> = said.iter().map(String::as_str).filter(|line| *line != looped).collect();
+    assert_eq!(
+        rest,
+        [
+            "dangling.yaml:1:1: unreadable-file: dangling.yaml cannot be read (there is no such file)",
+            "latin.yaml:1:1: yaml-syntax: latin.yaml is not text (byte 16 is not UTF-8)",
+            "long.yaml:1:1: yaml-too-big: long.yaml is too long (more than 1024 KiB)",
+            "utf16.yaml:1:1: yaml-syntax: utf16.yaml is not text (it is UTF-16; save it as UTF-8)",
+            "zero.yaml:1:1: unreadable-file: zero.yaml cannot be read (it is not a regular file)",
+            "unreadable-file: folder.yaml is a folder, not a pipeline file ()",
+        ],
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn the_spelling_of_settings_does_not_restart_a_node() {
+    let fingerprint = |settings: &str| {
+        let text = format!("sources:\n  t: {settings}\nsinks:\n  o: {{ from: t, type: log }}\n");
+        let draft = read(&text);
+        assert_eq!(said(&draft), <[String; 0]>::default());
+        draft.into_graph().nodes["x/t"].fingerprint
+    };
+    let usual = fingerprint("{ type: timer, every: 5s, topic: a }");
+    assert_eq!(usual, fingerprint("{ topic: 'a', every: \"5s\", type: timer } # same"));
+    assert_eq!(usual, fingerprint("{ type: timer, every: '${env:EVERY}', topic: a }"));
+    assert_ne!(usual, fingerprint("{ type: timer, every: 5s, topic: b }"));
+}
