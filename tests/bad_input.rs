@@ -1,0 +1,596 @@
+//! What comes from outside never panics: it gives a clear message, and the rest goes on.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::{Command, Output},
+    thread,
+    time::Duration,
+};
+
+use crate::support::{Folder, Forebay, free_port, now, program};
+
+const GOOD: &str =
+    "sources:\n  t: { type: timer, every: 100ms }\nsinks:\n  o: { from: t, type: log }\n";
+
+#[test]
+fn a_folder_without_pipelines_is_said_to_be_empty() {
+    let empty = Folder::new();
+    let missing = empty.path().join("nowhere");
+    let shown = empty.path().display();
+    let nothing = format!(
+        "error: {shown} holds no pipeline file (*.yaml); `forebay new {shown}/hello.yaml` writes one\n"
+    );
+    let nowhere = format!("error: there is no folder {}\n", missing.display());
+    for verb in ["lint", "run"] {
+        check_ends(verb, empty.path(), 2, "", &nothing);
+        check_ends(verb, &missing, 2, "", &nowhere);
+    }
+    check_ends("plan", &missing, 2, "", &nowhere);
+    let folder = Folder::with(&[("x.yaml", GOOD)]);
+    let file = folder.path().join("x.yaml");
+    let a_file =
+        format!("error: {} is a file; forebay runs a folder of pipeline files\n", file.display());
+    check_ends("run", &file, 2, "", &a_file);
+    check_ends("lint", &file, 0, "", "");
+}
+
+#[test]
+fn a_file_that_is_no_pipeline_is_one_finding() {
+    let line = |n: usize| format!("a{n}: &a{n} [*a{0}, *a{0}]\n", n - 1);
+    let laughs = format!("a0: &a0 [lol, lol]\n{}", (1..40).map(line).collect::<String>());
+    let long = b"a: b\n".repeat(2_000_000);
+    let nested = b"[".repeat(100_000);
+    let deep: String = (0..300).map(|depth| " ".repeat(depth) + "a:\n").collect();
+    let utf16: Vec<u8> =
+        format!("\u{feff}{GOOD}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let cases: [(&[u8], &str); 14] = [
+        (
+            b"<html>\n<body>: {\n",
+            "2:7: error[yaml-syntax]: file is not valid YAML (the line above lacks a `:`)",
+        ),
+        (
+            b"#!/bin/sh\nexec true\n",
+            "2:1: error[unknown-section]: file is not a pipeline (expected sections such as `sources:`, found \"exec true\")",
+        ),
+        (
+            b"{\"sources\": [}",
+            "1:13: error[yaml-syntax]: file is not valid YAML (mismatched bracket '[' closed by '}')",
+        ),
+        (
+            b"sources:\n\tt: 1\n",
+            "2:1: error[yaml-syntax]: file is not valid YAML (a tab; YAML is indented with spaces)",
+        ),
+        (b"sources: 'x", "1:10: error[yaml-syntax]: file is not valid YAML (unclosed quote)"),
+        (
+            b"sources: *x",
+            "1:10: error[yaml-syntax]: file is not valid YAML (no `&` above gives this name)",
+        ),
+        (&long, "1:1: error[yaml-too-big]: x.yaml is too long (more than 1024 KiB)"),
+        (
+            laughs.as_bytes(),
+            "15:18: error[yaml-too-big]: file has too many values (more than 100000 with this alias or value)",
+        ),
+        (
+            &nested,
+            "1:65: error[yaml-syntax]: file is not valid YAML (lists and maps are nested too deep here)",
+        ),
+        (
+            deep.as_bytes(),
+            "65:65: error[yaml-syntax]: file is not valid YAML (lists and maps are nested too deep here)",
+        ),
+        (b"\0\0\0\0", "1:1: error[yaml-syntax]: file is not text (a zero byte)"),
+        (
+            b"\x7fELF\x02\x01\x01\xff\xfe",
+            "1:1: error[yaml-syntax]: x.yaml is not text (byte 8 is not UTF-8)",
+        ),
+        (&utf16, "1:1: error[yaml-syntax]: x.yaml is not text (it is UTF-16; save it as UTF-8)"),
+        (
+            b"a: 1\n--- b\n",
+            "2:1: error[yaml-syntax]: file holds more than one document (one file holds one pipeline)",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        let folder = Folder::new();
+        fs::write(folder.path().join("x.yaml"), bytes).unwrap();
+        check_refused(&folder, &[&format!("x.yaml:{expected}")]);
+    }
+    // A byte order mark in front of UTF-8 is harmless.
+    let marked = Folder::with(&[("x.yaml", &format!("\u{feff}{GOOD}"))]);
+    check_ends("lint", marked.path(), 0, "", "");
+}
+
+#[test]
+fn what_is_no_file_does_not_block() {
+    let folder = Folder::new();
+    let place = |name: &str| folder.path().join(name);
+    fs::create_dir(place("a.yaml")).unwrap();
+    symlink("nowhere.yaml", place("b.yaml")).unwrap();
+    assert!(Command::new("mkfifo").arg(place("c.yaml")).status().unwrap().success());
+    symlink("d.yaml", place("d.yaml")).unwrap();
+    symlink("/dev/zero", place("e.yaml")).unwrap();
+    let loops = fs::metadata(place("d.yaml")).unwrap_err().to_string();
+    check_refused(
+        &folder,
+        &[
+            "error[unreadable-file]: a.yaml is a folder, not a pipeline file",
+            "b.yaml:1:1: error[unreadable-file]: b.yaml cannot be read (there is no such file)",
+            "c.yaml:1:1: error[unreadable-file]: c.yaml cannot be read (it is not a regular file)",
+            &format!("d.yaml:1:1: error[unreadable-file]: d.yaml cannot be read ({loops})"),
+            "e.yaml:1:1: error[unreadable-file]: e.yaml cannot be read (it is not a regular file)",
+        ],
+    );
+}
+
+#[test]
+fn a_file_that_this_user_may_not_read_is_named() {
+    let folder = Folder::with(&[("x.yaml", GOOD)]);
+    let file = folder.path().join("x.yaml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+    // Nothing is forbidden to root.
+    if fs::read(&file).is_err() {
+        let said =
+            "x.yaml:1:1: error[unreadable-file]: x.yaml cannot be read (this user may not read it)";
+        check_refused(&folder, &[said]);
+    }
+}
+
+#[test]
+fn what_only_one_can_hold_is_not_started_twice() {
+    let broker = "connections:\n  NAME: { type: broker, listen: ['127.0.0.1:18830'] }\n";
+    let two = Folder::with(&[
+        ("a.yaml", &broker.replace("NAME", "hall")),
+        ("b.yaml", &broker.replace("NAME", "yard")),
+    ]);
+    check_refused(
+        &two,
+        &[
+            "b.yaml:2:34: error[claimed-twice]: `hall` and `yard` both claim port 18830 of 127.0.0.1 (claimed again here)",
+        ],
+    );
+
+    let file = GOOD.replace("type: log", "type: file, path: /tmp/never-written");
+    let two = Folder::with(&[("a.yaml", &file), ("b.yaml", &file)]);
+    check_refused(
+        &two,
+        &[
+            "b.yaml:4:35: error[claimed-twice]: `a/o` and `b/o` both claim file /tmp/never-written (claimed again here)",
+        ],
+    );
+
+    let client = "connections:\n  NAME: { type: mqtt, url: 'mqtt://127.0.0.1:1', client_id: me }\n";
+    let two = Folder::with(&[
+        ("a.yaml", &client.replace("NAME", "one")),
+        ("b.yaml", &client.replace("NAME", "two")),
+    ]);
+    check_refused(
+        &two,
+        &[
+            "b.yaml:2:60: error[claimed-twice]: `one` and `two` both claim client id `me` at 127.0.0.1:1 (claimed again here)",
+        ],
+    );
+}
+
+#[test]
+fn a_variable_that_is_not_there_is_one_finding() {
+    let every = |text: &str| Folder::with(&[("x.yaml", &GOOD.replace("100ms", text))]);
+    check_refused(
+        &every("'${env:FOREBAY_TEST_UNSET}'"),
+        &["x.yaml:2:28: error[unset-variable]: variable `FOREBAY_TEST_UNSET` is not set"],
+    );
+    check_refused(
+        &every("'${file:secrets/none}'"),
+        &[
+            "x.yaml:2:28: error[unset-variable]: file secrets/none cannot be read (there is no such file)",
+        ],
+    );
+}
+
+#[test]
+fn a_script_that_never_ends_holds_nothing_up() {
+    let endless = "sources:\n  t: { type: timer, every: 100ms }\n\
+                   transforms:\n  s: { from: t, type: script, script: 'loop {}' }\n\
+                   sinks:\n  good: { from: s, type: log }\n  bad: { from: s.errors, type: log }\n";
+    let folder = Folder::with(&[("endless.yaml", endless), ("good.yaml", GOOD)]);
+    let mut run = Forebay::run(folder.path());
+    let failed = run.wait_for_log(r#""node":"endless/s","error":""#);
+    let why = "line 1, column 6: script ran for more than 100000 operations (`max_operations`)";
+    assert!(failed.contains(why), "{failed}");
+    run.wait_for_log(r#" good/t {"count":10}"#);
+    assert_eq!(run.log.count_of(" WARN "), 1, "the same complaint is logged once");
+    check_stops(&mut run);
+    run.wait_for_log("everything was delivered");
+}
+
+#[test]
+fn a_device_that_is_not_modbus_gives_errors_and_no_more() {
+    let cases: [(&str, Behaviour); 4] = [
+        ("answered with something that is not Modbus", |stream| {
+            answer(stream, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        }),
+        ("closed the connection", |stream| answer(stream, b"")),
+        ("closed the connection", drop),
+        ("no answer within 200ms", say_nothing),
+    ];
+    for (expected, behave) in cases {
+        let port = serve(behave);
+        let meter = format!(
+            "connections:\n  bus: {{ type: modbus, url: 'tcp://127.0.0.1:{port}', timeout: 200ms }}\n\
+             sources:\n  m: {{ type: modbus, connection: bus, every: 100ms, registers: [ {{ name: a, input: 0 }} ] }}\n\
+             sinks:\n  good: {{ from: m, type: log }}\n  bad: {{ from: m.errors, type: log }}\n"
+        );
+        let folder = Folder::with(&[("x.yaml", &meter), ("good.yaml", GOOD)]);
+        let mut run = Forebay::run(folder.path());
+        let failed =
+            run.wait_for_log(r#""node":"x/m","error":"reading input register 0 of unit 1"#);
+        assert!(failed.contains(expected), "{expected}: {failed}");
+        run.wait_for_log(r#" good/t {"count":5}"#);
+        check_stops(&mut run);
+    }
+}
+
+#[test]
+fn a_broker_that_is_none_is_tried_again() {
+    let cases: [(&str, Behaviour); 5] = [
+        ("refused the connection: not authorized", |stream| answer(stream, b"\x20\x02\x00\x05")),
+        ("does not answer as an MQTT broker does", |stream| answer(stream, b"\x30\x03\x00\x01a")),
+        ("closed the connection within a packet; is it an MQTT broker?", |stream| {
+            answer(stream, b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        }),
+        ("did not answer within 1s", say_nothing),
+        ("closed the connection", drop),
+    ];
+    for (expected, behave) in cases {
+        let port = serve(behave);
+        let cloud = format!(
+            "connections:\n  cloud: {{ type: mqtt, url: 'mqtt://127.0.0.1:{port}', username: u, password: '${{file:secret}}', connect_timeout: 1s }}\n\
+             sources:\n  t: {{ type: timer, every: 100ms }}\n\
+             sinks:\n  up: {{ from: t, type: mqtt, connection: cloud, topic: a }}\n"
+        );
+        let folder = Folder::with(&[
+            ("pipelines/x.yaml", &cloud),
+            ("pipelines/good.yaml", GOOD),
+            ("forebay.yaml", "stop_within: 500ms\n"),
+            ("secret", MARKER),
+        ]);
+        let mut run = Forebay::run(folder.path());
+        let failed = run.wait_for_log("will try again: ");
+        assert!(failed.contains(expected), "{expected}: {failed}");
+        run.wait_for_log(r#" good/t {"count":5}"#);
+        check_stops(&mut run);
+        run.wait_for_log("ERROR stopped with messages that were not delivered; they are lost");
+        assert_eq!(run.log.count_of(MARKER), 0);
+    }
+}
+
+#[test]
+fn a_port_that_is_in_use_is_taken_once_it_is_free() {
+    let port = free_port();
+    let squatter = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let broker = format!(
+        "connections:\n  hall: {{ type: broker, listen: ['127.0.0.1:{port}'] }}\n\
+         sources:\n  t: {{ type: timer, every: 100ms }}\n  \
+         all: {{ type: mqtt, connection: hall, topics: ['#'] }}\n\
+         sinks:\n  up: {{ from: t, type: mqtt, connection: hall, topic: a/b }}\n  o: {{ from: all, type: log }}\n"
+    );
+    let folder = Folder::with(&[("x.yaml", &broker), ("good.yaml", GOOD)]);
+    let mut run = Forebay::run(folder.path());
+    run.wait_for_log(&format!(
+        "will try again: port {port} of 127.0.0.1 is in use by another program"
+    ));
+    run.wait_for_log(r#" good/t {"count":5}"#);
+    drop(squatter);
+    run.wait_for_log(r#" a/b {"count":"#);
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
+    check_stops(&mut run);
+    run.wait_for_log("everything was delivered");
+}
+
+/// What a secret is in these tests; found anywhere in an output, it is a leak.
+const MARKER: &str = "hunter2-is-secret";
+
+#[test]
+fn a_secret_is_in_no_finding() {
+    let wrong = [
+        "username: u, password: '${S}', keep_alive: 5",
+        "username: u, password: '${S}', keep_alive: '${S}'",
+        "username: u, password: '${S}', pasword: '${S}'",
+        "username: u, password: ['${S}']",
+        "username: u, password: { a: '${S}' }",
+        "username: u, password: 'x${S}y', clean_session: '${S}'",
+        "password: '${S}'",
+        "username: u, password: '${S}', client_id: '${S}', max_packet: '${S}'",
+        "username: u, password: '${S}', will: '${S}'",
+        "username: u, password: '${S}', will: { topic: '${S}/#', payload: '${S}' }",
+        "username: u, key: '${S}'",
+        "username: u, '${S}': '${S}'",
+    ];
+    for variable in ["${env:FOREBAY_TEST_SECRET}", "${file:secret}"] {
+        for settings in wrong {
+            let settings = settings.replace("${S}", variable);
+            let text = format!(
+                "connections:\n  c: {{ type: mqtt, url: 'mqtt://127.0.0.1:1', {settings} }}\n"
+            );
+            let folder = Folder::with(&[("pipelines/x.yaml", &text), ("secret", MARKER)]);
+            for arguments in [
+                &["lint"][..],
+                &["lint", "--format", "short"],
+                &["lint", "--format", "json"],
+                &["run"],
+                &["plan"],
+            ] {
+                let mut command = limited();
+                command.args(arguments).arg(folder.path());
+                let output = command.env("FOREBAY_TEST_SECRET", MARKER).output().unwrap();
+                assert_eq!(output.status.code(), Some(1), "{text}\n{output:?}");
+                assert!(!everything(&output).contains(MARKER), "{}", everything(&output));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_in_no_log_and_in_no_copy() {
+    let refusing = serve(|stream| answer(stream, b"\x20\x02\x00\x05"));
+    let closed = free_port();
+    let text = format!(
+        "connections:\n  \
+         refused: {{ type: mqtt, url: 'mqtt://127.0.0.1:{refusing}', username: u, password: '${{env:FOREBAY_TEST_SECRET}}' }}\n  \
+         closed: {{ type: mqtt, url: 'mqtt://127.0.0.1:{closed}', username: u, password: 'x${{file:secret}}' }}\n  \
+         hall: {{ type: broker, listen: [], users: {{ u: '${{file:secret}}' }} }}\n\
+         sources:\n  t: {{ type: timer, every: 100ms }}\n\
+         sinks:\n  a: {{ from: t, type: mqtt, connection: refused, topic: a }}\n  \
+         b: {{ from: t, type: mqtt, connection: closed, topic: a }}\n  \
+         c: {{ from: t, type: http, url: 'http://127.0.0.1:{closed}/?token=${{file:secret}}', headers: {{ Authorization: 'Bearer ${{file:secret}}' }} }}\n"
+    );
+    for format in ["text", "json"] {
+        let runtime = format!("log: {{ level: debug, format: {format} }}\nstop_within: 300ms\n");
+        let folder = Folder::with(&[
+            ("pipelines/x.yaml", &text),
+            ("forebay.yaml", &runtime),
+            ("secret", MARKER),
+        ]);
+        let data = Folder::new();
+        let mut command = program();
+        command.arg("run").arg(folder.path()).arg("--data").arg(data.path());
+        command.env("FOREBAY_TEST_SECRET", MARKER);
+        let mut run = Forebay::of(command);
+        for node in ["x/a", "x/b", "x/c"] {
+            let of_node = |line: &str| line.contains(node) && line.contains("will try again");
+            run.log.wait_for(&format!("complaint of {node}"), 0, of_node);
+        }
+        // A reload that is refused prints the findings.
+        run.log_after("reload refused", || {
+            folder.replace("pipelines/x.yaml", &text.replace("username: u,", "username: [u],"));
+        });
+        check_stops(&mut run);
+        let leaks: Vec<String> =
+            run.log.all().into_iter().filter(|line| line.contains(MARKER)).collect();
+        assert_eq!(leaks, <[String; 0]>::default());
+        let copy = data.read("last-good/pipelines/x.yaml");
+        assert!(copy.contains("${file:secret}") && !copy.contains(MARKER), "{copy}");
+        assert!(!data.path().join("last-good/secret").exists());
+    }
+}
+
+/// Files that are nearly right are what people write. Whatever they are, lint says something
+/// sensible or nothing.
+#[test]
+fn no_change_of_the_examples_makes_lint_panic() {
+    let mut examples = vec![];
+    for folder in ["pipelines", "pipelines/scripts"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let mut paths: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        examples.extend(paths.iter().filter_map(|path| {
+            let name = path.file_name()?.to_string_lossy().into_owned();
+            let end = if path.extension()? == "rhai" { "scripts/" } else { "" };
+            Some((format!("{end}{name}"), fs::read(path).ok()?))
+        }));
+    }
+    assert!(examples.len() >= 4, "{examples:?}");
+    let folder = Folder::new();
+    let pipelines = folder.path().join("pipelines");
+    fs::create_dir_all(pipelines.join("scripts")).unwrap();
+    let rounds = if crate::support::is_long() { 5000 } else { 400 };
+    for seed in 0..rounds {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mutated = random.usize(..examples.len());
+        for (index, (name, bytes)) in examples.iter().enumerate() {
+            let mut bytes = bytes.clone();
+            if index == mutated {
+                (0..random.usize(1..4)).for_each(|_| mutate(&mut bytes, &mut random));
+            }
+            fs::write(pipelines.join(name), bytes).unwrap();
+        }
+        let mut command = limited();
+        let output =
+            command.args(["lint", "--format", "json"]).arg(folder.path()).output().unwrap();
+        let said = everything(&output);
+        let code = output.status.code();
+        assert!(matches!(code, Some(0 | 1)), "seed {seed}: {code:?}\n{said}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "seed {seed}");
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            check_position(&serde_json::from_str(line).unwrap(), folder.path(), seed);
+        }
+        // The other formats draw the same findings.
+        if seed % 4 == 0 {
+            let full = limited().arg("lint").arg(folder.path()).output().unwrap();
+            assert_eq!(full.status.code(), code, "seed {seed}: {}", everything(&full));
+            assert_eq!(String::from_utf8_lossy(&full.stderr), "", "seed {seed}");
+        }
+    }
+}
+
+/// A change as people and broken disks make it.
+fn mutate(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    const VALUES: [&str; 22] = [
+        "5",
+        "-1",
+        "300",
+        "99999999999999999999",
+        "1e400",
+        ".nan",
+        "~",
+        "true",
+        "yes",
+        "[]",
+        "{}",
+        "\"\"",
+        "'",
+        "\"",
+        "[a, b]",
+        "{ a: b }",
+        "${env:X}",
+        "${",
+        "*x",
+        "&x",
+        "!t",
+        "é😀\u{0}",
+    ];
+    let mut lines: Vec<Vec<u8>> = bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let (one, other) = (random.usize(..lines.len()), random.usize(..lines.len()));
+    match random.u8(..9) {
+        0 => drop(lines.remove(one)),
+        1 => lines.insert(other, lines[one].clone()),
+        2 => lines.swap(one, other),
+        3 => {
+            let indent = b" ".repeat(random.usize(1..5));
+            lines[one].splice(..0, indent);
+        }
+        4 => {
+            let most = lines[one].len();
+            lines[one].drain(..random.usize(..=most));
+        }
+        5 | 6 => {
+            // The value behind a key is another one.
+            let value = random.choice(VALUES).unwrap();
+            if let Some(at) = lines[one].iter().position(|byte| *byte == b':') {
+                lines[one].truncate(at + 1);
+                lines[one].push(b' ');
+                lines[one].extend_from_slice(value.as_bytes());
+            }
+        }
+        7 => {
+            let at = random.usize(..=lines[one].len());
+            let bytes: Vec<u8> = (0..random.usize(1..4)).map(|_| random.u8(..)).collect();
+            lines[one].splice(at..at, bytes);
+        }
+        _ => {
+            let value = random.choice(VALUES).unwrap();
+            let at = random.usize(..=lines[one].len());
+            lines[one].splice(at..at, value.bytes());
+        }
+    }
+    *bytes = lines.join(&b'\n');
+}
+
+/// A finding's marks are inside the file that it names.
+#[track_caller]
+fn check_position(finding: &serde_json::Value, folder: &Path, seed: u64) {
+    let Some(file) = finding["file"].as_str() else { return };
+    let bytes = fs::read(folder.join(file)).unwrap();
+    // What is no text is shown as an empty file.
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let lines: Vec<&str> = text.split('\n').collect();
+    for place in [finding, &finding["end"]] {
+        let line = place["line"].as_u64().unwrap() as usize;
+        let column = place["column"].as_u64().unwrap() as usize;
+        let is_inside = (1..=lines.len()).contains(&line)
+            && (1..=lines[line - 1].chars().count() + 1).contains(&column);
+        assert!(is_inside, "seed {seed}: {line}:{column} is outside of {file}: {finding}");
+    }
+}
+
+/// Both `lint` and `run` refuse the folder, with these findings and no others.
+#[track_caller]
+fn check_refused(folder: &Folder, findings: &[&str]) {
+    let mut lint = limited();
+    let lint = lint.args(["lint", "--format", "short"]).arg(folder.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&lint.stdout).into_owned();
+    assert_eq!(said.lines().collect::<Vec<_>>(), findings);
+    assert_eq!(String::from_utf8_lossy(&lint.stderr), "");
+    assert_eq!(lint.status.code(), Some(1));
+
+    let run = limited().arg("run").arg(folder.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "");
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    let titles: Vec<&str> = said.lines().filter(|line| line.starts_with("error[")).collect();
+    let expected = findings.iter().map(|finding| &finding[finding.find("error[").unwrap()..]);
+    for (title, expected) in titles.iter().zip(expected.clone()) {
+        assert!(expected.starts_with(title), "{title} is not {expected}");
+    }
+    assert_eq!(titles.len(), expected.count(), "{said}");
+    assert!(said.ends_with(": nothing was started\n"), "{said}");
+    assert_eq!(run.status.code(), Some(1));
+}
+
+#[track_caller]
+fn check_ends(verb: &str, path: &Path, code: i32, stdout: &str, stderr: &str) {
+    let mut command = limited();
+    command.arg(verb);
+    if verb == "lint" {
+        command.args(["--format", "short"]);
+    }
+    let output = command.arg(path).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), stdout);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), stderr);
+    assert_eq!(output.status.code(), Some(code));
+}
+
+/// Whatever it was given, it ends soon when it is asked to.
+#[track_caller]
+fn check_stops(run: &mut Forebay) {
+    let asked = now();
+    run.signal("INT");
+    assert_eq!(run.wait_exit().code(), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "took {:?}", asked.elapsed());
+    assert_eq!(run.log.count_of("panicked"), 0);
+}
+
+/// The program, ended after a while: one that hangs is a failure, not a test that hangs.
+fn limited() -> Command {
+    let mut command = Command::new("timeout");
+    command.arg("20").arg(program().get_program()).env("NO_COLOR", "1");
+    command.env_remove("FOREBAY_LOG").env_remove("FOREBAY_DATA");
+    command
+}
+
+fn everything(output: &Output) -> String {
+    let (out, err) = (&output.stdout, &output.stderr);
+    format!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err))
+}
+
+/// What a peer does with one connection.
+type Behaviour = fn(TcpStream);
+
+/// Listens at a port and does the same to everybody who comes. Ends with the test process.
+fn serve(behave: Behaviour) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || behave(stream));
+        }
+    });
+    port
+}
+
+/// Reads what is asked, answers, and hangs up.
+fn answer(mut stream: TcpStream, bytes: &[u8]) {
+    let mut asked = [0; 1024];
+    let _ = stream.read(&mut asked);
+    let _ = stream.write_all(bytes);
+}
+
+/// Keeps the connection open until the other side closes it.
+fn say_nothing(mut stream: TcpStream) {
+    let mut asked = [0; 1024];
+    while stream.read(&mut asked).is_ok_and(|count| count > 0) {}
+}

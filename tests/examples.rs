@@ -1,0 +1,308 @@
+//! What a newcomer tries first works: the examples, the samples, the demo, and the verbs around
+//! them.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use forebay::{config::Types, plugins};
+
+use crate::support::{Folder, Forebay, forebay, program, until};
+
+#[test]
+fn every_example_and_sample_lints_without_a_finding() {
+    let examples = lint_strict(&root().join("pipelines"));
+    assert_eq!(stdout(&examples), "no findings in 3 pipelines\n");
+    assert_eq!(examples.status.code(), Some(0));
+    for plugin in plugins::all() {
+        let folder = Folder::with(&[("pipelines/sample.yaml", plugin.sample)]);
+        let sample = lint_strict(folder.path());
+        assert_eq!(stdout(&sample), "no findings in 1 pipeline\n", "{}", plugin.name);
+        assert_eq!(sample.status.code(), Some(0), "{}", plugin.name);
+    }
+}
+
+#[test]
+fn one_file_of_the_examples_lints_by_itself() {
+    let one = lint_strict(&root().join("pipelines/power-meter.yaml"));
+    assert_eq!(stdout(&one), "no findings in 3 pipelines (power-meter.yaml)\n");
+    assert_eq!(one.status.code(), Some(0));
+}
+
+#[test]
+fn the_demo_shows_plausible_readings_and_leaves_nothing_behind() {
+    let place = Folder::new();
+    let mut command = program();
+    command.arg("demo").env("TMPDIR", place.path());
+    let mut demo = Forebay::of(command);
+    let line = demo.wait_for_log(" site/a/meter {");
+    let payload = &line[line.find('{').unwrap()..];
+    let reading: serde_json::Value = serde_json::from_str(payload).unwrap();
+    let within = |field: &str, least: f64, most: f64| {
+        let value = reading[field].as_f64().unwrap_or(f64::NAN);
+        assert!((least..=most).contains(&value), "{field} is {value}: {line}");
+    };
+    within("volts_l1", 207.0, 253.0);
+    within("amps_l1", 0.0, 100.0);
+    within("power_kw", 0.1, 70.0);
+    within("frequency", 49.5, 50.5);
+    within("energy_kwh", 0.0, 1e7);
+    within("load_percent", 0.0, 200.0);
+    assert!(reading["load"] == "normal" || reading["load"] == "high", "{line}");
+    demo.wait_for_log(" site/a/heartbeat {");
+
+    // An edit of a file is picked up, as the first lines promise.
+    let folder = fs::read_dir(place.path()).unwrap().next().unwrap().unwrap().path();
+    let heartbeat = folder.join("pipelines/heartbeat.yaml");
+    let text = fs::read_to_string(&heartbeat).unwrap();
+    fs::write(&heartbeat, text.replace("site/a/heartbeat", "site/b/heartbeat")).unwrap();
+    demo.wait_for_log(" site/b/heartbeat {");
+
+    demo.signal("INT");
+    assert_eq!(demo.wait_exit().code(), Some(0));
+    demo.wait_for_log("everything was delivered");
+    let complaints = |line: &&String| line.contains("WARN") || line.contains("ERROR");
+    assert_eq!(
+        demo.log.all().iter().filter(complaints).collect::<Vec<_>>(),
+        <[&str; 0]>::default()
+    );
+    assert_eq!(names_below(place.path()), BTreeSet::new());
+}
+
+#[test]
+fn the_demo_has_all_examples() {
+    let folder = Folder::new();
+    let mut command = program();
+    command.arg("demo").arg("--folder").arg(folder.path());
+    let mut demo = Forebay::of(command);
+    demo.wait_for_log("running");
+    demo.signal("TERM");
+    assert_eq!(demo.wait_exit().code(), Some(0));
+    let examples = root().join("pipelines");
+    let mut expected = names_below(&examples);
+    for name in &expected {
+        let written = fs::read_to_string(folder.path().join("pipelines").join(name)).unwrap();
+        assert_eq!(written, fs::read_to_string(examples.join(name)).unwrap(), "{name}");
+    }
+    expected.insert("viewer.yaml".to_owned());
+    assert_eq!(names_below(&folder.path().join("pipelines")), expected);
+}
+
+#[test]
+fn a_new_folder_lints_and_runs() {
+    let place = Folder::new();
+    let folder = place.path().join("site");
+    let new = forebay([Path::new("new"), &folder]);
+    let shown = folder.display();
+    assert_eq!(
+        stdout(&new),
+        format!(
+            "wrote {shown}/pipelines/timer.yaml\nwrote {shown}/forebay.yaml\n\
+             next: forebay lint {shown} && forebay run {shown}\n"
+        )
+    );
+    assert_eq!(stdout(&lint_strict(&folder)), "no findings in 1 pipeline\n");
+    let mut run = Forebay::run(&folder);
+    run.wait_for_log(r#" site/a/heartbeat {"status":"alive"}"#);
+    run.signal("INT");
+    assert_eq!(run.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_new_file_of_every_type_lints_and_is_never_overwritten() {
+    let names: BTreeSet<String> =
+        Types::new(&plugins::all()).iter().map(|entry| entry.node_type.name().to_owned()).collect();
+    for name in names {
+        let folder = Folder::new();
+        let file = folder.path().join("pipelines").join("first.yaml");
+        let make = || forebay([Path::new("new"), &file, Path::new("--type"), Path::new(&name)]);
+        assert_eq!(make().status.code(), Some(0), "{name}");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&format!("type: {name}")), "{text}");
+        let lint = lint_strict(folder.path());
+        assert_eq!(stdout(&lint), "no findings in 1 pipeline\n", "{name}");
+
+        fs::write(&file, "mine").unwrap();
+        let again = make();
+        assert_eq!(again.status.code(), Some(2), "{name}");
+        let said = format!("error: {} exists already; nothing was overwritten\n", file.display());
+        assert_eq!(stderr(&again), said);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
+    }
+    let unknown = forebay(["new", "x.yaml", "--type", "nope"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        stderr(&unknown).starts_with("error: there is no node type `nope`; types are modbus, ")
+    );
+}
+
+const ONE: &str = "sources:\n  a: { type: timer, every: 1h }\n  b: { type: timer, every: 1h }\n\
+                   sinks:\n  out: { from: [a, b], type: log }\n";
+
+#[test]
+fn a_plan_says_what_a_reload_would_do() {
+    let folder = Folder::with(&[("pipelines/x.yaml", ONE)]);
+    let data = Folder::new();
+    let plan = || {
+        let mut command = program();
+        command.arg("plan").arg(folder.path()).arg("--data").arg(data.path());
+        command.output().unwrap()
+    };
+    let before = plan();
+    assert_eq!(
+        stdout(&before),
+        "nothing is known to run here, so everything would start\n\
+         start x/a\nstart x/b\nstart x/out\n0 untouched\n"
+    );
+    assert_eq!(before.status.code(), Some(0));
+
+    let mut command = program();
+    command.arg("run").arg(folder.path()).arg("--data").arg(data.path());
+    let mut run = Forebay::of(command);
+    run.wait_for_log("running");
+    until("the accepted files are kept", || {
+        data.path().join("last-good/pipelines/x.yaml").exists()
+    });
+    assert_eq!(stdout(&plan()), "nothing would change\n3 untouched\n");
+    run.signal("TERM");
+    run.wait_exit();
+
+    folder.write(
+        "pipelines/x.yaml",
+        &ONE.replace("b: { type: timer, every: 1h }", "b: { type: timer, every: 2h }"),
+    );
+    assert_eq!(stdout(&plan()), "replace x/b\n2 untouched\n");
+    // Another order and other spaces are no change.
+    folder.write(
+        "pipelines/x.yaml",
+        &ONE.replace("{ type: timer, every: 1h }", "{every: '1h', type: timer}"),
+    );
+    assert_eq!(stdout(&plan()), "nothing would change\n3 untouched\n");
+
+    folder.write("pipelines/x.yaml", &ONE.replace("every", "evry"));
+    let broken = plan();
+    assert_eq!(broken.status.code(), Some(1));
+    let said = stdout(&broken);
+    assert!(
+        said.contains("error[unknown-setting]: timer source `a` has no setting `evry`"),
+        "{said}"
+    );
+    assert!(said.ends_with("2 errors in 1 pipeline: a reload would be refused\n"), "{said}");
+}
+
+#[test]
+fn a_plan_compares_two_folders() {
+    let now = Folder::with(&[("x.yaml", ONE)]);
+    let more = "  more: { from: a, type: log }\n";
+    let wanted = Folder::with(&[("x.yaml", &(ONE.to_owned() + more))]);
+    let mut command = program();
+    command.arg("plan").arg(wanted.path()).arg("--against").arg(now.path());
+    assert_eq!(stdout(&command.output().unwrap()), "start x/more\nrewire x/a\n2 untouched\n");
+    let json = command.arg("--json").output().unwrap();
+    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!(json["start"], serde_json::json!(["x/more"]));
+    assert_eq!(json["rewire"], serde_json::json!(["x/a"]));
+    assert_eq!((&json["stop"], &json["untouched"]), (&serde_json::json!([]), &2.into()));
+}
+
+#[test]
+fn every_type_describes_itself() {
+    let list = forebay(["nodes"]);
+    assert_eq!(list.status.code(), Some(0));
+    let list = stdout(&list);
+    for entry in Types::new(&plugins::all()).iter() {
+        let (role, name) = (entry.node_type.role().noun(), entry.node_type.name());
+        assert!(
+            list.contains(&format!("{role:<11} {name:<8} {}", entry.node_type.summary())),
+            "{list}"
+        );
+        let one = stdout(&forebay(["nodes", name]));
+        assert!(one.contains(&format!("{name} {role}: ")), "{one}");
+        assert!(one.ends_with(entry.plugin.sample), "{one}");
+    }
+    let mqtt = stdout(&forebay(["nodes", "mqtt"]));
+    assert!(mqtt.contains("  keep_alive  (duration, default `1m`)\n"), "{mqtt}");
+    assert!(
+        mqtt.contains("      `drop_oldest`: The message that waited longest is dropped"),
+        "{mqtt}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&stdout(&forebay(["nodes", "mqtt", "--json"]))).unwrap();
+    assert_eq!(json.as_array().map(Vec::len), Some(3));
+
+    let unknown = forebay(["nodes", "nope"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert_eq!(
+        stderr(&unknown),
+        "error: there is no node type `nope`; `forebay nodes` lists them\n"
+    );
+}
+
+#[test]
+fn the_schemas_are_printed_as_they_are_committed() {
+    for name in ["pipeline", "runtime"] {
+        let committed = root().join(format!("schemas/{name}.schema.json"));
+        let printed = forebay(["schema", name]);
+        assert_eq!(printed.status.code(), Some(0));
+        let is_same = stdout(&printed) == fs::read_to_string(committed).unwrap();
+        assert!(is_same, "{name}: `UPDATE=1 cargo test schemas` writes what is committed");
+    }
+    assert_eq!(stdout(&forebay(["schema"])), stdout(&forebay(["schema", "pipeline"])));
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_error() {
+    for arguments in [["nodes", "mqtt"], ["schema", "pipeline"], ["lint", "pipelines"]] {
+        let mut command = program();
+        command.args(arguments).current_dir(root());
+        command.stdout(closed_pipe()).stderr(Stdio::piped());
+        let output = command.spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!(stderr(&output), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+    }
+}
+
+/// The writing end of a pipe whose reader has gone.
+fn closed_pipe() -> Stdio {
+    let mut reader = Command::new("true").stdin(Stdio::piped()).spawn().unwrap();
+    let pipe = reader.stdin.take().unwrap();
+    reader.wait().unwrap();
+    pipe.into()
+}
+
+fn lint_strict(path: &Path) -> Output {
+    forebay([Path::new("lint"), Path::new("--strict"), path])
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// All files below a folder, relative to it.
+fn names_below(folder: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path: PathBuf = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        match path.is_dir() {
+            true => names.extend(names_below(&path).iter().map(|inner| format!("{name}/{inner}"))),
+            false => {
+                names.insert(name);
+            }
+        }
+    }
+    names
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

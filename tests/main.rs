@@ -1,0 +1,13 @@
+//! The promises, kept against real peers: Mosquitto, a Modbus server that others wrote, and the
+//! built program itself. `tests/run` installs what is needed and runs everything.
+
+mod support;
+
+mod live;
+mod outage;
+mod reload;
+mod stop;
+
+mod bad_input;
+mod examples;
+mod tidy;

@@ -1,0 +1,299 @@
+//! A reload changes what changed, leaves the rest, and leaks nothing.
+
+use std::{collections::BTreeSet, thread, time::Duration};
+
+use crate::support::{
+    Folder, Forebay, ModbusServer, Mosquitto, Subscriber, WebServer, free_port, publish,
+    throughout, until,
+};
+
+/// What a hundred reloads may cost. An allocator that settles takes some; a leak of one task, queue
+/// or script for each reload would take more.
+const MOST_GROWTH_BYTES: u64 = 2 << 20;
+/// One for all nodes, one that is told of changes, and four that read files.
+const MOST_THREADS: u64 = 6;
+
+#[test]
+fn a_hundred_reloads_leak_nothing() {
+    let (broker, service, meter) = (Mosquitto::start(), WebServer::start(), ModbusServer::start());
+    let subscriber = Subscriber::to(broker.port, "beat/#");
+    let listen = free_port();
+    // The two differ in a script, in settings of every kind, in nodes and in connections.
+    let common = |keep_alive: u8, clients: u8| {
+        format!(
+            "connections:
+  cloud: {{ type: mqtt, url: '{}', client_id: forebay, keep_alive: {keep_alive}s }}
+  hall: {{ type: broker, listen: ['127.0.0.1:{listen}'], max_connections: {clients} }}
+  bus: {{ type: modbus, url: 'tcp://127.0.0.1:{}', timeout: {keep_alive}s }}
+",
+            broker.url(),
+            meter.port
+        )
+    };
+    let versions = [
+        format!(
+            "{}sources:
+  beat: {{ type: timer, every: 50ms, topic: beat/a }}
+  back: {{ type: mqtt, connection: cloud, topics: [beat/b], qos: 1 }}
+  local: {{ type: mqtt, connection: hall, topics: [a] }}
+  meter: {{ type: modbus, connection: bus, every: 50ms, registers: [{{ name: a, input: 0 }}] }}
+transforms:
+  judge:
+    from: beat
+    type: script
+    script: |
+      state.seen = state.seen ?? [];
+      state.seen.push(msg.payload.count);
+      msg
+sinks:
+  cloud: {{ from: [judge, meter], type: mqtt, connection: cloud, topic: beat/a }}
+  hall: {{ from: judge, type: mqtt, connection: hall, topic: a }}
+  service: {{ from: [judge, back, local], type: http, url: '{}', timeout: 5s }}
+",
+            common(30, 10),
+            service.url()
+        ),
+        format!(
+            "{}sources:
+  beat: {{ type: timer, every: 40ms, topic: beat/b }}
+  local: {{ type: mqtt, connection: hall, topics: [b], qos: 2 }}
+  meter: {{ type: modbus, connection: bus, every: 40ms, registers: [{{ name: b, input: 6 }}] }}
+transforms:
+  judge:
+    from: beat
+    type: script
+    outputs: [even]
+    script: |
+      if msg.payload.count % 2 == 0 {{ emit(\"even\", msg); }}
+      msg
+  more: {{ from: judge.even, type: script, script: 'msg' }}
+sinks:
+  cloud: {{ from: [more, meter], type: mqtt, connection: cloud, topic: beat/b, qos: 0 }}
+  hall: {{ from: judge, type: mqtt, connection: hall, topic: b, qos: 2 }}
+  service: {{ from: [judge, local], type: http, url: '{}', body: array }}
+",
+            common(40, 20),
+            service.url()
+        ),
+    ];
+    let folder = Folder::with(&[("a.yaml", &versions[0])]);
+    let forebay = Forebay::run(folder.path());
+    let reload_times = |times: usize| {
+        for n in 1..=times {
+            forebay.log_after("reloaded: ", || folder.replace("a.yaml", &versions[n % 2]));
+        }
+    };
+    let topics = || subscriber.got().last().map(|got| got.topic.clone());
+    let settle = || {
+        subscriber.wait_for_new("beat/a", |got| got.topic == "beat/a");
+        until("only version 0 publishes", || topics().as_deref() == Some("beat/a"));
+    };
+
+    reload_times(20);
+    settle();
+    let (threads, rss) = (forebay.threads(), forebay.rss_bytes());
+    // All that the connections of this version take, once all are up.
+    let mut files = 0;
+    throughout(Duration::from_secs(1), "it runs", || {
+        files = files.max(forebay.open_files());
+        true
+    });
+    reload_times(100);
+    settle();
+    until("as many open files as before", || forebay.open_files() <= files);
+    assert!(forebay.threads() <= MOST_THREADS, "{} threads", forebay.threads());
+    let growth = forebay.rss_bytes().saturating_sub(rss);
+
+    println!(
+        "100 reloads: {files} open files, then {}; {threads} threads, then {}; {} KiB, then {} KiB",
+        forebay.open_files(),
+        forebay.threads(),
+        rss / 1024,
+        forebay.rss_bytes() / 1024
+    );
+    assert!(growth <= MOST_GROWTH_BYTES, "100 reloads took {growth} bytes");
+    assert_eq!(forebay.log.count_of("refused"), 0);
+}
+
+/// Beats to the screen, marked with a version.
+fn beats(version: u8) -> String {
+    format!(
+        "sources:\n  beat: {{ type: timer, every: 100ms, payload: {{ version: {version} }} }}\n\
+         sinks:\n  screen: {{ from: beat, type: log }}\n"
+    )
+}
+
+#[test]
+fn a_swapped_link_to_the_whole_folder_is_a_reload() {
+    let folder = Folder::with(&[("one/a.yaml", &beats(1)), ("two/a.yaml", &beats(2))]);
+    folder.link("current", "one");
+    let forebay = Forebay::run(&folder.path().join("current"));
+    forebay.wait_for_log(r#"{"version":1}"#);
+
+    forebay
+        .log_after("reloaded: replace a/beat; 1 node untouched", || folder.link("current", "two"));
+    forebay.log_after(r#"{"version":2}"#, || ());
+
+    // The folder behind the link is watched now, not the one before.
+    folder.write("one/a.yaml", "nonsense");
+    forebay.log_after("reloaded: replace a/beat; 1 node untouched", || {
+        folder.write("two/a.yaml", &beats(3));
+    });
+    forebay.log_after(r#"{"version":3}"#, || ());
+    assert_eq!(forebay.log.count_of("refused"), 0);
+}
+
+#[test]
+fn a_changed_secret_is_a_reload_and_is_never_shown() {
+    let service = WebServer::start();
+    let folder = Folder::with(&[
+        ("secrets/token", "first-secret\n"),
+        (
+            "pipelines/a.yaml",
+            &format!(
+                "sources:
+  beat: {{ type: timer, every: 100ms }}
+sinks:
+  service:
+    from: beat
+    type: http
+    url: '{}'
+    headers: {{ Authorization: 'Bearer ${{file:secrets/token}}' }}
+",
+                service.url()
+            ),
+        ),
+    ]);
+    let forebay = Forebay::run(folder.path());
+    let is_used = |secret: &str| {
+        let header = format!("authorization: Bearer {secret}");
+        service.headers.wait_for(&header, 0, |line| line == header);
+    };
+    is_used("first-secret");
+
+    forebay.log_after("reloaded: replace a/service; 1 node untouched", || {
+        folder.replace("secrets/token", "second-secret\n");
+    });
+
+    is_used("second-secret");
+    assert_eq!(forebay.log.count_of("-secret"), 0);
+}
+
+#[test]
+fn a_comment_restarts_nothing() {
+    let broker = Mosquitto::start();
+    let text = format!(
+        "connections:
+  cloud: {{ type: mqtt, url: '{}', client_id: forebay }}
+sources:
+  beat: {{ type: timer, every: 50ms, topic: beat }}
+sinks:
+  cloud: {{ from: beat, type: mqtt, connection: cloud }}
+",
+        broker.url()
+    );
+    let folder = Folder::with(&[("a.yaml", &text)]);
+    let subscriber = Subscriber::to(broker.port, "beat");
+    let forebay = Forebay::run(folder.path());
+    subscriber.wait_for("a beat", |_| true);
+
+    forebay.log_after("reloaded: nothing to do; 2 nodes untouched", || {
+        folder.write("a.yaml", &format!("# Beats.\n{text}"));
+    });
+
+    subscriber.wait_for_new("a beat", |_| true);
+    let counts = subscriber.payloads();
+    let each_once: Vec<_> = (1..=counts.len()).map(|n| format!(r#"{{"count":{n}}}"#)).collect();
+    assert_eq!(counts, each_once);
+    until("one connection", || broker.connections_of("forebay") == 1);
+}
+
+#[test]
+fn a_hang_up_signal_looks_at_the_folder() {
+    let folder = Folder::with(&[("a.yaml", &beats(1))]);
+    let forebay = Forebay::run(folder.path());
+
+    forebay.log_after("reload asked for: nothing changed", || forebay.signal("HUP"));
+}
+
+#[test]
+fn a_reload_works_while_every_sink_is_down() {
+    let (port, service) = (free_port(), WebServer::start());
+    let to = |url: &str| {
+        format!(
+            "sources:\n  beat: {{ type: timer, every: 20ms }}\n\
+             sinks:\n  service: {{ from: beat, type: http, url: '{url}', buffer: {{ max_messages: 5 }} }}\n"
+        )
+    };
+    let folder = Folder::with(&[("a.yaml", &to(&format!("http://127.0.0.1:{port}/")))]);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log("will try again");
+
+    forebay.log_after("reloaded: replace a/service; 1 node untouched", || {
+        folder.replace("a.yaml", &to(&service.url()));
+    });
+
+    // What waited for the old address goes to the new one.
+    until("beats arrive", || service.bodies.count() > 10);
+    let wanted: Vec<_> = (1..=10).map(|n| format!(r#"{{"count":{n}}}"#)).collect();
+    assert_eq!(service.bodies.all()[..10], wanted);
+}
+
+#[test]
+fn reloads_lose_nothing_of_what_flows() {
+    const LAST: usize = 200;
+    let (broker, service) = (Mosquitto::start(), WebServer::start());
+    // Each differs from the one before in one place.
+    let pipeline = |keep_alive: u8, in_flight: u8, script: &str, timeout: u8| {
+        format!(
+            "connections:
+  cloud:
+    {{ type: mqtt, url: '{}', client_id: forebay, clean_session: false, keep_alive: {keep_alive}s }}
+sources:
+  numbers: {{ type: mqtt, connection: cloud, topics: [number], qos: 1, in_flight: {in_flight} }}
+transforms:
+  pass: {{ from: numbers, type: script, script: '{script}' }}
+sinks:
+  service: {{ from: pass, type: http, url: '{}', timeout: {timeout}s }}
+",
+            broker.url(),
+            service.url()
+        )
+    };
+    let versions = [
+        pipeline(30, 100, "msg", 5),
+        pipeline(40, 100, "msg", 5),
+        pipeline(40, 90, "msg", 5),
+        pipeline(40, 90, "let m = msg; m", 5),
+        pipeline(40, 90, "let m = msg; m", 6),
+    ];
+    let folder = Folder::with(&[("a.yaml", &versions[0])]);
+    let forebay = Forebay::run(folder.path());
+    until("subscribed", || broker.log.count_of("Sending SUBACK to forebay") == 1);
+    let port = broker.port;
+    let publisher = thread::spawn(move || {
+        for n in 1..=LAST {
+            publish(port, "number", &n.to_string(), &["-q", "1"]);
+        }
+    });
+
+    let mut reloads = 0;
+    while !publisher.is_finished() || reloads < versions.len() {
+        reloads += 1;
+        forebay.log_after("reloaded: replace ", || {
+            folder.replace("a.yaml", &versions[reloads % versions.len()]);
+        });
+    }
+    publisher.join().expect("everything was published");
+
+    let arrived = || service.bodies.all().into_iter().collect::<BTreeSet<_>>();
+    let missing = || {
+        let arrived = arrived();
+        (1..=LAST).filter(|n| !arrived.contains(&n.to_string())).collect::<Vec<_>>()
+    };
+    until(&format!("all of {LAST} arrive"), || missing().is_empty());
+    println!(
+        "{reloads} reloads among {LAST} messages: {} came again",
+        service.bodies.count() - LAST
+    );
+}

@@ -1,0 +1,149 @@
+//! What the tests are made of: peers as processes, the program as a process, folders, deadlines.
+//!
+//! Nothing here waits for a fixed time: it waits for something to be seen, until a deadline.
+
+mod folder;
+mod forebay;
+mod lines;
+mod modbus_server;
+mod mosquitto;
+mod web_server;
+
+use std::{
+    ffi::OsStr,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
+};
+
+pub use self::{
+    folder::Folder,
+    forebay::{Forebay, forebay, program},
+    modbus_server::ModbusServer,
+    mosquitto::{Mosquitto, Subscriber, publish},
+    web_server::WebServer,
+};
+
+/// How long to wait at most. Ample: a machine that builds and tests at the same time is slow, and
+/// after a long outage the program pauses for up to half a minute between two tries.
+pub fn longest_wait() -> Duration {
+    Duration::from_secs(if is_long() { 150 } else { 40 })
+}
+
+/// The time, for deadlines against real processes.
+#[allow(clippy::disallowed_methods, reason = "other processes do not know tokio's clock")]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Looks until the condition holds. Panics with what was wanted when it does not in time.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let longest = longest_wait();
+    let deadline = now() + longest;
+    while !holds() {
+        assert!(now() < deadline, "waited {longest:?} in vain: {what}");
+        look_again_soon();
+    }
+}
+
+/// Watches for a while that the condition goes on to hold, for what must not happen.
+#[track_caller]
+pub fn throughout(span: Duration, what: &str, mut holds: impl FnMut() -> bool) {
+    let end = now() + span;
+    while now() < end {
+        assert!(holds(), "did not stay so: {what}");
+        look_again_soon();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the pause between two looks, not a wait")]
+fn look_again_soon() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// A port of this machine that nobody listens at.
+///
+/// Below those that the system gives to outgoing connections: a client that tries a closed port of
+/// its own machine again and again would at some time connect to itself.
+pub fn free_port() -> u16 {
+    const FIRST: u16 = 10_240;
+    const COUNT: u16 = 22_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test runs beside each other begin at different places.
+    let offset = (std::process::id() % 220) as u16 * 100;
+    loop {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + (offset + step) % COUNT;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The long forms of the tests: `FOREBAY_LONG=1`.
+pub fn is_long() -> bool {
+    std::env::var_os("FOREBAY_LONG").is_some_and(|value| value == "1")
+}
+
+/// A program that ends with the test that starts it, even when the test is killed.
+#[track_caller]
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(find(program)).stdin(Stdio::null());
+    command
+}
+
+/// Looks for a program where the shell does, and where Debian hides those of root.
+#[track_caller]
+fn find(program: impl AsRef<OsStr>) -> PathBuf {
+    let program = program.as_ref();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    let mut places = folders.map(|folder| folder.join(program));
+    places.find(|place| place.is_file()).unwrap_or_else(|| {
+        let program = program.display();
+        panic!("no {program}: run the tests with `tests/run`, it installs what they need")
+    })
+}
+
+#[track_caller]
+fn spawn(command: &mut Command) -> Child {
+    command.spawn().expect("`setpriv` is part of every Debian")
+}
+
+/// Sends a signal to a process that we started.
+fn send_signal(process: &Child, signal: &str) {
+    let id = process.id().to_string();
+    let sent = spawn(command("kill").args([&format!("-{signal}"), &id])).wait();
+    assert!(sent.expect("waiting for `kill`").success(), "kill -{signal} {id}");
+}
+
+/// Waits for a process to end by itself.
+#[track_caller]
+fn wait_exit(process: &mut Child, what: &str) -> std::process::ExitStatus {
+    let mut status = None;
+    until(what, || {
+        status = process.try_wait().expect("the process is ours");
+        status.is_some()
+    });
+    status.expect("until() saw it")
+}
+
+/// Ends a process of ours at once.
+fn kill(process: &mut Child) {
+    // Errors say that it ended before.
+    let _ = process.kill();
+    let _ = process.wait();
+}
+
+/// The Python of the test tools, with pymodbus in it.
+#[track_caller]
+pub fn python() -> PathBuf {
+    let beside = || concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-tools/bin/python").into();
+    let python = std::env::var_os("FOREBAY_TEST_PYTHON").map_or_else(beside, PathBuf::from);
+    assert!(python.exists(), "no {}: run the tests with `tests/run`", python.display());
+    python
+}
