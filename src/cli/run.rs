@@ -133,7 +133,13 @@ async fn serve(
             Err(error) => warn!("cannot read the folder: {error:#}; {}", running.goes_on()),
         }
     }
-    let stopped = running.engine.stop(running.stop_within).await;
+    let stopped = tokio::select! {
+        stopped = running.engine.stop(running.stop_within) => stopped,
+        () = signals.stop() => {
+            error!("stopped at once by a second signal; what was queued is lost");
+            return Ok(Ending::Fine);
+        }
+    };
     match stopped.undelivered {
         0 => info!("stopped; everything was delivered"),
         left => error!(left, "stopped with messages that were not delivered; they are lost"),
@@ -263,5 +269,10 @@ impl Signals {
             _ = self.interrupt.recv() => Reason::Stop("SIGINT"),
             _ = self.hang_up.recv() => Reason::Reload,
         }
+    }
+
+    /// Resolves when the program is to stop.
+    async fn stop(&mut self) {
+        while matches!(self.next().await, Reason::Reload) {}
     }
 }

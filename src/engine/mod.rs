@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{Links, Role, Shared, outlet::Wires};
+use forebay_sdk::{Links, Memory, Role, Shared, outlet::Wires};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
@@ -114,10 +114,7 @@ impl Engine {
             undelivered += station.inbox.len();
             debug!(node = %name, "stopped: {}", station.status.counts());
         }
-        self.connections.values().for_each(RunningConnection::ask_to_stop);
-        for connection in self.connections.values_mut() {
-            connection.close().await;
-        }
+        run_connection::close(self.connections.into_values()).await;
         Stopped { undelivered }
     }
 
@@ -145,15 +142,13 @@ impl Engine {
 
     async fn change_connections(&mut self, plan: &Plan) {
         let gone = plan.stop_connections.iter().chain(&plan.replace_connections);
-        for name in gone {
-            if let Some(mut connection) = self.connections.remove(name) {
-                connection.close().await;
-            }
-        }
+        let gone: Vec<_> = gone.filter_map(|name| self.connections.remove(name)).collect();
+        run_connection::close(gone).await;
         for name in plan.start_connections.iter().chain(&plan.replace_connections) {
             let spec = &self.graph.connections[name];
             let folder = Arc::clone(&self.folder);
-            let links = Links { name: Arc::clone(name), folder, connection: None };
+            let memory = Memory::default();
+            let links = Links { name: Arc::clone(name), folder, connection: None, memory };
             let running = RunningConnection::start(links, &*spec.configured);
             self.connections.insert(Arc::clone(name), running);
         }
@@ -179,10 +174,10 @@ impl Engine {
                     continue;
                 }
                 let connection = spec.connection.as_ref().map(|c| self.shared(c));
-                let folder = Arc::clone(&self.folder);
-                let links = Links { name: Arc::clone(name), folder, connection };
                 let station = self.stations.get_mut(name).expect("made or kept above");
-                station.launch(spec, links);
+                let folder = Arc::clone(&self.folder);
+                let memory = station.memory.clone();
+                station.launch(spec, Links { name: Arc::clone(name), folder, connection, memory });
             }
         }
     }

@@ -34,16 +34,17 @@ impl RunningConnection {
         let task = tokio::spawn(run(connection, name, Arc::clone(&status), stopped));
         RunningConnection { shared, status, stop, task }
     }
+}
 
-    /// Makes it begin to end, for several that end together: none complains of another's end.
-    pub fn ask_to_stop(&self) {
-        let _ = self.stop.send(true);
+/// Ends connections; whoever shares them is stopped by now. All are asked before any is waited
+/// for, so that none complains of another's end.
+pub async fn close(connections: impl IntoIterator<Item = RunningConnection>) {
+    let connections: Vec<RunningConnection> = connections.into_iter().collect();
+    for connection in &connections {
+        let _ = connection.stop.send(true);
     }
-
-    /// Ends the connection; whoever shares it is stopped by now.
-    pub async fn close(&mut self) {
-        self.ask_to_stop();
-        let task = &mut self.task;
+    for mut connection in connections {
+        let task = &mut connection.task;
         if timeout(GOOD_BYE + GOOD_BYE, &mut *task).await.is_err() {
             task.abort();
             let _ = task.await;

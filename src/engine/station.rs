@@ -2,7 +2,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
-use forebay_sdk::{Configured, Links, Node};
+use forebay_sdk::{Configured, Links, Memory, Node};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tracing::error;
@@ -19,6 +19,8 @@ pub struct Station {
     pub inbox: Arc<Inbox>,
     pub outbox: Arc<Outbox>,
     pub status: Arc<Status>,
+    /// What the node leaves to its successor.
+    pub memory: Memory,
     task: Option<JoinHandle<()>>,
 }
 
@@ -49,6 +51,7 @@ impl Station {
             inbox: Arc::new(Inbox::new()),
             outbox: Arc::new(outbox),
             status,
+            memory: Memory::default(),
             task: None,
         }
     }

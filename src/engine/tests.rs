@@ -18,7 +18,7 @@ use super::*;
 use crate::config::{Batch, Buffer, NodeSpec, WhenFull};
 
 /// Settings of a node that a test makes.
-struct Fake(Box<dyn Fn() -> Node + Send + Sync>);
+struct Fake(Box<dyn Fn(Links) -> Node + Send + Sync>);
 
 impl Configured for Fake {
     fn check(&self) -> Vec<Problem> {
@@ -33,8 +33,8 @@ impl Configured for Fake {
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
-    fn build(&self, _: Links) -> Node {
-        (self.0)()
+    fn build(&self, links: Links) -> Node {
+        (self.0)(links)
     }
 }
 
@@ -62,7 +62,7 @@ impl Sketch {
             role,
             type_name: "fake".to_owned(),
             fingerprint: version,
-            configured: Arc::new(Fake(Box::new(make))),
+            configured: Arc::new(Fake(Box::new(move |_| make()))),
             connection: None,
             from: from.collect::<BTreeSet<_>>(),
             buffer: Buffer { max_messages: 8, ..Buffer::default() },
@@ -618,6 +618,40 @@ async fn a_message_dropped_on_purpose_does_not_acknowledge_the_one_that_is_held(
     engine.apply(graph.0).await;
     rest(10).await;
     assert_eq!((log.got(), log.outcomes()), (vec![], vec![Outcome::Delivered]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_node_finds_what_its_predecessor_left() {
+    /// Counts over all of its lives.
+    struct Counter(u64, forebay_sdk::Memory);
+    impl Transform for Counter {
+        fn apply(&mut self, _: Message, out: &mut Emitter) -> anyhow::Result<()> {
+            self.0 += 1;
+            out.emit(Message::new("count", json!(self.0)));
+            Ok(())
+        }
+    }
+    impl Drop for Counter {
+        fn drop(&mut self) {
+            self.1.leave(self.0);
+        }
+    }
+    let log = Log::default();
+    let mut engine = Engine::new(Path::new("."));
+    for version in 1..=3 {
+        let mut sketch = Sketch::default()
+            .node(Role::Source, "n", version, &[], log.count(version * 10, false))
+            .node(Role::Transform, "t", version, &["n"], pass)
+            .node(Role::Sink, "s", 1, &["t"], log.collect());
+        let make = |links: Links| {
+            let before = links.memory.take().unwrap_or(0);
+            Node::transform(Counter(before, links.memory))
+        };
+        sketch.0.nodes.get_mut("t").unwrap().configured = Arc::new(Fake(Box::new(make)));
+        engine.apply(sketch.0).await;
+        rest(10).await;
+    }
+    assert_eq!(log.got(), (1..=30).collect::<Vec<u64>>());
 }
 
 #[tokio::test(start_paused = true)]

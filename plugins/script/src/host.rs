@@ -132,15 +132,15 @@ pub(crate) fn limit(engine: &mut Engine, max_operations: u32, deadline: Deadline
 }
 
 /// The variables that a script starts with.
-pub(crate) fn scope() -> Scope<'static> {
+pub(crate) fn scope(state: rhai::Map) -> Scope<'static> {
     let mut scope = Scope::new();
-    scope.push("state", rhai::Map::new());
+    scope.push("state", state);
     scope
 }
 
 /// Compiles as it will run. `also` are names that are to count as known.
 pub(crate) fn compile(engine: &Engine, text: &str, also: &[String]) -> Result<AST, ParseError> {
-    let mut scope = scope();
+    let mut scope = scope(rhai::Map::new());
     scope.push("msg", rhai::Map::new());
     for name in also {
         scope.push(name.clone(), Dynamic::UNIT);

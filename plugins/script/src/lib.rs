@@ -78,7 +78,7 @@ impl Settings for ScriptSettings {
     }
 
     fn build(self, links: Links) -> Node {
-        Node::transform(ScriptNode::new(self, links.name))
+        Node::transform(ScriptNode::new(self, links.name, links.memory))
     }
 }
 

@@ -1,4 +1,4 @@
-use forebay_sdk::{Emitter, Format, Message, Payload, Port, Timestamp, Transform};
+use forebay_sdk::{Emitter, Format, Memory, Message, Payload, Port, Timestamp, Transform};
 use serde_json::json;
 
 use super::*;
@@ -20,7 +20,7 @@ fn settings(script: &str) -> ScriptSettings {
 }
 
 fn node(script: &str) -> ScriptNode {
-    ScriptNode::new(settings(script), "test/script".into())
+    ScriptNode::new(settings(script), "test/script".into(), Memory::default())
 }
 
 fn message(payload: Payload) -> Message {
@@ -630,8 +630,9 @@ fn no_mutilated_script_panics_or_hangs_or_shows_what_was_converted() {
         let mut settings = settings(&script);
         settings.max_operations = 2000;
         let payload = PAYLOADS[round % PAYLOADS.len()];
-        let mut fields = ScriptNode::new(settings.clone(), "test/fuzz".into());
-        let mut whole = ScriptNode::new(settings, "test/fuzz".into()).without_projection();
+        let mut fields = ScriptNode::new(settings.clone(), "test/fuzz".into(), Memory::default());
+        let mut whole =
+            ScriptNode::new(settings, "test/fuzz".into(), Memory::default()).without_projection();
         let fields = shown(&run(&mut fields, json_message(payload)));
         assert_eq!(fields, shown(&run(&mut whole, json_message(payload))), "{script}");
     }
@@ -658,7 +659,7 @@ fn a_script_that_takes_too_long_is_stopped() {
     let mut settings = settings("loop {}");
     settings.max_operations = 10_000_000;
     settings.timeout = Period(std::time::Duration::from_millis(1));
-    let mut node = ScriptNode::new(settings, "test/slow".into());
+    let mut node = ScriptNode::new(settings, "test/slow".into(), Memory::default());
     let error = run(&mut node, json_message("1")).unwrap_err();
     assert!(error.ends_with("script ran for longer than 1ms (`timeout`)"), "{error}");
 }
@@ -672,11 +673,28 @@ fn the_sample_is_right() {
     let outputs = ["even".to_owned()];
     assert_eq!(lint::check(script, &outputs), []);
     let settings = ScriptSettings { outputs: outputs.to_vec(), ..settings(script) };
-    let mut node = ScriptNode::new(settings, "test/sample".into());
+    let mut node = ScriptNode::new(settings, "test/sample".into(), Memory::default());
     let sent: Vec<String> = [r#"{"count":1}"#, r#"{"count":2}"#]
         .iter()
         .map(|payload| shown(&run(&mut node, json_message(payload))))
         .collect();
     let even = "2 site/a/even {\"count\":2}\n0 site/a {\"count\":2,\"rise\":1}";
     assert_eq!(sent, ["0 site/a {\"count\":1,\"rise\":0}", even]);
+}
+
+#[test]
+fn state_survives_an_edit_of_the_script() {
+    let memory = Memory::default();
+    let node = |script: &str| ScriptNode::new(settings(script), "t".into(), memory.clone());
+    let count = "state.seen = (state.seen ?? 0) + 1; msg.payload = state.seen; msg";
+    let mut before = node(count);
+    for _ in 0..9 {
+        before.apply(message(json!({}).into()), &mut Emitter::default()).unwrap();
+    }
+    drop(before);
+    let mut after = node(&format!("{count} // edited"));
+    let mut out = Emitter::default();
+    after.apply(message(json!({}).into()), &mut out).unwrap();
+    let (_, message) = out.drain().next().unwrap();
+    assert_eq!(message.payload.value(), Ok(&json!(10)));
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use forebay_sdk::{Emitter, Message, Meta, Payload, Port, Timestamp, Transform, Value};
+use forebay_sdk::{Emitter, Memory, Message, Meta, Payload, Port, Timestamp, Transform, Value};
 use rhai::{AST, Dynamic, Engine, Map, Scope};
 
 use crate::{
@@ -26,6 +26,8 @@ pub(crate) struct ScriptNode {
     engine: Engine,
     ast: AST,
     uses: Uses,
+    /// Where `state` goes when the node is replaced.
+    memory: Memory,
     /// Holds `state`, and `msg` during a run.
     scope: Scope<'static>,
     outbox: Outbox,
@@ -41,8 +43,16 @@ struct Incoming {
     written: Option<Vec<String>>,
 }
 
+impl Drop for ScriptNode {
+    fn drop(&mut self) {
+        if let Some(state) = self.scope.get_value::<Map>("state") {
+            self.memory.leave(state);
+        }
+    }
+}
+
 impl ScriptNode {
-    pub(crate) fn new(settings: ScriptSettings, node: Arc<str>) -> ScriptNode {
+    pub(crate) fn new(settings: ScriptSettings, node: Arc<str>, memory: Memory) -> ScriptNode {
         let outbox = Outbox::default();
         let deadline = Deadline::new();
         let mut engine = host::engine(&node, &settings.outputs, &outbox);
@@ -53,7 +63,8 @@ impl ScriptNode {
             uses: Uses::of(&ast),
             engine,
             ast,
-            scope: host::scope(),
+            scope: host::scope(memory.take().unwrap_or_default()),
+            memory,
             outbox,
             deadline,
             max_operations: settings.max_operations,

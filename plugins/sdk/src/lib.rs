@@ -38,7 +38,7 @@ pub use crate::{
     outlet::{Envelope, Outlet},
     payload::{DecodeError, Format, Payload, Value},
     plugin::{Device, Native, NodeType, Plugin, Role, RunningDevice, schema_of},
-    settings::{Capabilities, Claim, Configured, Links, Problem, Settings},
+    settings::{Capabilities, Claim, Configured, Links, Memory, Problem, Settings},
     tally::Tally,
     units::{Period, Script, Secret, Size},
 };

@@ -1,6 +1,11 @@
 //! The settings of one node or connection, as their author writes them down.
 
-use std::{any::Any, borrow::Cow, path::Path, sync::Arc};
+use std::{
+    any::Any,
+    borrow::Cow,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -69,6 +74,29 @@ pub struct Links {
     pub folder: Arc<Path>,
     /// The connection it uses, when its type uses one.
     pub connection: Option<Shared>,
+    /// What a node of this name left behind.
+    pub memory: Memory,
+}
+
+/// A place where a node that is replaced leaves what its successor should know. Cloning shares it.
+#[derive(Clone, Default)]
+pub struct Memory(Arc<Mutex<Option<Box<dyn Any + Send>>>>);
+
+impl Memory {
+    /// Leaves something, in place of what was left before. A node does so when it is dropped.
+    pub fn leave<T: Any + Send>(&self, left: T) {
+        *self.slot() = Some(Box::new(left));
+    }
+
+    /// Takes what was left, when it is a `T`.
+    pub fn take<T: Any + Send>(&self) -> Option<T> {
+        self.slot().take()?.downcast().ok().map(|left| *left)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
+        // What is inside is whole whenever the lock is free.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Links {

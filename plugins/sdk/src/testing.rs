@@ -15,7 +15,7 @@ use crate::{
     node::{Node, Port},
     outlet::{Envelope, Outlet, Wires},
     plugin::NodeType,
-    settings::{Configured, Links},
+    settings::{Configured, Links, Memory},
     yaml::{self, Limits},
 };
 
@@ -46,6 +46,7 @@ pub fn build(node_type: &dyn NodeType, text: &str, connection: Option<Shared>) -
             name: "test/node".into(),
             folder: std::path::Path::new(".").into(),
             connection,
+            memory: Memory::default(),
         }),
         Err(findings) => panic!("{findings:#?}"),
     }

@@ -231,7 +231,12 @@ fn build_named(name: &str, settings: &str, shared: &Shared) -> Node {
         .unwrap_or_else(|said| panic!("{said:?}"));
     let connection = Some(shared.clone());
     let folder = std::path::Path::new(".").into();
-    configured.build(forebay_sdk::Links { name: name.into(), folder, connection })
+    configured.build(forebay_sdk::Links {
+        name: name.into(),
+        folder,
+        connection,
+        memory: Default::default(),
+    })
 }
 
 #[tokio::test]
