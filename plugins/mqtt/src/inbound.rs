@@ -196,7 +196,7 @@ impl Inlet {
     fn take(&self) -> Option<Parcel> {
         let mut state = self.inbound.lock();
         let reader = state.readers.iter_mut().find(|r| r.id == self.reader)?;
-        let item = reader.queue.pop_front()?;
+        let item = reader.claim()?;
         let (publication, again) = (item.publication.clone(), item.again);
         let claim = Claim {
             inbound: Arc::clone(&self.inbound),

@@ -35,8 +35,8 @@ pub struct SourceSettings {
     #[serde(default = "default_qos")]
     #[schemars(range(min = 0, max = 2))]
     pub qos: u8,
-    /// The most messages that are taken from the broker and not delivered yet. What comes beyond
-    /// that is dropped at QoS 0; at QoS 1 and 2 it ends the session, so that it is sent again.
+    /// The most messages that are passed on and not delivered yet. What comes meanwhile waits; at
+    /// QoS 0 no more than as many again, and what comes beyond that is dropped.
     #[serde(default = "default_in_flight")]
     #[schemars(range(min = 1, max = 65535))]
     pub in_flight: u16,

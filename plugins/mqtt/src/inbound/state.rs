@@ -21,6 +21,10 @@ use crate::{
 /// that time, and the new one goes on where the old one stopped.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 
+/// The most bytes of QoS 1 and 2 that wait for one reader. The protocol bounds their number:
+/// each holds one of 65,535 packet ids until it is acknowledged.
+pub(super) const MOST_QUEUED_BYTES: usize = 4 << 20;
+
 /// The most messages that wait for a reader that is not there.
 pub(super) const MOST_WAITING: usize = 1000;
 
@@ -43,11 +47,12 @@ pub(super) struct Reader {
     node: Arc<str>,
     pub filters: Vec<Filter>,
     qos: u8,
-    /// The most messages that may be unsettled.
+    /// The most messages that may be claimed and not settled; and, at QoS 0, in the queue.
     most: usize,
     /// In the queue, or claimed and not settled.
     pub unsettled: usize,
-    pub queue: VecDeque<Item>,
+    queue: VecDeque<Item>,
+    queued_bytes: usize,
     arrived: Arc<Notify>,
     pub standing: watch::Sender<Standing>,
     dropped: Tally,
@@ -60,6 +65,12 @@ pub(super) struct Item {
     pub again: bool,
     /// Its number in the ledger. None at QoS 0.
     pub arrival: Option<u64>,
+}
+
+impl Item {
+    fn size_bytes(&self) -> usize {
+        size_of::<Item>() + self.publication.topic.len() + self.publication.payload.len()
+    }
 }
 
 /// A copy whose reader is gone or never came.
@@ -111,13 +122,13 @@ impl State {
         }
         let readers = self.readers_of(&publication.topic);
         if let Some(full) =
-            readers.iter().map(|at| &self.readers[*at]).find(|r| tracked && r.full())
+            readers.iter().map(|at| &self.readers[*at]).find(|r| tracked && r.full_of_tracked())
         {
             bail!(
                 "the queue of {} is full: {} messages are not delivered yet; closing the session so \
                  that the broker sends the next one again",
                 full.node,
-                full.most
+                full.unsettled
             );
         }
         if readers.is_empty() {
@@ -202,6 +213,8 @@ impl State {
     pub fn settle(&mut self, reader: u64, arrival: Option<u64>) {
         if let Some(reader) = self.readers.iter_mut().find(|r| r.id == reader) {
             reader.unsettled -= 1;
+            // It may take the next one now.
+            reader.arrived.notify_one();
         }
         if let Some(arrival) = arrival {
             self.ledger.settle(arrival);
@@ -292,9 +305,19 @@ impl Reader {
         arrived: &Arc<Notify>,
         standing: watch::Sender<Standing>,
     ) -> Reader {
-        let arrived = Arc::clone(arrived);
-        let (unsettled, queue, dropped) = (0, VecDeque::new(), Tally::default());
-        Reader { id, node, filters, qos, most, unsettled, queue, arrived, standing, dropped }
+        Reader {
+            id,
+            node,
+            filters,
+            qos,
+            most,
+            unsettled: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            arrived: Arc::clone(arrived),
+            standing,
+            dropped: Tally::default(),
+        }
     }
 
     fn refused(&self) -> bool {
@@ -309,9 +332,23 @@ impl Reader {
         self.unsettled >= self.most
     }
 
+    fn full_of_tracked(&self) -> bool {
+        self.queued_bytes >= MOST_QUEUED_BYTES
+    }
+
+    /// The next copy, unless as many are claimed as may be.
+    pub fn claim(&mut self) -> Option<Item> {
+        if self.unsettled - self.queue.len() >= self.most {
+            return None;
+        }
+        let item = self.queue.pop_front()?;
+        self.queued_bytes -= item.size_bytes();
+        Some(item)
+    }
+
     /// Takes a new copy, or drops it at QoS 0 when there is no room.
     fn offer(&mut self, item: Item) {
-        if !self.full() {
+        if item.arrival.is_some() || !self.full() {
             return self.accept(item);
         }
         if let Some(dropped) = self.dropped.add(Instant::now()) {
@@ -324,6 +361,7 @@ impl Reader {
     fn accept(&mut self, item: Item) {
         let later = |queued: &Item| item.arrival.is_some() && queued.arrival > item.arrival;
         let at = self.queue.iter().rposition(|queued| !later(queued)).map_or(0, |at| at + 1);
+        self.queued_bytes += item.size_bytes();
         self.queue.insert(at, item);
         self.unsettled += 1;
         self.arrived.notify_one();

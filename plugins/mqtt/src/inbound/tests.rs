@@ -1,7 +1,7 @@
 use rumqttc::QoS;
 
 use super::{
-    state::{HOLD, MOST_WAITING},
+    state::{HOLD, MOST_QUEUED_BYTES, MOST_WAITING},
     *,
 };
 use crate::ledger::Ack;
@@ -152,17 +152,38 @@ async fn a_full_reader_refuses_before_anybody_is_given_anything() {
     let inbound = Inbound::new();
     let roomy = reader(&inbound, "roomy", &["t"]);
     let small = inbound.register("small".into(), filters(&["t"]), 1, 1);
-    inbound.arrived(&publish("t", 1)).unwrap();
-    assert!(inbound.arrived(&publish("t", 2)).is_err());
+    let mut large = publish("t", 1);
+    large.payload = vec![b'x'; MOST_QUEUED_BYTES].into();
+    inbound.arrived(&large).unwrap();
+    assert_eq!(given(&roomy).len(), 1);
+    let error = inbound.arrived(&publish("t", 2)).unwrap_err().to_string();
+    assert!(error.starts_with("the queue of small is full: 1 messages"), "{error}");
     inbound.arrived(&publish("t", 0)).unwrap();
-    assert_eq!(given(&roomy), ["1", "0"]);
-    assert_eq!(given(&small), ["1"]);
+    assert_eq!(given(&roomy), ["0"]);
+    assert_eq!(given(&small).len(), 1);
     // Sent again by the broker, it is a new message to both.
     inbound.lock().ledger.resume();
     let mut again = publish("t", 2);
     again.dup = true;
     inbound.arrived(&again).unwrap();
     assert_eq!((given(&roomy), given(&small)), (vec!["2".into()], vec!["2".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_at_qos_1_waits_until_the_reader_may_take_more() {
+    let inbound = Inbound::new();
+    let inlet = inbound.register("slow".into(), filters(&["t"]), 1, 2);
+    for packet in 1..=100 {
+        inbound.arrived(&publish("t", packet)).unwrap();
+    }
+    let (first, second) = (inlet.take().unwrap(), inlet.take().unwrap());
+    assert!(inlet.take().is_none(), "two are not delivered yet");
+    first.claim.settle();
+    assert_eq!(inlet.take().unwrap().publication.payload, "3");
+    // Not settled, the third was given back.
+    second.claim.settle();
+    let rest = given(&inlet);
+    assert_eq!((rest.len(), rest[0].as_str(), rest[97].as_str()), (98, "3", "100"));
 }
 
 #[tokio::test(start_paused = true)]
