@@ -13,7 +13,7 @@ use forebay_sdk::{
 };
 
 use super::{
-    graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Source},
+    graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Output},
     runtime::Runtime,
     texts::Texts,
     variables::Filled,
@@ -149,7 +149,7 @@ impl Draft {
                 let node: Name = format!("{}/{}", part.pipeline, input.node).into();
                 let outputs = ports.get(&node).expect(WHY);
                 let port = port(outputs, input.output.as_deref()).expect(WHY);
-                from.insert(Source { node, port });
+                from.insert(Output { node, port });
             }
             let spec = NodeSpec {
                 role: part.role,

@@ -48,7 +48,7 @@ pub struct NodeSpec {
     /// The connection it uses.
     pub connection: Option<Name>,
     /// What it reads.
-    pub from: BTreeSet<Source>,
+    pub from: BTreeSet<Output>,
     /// The limits of its queue.
     pub buffer: Buffer,
     /// A sink: how many messages go into one write.
@@ -57,7 +57,7 @@ pub struct NodeSpec {
 
 /// One output of one node.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Source {
+pub struct Output {
     /// The node.
     pub node: Name,
     /// Which of its outputs.

@@ -23,7 +23,7 @@ use forebay_sdk::{
 pub use self::{
     draft::{Draft, Input, Part, Pipeline, Uses},
     folder::Folder,
-    graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Source, WhenFull},
+    graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Output, WhenFull},
     runtime::Runtime,
     texts::Texts,
     types::{NodeTypeEntry, Types},

@@ -53,10 +53,10 @@ impl Sketch {
     ) -> Sketch {
         let from = from.iter().map(|from| match from.split_once('.') {
             Some((node, "errors")) => {
-                crate::config::Source { node: node.into(), port: Port::ERRORS }
+                crate::config::Output { node: node.into(), port: Port::ERRORS }
             }
-            Some((node, _)) => crate::config::Source { node: node.into(), port: Port::named(0) },
-            None => crate::config::Source { node: (*from).into(), port: Port::MAIN },
+            Some((node, _)) => crate::config::Output { node: node.into(), port: Port::named(0) },
+            None => crate::config::Output { node: (*from).into(), port: Port::MAIN },
         });
         let spec = NodeSpec {
             role,

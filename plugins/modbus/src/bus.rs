@@ -162,7 +162,7 @@ impl Session<'_> {
         if read.reply.is_closed() {
             return Ok(());
         }
-        sleep_until(self.quiet_until).await;
+        quiet(self.quiet_until).await;
         let was_open = self.link.is_some();
         let mut answer = self.ask(&read).await?;
         // Many devices hang up on who was silent for a minute, and a read may be repeated.
@@ -190,6 +190,14 @@ impl Session<'_> {
     }
 }
 
+/// Waits until the bus was left alone for long enough. A timer that is due at once would still take
+/// a millisecond, and a poll of a hundred requests a tenth of a second.
+async fn quiet(until: Instant) {
+    if Instant::now() < until {
+        sleep_until(until).await;
+    }
+}
+
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.owner.line.send_if_modified(|line| match line {
@@ -199,5 +207,20 @@ impl Drop for Session<'_> {
             }
             Line::Opening | Line::Down(_) => false,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const PAUSE: forebay_sdk::Period = forebay_sdk::Period::seconds(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bus_without_a_pause_took_a_millisecond_between_requests() {
+        assert!(quiet(Instant::now()).now_or_never().is_some());
+        assert!(quiet(Instant::now() + *PAUSE).now_or_never().is_none());
     }
 }
