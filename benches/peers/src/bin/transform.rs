@@ -1,0 +1,93 @@
+//! The transform of the comparison, without a network: by a script of Forebay, and in plain Rust.
+//!
+//! `case=forebay messages=100000 rounds=5` prints the nanoseconds per message of each round.
+
+use std::{hint::black_box, time::Instant};
+
+use anyhow::bail;
+use forebay_peers::{arguments::Arguments, reading};
+use forebay_script::PLUGIN;
+use forebay_sdk::{Emitter, Format, Message, Node, Payload, Transform, testing};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+#[derive(Deserialize)]
+struct Reading {
+    seq: u64,
+    sent: u64,
+    flow_temp: f64,
+    return_temp: f64,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    seq: u64,
+    sent: u64,
+    rise: f64,
+    hot: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::read()?;
+    let messages: u64 = arguments.get("messages")?;
+    let rounds: u32 = arguments.get_or("rounds", 1)?;
+    let text = reading::text(0);
+    let mut work: Box<dyn FnMut()> = match arguments.get::<String>("case")?.as_str() {
+        "forebay" => {
+            let path: String = arguments.get("script")?;
+            let settings = json!({ "script": std::fs::read_to_string(path)? }).to_string();
+            let Node::Transform(node) = testing::build(PLUGIN.types[0], &settings, None) else {
+                bail!("a script is a transform");
+            };
+            by_script(node, text)
+        }
+        "value" => Box::new(move || by_value(&text)),
+        "struct" => Box::new(move || by_struct(&text)),
+        "print" => {
+            println!("{text}");
+            return Ok(());
+        }
+        other => bail!("no case is named {other}"),
+    };
+    for _ in 0..rounds {
+        let start = Instant::now();
+        (0..messages).for_each(|_| work());
+        println!("{:.1}", start.elapsed().as_nanos() as f64 / messages as f64);
+    }
+    Ok(())
+}
+
+/// As the engine calls it, from bytes to bytes.
+fn by_script(mut node: Box<dyn Transform>, text: String) -> Box<dyn FnMut()> {
+    let mut out = Emitter::default();
+    Box::new(move || {
+        let payload = Payload::encoded(text.clone(), Format::Json);
+        node.apply(Message::new("bench/in", payload), &mut out).expect("the script is right");
+        for (_, message) in out.drain() {
+            black_box(message.payload.to_bytes(Format::Json));
+        }
+    })
+}
+
+/// Any JSON in, as a script that is not known beforehand must take it.
+fn by_value(text: &str) {
+    let text = text.to_owned();
+    let value: Value = serde_json::from_str(&text).expect("the template is JSON");
+    let (flow, back) = (value["flow_temp"].as_f64(), value["return_temp"].as_f64());
+    let (flow, back) = (flow.expect("a number"), back.expect("a number"));
+    let summary = json!({ "seq": value["seq"], "sent": value["sent"], "rise": flow - back, "hot": flow > 80.0 });
+    black_box(serde_json::to_vec(&summary).expect("a value is JSON"));
+}
+
+/// Known fields only: nothing that takes any JSON can be as fast.
+fn by_struct(text: &str) {
+    let text = text.to_owned();
+    let reading: Reading = serde_json::from_str(&text).expect("the template is JSON");
+    let summary = Summary {
+        seq: reading.seq,
+        sent: reading.sent,
+        rise: reading.flow_temp - reading.return_temp,
+        hot: reading.flow_temp > 80.0,
+    };
+    black_box(serde_json::to_vec(&summary).expect("a struct is JSON"));
+}
