@@ -16,6 +16,7 @@ use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::OnceLock,
 };
 
 use clap::{Parser, Subcommand};
@@ -92,8 +93,14 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// Reads and checks a folder: what `lint` reports is what keeps `run` from running.
 fn check(folder: &Path, environment: Environment<'_>) -> anyhow::Result<Checked> {
-    let types = Types::new(&plugins::all());
-    Ok(crate::lint::lint(config::load(folder, folder, &types, environment)?))
+    Ok(crate::lint::lint(config::load(folder, folder, types(), environment)?))
+}
+
+/// The node types of this build. Made once: their schemas cost more than reading a folder, and a
+/// folder is read again at each look for changes.
+fn types() -> &'static Types {
+    static TYPES: OnceLock<Types> = OnceLock::new();
+    TYPES.get_or_init(|| Types::new(&plugins::all()))
 }
 
 /// The variables of this process.

@@ -1,12 +1,10 @@
 //! `forebay nodes`: every node type, its settings and a sample, out of the settings structs.
 
+use forebay_sdk::units::form;
 use serde_json::{Value, json};
 
-use super::{Ending, print};
-use crate::{
-    config::{NodeTypeEntry, Types},
-    plugins,
-};
+use super::{Ending, print, types};
+use crate::config::NodeTypeEntry;
 
 /// List the node types, or describe one with its settings and a sample.
 #[derive(clap::Args)]
@@ -19,7 +17,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn nodes(arguments: Arguments) -> anyhow::Result<Ending> {
-    let types = Types::new(&plugins::all());
+    let types = types();
     let name = arguments.name.as_deref();
     let chosen: Vec<&NodeTypeEntry> = types
         .iter()
@@ -166,10 +164,10 @@ fn type_words(schema: &Value) -> String {
         kind => kind,
     };
     let words = match (schema["format"].as_str(), kind.as_str()) {
-        (Some("forebay-duration"), _) => "duration",
-        (Some("forebay-size"), _) => "size",
-        (Some("forebay-secret"), _) => "secret text",
-        (Some("forebay-script"), _) => "script, or path of a `.rhai` file",
+        (Some(form::DURATION), _) => "duration",
+        (Some(form::SIZE), _) => "size",
+        (Some(form::SECRET), _) => "secret text",
+        (Some(form::SCRIPT), _) => "script, or path of a `.rhai` file",
         (_, Some("string")) => "text",
         (_, Some("boolean")) => "`true` or `false`",
         (_, Some("integer")) => "whole number",

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 
 use super::{
     DEFAULT_FOLDER, Ending, check, data_folder, last_good, print, process_environment, summary,
-    use_color,
+    types, use_color,
 };
 use crate::{
-    config::{self, Graph, Types},
+    config::{self, Graph},
     engine,
     lint::{
         Checked,
         report::{Format, render},
     },
-    plugins,
 };
 
 /// Say what a reload of a folder would do to the pipelines that run.
@@ -60,9 +59,8 @@ fn running(arguments: &Arguments, wanted: &Checked) -> anyhow::Result<Option<Gra
     if !copy.is_dir() {
         return Ok(None);
     }
-    let types = Types::new(&plugins::all());
     // Secrets stand in the folder itself; the copy has none.
-    let draft = config::load(&copy, &arguments.folder, &types, &process_environment)?;
+    let draft = config::load(&copy, &arguments.folder, types(), &process_environment)?;
     Ok(crate::lint::lint(draft).graph)
 }
 

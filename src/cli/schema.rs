@@ -3,11 +3,8 @@
 use forebay_sdk::{Role, schema_of};
 use serde_json::{Map, Value, json};
 
-use super::{Ending, print};
-use crate::{
-    config::{NodeTypeEntry, Runtime, Types},
-    plugins,
-};
+use super::{Ending, print, types};
+use crate::config::{NodeTypeEntry, Runtime, Types};
 
 /// Print the JSON Schema of a kind of file, for editors.
 #[derive(clap::Args)]
@@ -35,7 +32,7 @@ pub(super) fn schema(arguments: Arguments) -> anyhow::Result<Ending> {
 /// The schema as it is committed under `schemas/`.
 pub fn text(file: File) -> String {
     let schema = match file {
-        File::Pipeline => pipeline(&Types::new(&plugins::all())),
+        File::Pipeline => pipeline(types()),
         File::Runtime => runtime(),
     };
     // A `Value` has text keys only, all that serde_json could refuse.

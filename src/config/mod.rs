@@ -7,7 +7,7 @@ pub mod graph;
 pub mod pipeline;
 pub mod runtime;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod texts;
 pub mod types;
 pub mod variables;

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use forebay_sdk::{
     Configured, Finding, Level, Role, Span,
     finding::nearest,
-    schema_of,
+    units::form,
     yaml::{self, Content, Entry, Scalar, Yaml},
 };
 
@@ -211,40 +211,43 @@ impl<'a> Reader<'a> {
         }
         part.configured = entry.node_type.configure(&part.settings, &mut self.draft.findings);
         let Some(configured) = &part.configured else { return };
-        if let Some(buffer) = common.iter().find(|entry| entry.key == "buffer") {
-            part.buffer = self.read_common(&buffer.value).unwrap_or(part.buffer);
+        if let Some(buffer) = common.iter().find(|setting| setting.key == "buffer") {
+            part.buffer = self.read_common(buffer, entry).unwrap_or(part.buffer);
         }
-        let title = part.title();
-        part.batch =
-            self.batch(&title, configured, common.iter().find(|entry| entry.key == "batch"));
+        let batch = common.iter().find(|setting| setting.key == "batch");
+        part.batch = self.batch(&part.title(), configured, batch, entry);
     }
 
     fn batch(
         &mut self,
         title: &str,
         configured: &Arc<dyn Configured>,
-        entry: Option<&Entry>,
+        written: Option<&Entry>,
+        entry: &NodeTypeEntry,
     ) -> Batch {
         let usual = configured.capabilities().batch_messages;
-        let Some(entry) = entry else {
+        let Some(written) = written else {
             return Batch { max_messages: usual, max_wait: Duration::ZERO };
         };
         if usual == 1 {
             let message = format!("{title} writes one message at a time");
-            self.error("setting-value", entry.key_span, message, "`batch` has no effect here");
+            self.error("setting-value", written.key_span, message, "`batch` has no effect here");
         }
-        let settings: BatchSettings = self.read_common(&entry.value).unwrap_or_default();
+        let settings: BatchSettings = self.read_common(written, entry).unwrap_or_default();
         Batch {
             max_messages: settings.max_messages.map_or(usual, |asked| asked as usize),
             max_wait: *settings.max_wait,
         }
     }
 
-    fn read_common<T: serde::de::DeserializeOwned + schemars::JsonSchema>(
+    /// Reads a setting that every node has, by its part of the node's schema.
+    fn read_common<T: serde::de::DeserializeOwned>(
         &mut self,
-        value: &Yaml,
+        written: &Entry,
+        entry: &NodeTypeEntry,
     ) -> Option<T> {
-        yaml::read(value, &schema_of::<T>(), "setting", &mut self.draft.findings)
+        let schema = &entry.schema["properties"][&written.key];
+        yaml::read(&written.value, schema, "setting", &mut self.draft.findings)
     }
 
     /// The connection of a node. One that is written in place becomes a connection of its own.
@@ -276,7 +279,7 @@ impl<'a> Reader<'a> {
         let Content::Map(settings) = &mut part.settings.content else { return };
         for setting in settings {
             let pointer = format!("/properties/{}/format", setting.key);
-            let is_script = entry.schema.pointer(&pointer).is_some_and(|f| f == "forebay-script");
+            let is_script = entry.schema.pointer(&pointer).is_some_and(|f| f == form::SCRIPT);
             let Content::Scalar(scalar) = &mut setting.value.content else { continue };
             if !is_script || scalar.text.contains('\n') || !scalar.text.ends_with(".rhai") {
                 continue;

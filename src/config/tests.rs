@@ -16,8 +16,13 @@ const VARIABLES: [(&str, &str); 6] = [
     ("TRICK", "a\nsinks: { b: { type: log } }"),
 ];
 
-/// Reads a folder. `=== path` begins a file; without one it is `pipelines/x.yaml`.
+/// Reads a folder of files, written as [`folder_of`] takes them.
 fn read(files: &str) -> Draft {
+    read_folder(folder_of(files).path()).unwrap()
+}
+
+/// Makes a folder. `=== path` begins a file; without one it is `pipelines/x.yaml`.
+pub(crate) fn folder_of(files: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let whole =
         if files.starts_with("=== ") { files } else { &format!("=== pipelines/x.yaml\n{files}") };
@@ -27,7 +32,7 @@ fn read(files: &str) -> Draft {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    read_folder(folder.path()).unwrap()
+    folder
 }
 
 fn read_folder(folder: &std::path::Path) -> anyhow::Result<Draft> {

@@ -1,27 +1,17 @@
 //! What is found in a folder, and how it reads.
 
-use std::fs;
-
 use super::{
     lint,
     report::{Format, render},
 };
 use crate::{
-    config::{self, Types},
+    config::{self, Types, tests::folder_of},
     plugins,
 };
 
-/// All findings of a folder. `=== path` begins a file; without one it is `pipelines/x.yaml`.
+/// All findings of a folder, written as `folder_of` takes it.
 fn find(files: &str, format: Format) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let whole =
-        if files.starts_with("=== ") { files } else { &format!("=== pipelines/x.yaml\n{files}") };
-    for part in whole.split("=== ").skip(1) {
-        let (path, text) = part.split_once('\n').unwrap();
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
+    let folder = folder_of(files);
     let types = Types::new(&plugins::all());
     let environment = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
     let checked = lint(config::load(folder.path(), folder.path(), &types, &environment).unwrap());

@@ -169,11 +169,15 @@ impl serde::Serialize for Size {
     }
 }
 
-/// The values of `format` in a JSON Schema by which the checker knows these texts.
-pub(crate) mod form {
+/// The values of `format` in a JSON Schema by which these texts are known.
+pub mod form {
+    /// See [`super::Period`].
     pub const DURATION: &str = "forebay-duration";
+    /// See [`super::Size`].
     pub const SIZE: &str = "forebay-size";
+    /// See [`super::Secret`].
     pub const SECRET: &str = "forebay-secret";
+    /// See [`super::Script`].
     pub const SCRIPT: &str = "forebay-script";
 }
 
