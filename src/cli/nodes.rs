@@ -166,6 +166,8 @@ fn type_words(schema: &Value) -> String {
     let words = match (schema["format"].as_str(), kind.as_str()) {
         (Some(form::DURATION), _) => "duration",
         (Some(form::SIZE), _) => "size",
+        (Some(form::RATE), _) => "rate",
+        (Some(form::SYNC), _) => "`always`, `never` or duration",
         (Some(form::SECRET), _) => "secret text",
         (Some(form::SCRIPT), _) => "script, or path of a `.rhai` file",
         (_, Some("string")) => "text",

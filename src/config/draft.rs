@@ -13,7 +13,8 @@ use forebay_sdk::{
 };
 
 use super::{
-    graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Output},
+    buffer::{Batch, Buffer},
+    graph::{ConnectionSpec, Graph, Name, NodeSpec, Output},
     runtime::Runtime,
     texts::Texts,
     variables::Filled,

@@ -3,12 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
-use forebay_sdk::{Configured, Period, Port, Role, Size};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use forebay_sdk::{Configured, Port, Role};
+
+use super::buffer::{Batch, Buffer};
 
 /// `boiler-room/meter` for a node, `cloud` for a connection.
 pub type Name = Arc<str>;
@@ -62,80 +61,6 @@ pub struct Output {
     pub node: Name,
     /// Which of its outputs.
     pub port: Port,
-}
-
-/// The queue in front of the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Buffer {
-    /// Where messages wait. `memory` is lost when the program ends.
-    pub store: Store,
-    /// The most messages that wait.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub max_messages: u32,
-    /// The most memory that waiting messages may take.
-    pub max_bytes: Size,
-    /// What happens to a message that finds the buffer full.
-    pub when_full: WhenFull,
-}
-
-/// Where messages wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Store {
-    /// In memory.
-    #[default]
-    Memory,
-}
-
-/// What happens to a message that finds a buffer full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WhenFull {
-    /// Whoever sends it waits; in the end the source does.
-    #[default]
-    Block,
-    /// The message that waited longest is dropped for it, and counted.
-    DropOldest,
-    /// It is dropped, and counted.
-    DropNewest,
-}
-
-impl Default for Buffer {
-    fn default() -> Buffer {
-        Buffer {
-            store: Store::Memory,
-            max_messages: 10_000,
-            max_bytes: Size(4 << 20),
-            when_full: WhenFull::Block,
-        }
-    }
-}
-
-/// How many messages a sink writes at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batch {
-    /// The most messages in one write.
-    pub max_messages: usize,
-    /// How long a batch that is not full waits for more.
-    pub max_wait: Duration,
-}
-
-/// How many messages the sink writes at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BatchSettings {
-    /// The most messages in one write. When left out, what suits the node type.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub max_messages: Option<u32>,
-    /// How long a batch that is not full waits for more messages.
-    pub max_wait: Period,
-}
-
-impl Default for BatchSettings {
-    fn default() -> BatchSettings {
-        BatchSettings { max_messages: None, max_wait: Period::seconds(0) }
-    }
 }
 
 impl Graph {

@@ -1,6 +1,7 @@
 //! Text to graph: a folder of files becomes a [`Draft`], and a draft without errors a [`Graph`].
 //! Every key and value keeps its place.
 
+pub mod buffer;
 pub mod draft;
 pub mod folder;
 pub mod graph;
@@ -21,9 +22,10 @@ use forebay_sdk::{
 };
 
 pub use self::{
+    buffer::{Batch, Buffer, Order, Store, WhenFull},
     draft::{Draft, Input, Part, Pipeline, Uses},
     folder::Folder,
-    graph::{Batch, Buffer, ConnectionSpec, Graph, Name, NodeSpec, Output, WhenFull},
+    graph::{ConnectionSpec, Graph, Name, NodeSpec, Output},
     runtime::Runtime,
     texts::Texts,
     types::{NodeTypeEntry, Types},

@@ -10,9 +10,10 @@ use forebay_sdk::{
 };
 
 use super::{
+    buffer::{Batch, BatchSettings, Buffer, BufferSettings, QueueSettings},
     draft::{Draft, Input, Part, Pipeline, Uses},
     folder::{self, Folder},
-    graph::{Batch, BatchSettings, Buffer, Name},
+    graph::Name,
     types::{COMMON, NodeTypeEntry, Types},
 };
 
@@ -212,10 +213,22 @@ impl<'a> Reader<'a> {
         part.configured = entry.node_type.configure(&part.settings, &mut self.draft.findings);
         let Some(configured) = &part.configured else { return };
         if let Some(buffer) = common.iter().find(|setting| setting.key == "buffer") {
-            part.buffer = self.read_common(buffer, entry).unwrap_or(part.buffer);
+            part.buffer = self.buffer(part.role, buffer, entry).unwrap_or(part.buffer);
         }
         let batch = common.iter().find(|setting| setting.key == "batch");
         part.batch = self.batch(&part.title(), configured, batch, entry);
+    }
+
+    fn buffer(&mut self, role: Role, written: &Entry, entry: &NodeTypeEntry) -> Option<Buffer> {
+        if role == Role::Transform {
+            return self.read_common::<QueueSettings>(written, entry).map(Buffer::from);
+        }
+        let settings: BufferSettings = self.read_common(written, entry)?;
+        for problem in settings.check() {
+            let span = written.value.at(&problem.setting).span;
+            self.error(problem.rule, span, problem.message, problem.label);
+        }
+        Some(settings.into())
     }
 
     fn batch(

@@ -140,10 +140,31 @@ fn settings_that_every_node_has_are_checked_too() {
     let sink = |settings: &str| format!("sinks:\n  a: {{ type: log, from: b, {settings} }}\n");
     check(&sink("buffer: { max_messages: 5 }, batch: { max_wait: 1s }"), &[]);
     check(
-        &sink("buffer: { store: disk, max_byte: 1 }"),
+        &sink("buffer: { store: tape, max_byte: 1 }"),
         &[
-            "pipelines/x.yaml:2:45: setting-type: `buffer.store` is not one of its choices (expected `memory`, found \"disk\")",
+            "pipelines/x.yaml:2:45: setting-type: `buffer.store` is not one of its choices (expected `memory`, `disk` or `spill`, found \"tape\")",
             "pipelines/x.yaml:2:51: unknown-setting: `buffer` has no setting `max_byte` ()",
+        ],
+    );
+    check(&sink("buffer: { store: disk, sync: 250ms, drain_rate: 50/s, max_bytes: 1MiB }"), &[]);
+    check(
+        &sink("buffer: { store: disk, max_messages: 5, max_bytes: 1023KiB }"),
+        &[
+            "pipelines/x.yaml:2:65: setting-value: `max_messages` is for memory (bound it by `max_bytes`)",
+            "pipelines/x.yaml:2:79: setting-value: the buffer on disk is too small (expected at least `1MiB`, found `1023KiB`)",
+        ],
+    );
+    check(
+        &sink("buffer: { sync: hourly, drain_rate: 50 }"),
+        &[
+            "pipelines/x.yaml:2:44: setting-type: `buffer.sync` cannot be read (expected `always`, `never` or a duration such as `250ms`, found \"hourly\")",
+            "pipelines/x.yaml:2:64: setting-type: `buffer.drain_rate` cannot be read (expected a rate with a unit, such as `50/s` or `100/m`, found 50)",
+        ],
+    );
+    check(
+        &sink("buffer: { sync: always }"),
+        &[
+            "pipelines/x.yaml:2:44: setting-value: `sync` has no effect in memory (only for `store: disk` and `store: spill`)",
         ],
     );
     check(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use forebay_sdk::{NodeType, Plugin, Role, schema_of};
 use serde_json::{Map, Value, json};
 
-use super::graph::{BatchSettings, Buffer};
+use super::buffer::{BatchSettings, BufferSettings, QueueSettings};
 
 /// A node type and the whole of what its author may write.
 pub struct NodeTypeEntry {
@@ -69,8 +69,7 @@ fn whole_schema(node_type: &dyn NodeType) -> Value {
         );
         required.push(json!("connection"));
     }
-    let reads = matches!(node_type.role(), Role::Transform | Role::Sink);
-    if reads {
+    if matches!(node_type.role(), Role::Transform | Role::Sink) {
         let description = "The node to read, or a list of nodes; `node.output` reads a named output, `node.errors` what a node could not handle.";
         let either = json!([{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]);
         properties
@@ -82,10 +81,11 @@ fn whole_schema(node_type: &dyn NodeType) -> Value {
         properties.extend(own);
     }
     // Last, because few pipelines need them.
-    if reads {
-        properties.insert("buffer".to_owned(), schema_of::<Buffer>());
+    if node_type.role() == Role::Transform {
+        properties.insert("buffer".to_owned(), schema_of::<QueueSettings>());
     }
     if node_type.role() == Role::Sink {
+        properties.insert("buffer".to_owned(), schema_of::<BufferSettings>());
         properties.insert("batch".to_owned(), schema_of::<BatchSettings>());
     }
     if let Some(Value::Array(own)) = object.remove("required") {

@@ -167,7 +167,7 @@ impl State {
     fn is_full(&self) -> bool {
         // One message larger than the limit passes alone; it could never be sent otherwise.
         let too_many = self.waiting.len() >= self.limits.max_messages as usize;
-        too_many || (self.size_bytes as u64 >= self.limits.max_bytes.0 && !self.waiting.is_empty())
+        too_many || (self.size_bytes as u64 >= self.limits.max_bytes && !self.waiting.is_empty())
     }
 
     fn take_first(&mut self) -> Option<Envelope> {

@@ -10,7 +10,7 @@ use std::{
 
 use forebay_sdk::{
     Capabilities, Claim, Configured, Emitter, Message, Node, Outcome, Outlet, Port, Problem, Sink,
-    Size, Source, Transform, WriteError,
+    Source, Transform, WriteError,
 };
 use serde_json::{Value, json};
 
@@ -443,7 +443,7 @@ async fn a_buffer_is_bounded_in_bytes_too() {
     let sent = Arc::new(AtomicU64::new(0));
     let (log, sent_by) = (Log::default(), Arc::clone(&sent));
     let down = Arc::new(AtomicBool::new(true));
-    let buffer = Buffer { max_messages: 1000, max_bytes: Size(10_000), ..Buffer::default() };
+    let buffer = Buffer { max_messages: 1000, max_bytes: 10_000, ..Buffer::default() };
     let graph = Sketch::default()
         .node(Role::Source, "n", 1, &[], move || Node::source(Big(Arc::clone(&sent_by))))
         .node(Role::Sink, "s", 1, &["n"], log.collect_with(Trouble::Down(down)))

@@ -40,5 +40,5 @@ pub use crate::{
     plugin::{Device, Native, NodeType, Plugin, Role, RunningDevice, schema_of},
     settings::{Capabilities, Claim, Configured, Links, Memory, Problem, Settings},
     tally::Tally,
-    units::{Period, Script, Secret, Size},
+    units::{Period, Rate, Script, Secret, Size, SyncPolicy},
 };

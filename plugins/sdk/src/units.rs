@@ -13,6 +13,21 @@ pub struct Period(pub Duration);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(pub u64);
 
+/// How often something may happen, written `50/s`, `100/m` or `20/h`. Holds the time from one to the next.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rate(pub Duration);
+
+/// When what was written is made safe from a power cut, written `always`, `never` or `250ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SyncPolicy {
+    /// At once.
+    Always,
+    /// What came within this time, together.
+    Every(Duration),
+    /// When the system sees fit, which may be half a minute later.
+    Never,
+}
+
 /// A text that is never printed.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Secret(String);
@@ -56,6 +71,35 @@ impl Size {
         bytes
             .map(|bytes| Size(bytes as u64))
             .ok_or_else(|| "expected a size such as `64KiB` or `16MiB`".to_owned())
+    }
+}
+
+impl Rate {
+    /// Reads `50/s`; says what would be right when it cannot.
+    pub fn parse(text: &str) -> Result<Rate, String> {
+        const UNITS: [(&str, f64); 3] = [("/s", 1.0), ("/m", 1.0 / 60.0), ("/h", 1.0 / 3600.0)];
+        const MOST_PER_SECOND: f64 = 1e6;
+        let per_second = number_with_unit(text, &UNITS);
+        let per_second = per_second.filter(|rate| *rate > 0.0 && *rate <= MOST_PER_SECOND);
+        let between = per_second.and_then(|rate| Duration::try_from_secs_f64(1.0 / rate).ok());
+        between.map(Rate).ok_or_else(|| "expected a rate such as `50/s` or `100/m`".to_owned())
+    }
+}
+
+impl SyncPolicy {
+    /// Reads `always`, `never` or `250ms`; says what would be right when it cannot.
+    pub fn parse(text: &str) -> Result<SyncPolicy, String> {
+        const LONGEST: Duration = Duration::from_secs(60);
+        match (text, Period::parse(text)) {
+            ("always", _) => Ok(SyncPolicy::Always),
+            ("never", _) => Ok(SyncPolicy::Never),
+            (_, Ok(Period(every))) if every.is_zero() => Ok(SyncPolicy::Always),
+            (_, Ok(Period(every))) if every <= LONGEST => Ok(SyncPolicy::Every(every)),
+            (_, Ok(_)) => Err("expected at most `60s`".to_owned()),
+            (_, Err(_)) => {
+                Err("expected `always`, `never` or a duration such as `250ms`".to_owned())
+            }
+        }
     }
 }
 
@@ -114,6 +158,34 @@ impl fmt::Debug for Size {
     }
 }
 
+impl fmt::Display for Rate {
+    /// The first unit in which it is at least one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs_f64();
+        match seconds {
+            ..=1.0 => write!(f, "{}/s", (1e6 / seconds).round() / 1e6),
+            ..=60.0 => write!(f, "{}/m", (60e6 / seconds).round() / 1e6),
+            _ => write!(f, "{}/h", (3600e6 / seconds).round() / 1e6),
+        }
+    }
+}
+
+impl fmt::Debug for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for SyncPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyncPolicy::Always => f.write_str("always"),
+            SyncPolicy::Every(every) => Period(*every).fmt(f),
+            SyncPolicy::Never => f.write_str("never"),
+        }
+    }
+}
+
 impl Secret {
     /// Keeps a text from being printed.
     pub fn new(text: impl Into<String>) -> Secret {
@@ -144,6 +216,18 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
+        Rate::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for SyncPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SyncPolicy, D::Error> {
+        SyncPolicy::parse(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secret, D::Error> {
         String::deserialize(deserializer).map(Secret)
@@ -169,12 +253,28 @@ impl serde::Serialize for Size {
     }
 }
 
+impl serde::Serialize for Rate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl serde::Serialize for SyncPolicy {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The values of `format` in a JSON Schema by which these texts are known.
 pub mod form {
     /// See [`super::Period`].
     pub const DURATION: &str = "forebay-duration";
     /// See [`super::Size`].
     pub const SIZE: &str = "forebay-size";
+    /// See [`super::Rate`].
+    pub const RATE: &str = "forebay-rate";
+    /// See [`super::SyncPolicy`].
+    pub const SYNC: &str = "forebay-sync";
     /// See [`super::Secret`].
     pub const SECRET: &str = "forebay-secret";
     /// See [`super::Script`].
@@ -209,6 +309,38 @@ impl JsonSchema for Size {
             "type": "string",
             "format": form::SIZE,
             "pattern": r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(B|KiB|MiB|GiB|kB|MB|GB)\s*$|\$\{",
+        })
+    }
+}
+
+impl JsonSchema for Rate {
+    fn schema_name() -> Cow<'static, str> {
+        "Rate".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": form::RATE,
+            "pattern": r"^\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*/(s|m|h)\s*$|\$\{",
+        })
+    }
+}
+
+impl JsonSchema for SyncPolicy {
+    fn schema_name() -> Cow<'static, str> {
+        "Sync".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": form::SYNC,
+            "pattern": r"^(always|never|\s*([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*(ms|s|m)\s*)$|\$\{",
         })
     }
 }
@@ -262,6 +394,30 @@ mod tests {
         assert_eq!(Size::parse("5 MB").unwrap(), Size(5_000_000));
         for text in ["", "16", "16mb", "MiB", "-1B", "9999999GiB"] {
             assert!(Size::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn rates_read_and_print_as_users_write_them() {
+        for text in ["50/s", "1/s", "0.5/h", "20/m", "100/m", "0.25/h", "333/s"] {
+            let rate = Rate::parse(text).unwrap();
+            assert_eq!(Rate::parse(&rate.to_string()).unwrap(), rate, "{text} became {rate}");
+        }
+        assert_eq!(Rate::parse("50/s").unwrap(), Rate(Duration::from_millis(20)));
+        assert_eq!(Rate::parse("20/m").unwrap().to_string(), "20/m");
+        for text in ["", "50", "0/s", "50/d", "-1/s", "1e9/s", "9999999/s"] {
+            assert!(Rate::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sync_reads_and_prints_as_users_write_it() {
+        for text in ["always", "never", "250ms", "1s"] {
+            assert_eq!(SyncPolicy::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(SyncPolicy::parse("0s").unwrap(), SyncPolicy::Always);
+        for text in ["", "sometimes", "5", "2h"] {
+            assert!(SyncPolicy::parse(text).is_err(), "{text}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Content, Entry, Meaning, Yaml, plain_meaning};
 use crate::{
     finding::{Finding, Span, nearest},
-    units::{Period, Size, form},
+    units::{Period, Rate, Size, SyncPolicy, form},
 };
 
 /// Reports everything in `yaml` that `schema` does not allow. `subject` names the thing whose
@@ -237,6 +237,8 @@ impl<'a> Checker<'a> {
         let wrong = match schema.get("format").and_then(Value::as_str) {
             Some(form::DURATION) => Period::parse(text).err(),
             Some(form::SIZE) => Size::parse(text).err(),
+            Some(form::RATE) => Rate::parse(text).err(),
+            Some(form::SYNC) => SyncPolicy::parse(text).err(),
             _ if text.is_empty() && schema.get("minLength").is_some() => {
                 Some("expected a text that is not empty".to_owned())
             }
@@ -272,6 +274,10 @@ impl<'a> Checker<'a> {
             }
             (Some(form::SIZE), Some(Meaning::Int(_) | Meaning::Float(_))) => {
                 let expected = "expected a size with a unit, such as `64KiB` or `16MiB`";
+                return self.wrong_value(yaml, name, expected.to_owned());
+            }
+            (Some(form::RATE), Some(Meaning::Int(_) | Meaning::Float(_))) => {
+                let expected = "expected a rate with a unit, such as `50/s` or `100/m`";
                 return self.wrong_value(yaml, name, expected.to_owned());
             }
             _ => (),
