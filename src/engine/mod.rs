@@ -2,6 +2,7 @@
 //! acknowledgement, restarts, shutdown) is here, once.
 
 mod backoff;
+pub mod buffer;
 mod inbox;
 mod outbox;
 pub mod plan;

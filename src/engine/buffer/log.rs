@@ -1,0 +1,731 @@
+//! The log: segments in order, of which the last is written.
+
+use std::{collections::VecDeque, io, ops::Range};
+
+use forebay_sdk::{Message, Timestamp};
+
+use super::{
+    clock::{self, Clock, Moment, Origin},
+    cursor::{Acknowledged, Cursor},
+    disk::{Disk, DiskFile, Folder},
+    ranges::Ranges,
+    record::Batch,
+    segment::{END, Header, MOST_PIECES, Name, Summary, Walk},
+};
+
+/// How much a log may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The size in bytes that the whole should stay below. The log itself refuses nothing: whoever
+    /// appends looks at [`Log::bytes`] first. A segment is an eighth of it, within 128 KiB to 1 MiB.
+    pub max_bytes: u64,
+}
+
+impl Limits {
+    fn segment_bytes(self) -> u64 {
+        (self.max_bytes / 8).clamp(128 << 10, 1 << 20)
+    }
+}
+
+/// What was wrong with the files, for one log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repairs {
+    /// Messages that were held and cannot be read, by the gaps in their sequence numbers.
+    pub lost_records: u64,
+    /// Bytes between whole messages that belong to none.
+    pub lost_bytes: u64,
+    /// Whether the newest segment ended in the middle of a write, as a power cut leaves it.
+    pub cut: bool,
+    /// Messages of that write that were not whole. They had been promised only if the disk had said
+    /// that they were safe.
+    pub cut_records: u64,
+}
+
+impl Repairs {
+    /// Whether there is anything to say.
+    pub fn is_empty(&self) -> bool {
+        *self == Repairs::default()
+    }
+}
+
+/// A message in the log.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its sequence number.
+    pub seq: u64,
+    /// The message, as it was appended. One that was stamped before the clock was set has its real
+    /// time when the clock is set now, within the same boot.
+    pub message: Message,
+    /// When it was appended, restamped in the same way.
+    pub arrived: Timestamp,
+    /// The bytes that it takes on the disk.
+    pub bytes: u64,
+}
+
+/// Messages on the disk, in the order of their sequence numbers, until they are acknowledged.
+pub struct Log<D: Disk = Folder> {
+    disk: D,
+    /// None when this is only a look.
+    _lock: Option<D::Lock>,
+    clock: Clock,
+    limits: Limits,
+    /// Oldest first. One that is wholly acknowledged stays here until `settle`.
+    segments: VecDeque<Segment>,
+    /// The last of the segments, while it is written.
+    tail: Option<Tail<D::File>>,
+    /// Files whose content is no longer needed, to be written over: what a file that grows costs the
+    /// file system's journal is more than the messages themselves.
+    spare: Vec<Spare>,
+    /// A sync failed: what this segment holds from this number on must be written elsewhere.
+    unsafe_from: Option<u64>,
+    next_seq: u64,
+    next_number: u32,
+    /// The last segment that was finished.
+    finished: Option<Summary>,
+    /// Segments are taken for one piece of time until the clock jumps.
+    origin: Option<Origin>,
+    cursor: Cursor<D::File>,
+    /// Whether the cursor file is behind.
+    is_dirty: bool,
+    readers: Vec<Reader<D::File>>,
+    repairs: Repairs,
+}
+
+struct Segment {
+    name: Name,
+    /// Where its last batch ends.
+    len: u64,
+    /// The sequence numbers that it holds and that are not acknowledged.
+    left: Ranges,
+    /// When its newest record came, as the clock said then.
+    newest: Option<Timestamp>,
+    /// None when its header is damaged.
+    origin: Option<Origin>,
+}
+
+struct Tail<F> {
+    file: F,
+    /// Where the next batch goes.
+    len: u64,
+    /// Not written yet: it goes out with the first batch.
+    header: Vec<u8>,
+    /// All that the segment holds.
+    seqs: Ranges,
+    boot_nanos: i64,
+    /// The first number that is not safe yet.
+    unsynced: Option<u64>,
+}
+
+struct Spare {
+    name: Name,
+    file_bytes: u64,
+}
+
+/// A place in a segment up to which it was read, so that the next read goes on from there.
+struct Reader<F> {
+    number: u32,
+    walk: Walk<F>,
+}
+
+/// A backlog that drains and live messages that overtake it are read in turn.
+const MOST_READERS: usize = 2;
+/// More files are not kept to be written over.
+const MOST_SPARE: usize = 8;
+/// Into how many pieces acknowledgements may divide what is left of a segment. One that would make
+/// more is forgotten, and its messages come again.
+const MOST_LEFT_PIECES: usize = 256;
+/// A clock that is set moves by more than one that is corrected.
+const JUMP_NANOS: u64 = 1_000_000_000;
+
+impl<D: Disk> Log<D> {
+    /// Opens the log of a folder, and makes the folder if need be. Repairs what it finds: a write
+    /// that was cut off is left out, and damaged stretches are skipped and counted.
+    ///
+    /// Fails only when the folder itself cannot be made, read or locked.
+    pub fn open(disk: D, limits: Limits) -> io::Result<(Log<D>, Repairs)> {
+        Log::open_at(disk, limits, clock::system())
+    }
+
+    /// The same, by other clocks.
+    pub fn open_at(disk: D, limits: Limits, clock: Clock) -> io::Result<(Log<D>, Repairs)> {
+        disk.make()?;
+        let lock = disk.lock()?;
+        let mut log = Log::load(disk, limits, clock)?;
+        log._lock = Some(lock);
+        let repairs = log.take_repairs();
+        Ok((log, repairs))
+    }
+
+    /// Reads what the folder holds, and changes nothing.
+    pub(super) fn load(disk: D, limits: Limits, clock: Clock) -> io::Result<Log<D>> {
+        let mut names: Vec<Name> =
+            disk.list()?.iter().filter_map(|name| Name::parse(name)).collect();
+        names.sort();
+        let (cursor, acknowledged) = Cursor::load(&disk)?;
+        let mut log = Log {
+            disk,
+            _lock: None,
+            clock,
+            limits,
+            segments: VecDeque::new(),
+            tail: None,
+            spare: Vec::new(),
+            unsafe_from: None,
+            next_seq: acknowledged.end(),
+            next_number: names.last().map_or(1, |name| name.number.saturating_add(1)),
+            finished: None,
+            origin: None,
+            cursor,
+            is_dirty: !names.is_empty(),
+            readers: Vec::new(),
+            repairs: Repairs::default(),
+        };
+        log.load_segments(&names, &acknowledged)?;
+        log.origin = log.segments.back().and_then(|segment| segment.origin);
+        log.observe();
+        Ok(log)
+    }
+
+    fn load_segments(&mut self, names: &[Name], acknowledged: &Acknowledged) -> io::Result<()> {
+        let mut headers = Vec::new();
+        for name in names {
+            headers.push(self.read_header(*name)?);
+        }
+        for (at, name) in names.iter().enumerate() {
+            // A later segment says what the one before it holds.
+            let next = names.get(at + 1);
+            let summary = headers.get(at + 1).and_then(|header| header.as_ref()?.before.as_ref());
+            let summary = summary.filter(|summary| summary.number == name.number);
+            let (summary, mut missing) = self.survey(*name, next, summary)?;
+            let mut left = summary.seqs.clone();
+            if let Some(next) = next {
+                left.keep_below(next.first_seq);
+            }
+            for ranges in [&mut left, &mut missing] {
+                ranges.remove(&(0..acknowledged.floor));
+                acknowledged.beyond.iter().for_each(|range| ranges.remove(&range));
+            }
+            self.repairs.lost_records += missing.count();
+            let end = summary.seqs.last().map_or(name.first_seq, |last| last + 1);
+            self.next_seq = self.next_seq.max(end);
+            self.segments.push_back(Segment {
+                name: *name,
+                len: summary.len,
+                left,
+                newest: summary.newest,
+                origin: headers[at].as_ref().map(|header| header.origin),
+            });
+            self.finished = Some(summary);
+        }
+        Ok(())
+    }
+
+    fn read_header(&self, name: Name) -> io::Result<Option<Header>> {
+        match self.disk.open(&name.to_string()) {
+            Ok(file) => Ok(Header::load(&file, name)),
+            // A writer that we look at used the file anew.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a segment holds, and what it should hold and does not. Reads all of it when the next
+    /// one does not say.
+    fn survey(
+        &mut self,
+        name: Name,
+        next: Option<&Name>,
+        summary: Option<&Summary>,
+    ) -> io::Result<(Summary, Ranges)> {
+        let mut found =
+            Summary { number: name.number, len: 0, newest: None, seqs: Ranges::default() };
+        let file = match self.disk.open(&name.to_string()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok((found, Ranges::default()));
+            }
+            Err(error) => return Err(error),
+        };
+        let file_bytes = file.size_bytes()?;
+        if let Some(summary) = summary.filter(|summary| summary.len <= file_bytes) {
+            return Ok((summary.clone(), Ranges::default()));
+        }
+        let mut walk = Walk::new(file, name, file_bytes)?;
+        while let Some(record) = walk.next(0, file_bytes)? {
+            found.seqs.push(record.seq..record.seq + 1);
+            found.newest = found.newest.max(Some(record.arrived));
+        }
+        found.len = walk.valid_end();
+        self.repairs.lost_bytes += walk.damaged_bytes();
+        let mut missing = walk.missing().clone();
+        match (next, summary) {
+            (_, Some(summary)) => {
+                missing = summary.seqs.clone();
+                found.seqs.iter().for_each(|range| missing.remove(&range));
+            }
+            (Some(next), None) => missing.push(walk.expected()..next.first_seq),
+            (None, None) => {
+                self.repairs.cut |= !walk.ends_cleanly(file_bytes)?;
+                self.repairs.cut_records += walk.cut_records();
+            }
+        }
+        found.seqs.merge_behind(MOST_PIECES);
+        Ok((found, missing))
+    }
+
+    /// Sets how much the log may hold.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Where the next batch begins, unless it leaves a gap.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The oldest message that is not acknowledged.
+    pub fn first(&self) -> Option<u64> {
+        self.segments.iter().find_map(|segment| segment.left.first())
+    }
+
+    /// The newest message that is not acknowledged.
+    pub fn last(&self) -> Option<u64> {
+        self.segments.iter().rev().find_map(|segment| segment.left.last())
+    }
+
+    /// How many messages are not acknowledged. Damage that no read has come by counts as messages.
+    pub fn messages(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.left.count()).sum()
+    }
+
+    /// The bytes of all segments that hold a message that is not acknowledged.
+    pub fn bytes(&self) -> u64 {
+        let held = self.segments.iter().filter(|segment| !segment.left.is_empty());
+        held.map(|segment| segment.len).sum()
+    }
+
+    /// What reading found damaged since this was asked last.
+    pub fn take_repairs(&mut self) -> Repairs {
+        std::mem::take(&mut self.repairs)
+    }
+
+    /// Writes a batch behind all others, with one write. It is safe only after [`Log::sync`].
+    ///
+    /// After an error the log is as it was.
+    pub fn append(&mut self, batch: &Batch) -> io::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if batch.first_seq() < self.next_seq {
+            let why = format!("sequence number {} was given before", batch.first_seq());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        self.rescue()?;
+        let now = self.observe();
+        let boot_nanos = now.boot_nanos();
+        if !self.takes(batch, boot_nanos) {
+            self.roll(boot_nanos)?;
+        }
+        self.write(batch, Timestamp::from_unix_nanos(now.wall_nanos))
+    }
+
+    /// Whether the batch goes into the segment that is being written.
+    fn takes(&self, batch: &Batch, boot_nanos: i64) -> bool {
+        let Some(tail) = &self.tail else { return false };
+        let is_room = tail.len + batch.bytes() as u64 <= self.limits.segment_bytes();
+        let fits = is_room || tail.seqs.is_empty();
+        let is_same_time = boot_nanos.abs_diff(tail.boot_nanos) <= JUMP_NANOS;
+        fits && is_same_time && tail.seqs.pieces() < MOST_PIECES
+    }
+
+    fn write(&mut self, batch: &Batch, arrived: Timestamp) -> io::Result<()> {
+        let (Some(tail), Some(segment)) = (&mut self.tail, self.segments.back_mut()) else {
+            return Err(io::Error::other("there is no segment to write to"));
+        };
+        let mut bytes = tail.header.clone();
+        let expected = tail.seqs.last().map_or(segment.name.first_seq, |last| last + 1);
+        batch.write(batch.first_seq() - expected, arrived, segment.name.salt, &mut bytes);
+        let end = tail.len + bytes.len() as u64;
+        bytes.extend_from_slice(&END);
+        if let Err(error) = tail.file.write_at(&bytes, tail.len) {
+            self.abandon();
+            return Err(error);
+        }
+        let seqs = batch.first_seq()..batch.end_seq();
+        tail.header.clear();
+        tail.len = end;
+        tail.unsynced.get_or_insert(seqs.start);
+        tail.seqs.push(seqs.clone());
+        segment.len = end;
+        segment.newest = segment.newest.max(Some(arrived));
+        self.next_seq = seqs.end;
+        segment.left.push(seqs);
+        Ok(())
+    }
+
+    /// Returns once everything that was appended would survive a power cut.
+    ///
+    /// After an error nothing that was appended since the last success can be called safe. It is
+    /// written anew, to another file, by the next call of this or of [`Log::append`]: the system
+    /// may have forgotten what it could not write, and would now say that all is well.
+    pub fn sync(&mut self) -> io::Result<()> {
+        self.rescue()?;
+        self.sync_tail()
+    }
+
+    fn sync_tail(&mut self) -> io::Result<()> {
+        let Some(tail) = &mut self.tail else { return Ok(()) };
+        let Some(unsynced) = tail.unsynced else { return Ok(()) };
+        match tail.file.sync() {
+            Ok(()) => {
+                tail.unsynced = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.unsafe_from = Some(unsynced);
+                self.finish();
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes anew what a failed sync left in doubt.
+    fn rescue(&mut self) -> io::Result<()> {
+        let Some(from) = self.unsafe_from else { return Ok(()) };
+        // At most a segment: a new one begins only when the one before it is safe.
+        let doubtful = self.read(from, usize::MAX, usize::MAX)?;
+        if !doubtful.is_empty() {
+            let (end, number) = (self.next_seq, self.next_number);
+            let finished = self.finished.clone();
+            self.next_seq = from;
+            let outcome = self.write_anew(&doubtful);
+            self.next_seq = end;
+            let (old, new): (Vec<_>, Vec<_>) =
+                self.segments.iter_mut().partition(|segment| segment.name.number < number);
+            if let Err(error) = outcome {
+                for segment in new {
+                    // At the next start it would stand for what it was to replace.
+                    let _ = self.disk.remove(&segment.name.to_string());
+                }
+                self.segments.retain(|segment| segment.name.number < number);
+                (self.tail, self.finished, self.unsafe_from) = (None, finished, Some(from));
+                return Err(error);
+            }
+            old.into_iter().for_each(|segment| segment.left.keep_below(from));
+        }
+        self.unsafe_from = None;
+        Ok(())
+    }
+
+    fn write_anew(&mut self, stored: &[Stored]) -> io::Result<()> {
+        let now = self.observe();
+        self.roll(now.boot_nanos())?;
+        for run in stored.chunk_by(|one, next| one.seq + 1 == next.seq) {
+            let mut batch = Batch::new(run[0].seq);
+            run.iter().for_each(|stored| batch.push(&stored.message));
+            self.write(&batch, run[0].arrived)?;
+        }
+        match &mut self.tail {
+            Some(tail) => {
+                tail.file.sync()?;
+                tail.unsynced = None;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Begins a new segment.
+    fn roll(&mut self, boot_nanos: i64) -> io::Result<()> {
+        self.sync_tail()?;
+        self.finish();
+        self.put_aside();
+        let name =
+            Name { number: self.next_number, first_seq: self.next_seq, salt: fastrand::u32(..) };
+        self.next_number = self.next_number.saturating_add(1);
+        let file = self.new_file(name)?;
+        let origin = self.origin.unwrap_or(Origin { boot: 0, boot_nanos });
+        let mut header = Vec::new();
+        Header { origin, before: self.finished.clone() }.write(name.salt, &mut header);
+        let seqs = Ranges::default();
+        self.tail = Some(Tail { file, len: 0, header, seqs, boot_nanos, unsynced: None });
+        let (left, origin) = (Ranges::default(), Some(origin));
+        self.segments.push_back(Segment { name, len: 0, left, newest: None, origin });
+        Ok(())
+    }
+
+    /// Nothing is written under a name that a power cut could take away.
+    fn new_file(&mut self, name: Name) -> io::Result<D::File> {
+        // A file may be written over only when it is safe that nothing in it is needed.
+        if !self.spare.is_empty() && self.save().is_ok() {
+            let spare = &mut self.spare[0];
+            self.disk.rename(&spare.name.to_string(), &name.to_string())?;
+            spare.name = name;
+            self.disk.sync()?;
+            let file = self.disk.open_to_write(&name.to_string())?;
+            self.spare.remove(0);
+            return Ok(file);
+        }
+        let file = self.disk.create(&name.to_string())?;
+        if let Err(error) = self.disk.sync() {
+            let _ = self.disk.remove(&name.to_string());
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// Ends the segment that is being written.
+    fn finish(&mut self) {
+        let (Some(tail), Some(segment)) = (self.tail.take(), self.segments.back()) else { return };
+        self.finished = Some(Summary {
+            number: segment.name.number,
+            len: tail.len,
+            newest: segment.newest,
+            seqs: tail.seqs,
+        });
+    }
+
+    /// Ends the segment that is being written, because a write into it failed. What it had before
+    /// stays.
+    fn abandon(&mut self) {
+        let Some(tail) = &self.tail else { return };
+        // Gives the space of half a batch back. What cannot be cut is never read.
+        let _ = tail.file.truncate(tail.len);
+        if tail.seqs.is_empty() {
+            self.tail = None;
+            if let Some(segment) = self.segments.pop_back() {
+                let _ = self.disk.remove(&segment.name.to_string());
+            }
+            return;
+        }
+        // When this fails too, the records are in doubt, and `sync_tail` has noted it.
+        let _ = self.sync_tail();
+        self.finish();
+    }
+
+    /// Up to `most` messages that are not acknowledged, from the sequence number `from` on, in
+    /// order; about `max_bytes`, but at least one if there is any. What is damaged is skipped and
+    /// counted, see [`Log::take_repairs`].
+    pub fn read(&mut self, from: u64, most: usize, max_bytes: usize) -> io::Result<Vec<Stored>> {
+        let mut wanted = Wanted { from, most, max_bytes, found: Vec::new() };
+        let after = self.segments.partition_point(|segment| segment.name.first_seq <= from);
+        for at in after.saturating_sub(1)..self.segments.len() {
+            if wanted.is_full() {
+                break;
+            }
+            match self.read_segment(at, &mut wanted) {
+                // What was read is of use; the error comes again.
+                Err(error) if wanted.found.is_empty() => return Err(error),
+                Err(_) => break,
+                Ok(()) => (),
+            }
+        }
+        Ok(wanted.found)
+    }
+
+    fn read_segment(&mut self, at: usize, wanted: &mut Wanted) -> io::Result<()> {
+        let segment = &self.segments[at];
+        let Some(from) = segment.left.next(wanted.from) else { return Ok(()) };
+        let (len, origin) = (segment.len, segment.origin);
+        let Some(mut reader) = self.reader(at, from)? else {
+            self.lose(at, from..u64::MAX);
+            return Ok(());
+        };
+        let now = (self.clock)();
+        while !wanted.is_full() && self.segments[at].left.next(wanted.from).is_some() {
+            let due = reader.walk.expected().max(from);
+            let damaged = reader.walk.damaged_bytes();
+            let Some(record) = reader.walk.next(from, len)? else {
+                self.lose(at, due..u64::MAX);
+                return Ok(());
+            };
+            if self.lose(at, due..record.seq) {
+                self.repairs.lost_bytes += reader.walk.damaged_bytes() - damaged;
+            }
+            wanted.from = record.seq + 1;
+            if record.seq < from || !self.segments[at].left.contains(record.seq) {
+                continue;
+            }
+            let restamp = |stamp| origin.map_or(stamp, |origin| origin.restamp(stamp, &now));
+            let mut message = record.message;
+            message.time = restamp(message.time);
+            let arrived = restamp(record.arrived);
+            wanted.found.push(Stored { seq: record.seq, message, arrived, bytes: record.bytes });
+            wanted.max_bytes = wanted.max_bytes.saturating_sub(record.bytes as usize);
+        }
+        self.readers.push(reader);
+        if self.readers.len() > MOST_READERS {
+            self.readers.remove(0);
+        }
+        Ok(())
+    }
+
+    /// A reader that stands before a sequence number: one that got close, or one that begins at the
+    /// beginning of the segment. None when the file is gone.
+    fn reader(&mut self, at: usize, from: u64) -> io::Result<Option<Reader<D::File>>> {
+        let Segment { name, len, .. } = self.segments[at];
+        let fits =
+            |reader: &Reader<_>| reader.number == name.number && reader.walk.expected() <= from;
+        let near = self.readers.iter().enumerate().filter(|(_, reader)| fits(reader));
+        if let Some((place, _)) = near.max_by_key(|(_, reader)| reader.walk.expected()) {
+            return Ok(Some(self.readers.remove(place)));
+        }
+        match self.disk.open(&name.to_string()) {
+            Ok(file) => Ok(Some(Reader { number: name.number, walk: Walk::new(file, name, len)? })),
+            // The file is gone, and not the whole disk.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.disk.list().is_ok() => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Notes that messages cannot be read. False when there are none.
+    fn lose(&mut self, at: usize, seqs: Range<u64>) -> bool {
+        let left = &mut self.segments[at].left;
+        let lost = left.count_in(&seqs);
+        left.remove(&seqs);
+        self.repairs.lost_records += lost;
+        self.is_dirty |= lost > 0;
+        lost > 0
+    }
+
+    /// Messages need not be kept any longer. They may be acknowledged in any order; after a restart,
+    /// some may come again.
+    pub fn ack(&mut self, seqs: Range<u64>) {
+        let after = self.segments.partition_point(|segment| segment.name.first_seq <= seqs.start);
+        for segment in self.segments.iter_mut().skip(after.saturating_sub(1)) {
+            if segment.name.first_seq >= seqs.end {
+                break;
+            }
+            if segment.left.pieces() < MOST_LEFT_PIECES || !segment.left.would_split(&seqs) {
+                segment.left.remove(&seqs);
+            }
+        }
+        self.is_dirty = true;
+    }
+
+    /// Writes down what was acknowledged, lazily, and puts aside the files that are done with.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.put_aside();
+        self.write_cursor()?;
+        self.trim_spare()
+    }
+
+    fn put_aside(&mut self) {
+        let tail = self.tail.as_ref().and(self.segments.back()).map(|segment| segment.name.number);
+        let is_done =
+            |segment: &Segment| segment.left.is_empty() && Some(segment.name.number) != tail;
+        if !self.segments.iter().any(is_done) {
+            return;
+        }
+        let (done, kept): (VecDeque<_>, _) =
+            std::mem::take(&mut self.segments).into_iter().partition(is_done);
+        self.segments = kept;
+        for Segment { name, len, .. } in done {
+            self.readers.retain(|reader| reader.number != name.number);
+            self.spare.push(Spare { name, file_bytes: len });
+        }
+    }
+
+    fn write_cursor(&mut self) -> io::Result<()> {
+        if self.is_dirty {
+            let mut at = self.first().unwrap_or(self.next_seq);
+            let floor = at;
+            let mut done = Ranges::default();
+            for left in self.segments.iter().flat_map(|segment| segment.left.iter()) {
+                done.push(at..left.start);
+                at = left.end;
+            }
+            done.push(at..self.next_seq);
+            self.cursor.write(&self.disk, &Acknowledged::new(floor, done.iter()))?;
+            self.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// Makes what was acknowledged safe.
+    fn save(&mut self) -> io::Result<()> {
+        self.write_cursor()?;
+        self.cursor.make_safe().inspect_err(|_| self.is_dirty = true)
+    }
+
+    /// Removes spare files that are too many, or that the limit has no room for.
+    fn trim_spare(&mut self) -> io::Result<()> {
+        while self.has_too_much_spare() {
+            self.save()?;
+            let Some(spare) = self.spare.pop() else { break };
+            self.disk.remove(&spare.name.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn has_too_much_spare(&self) -> bool {
+        let spare_bytes: u64 = self.spare.iter().map(|spare| spare.file_bytes).sum();
+        let is_over = self.bytes() + spare_bytes > self.limits.max_bytes;
+        self.spare.len() > MOST_SPARE || (self.spare.len() > 1 && is_over)
+    }
+
+    /// Drops the oldest segment that holds messages, whole. Returns the sequence numbers from its
+    /// first message to its last; None when there is nothing to drop.
+    pub fn drop_oldest(&mut self) -> io::Result<Option<Range<u64>>> {
+        let oldest = self.segments.iter().position(|segment| !segment.left.is_empty());
+        Ok(oldest.and_then(|at| self.drop_segment(at)))
+    }
+
+    /// Drops the segments whose newest message was appended before a time. Returns the sequence
+    /// numbers from the first message to the last; None when all are younger, or when it cannot be
+    /// known because the clock was not set.
+    pub fn drop_before(&mut self, arrived: Timestamp) -> io::Result<Option<Range<u64>>> {
+        let now = (self.clock)();
+        let mut dropped: Option<Range<u64>> = None;
+        for at in 0..self.segments.len() {
+            let segment = &self.segments[at];
+            if segment.left.is_empty() {
+                continue;
+            }
+            let newest = segment.newest.zip(segment.origin);
+            let newest = newest.map(|(newest, origin)| origin.restamp(newest, &now));
+            let is_old = newest.is_some_and(|newest| newest.clock_was_set() && newest < arrived);
+            if !is_old {
+                break;
+            }
+            let gone = self.drop_segment(at);
+            dropped = dropped.into_iter().chain(gone).reduce(|all, one| all.start..one.end);
+        }
+        Ok(dropped)
+    }
+
+    fn drop_segment(&mut self, at: usize) -> Option<Range<u64>> {
+        if at + 1 == self.segments.len() {
+            self.finish();
+        }
+        let left = std::mem::take(&mut self.segments[at].left);
+        self.is_dirty = true;
+        Some(left.first()?..left.last()? + 1)
+    }
+
+    /// Looks at the clock. Keeps what it said before it was set, for messages of that time.
+    fn observe(&mut self) -> Moment {
+        let now = (self.clock)();
+        let is_known = self.origin.is_some_and(|origin| origin.boot == now.boot);
+        if !is_known || !now.clock_was_set() {
+            self.origin = Some(Origin { boot: now.boot, boot_nanos: now.boot_nanos() });
+        }
+        now
+    }
+}
+
+/// What a read is to find.
+struct Wanted {
+    from: u64,
+    most: usize,
+    max_bytes: usize,
+    found: Vec<Stored>,
+}
+
+impl Wanted {
+    fn is_full(&self) -> bool {
+        self.found.len() >= self.most || (self.max_bytes == 0 && !self.found.is_empty())
+    }
+}

@@ -1,0 +1,178 @@
+//! A buffer on the disk: messages in a log until they are acknowledged.
+//!
+//! Our own, because the need is exactly a segmented log (append a batch, acknowledge by number, drop
+//! the oldest part, one sync for many messages, a bound in bytes), and nothing else is that: redb,
+//! fjall and SQLite write two to three times as much to flash for it, `queue-file` and
+//! `segment-buffer` cannot drop the oldest part or sync each commit cheaply, and others are not kept
+//! up. What is here is small enough to be tested at every byte.
+//!
+//! # Format, version 1
+//!
+//! A folder for each buffer, `DATA/buffers/PIPELINE/NODE/` (see [`folder_of`]), with
+//!
+//! - `lock`: empty; a process that writes holds a lock on it.
+//! - `cursor`: what was acknowledged, in two slots of 4,096 bytes. The valid one with the higher
+//!   generation counts. A slot: magic `FBCURSR` and the version, length (u16), checksum (u32), then
+//!   generation, the floor below which everything is acknowledged, the number of ranges above it,
+//!   and for each its distance from the one before and its length.
+//! - segments, named `NUMBER-FIRST-SALT.log`: their number, the least sequence number in them and a
+//!   random salt, the latter two in hexadecimal. The order of the numbers is the order of the
+//!   messages. Sequence numbers from the `FIRST` of a later segment on are not valid in an earlier.
+//!
+//! Numbers are little-endian, or of variable length: seven bits a byte, the lowest first, the eighth
+//! bit says that more follow. Signed ones have their sign in the lowest bit. Times are nanoseconds
+//! since 1970, those of arrivals milliseconds. Checksums are CRC-32 (IEEE); in segments they are
+//! XORed with the salt, so that what stood in a file before it was used anew, or what somebody hides
+//! in a payload, is never valid.
+//!
+//! A segment is a header, then batches, then four zero bytes, then what happens to be there. The
+//! header: magic `FOREBAY` and the version, length (u16), checksum, then the id of the boot (16
+//! bytes) and when that boot was by a clock that was not set, then, of the segment before: its
+//! number, length, whether it has a newest arrival and that, and its ranges of sequence numbers.
+//!
+//! A batch is what one append wrote: the mark `fb 62 61 79`, length (u16) and checksum of its
+//! header; the header: first sequence number, how many were left out before it, number of records,
+//! bytes of records, time of the first, time of arrival, then up to 64 topics and up to 64 sources
+//! that its records share; then the records.
+//!
+//! A record: one byte `101tsmkk`, length, checksum (of all but itself), place in the batch, time since the batch's
+//! first, topic (unless `t`: it is the batch's first; else its place from 1, or 0 and the text), source
+//! (unless `s`; else 1 for none, its place from 2, or 0 and the text), the other entries of `meta` as
+//! JSON (if `m`), and the payload to the end; `kk` is 0 for JSON, 1 for text, 2 for bytes.
+//!
+//! So one damaged byte costs the record that it is in; in a batch's header, the batch; in a
+//! segment's header, nothing but the correction of times from before the clock was set.
+
+mod clock;
+mod cursor;
+mod disk;
+mod log;
+mod ranges;
+mod record;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+pub use self::{
+    clock::{Clock, Moment},
+    disk::{Disk, DiskFile, Folder},
+    log::{Limits, Log, Repairs, Stored},
+    record::Batch,
+};
+
+/// The messages of a buffer that perhaps another process writes. Takes no lock and changes nothing;
+/// what is acknowledged meanwhile may be missing or shown.
+pub struct Look<D: Disk = Folder>(Log<D>);
+
+/// Looks into a buffer.
+pub fn look<D: Disk>(disk: D) -> io::Result<Look<D>> {
+    Ok(Look(Log::load(disk, Limits { max_bytes: u64::MAX }, clock::system())?))
+}
+
+impl<D: Disk> Look<D> {
+    /// How many messages are not acknowledged.
+    pub fn messages(&self) -> u64 {
+        self.0.messages()
+    }
+
+    /// The bytes of all segments that hold a message that is not acknowledged.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+
+    /// The sequence number of the oldest message.
+    pub fn first(&self) -> Option<u64> {
+        self.0.first()
+    }
+
+    /// The sequence number of the newest message.
+    pub fn last(&self) -> Option<u64> {
+        self.0.last()
+    }
+
+    /// Reads messages, see [`Log::read`].
+    pub fn read(&mut self, from: u64, most: usize, max_bytes: usize) -> io::Result<Vec<Stored>> {
+        self.0.read(from, most, max_bytes)
+    }
+
+    /// What was found damaged so far.
+    pub fn take_repairs(&mut self) -> Repairs {
+        self.0.take_repairs()
+    }
+}
+
+/// Where the buffers of a data folder are.
+fn buffers(data: &Path) -> PathBuf {
+    data.join("buffers")
+}
+
+/// The folder of a node's buffer: `DATA/buffers/PIPELINE/NODE`. A byte that is not a letter, a digit,
+/// `-`, `_`, or a dot behind something else, stands as `%` and two hexadecimal digits.
+pub fn folder_of(data: &Path, node: &str) -> PathBuf {
+    let mut folder = buffers(data);
+    folder.extend(node.splitn(2, '/').map(escape));
+    folder
+}
+
+/// The node whose buffer a folder is: the inverse of [`folder_of`]. None when it is nobody's.
+pub fn node_of(data: &Path, folder: &Path) -> Option<String> {
+    let parts = folder.strip_prefix(buffers(data)).ok()?.components();
+    let parts: Option<Vec<String>> =
+        parts.map(|part| unescape(part.as_os_str().to_str()?)).collect();
+    let node = parts?.join("/");
+    (folder_of(data, &node) == folder).then_some(node)
+}
+
+/// All buffers of a data folder, by the names of their nodes.
+pub fn list(data: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for pipeline in folders(&buffers(data))? {
+        for folder in folders(&pipeline)? {
+            found.extend(node_of(data, &folder).map(|node| (node, folder)));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+    paths.filter(|path| path.as_ref().map_or(true, |path| path.is_dir())).collect()
+}
+
+fn escape(name: &str) -> String {
+    let is_plain = |at: usize, byte: u8| match byte {
+        b'.' => at > 0,
+        byte => byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_',
+    };
+    let piece = |(at, byte): (usize, u8)| match is_plain(at, byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02x}"),
+    };
+    name.bytes().enumerate().map(piece).collect()
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&first, behind)) = rest.split_first() {
+        rest = behind;
+        if first != b'%' {
+            bytes.push(first);
+            continue;
+        }
+        let (digits, behind) = rest.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        rest = behind;
+    }
+    String::from_utf8(bytes).ok()
+}
