@@ -105,7 +105,7 @@ async fn serve(
     watch.set(&checked.watched);
     let data = data_folder(arguments.data, checked.runtime.data.clone());
     let mut running = Running {
-        engine: Engine::new(arguments.folder.as_path()),
+        engine: Engine::new(arguments.folder.as_path(), data.as_path()),
         data,
         stop_within: *checked.runtime.stop_within,
         log_format: checked.runtime.log.format,
@@ -140,9 +140,12 @@ async fn serve(
             return Ok(Ending::Fine);
         }
     };
-    match stopped.undelivered {
-        0 => info!("stopped; everything was delivered"),
-        left => error!(left, "stopped with messages that were not delivered; they are lost"),
+    match (stopped.undelivered, stopped.kept) {
+        (0, 0) => info!("stopped; everything was delivered"),
+        (0, kept) => {
+            info!(kept, "stopped; what is in buffers on disk is sent after the next start")
+        }
+        (left, _) => error!(left, "stopped with messages that were not delivered; they are lost"),
     }
     Ok(Ending::Fine)
 }

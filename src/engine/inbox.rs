@@ -1,83 +1,72 @@
-//! A node's queue. It belongs to the engine and outlives the node that reads it.
+//! A node's queue, for tasks: who waits for messages, for room, and for the log.
 //!
-//! A sink reads from the front without taking: a message leaves once it is settled. So a sink can
-//! be stopped at any moment, and its successor finds everything that was not delivered.
+//! It belongs to the engine and outlives the node that reads it. A sink reads from the front without
+//! taking: a message leaves once it is settled. So a sink can be stopped at any moment, and its
+//! successor finds everything that was not delivered.
 
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use forebay_sdk::{Delivery, Message, outlet::Envelope};
+use forebay_sdk::{Message, outlet::Envelope};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
 
-use crate::config::{Buffer, WhenFull};
+pub use super::queue::Pushed;
+use super::{
+    queue::{Done, Due, Job, Opened, Queue, Turn},
+    status::Status,
+};
+use crate::config::{Buffer, Name};
 
 /// A bounded queue of messages.
 pub struct Inbox {
-    state: Mutex<State>,
+    node: Name,
+    status: Arc<Status>,
+    queue: Mutex<Queue>,
     /// Told when a message came or the inbox was closed.
     work: Notify,
     /// Told when a message left or the limits grew.
     room: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    waiting: VecDeque<Envelope>,
-    /// How many at the front are being written right now. They are not dropped for newer ones.
-    held: usize,
-    size_bytes: usize,
-    limits: Buffer,
-    closed: bool,
-}
-
-/// What became of a message that was pushed.
-pub enum Pushed {
-    /// It waits.
-    Taken,
-    /// It waits, and one that waited longer was dropped for it.
-    DroppedOldest,
-    /// The buffer is full and set to drop what comes.
-    DroppedNewest,
-    /// There is no room: come again.
-    Full(Envelope),
+    /// Told when there may be work for the disk.
+    disk: Notify,
+    /// What is not on disk is to be put there, and nothing more comes.
+    finishing: AtomicBool,
 }
 
 impl Inbox {
-    pub fn new() -> Inbox {
-        Inbox { state: Mutex::default(), work: Notify::new(), room: Notify::new() }
+    pub fn new(node: Name, status: Arc<Status>) -> Inbox {
+        Inbox {
+            node,
+            status,
+            queue: Mutex::new(Queue::new()),
+            work: Notify::new(),
+            room: Notify::new(),
+            disk: Notify::new(),
+            finishing: AtomicBool::new(false),
+        }
     }
 
     pub fn set_limits(&self, limits: Buffer) {
-        self.state().limits = limits;
-        self.room.notify_waiters();
+        self.change(|queue| queue.set_limits(limits));
+    }
+
+    /// There is a log behind it, of which more is known once it was opened.
+    pub fn expect_log(&self) {
+        self.change(Queue::expect_log);
     }
 
     /// Puts a message in, or says why not. Never waits.
     pub fn push(&self, envelope: Envelope) -> Pushed {
-        let mut state = self.state();
-        let mut outcome = Pushed::Taken;
-        while state.is_full() {
-            match state.limits.when_full {
-                WhenFull::Block => return Pushed::Full(envelope),
-                WhenFull::DropNewest => {
-                    // Dropped by the author's wish, so the promise is kept.
-                    envelope.delivery.into_iter().for_each(Delivery::settle);
-                    return Pushed::DroppedNewest;
-                }
-                WhenFull::DropOldest => match state.drop_oldest() {
-                    true => outcome = Pushed::DroppedOldest,
-                    // Everything that waits is being written.
-                    false => return Pushed::Full(envelope),
-                },
-            }
-        }
-        state.size_bytes += envelope.message.size_bytes();
-        state.waiting.push_back(envelope);
-        drop(state);
+        let pushed = self.change(|queue| queue.push(envelope));
         self.work.notify_one();
-        outcome
+        pushed
     }
 
     /// Resolves when there may be room.
@@ -85,27 +74,25 @@ impl Inbox {
         let mut told = std::pin::pin!(self.room.notified());
         // Registered before looking, so that room made in between is not missed.
         told.as_mut().enable();
-        if self.state().is_full() {
+        if self.queue().is_full() {
             told.await;
         }
     }
 
     /// Takes the first message, for a reader that handles it without an `await`.
     pub fn pop(&self) -> Option<Envelope> {
-        let envelope = self.state().take_first()?;
-        self.room.notify_waiters();
-        Some(envelope)
+        self.change(Queue::pop)
     }
 
     /// Waits for a message. False once the inbox is closed and empty.
     pub async fn wait(&self) -> bool {
         loop {
             {
-                let state = self.state();
-                if !state.waiting.is_empty() {
+                let queue = self.queue();
+                if !queue.is_empty() {
                     return true;
                 }
-                if state.closed {
+                if queue.is_closed() {
                     return false;
                 }
             }
@@ -113,75 +100,152 @@ impl Inbox {
         }
     }
 
-    /// Waits for messages and shows up to `most` of them, which stay until they are settled. Waits
-    /// up to `max_wait` for more when there are fewer. None once the inbox is closed and empty.
+    /// Waits for messages and shows up to `most` of them, which stay until they are released. Waits
+    /// up to `max_wait` for more when there are fewer. None once the inbox is closed and what is left
+    /// needs no reader.
     pub async fn hold(&self, most: usize, max_wait: Duration) -> Option<Vec<Message>> {
-        if !self.wait().await {
-            return None;
-        }
-        let deadline = Instant::now() + max_wait;
-        while !max_wait.is_zero() && self.is_worth_waiting_for(most) {
-            if timeout_at(deadline, self.work.notified()).await.is_err() {
-                break;
+        let mut deadline = None;
+        loop {
+            let turn = self.turn(most);
+            match turn {
+                Turn::End => return None,
+                Turn::Wait => self.work.notified().await,
+                Turn::Until(at) => {
+                    let _ = timeout_at(at, self.work.notified()).await;
+                }
+                Turn::Write(batch) => {
+                    let until = *deadline.get_or_insert_with(|| Instant::now() + max_wait);
+                    let is_small = batch.len() < most && self.queue().can_grow_to(most);
+                    if !is_small || Instant::now() >= until {
+                        return Some(batch);
+                    }
+                    let _ = timeout_at(until, self.work.notified()).await;
+                }
             }
         }
-        let mut state = self.state();
-        let batch: Vec<Message> =
-            state.waiting.iter().take(most).map(|envelope| envelope.message.clone()).collect();
-        state.held = batch.len();
-        Some(batch)
     }
 
-    /// Takes out the first `count` messages; the caller owes their deliveries.
+    fn turn(&self, most: usize) -> Turn {
+        let (expired, turn) = self.change(|queue| (queue.drop_expired(), queue.turn(most)));
+        if expired > 0 {
+            self.status.expired(&self.node, expired as u64);
+        }
+        turn
+    }
+
+    /// Takes out the first `count` messages; the caller owes the deliveries that come with them.
     pub fn release(&self, count: usize) -> Vec<Envelope> {
-        let mut state = self.state();
-        state.held = 0;
-        let released = (0..count).map_while(|_| state.take_first()).collect();
-        drop(state);
-        self.room.notify_waiters();
-        released
+        self.change(|queue| queue.release(count))
+    }
+
+    /// A write or a connect failed: the link is suspect.
+    pub fn link_failed(&self) {
+        self.change(Queue::link_failed);
+    }
+
+    /// The other side took something.
+    pub fn link_works(&self) {
+        self.change(Queue::link_works);
     }
 
     /// Nothing more comes: readers end once they have read what is there.
     pub fn close(&self) {
-        self.state().closed = true;
+        self.queue().close();
         self.work.notify_one();
+    }
+
+    /// Forgets everything, for nobody will read it. Whoever waits for room goes on.
+    pub fn clear(&self) {
+        self.change(|queue| *queue = Queue::new());
     }
 
     /// How many messages wait.
     pub fn len(&self) -> usize {
-        self.state().waiting.len()
+        self.queue().len()
     }
 
-    fn is_worth_waiting_for(&self, most: usize) -> bool {
-        let state = self.state();
-        !state.closed && state.waiting.len() < most && !state.is_full()
+    /// How many of them would be gone with the program.
+    pub fn unsafe_len(&self) -> usize {
+        self.queue().unsafe_len()
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while the lock is held")
+    /// Waits for work for the disk. None when everything is there and nothing more comes.
+    pub async fn disk_work(&self) -> Option<(Job, Buffer)> {
+        loop {
+            let finishing = self.finishing.load(Ordering::Acquire);
+            let (due, limits, is_full) = {
+                let mut queue = self.queue();
+                (queue.due(finishing), *queue.limits(), queue.is_full())
+            };
+            if !is_full {
+                // What waits in memory may just have begun to go to the log.
+                self.room.notify_waiters();
+            }
+            match due {
+                Due::Now(job) => return Some((job, limits)),
+                Due::At(at) => {
+                    let _ = timeout_at(at, self.disk.notified()).await;
+                }
+                Due::Never => self.disk.notified().await,
+                Due::Finished => return None,
+            }
+        }
     }
-}
 
-impl State {
-    fn is_full(&self) -> bool {
-        // One message larger than the limit passes alone; it could never be sent otherwise.
-        let too_many = self.waiting.len() >= self.limits.max_messages as usize;
-        too_many || (self.size_bytes as u64 >= self.limits.max_bytes && !self.waiting.is_empty())
+    /// The log behind the inbox is open, and holds this.
+    pub fn opened(&self, opened: Opened) {
+        self.change(|queue| queue.opened(opened));
+        self.work.notify_one();
     }
 
-    fn take_first(&mut self) -> Option<Envelope> {
-        let envelope = self.waiting.pop_front()?;
-        self.size_bytes = self.size_bytes.saturating_sub(envelope.message.size_bytes());
-        self.held = self.held.saturating_sub(1);
-        Some(envelope)
+    /// The log could not be opened.
+    pub fn open_failed(&self) {
+        self.change(Queue::open_failed);
+        self.work.notify_one();
     }
 
-    /// Drops the oldest message that is not being written. False when there is none.
-    fn drop_oldest(&mut self) -> bool {
-        let Some(envelope) = self.waiting.remove(self.held) else { return false };
-        self.size_bytes = self.size_bytes.saturating_sub(envelope.message.size_bytes());
-        envelope.delivery.into_iter().for_each(Delivery::settle);
-        true
+    /// Waits before the log is opened again. False when it is not worth it any more.
+    pub async fn pause_before_open(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        while !self.finishing.load(Ordering::Acquire) {
+            if timeout_at(until, self.disk.notified()).await.is_err() {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The disk did a job, or part of it.
+    pub fn disk_did(&self, done: Done) {
+        let dropped = self.change(|queue| queue.done(done));
+        if dropped > 0 {
+            self.status.dropped_from_log(&self.node, dropped);
+        }
+        self.work.notify_one();
+    }
+
+    /// Everything that is not on disk and can be is to be put there.
+    pub fn finish(&self) {
+        self.finishing.store(true, Ordering::Release);
+        self.disk.notify_one();
+    }
+
+    /// Whatever changes the queue may make room in it, or work for the disk.
+    fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut queue = self.queue();
+        let outcome = change(&mut queue);
+        let (is_full, has_log) = (queue.is_full(), queue.has_log());
+        drop(queue);
+        if !is_full {
+            self.room.notify_waiters();
+        }
+        if has_log {
+            self.disk.notify_one();
+        }
+        outcome
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("no panic while the lock is held")
     }
 }

@@ -3,13 +3,18 @@
 
 mod backoff;
 pub mod buffer;
+pub mod clock;
 mod inbox;
 mod outbox;
 pub mod plan;
+mod queue;
+mod run_buffer;
 mod run_connection;
 mod run_sink;
 mod run_source;
 mod run_transform;
+#[cfg(test)]
+mod simulation;
 mod station;
 mod status;
 #[cfg(test)]
@@ -37,6 +42,8 @@ use crate::config::{Graph, Name};
 pub struct Engine {
     /// Names of files in settings are relative to it.
     folder: Arc<Path>,
+    /// For what must survive a restart.
+    data: Arc<Path>,
     graph: Graph,
     connections: BTreeMap<Name, RunningConnection>,
     stations: BTreeMap<Name, Station>,
@@ -45,15 +52,20 @@ pub struct Engine {
 /// How a stop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopped {
-    /// Messages that were still queued when the time was up.
+    /// Messages that were still queued in memory when the time was up. They are lost, unless
+    /// their source sends them again.
     pub undelivered: usize,
+    /// Messages in buffers on disk. The next start goes on with them.
+    pub kept: usize,
 }
 
 impl Engine {
-    /// An engine that runs nothing yet.
-    pub fn new(folder: impl Into<Arc<Path>>) -> Engine {
+    /// An engine that runs nothing yet. Buffers on disk are below `data`.
+    pub fn new(folder: impl Into<Arc<Path>>, data: impl Into<Arc<Path>>) -> Engine {
+        clock::begin();
         let (connections, stations) = (BTreeMap::new(), BTreeMap::new());
-        Engine { folder: folder.into(), graph: Graph::default(), connections, stations }
+        let (folder, data) = (folder.into(), data.into());
+        Engine { folder, data, graph: Graph::default(), connections, stations }
     }
 
     /// The graph that runs.
@@ -71,20 +83,21 @@ impl Engine {
                 station.halt().await;
             }
         }
-        for name in &plan.stop {
-            if let Some(station) = self.stations.remove(name) {
-                station.report_left();
-            }
-        }
+        let gone: Vec<Station> =
+            plan.stop.iter().filter_map(|name| self.stations.remove(name)).collect();
         self.change_connections(&plan).await;
         for name in &plan.start {
             self.stations.insert(Arc::clone(name), Station::new(Arc::clone(name)));
         }
         // Limits first, so that a full queue that grew takes more at once.
         for (name, spec) in &self.graph.nodes {
-            self.stations[name].inbox.set_limits(spec.buffer);
+            let station = self.stations.get_mut(name).expect("made or kept above");
+            station.set_buffer(spec.buffer, &self.data);
         }
         self.rewire();
+        for station in gone {
+            station.retire().await;
+        }
         self.launch(&plan);
         plan
     }
@@ -109,14 +122,18 @@ impl Engine {
             }
         }
         self.settle_sources(deadline).await;
-        let mut undelivered = 0;
+        let mut stopped = Stopped { undelivered: 0, kept: 0 };
         for (name, station) in &mut self.stations {
             station.halt().await;
-            undelivered += station.inbox.len();
+            // Local, and short: not a matter of the other side.
+            station.keep().await;
+            let (left, lost) = (station.inbox.len(), station.inbox.unsafe_len());
+            stopped.undelivered += lost + station.outbox.len();
+            stopped.kept += left.saturating_sub(lost);
             debug!(node = %name, "stopped: {}", station.status.counts());
         }
         run_connection::close(self.connections.into_values()).await;
-        Stopped { undelivered }
+        stopped
     }
 
     /// Gives sources a moment to acknowledge what was delivered in the end.

@@ -73,6 +73,11 @@ impl Outbox {
         self.tracked.load(Ordering::Acquire)
     }
 
+    /// How many messages wait for room.
+    pub fn len(&self) -> usize {
+        self.state().pending.len()
+    }
+
     /// Whether anybody reads the port.
     pub fn is_read(&self, port: Port) -> bool {
         self.state().wires.iter().any(|wire| wire.port == port)

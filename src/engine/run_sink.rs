@@ -101,6 +101,7 @@ impl SinkRun {
 
     fn delivered(&mut self, count: usize) {
         let settled = self.post.inbox.release(count);
+        self.post.inbox.link_works();
         self.post.status.add_many(Count::Received, count as u64);
         self.post.status.add_many(Count::Delivered, count as u64);
         settled.into_iter().filter_map(|envelope| envelope.delivery).for_each(Delivery::settle);
@@ -121,6 +122,7 @@ impl SinkRun {
 
     async fn again(&mut self, error: &anyhow::Error, after: Option<Duration>) {
         self.connected = false;
+        self.post.inbox.link_failed();
         self.post.status.waiting(&self.post.name, error);
         match after {
             Some(after) => sleep(after).await,

@@ -1,17 +1,17 @@
 //! A node's place in the engine: what stays when the node itself is replaced.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, panic::AssertUnwindSafe, path::Path, sync::Arc};
 
 use forebay_sdk::{Configured, Links, Memory, Node};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::{
-    inbox::Inbox, outbox::Outbox, run_sink::run_sink, run_source::run_source,
-    run_transform::run_transform, status::Status,
+    buffer::folder_of, inbox::Inbox, outbox::Outbox, run_buffer::run_buffer, run_sink::run_sink,
+    run_source::run_source, run_transform::run_transform, status::Status,
 };
-use crate::config::{Name, NodeSpec};
+use crate::config::{Buffer, Name, NodeSpec, Store};
 
 /// The queue in front of a node, the wires behind it, its numbers, and the task that runs it.
 pub struct Station {
@@ -22,6 +22,8 @@ pub struct Station {
     /// What the node leaves to its successor.
     pub memory: Memory,
     task: Option<JoinHandle<()>>,
+    /// Keeps the log behind the inbox.
+    keeper: Option<JoinHandle<()>>,
 }
 
 /// What a node's task works with.
@@ -47,12 +49,34 @@ impl Station {
         let status = Arc::new(Status::new());
         let outbox = Outbox::new(Arc::clone(&name), Arc::clone(&status));
         Station {
+            inbox: Arc::new(Inbox::new(Arc::clone(&name), Arc::clone(&status))),
             name,
-            inbox: Arc::new(Inbox::new()),
             outbox: Arc::new(outbox),
             status,
             memory: Memory::default(),
             task: None,
+            keeper: None,
+        }
+    }
+
+    /// Sets the limits of the queue, and puts a log behind it if that is asked for, or if there is
+    /// one from when it was.
+    pub fn set_buffer(&mut self, buffer: Buffer, data: &Path) {
+        self.inbox.set_limits(buffer);
+        let folder = folder_of(data, &self.name);
+        if self.keeper.is_none() && (buffer.store != Store::Memory || folder.is_dir()) {
+            self.inbox.expect_log();
+            let (name, inbox) = (Arc::clone(&self.name), Arc::clone(&self.inbox));
+            let status = Arc::clone(&self.status);
+            self.keeper = Some(tokio::spawn(run_buffer(folder, buffer, name, inbox, status)));
+        }
+    }
+
+    /// Puts on disk what is not there yet and can be. Only for a node that was halted.
+    pub async fn keep(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            self.inbox.finish();
+            let _ = keeper.await;
         }
     }
 
@@ -91,14 +115,19 @@ impl Station {
         }
     }
 
-    /// Says what is lost with a node that is gone from the files.
-    pub fn report_left(&self) {
-        match self.inbox.len() {
-            0 => (),
-            left => {
-                error!(node = %self.name, left, "removed with messages in its queue; they are lost")
-            }
+    /// Ends a node that is gone from the files, once nobody is wired to it. Says what is left of it,
+    /// or lost with it.
+    pub async fn retire(mut self) {
+        self.keep().await;
+        let (left, lost) = (self.inbox.len(), self.inbox.unsafe_len());
+        if lost > 0 {
+            error!(node = %self.name, lost, "removed with messages in its queue; they are lost");
         }
+        if left > lost {
+            let kept = left - lost;
+            warn!(node = %self.name, kept, "removed with messages in its buffer on disk; they stay there, see `forebay buffer ls`");
+        }
+        self.inbox.clear();
     }
 }
 

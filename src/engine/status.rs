@@ -54,6 +54,7 @@ pub struct Status {
     state: Mutex<State>,
     complaint: Mutex<Complaint>,
     drops: Mutex<Complaint>,
+    disk: Mutex<Option<Complaint>>,
 }
 
 /// Keeps a log readable: the same complaint is written at once, then at most once a minute, and
@@ -75,6 +76,7 @@ impl Status {
             state: Mutex::new(State::Starting),
             complaint: Mutex::default(),
             drops: Mutex::default(),
+            disk: Mutex::default(),
         }
     }
 
@@ -141,6 +143,38 @@ impl Status {
             self.drops.lock().expect("no panic while the lock is held").write("full")
         {
             error!(node = %node, unwritten, "a reader's buffer is full: message dropped, as `when_full` says");
+        }
+    }
+
+    /// Messages were dropped from the log on disk, because it was full and set to drop, or because
+    /// they were too old.
+    pub fn dropped_from_log(&self, node: &Name, count: u64) {
+        self.add_many(Count::Dropped, count);
+        error!(node = %node, count, "the oldest messages in the buffer on disk were dropped, as its limits say");
+    }
+
+    /// Messages were too old when their turn came.
+    pub fn expired(&self, node: &Name, count: u64) {
+        self.add_many(Count::Dropped, count);
+        if let Some(unwritten) =
+            self.drops.lock().expect("no panic while the lock is held").write("old")
+        {
+            error!(node = %node, count, unwritten, "messages were too old and dropped, as `max_age` or `expires_after` says");
+        }
+    }
+
+    /// The disk under the node's buffer did not do what it should.
+    pub fn disk_failed(&self, node: &Name, error: &str) {
+        let mut disk = self.disk.lock().expect("no panic while the lock is held");
+        if let Some(unwritten) = disk.get_or_insert_default().write(error) {
+            error!(node = %node, unwritten, "{error}; messages wait in memory, will try again");
+        }
+    }
+
+    /// It does again.
+    pub fn disk_works(&self, node: &Name) {
+        if self.disk.lock().expect("no panic while the lock is held").take().is_some() {
+            info!(node = %node, "the buffer on disk works again");
         }
     }
 }

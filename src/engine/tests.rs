@@ -40,10 +40,10 @@ impl Configured for Fake {
 
 /// Builds graphs: each node with a version, so that a test can change one.
 #[derive(Default)]
-struct Sketch(Graph);
+pub struct Sketch(pub Graph);
 
 impl Sketch {
-    fn node(
+    pub fn node(
         mut self,
         role: Role,
         name: &str,
@@ -72,7 +72,7 @@ impl Sketch {
         self
     }
 
-    fn buffer(mut self, name: &str, buffer: Buffer) -> Sketch {
+    pub fn buffer(mut self, name: &str, buffer: Buffer) -> Sketch {
         self.0.nodes.get_mut(name).unwrap().buffer = buffer;
         self
     }
@@ -227,7 +227,7 @@ async fn a_restarted_sink_loses_nothing() {
             )
             .0
     };
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     for round in 0..20 {
         flaky.store(round % 3 == 0, Ordering::SeqCst);
         engine.apply(graph(round)).await;
@@ -249,7 +249,7 @@ async fn a_replaced_transform_neither_loses_nor_repeats_untracked_messages() {
             .node(Role::Sink, "s", 1, &["t"], log.collect())
             .0
     };
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     for version in 0..100 {
         engine.apply(graph(version)).await;
         tokio::time::sleep(Duration::from_millis(7)).await;
@@ -267,7 +267,7 @@ async fn a_replaced_source_does_not_lose_what_it_had_posted() {
             .node(Role::Sink, "s", 1, &["n"], log.collect())
             .0
     };
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     for version in 0..50 {
         engine.apply(graph(version)).await;
         tokio::time::sleep(Duration::from_millis(7)).await;
@@ -287,7 +287,7 @@ async fn nothing_is_called_delivered_while_the_sink_is_down_and_everything_is_af
         &["n"],
         log.collect_with(Trouble::Down(Arc::clone(&down))),
     );
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(60).await;
     assert_eq!((log.got(), log.outcomes()), (vec![], vec![]));
@@ -311,7 +311,7 @@ async fn tries_become_rarer_and_stay_half_a_minute_apart_at_most() {
         &["n"],
         log.collect_with(Trouble::Down(down)),
     );
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(3600).await;
     let tries = engine.counts()["s"].get(Count::Retries);
@@ -325,7 +325,7 @@ async fn a_refused_message_goes_to_errors_and_the_rest_of_its_batch_arrives() {
         .node(Role::Source, "n", 1, &[], log.count(20, true))
         .node(Role::Sink, "s", 1, &["n"], log.collect_with(Trouble::Refuses(vec![6, 13])))
         .node(Role::Sink, "e", 1, &["s.errors"], errors.collect());
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(60).await;
     let others: Vec<u64> = (0..20).filter(|n| ![6, 13].contains(n)).collect();
@@ -346,7 +346,7 @@ async fn a_panic_in_a_sink_is_an_error_of_that_node_alone() {
         .node(Role::Sink, "s", 1, &["n"], log.collect_with(Trouble::Panics(vec![5])))
         .node(Role::Sink, "e", 1, &["s.errors"], errors.collect())
         .node(Role::Sink, "o", 1, &["n"], other.collect());
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(600).await;
     assert_eq!(sorted(log.got()), (0..12).filter(|n| *n != 5).collect::<Vec<u64>>());
@@ -375,7 +375,7 @@ async fn a_panic_or_error_in_a_transform_sends_the_message_to_errors() {
         .node(Role::Transform, "t", 1, &["n"], || Node::transform(Picky))
         .node(Role::Sink, "s", 1, &["t"], log.collect())
         .node(Role::Sink, "e", 1, &["t.errors"], errors.collect());
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(60).await;
     assert_eq!(log.got(), [0, 1, 2, 5]);
@@ -399,7 +399,7 @@ async fn a_panic_in_a_source_restarts_it() {
     let graph = Sketch::default()
         .node(Role::Source, "n", 1, &[], move || Node::source(Bomb(source.clone())))
         .node(Role::Sink, "s", 1, &["n"], log.collect());
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(5).await;
     assert!(log.got().len() >= 2, "{:?}", log.got());
@@ -417,7 +417,7 @@ async fn a_full_buffer_drops_what_it_is_told_to_and_counts_it() {
             .node(Role::Source, "n", 1, &[], log.count(20, true))
             .node(Role::Sink, "s", 1, &["n"], log.collect_with(Trouble::Down(Arc::clone(&down))))
             .buffer("s", buffer);
-        let mut engine = Engine::new(Path::new("."));
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
         engine.apply(graph.0).await;
         rest(60).await;
         assert_eq!(engine.counts()["n"].get(Count::Dropped), 16);
@@ -448,10 +448,34 @@ async fn a_buffer_is_bounded_in_bytes_too() {
         .node(Role::Source, "n", 1, &[], move || Node::source(Big(Arc::clone(&sent_by))))
         .node(Role::Sink, "s", 1, &["n"], log.collect_with(Trouble::Down(down)))
         .buffer("s", buffer);
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(10).await;
     assert!((7..=10).contains(&sent.load(Ordering::SeqCst)), "{}", sent.load(Ordering::SeqCst));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_waited_for_a_removed_sink_goes_on() {
+    let log = Log::default();
+    let down = Arc::new(AtomicBool::new(true));
+    let graph = |names: &[&str]| {
+        let sketch = Sketch::default().node(Role::Source, "n", 1, &[], log.count(100, false));
+        let add = |sketch: Sketch, name: &&str| match *name {
+            "stuck" => {
+                let node = log.collect_with(Trouble::Down(Arc::clone(&down)));
+                sketch.node(Role::Sink, name, 1, &["n"], node)
+            }
+            _ => sketch.node(Role::Sink, name, 1, &["n"], log.collect()),
+        };
+        names.iter().fold(sketch, add).0
+    };
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    engine.apply(graph(&["stuck", "works"])).await;
+    rest(60).await;
+    assert!(log.got().len() < 20);
+    engine.apply(graph(&["works"])).await;
+    rest(60).await;
+    assert_eq!(log.got().len(), 100);
 }
 
 #[tokio::test(start_paused = true)]
@@ -461,11 +485,11 @@ async fn a_stop_delivers_what_is_queued() {
         .node(Role::Source, "n", 1, &[], log.count(u64::MAX, true))
         .node(Role::Transform, "t", 1, &["n"], pass)
         .node(Role::Sink, "s", 1, &["t"], log.collect());
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     tokio::time::sleep(Duration::from_millis(105)).await;
     let stopped = engine.stop(Duration::from_secs(8)).await;
-    assert_eq!(stopped, Stopped { undelivered: 0 });
+    assert_eq!(stopped, Stopped { undelivered: 0, kept: 0 });
     let got = log.got();
     let lost = log.outcomes().iter().filter(|outcome| **outcome == Outcome::Lost).count();
     assert_eq!(got, (0..got.len() as u64).collect::<Vec<u64>>());
@@ -484,12 +508,12 @@ async fn a_stop_ends_in_time_when_a_sink_is_down_and_says_what_is_left() {
         &["n"],
         log.collect_with(Trouble::Down(down)),
     );
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(1).await;
     let before = Instant::now();
     let stopped = engine.stop(Duration::from_secs(8)).await;
-    assert_eq!(stopped, Stopped { undelivered: 5 });
+    assert_eq!(stopped, Stopped { undelivered: 5, kept: 0 });
     assert!(before.elapsed() < Duration::from_secs(9), "{:?}", before.elapsed());
 }
 
@@ -510,7 +534,7 @@ async fn a_reload_while_every_sink_is_down_takes_no_time() {
             )
             .0
     };
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph(1)).await;
     rest(60).await;
     let before = Instant::now();
@@ -534,7 +558,7 @@ async fn a_source_hears_that_messages_were_lost_with_a_removed_sink() {
         log.collect_with(Trouble::Down(down)),
     );
     let without = Sketch::default().node(Role::Source, "n", 1, &[], log.count(3, true));
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(with_sink.0).await;
     rest(1).await;
     let plan = engine.apply(without.0).await;
@@ -559,7 +583,7 @@ async fn named_outputs_lead_to_their_readers() {
         .node(Role::Transform, "t", 1, &["n"], || Node::transform(Fork))
         .node(Role::Sink, "even", 1, &["t"], even.collect())
         .node(Role::Sink, "odd", 1, &["t.odd"], odd.collect());
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(10).await;
     assert_eq!((even.got(), odd.got()), (vec![0, 2, 4], vec![1, 3, 5]));
@@ -596,7 +620,7 @@ async fn a_held_message_is_acknowledged_with_the_one_that_carries_it() {
             .node(Role::Sink, "s", 1, &["t"], log.collect())
             .0
     };
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph(3)).await;
     rest(10).await;
     assert_eq!((log.got(), log.outcomes()), (vec![1], vec![Outcome::Delivered; 2]));
@@ -614,7 +638,7 @@ async fn a_message_dropped_on_purpose_does_not_acknowledge_the_one_that_is_held(
         .node(Role::Source, "n", 1, &[], log.count(101, true))
         .node(Role::Transform, "t", 1, &["n"], || Node::transform(Pairs::default()))
         .node(Role::Sink, "s", 1, &["t"], log.collect());
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph.0).await;
     rest(10).await;
     assert_eq!((log.got(), log.outcomes()), (vec![], vec![Outcome::Delivered]));
@@ -637,7 +661,7 @@ async fn a_replaced_node_finds_what_its_predecessor_left() {
         }
     }
     let log = Log::default();
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     for version in 1..=3 {
         let mut sketch = Sketch::default()
             .node(Role::Source, "n", version, &[], log.count(version * 10, false))
@@ -668,7 +692,7 @@ async fn a_hundred_reloads_leave_no_task_behind() {
         }
     };
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    let mut engine = Engine::new(Path::new("."));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     engine.apply(graph(0)).await;
     rest(1).await;
     let before = tasks();

@@ -3,7 +3,10 @@
 use std::{error::Error, io};
 
 use anyhow::anyhow;
-use forebay_sdk::tls::rustls::{self, AlertDescription, CertificateError};
+use forebay_sdk::{
+    Timestamp,
+    tls::rustls::{self, AlertDescription, CertificateError},
+};
 use rumqttc::{
     ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, TlsError,
     mqttbytes,
@@ -119,7 +122,12 @@ fn trust(error: &rustls::Error) -> Option<&'static str> {
                 Some("its certificate has expired, or the clock here is wrong")
             }
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Some("its certificate is not valid yet: the clock here is wrong, or not set yet")
+                match Timestamp::now().clock_was_set() {
+                    true => Some("its certificate is not valid yet; is the clock here right?"),
+                    false => Some(
+                        "the clock here is not set yet, so its certificate seems not valid yet; waiting for the time",
+                    ),
+                }
             }
             _ => None,
         },

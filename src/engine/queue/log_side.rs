@@ -1,0 +1,371 @@
+//! What a queue knows about the log behind it: what is on its way there, and what is only there.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    io,
+    ops::Range,
+    time::Duration,
+};
+
+use forebay_sdk::{Delivery, Message, SyncPolicy};
+use tokio::time::Instant;
+
+use crate::config::{Buffer, WhenFull};
+
+/// What may be on its way to the log.
+const UNWRITTEN_BYTES: usize = 1 << 20;
+/// What is worth a commit before its time: about as many bytes as make a commit's own few blocks
+/// matter little, and as many messages as a source usually has in flight.
+const COMMIT_BYTES: usize = 64 << 10;
+const COMMIT_MESSAGES: usize = 100;
+/// The most in one commit.
+const MOST_COMMIT_BYTES: usize = 256 << 10;
+/// What is read back at once.
+const FETCH_BYTES: usize = 128 << 10;
+/// With `sync: never`, how long writes are collected.
+const COLLECT: Duration = Duration::from_millis(100);
+/// How late the log may learn what was delivered. After a crash it is delivered once more.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
+/// How often the log is asked for what is too old.
+const AGE_CHECKS: u32 = 16;
+const SHORTEST_AGE_CHECK: Duration = Duration::from_secs(1);
+/// How long a disk that failed is left alone.
+const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// What the queue knows about the log behind it.
+#[derive(Default)]
+pub(super) struct LogSide {
+    /// False until the log was opened and has told what it holds.
+    pub is_open: bool,
+    /// It could not be opened, so far.
+    is_broken: bool,
+    /// When the disk is tried again, which does not take anything for now.
+    write_again_at: Option<Instant>,
+    /// The same, for what it does not give back.
+    read_again_at: Option<Instant>,
+    /// `store: spill`: the link is suspect, or has not caught up yet.
+    pub is_spilling: bool,
+    next_seq: u64,
+    /// On their way to the log, by number.
+    unwritten: VecDeque<Unwritten>,
+    /// How many of them are being written.
+    writing: usize,
+    unwritten_bytes: usize,
+    /// What the log takes on disk, and how many messages it holds.
+    stored_bytes: u64,
+    stored_messages: u64,
+    /// How many messages are in the log (or on their way) and not in a lane.
+    pub only_in_log: u64,
+    /// Where the next of them is to be looked for.
+    read_from: u64,
+    /// What has a smaller number waited while the link was down.
+    historical_below: u64,
+    /// Delivered, and the log has not been told.
+    acknowledged: Vec<Range<u64>>,
+    /// When it is to be told.
+    tell_at: Option<Instant>,
+    next_age_check: Option<Instant>,
+}
+
+struct Unwritten {
+    seq: u64,
+    message: Message,
+    delivery: Option<Delivery>,
+    since: Instant,
+    is_delivered: bool,
+}
+
+/// What an opened log holds.
+pub struct Opened {
+    pub first: Option<u64>,
+    pub next_seq: u64,
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+/// Work for the disk, in this order.
+#[derive(Default)]
+pub struct Job {
+    /// What was delivered.
+    pub acknowledged: Vec<Range<u64>>,
+    /// What waits longer is dropped.
+    pub drop_older: Option<Duration>,
+    /// What is to be appended.
+    pub write: Vec<(u64, Message)>,
+    /// Where to read on, and how many bytes.
+    pub fetch: Option<(u64, usize)>,
+}
+
+/// When there is work.
+pub enum Due {
+    Now(Job),
+    At(Instant),
+    /// When something changes.
+    Never,
+    /// Everything is written, and nothing more will come.
+    Finished,
+}
+
+/// How a job ended.
+#[derive(Default)]
+pub struct Done {
+    /// What was to be appended was not; nor was the rest told.
+    pub write_failed: Option<io::Error>,
+    pub read_failed: Option<io::Error>,
+    pub dropped: Vec<Range<u64>>,
+    pub dropped_messages: u64,
+    /// From where it was read, and what came.
+    pub fetched: Option<(u64, Vec<(u64, Message)>)>,
+    pub stored_bytes: u64,
+    pub stored_messages: u64,
+}
+
+impl LogSide {
+    /// Nothing is known yet.
+    pub fn is_opening(&self) -> bool {
+        !self.is_open && !self.is_broken
+    }
+
+    pub fn open(&mut self, opened: Opened) {
+        self.is_open = true;
+        self.next_seq = opened.next_seq;
+        self.historical_below = opened.next_seq;
+        self.only_in_log = opened.messages;
+        self.read_from = opened.first.unwrap_or(opened.next_seq);
+        self.stored_bytes = opened.bytes;
+        self.stored_messages = opened.messages;
+    }
+
+    pub fn open_failed(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// What came until now has waited.
+    pub fn is_historical_now(&mut self) {
+        self.historical_below = self.next_seq;
+    }
+
+    /// How many messages a crash would take.
+    pub fn unwritten(&self) -> usize {
+        self.unwritten.iter().filter(|unwritten| !unwritten.is_delivered).count()
+    }
+
+    /// Gives a message its number and sends it on its way to the log.
+    pub fn number(&mut self, message: Message, delivery: Option<Delivery>, since: Instant) -> u64 {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.unwritten_bytes += message.size_bytes();
+        let unwritten = Unwritten { seq, message, delivery, since, is_delivered: false };
+        self.unwritten.push_back(unwritten);
+        seq
+    }
+
+    /// A message with a number is not in a lane, or no longer.
+    pub fn leave(&mut self, seq: u64) {
+        self.read_from = match self.only_in_log {
+            0 => seq,
+            _ => self.read_from.min(seq),
+        };
+        self.only_in_log += 1;
+    }
+
+    pub fn is_full(&self, limits: &Buffer) -> bool {
+        let takes = self.stored_bytes + self.unwritten_bytes as u64;
+        // One message larger than the limit passes alone.
+        let holds_any = self.stored_messages > 0 || !self.unwritten.is_empty();
+        let has_no_room = takes >= limits.max_bytes && holds_any;
+        let makes_room = limits.when_full == WhenFull::DropOldest;
+        self.unwritten_bytes >= UNWRITTEN_BYTES || (has_no_room && !makes_room)
+    }
+
+    /// A message was delivered. Returns the promise if it is still owed.
+    pub fn deliver(&mut self, seq: u64) -> Option<Delivery> {
+        match self.unwritten.binary_search_by_key(&seq, |unwritten| unwritten.seq) {
+            Ok(index) => {
+                let unwritten = self.unwritten.get_mut(index)?;
+                unwritten.is_delivered = true;
+                unwritten.delivery.take()
+            }
+            Err(_) => {
+                self.acknowledge(seq);
+                None
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, seq: u64) {
+        self.tell_at.get_or_insert_with(|| Instant::now() + TELL_WITHIN);
+        match self.acknowledged.iter_mut().rev().find(|range| range.end == seq) {
+            Some(range) => range.end += 1,
+            None => self.acknowledged.push(seq..seq + 1),
+        }
+    }
+
+    fn is_acknowledged(&self, seq: u64) -> bool {
+        self.acknowledged.iter().any(|range| range.contains(&seq))
+    }
+
+    /// What was delivered before it was written need not be written.
+    pub fn forget_delivered(&mut self) {
+        while self.writing == 0 && self.unwritten.front().is_some_and(|first| first.is_delivered) {
+            self.take_unwritten(0);
+        }
+    }
+
+    /// Drops the oldest message that a failing disk does not take. None while the disk works.
+    pub fn drop_unwritten(&mut self) -> Option<u64> {
+        self.write_again_at?;
+        let dropped = self.take_unwritten(self.writing)?;
+        dropped.delivery.into_iter().for_each(Delivery::settle);
+        if dropped.seq >= self.read_from {
+            self.only_in_log = self.only_in_log.saturating_sub(1);
+        }
+        Some(dropped.seq)
+    }
+
+    fn take_unwritten(&mut self, index: usize) -> Option<Unwritten> {
+        let taken = self.unwritten.remove(index)?;
+        self.unwritten_bytes = self.unwritten_bytes.saturating_sub(taken.message.size_bytes());
+        Some(taken)
+    }
+
+    pub fn due(&mut self, limits: &Buffer, hungry: bool, finishing: bool) -> Due {
+        let now = Instant::now();
+        if !self.is_open {
+            return if finishing { Due::Finished } else { Due::Never };
+        }
+        self.forget_delivered();
+        let write_at = self.write_at(limits, now, finishing).max(self.write_again_at);
+        let write_at = write_at.filter(|_| !self.unwritten.is_empty());
+        let tell_at = self.tell_at.map(|at| match finishing || self.is_crowded(limits) {
+            true => now,
+            false => at,
+        });
+        let age_at = limits.max_age.map(|_| *self.next_age_check.get_or_insert(now));
+        let fetches = hungry && self.only_in_log > 0 && !finishing;
+        let fetch_at = fetches.then(|| self.read_again_at.unwrap_or(now));
+        match [write_at, tell_at, age_at, fetch_at].into_iter().flatten().min() {
+            Some(at) if at <= now => (),
+            _ if finishing => return Due::Finished,
+            Some(at) => return Due::At(at),
+            None => return Due::Never,
+        }
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let mut job = Job {
+            acknowledged: std::mem::take(&mut self.acknowledged),
+            fetch: is_due(fetch_at).then_some((self.read_from, FETCH_BYTES)),
+            ..Job::default()
+        };
+        self.tell_at = None;
+        if let (Some(age), true) = (limits.max_age, is_due(age_at)) {
+            self.next_age_check = Some(now + (age / AGE_CHECKS).max(SHORTEST_AGE_CHECK));
+            job.drop_older = Some(age);
+        }
+        if is_due(write_at) {
+            job.write = self.to_write();
+        }
+        Due::Now(job)
+    }
+
+    /// When the first unwritten message is to be written.
+    fn write_at(&self, limits: &Buffer, now: Instant, finishing: bool) -> Option<Instant> {
+        let first = self.unwritten.front()?;
+        let is_worth_it =
+            self.unwritten_bytes >= COMMIT_BYTES || self.unwritten.len() >= COMMIT_MESSAGES;
+        Some(match limits.sync {
+            _ if finishing || is_worth_it => now,
+            SyncPolicy::Always => now,
+            SyncPolicy::Every(period) => first.since + period,
+            SyncPolicy::Never => first.since + COLLECT,
+        })
+    }
+
+    /// Whether somebody may be waiting for room that only the log can make.
+    fn is_crowded(&self, limits: &Buffer) -> bool {
+        self.stored_bytes + self.unwritten_bytes as u64 >= limits.max_bytes / 4 * 3
+    }
+
+    fn to_write(&mut self) -> Vec<(u64, Message)> {
+        let mut bytes = 0;
+        let fits = self.unwritten.iter().take_while(|unwritten| {
+            let before = bytes;
+            bytes += unwritten.message.size_bytes();
+            before < MOST_COMMIT_BYTES
+        });
+        let write: Vec<_> =
+            fits.map(|unwritten| (unwritten.seq, unwritten.message.clone())).collect();
+        self.writing = write.len();
+        write
+    }
+
+    /// A job ended.
+    pub fn done(&mut self, done: &Done) {
+        (self.stored_bytes, self.stored_messages) = (done.stored_bytes, done.stored_messages);
+        let again_at =
+            |failed: &Option<io::Error>| failed.as_ref().map(|_| Instant::now() + AGAIN_AFTER);
+        self.read_again_at = again_at(&done.read_failed);
+        let writing = std::mem::take(&mut self.writing);
+        if done.write_failed.is_some() {
+            self.write_again_at = again_at(&done.write_failed);
+            return;
+        }
+        self.write_again_at = None;
+        for _ in 0..writing {
+            let Some(written) = self.take_unwritten(0) else { break };
+            written.delivery.into_iter().for_each(Delivery::settle);
+            if written.is_delivered {
+                self.acknowledge(written.seq);
+            }
+        }
+    }
+
+    /// Files of the log were dropped, with messages of which some were in a lane.
+    pub fn dropped(&mut self, seqs: &Range<u64>, from_lanes: usize) {
+        let gone = seqs.end.saturating_sub(seqs.start).saturating_sub(from_lanes as u64);
+        self.only_in_log = self.only_in_log.saturating_sub(gone);
+        self.read_from = self.read_from.max(seqs.end);
+    }
+
+    /// What came back from the log, if it is not in a lane already. Returns what goes into a lane
+    /// now, each with whether it waited while the link was down.
+    pub fn fetched(
+        &mut self,
+        from: u64,
+        stored: Vec<(u64, Message)>,
+        in_lane: &HashSet<u64>,
+    ) -> Vec<(u64, Message, bool)> {
+        if from != self.read_from {
+            // Overtaken by a drop, or by messages that left a lane.
+            return Vec::new();
+        }
+        let stored = match stored.is_empty() {
+            true => self.on_their_way(from),
+            false => stored,
+        };
+        let Some((last, _)) = stored.last() else {
+            // Skipped as corrupt, or counted twice.
+            (self.only_in_log, self.read_from) = (0, self.next_seq);
+            return Vec::new();
+        };
+        self.read_from = last + 1;
+        // While it was read, some of it may have been delivered.
+        let is_known = |seq: &u64| in_lane.contains(seq) || self.is_acknowledged(*seq);
+        let fresh = stored.into_iter().filter(|(seq, _)| !is_known(seq));
+        let below = self.historical_below;
+        let fresh: Vec<_> = fresh.map(|(seq, message)| (seq, message, seq < below)).collect();
+        self.only_in_log = self.only_in_log.saturating_sub(fresh.len() as u64);
+        fresh
+    }
+
+    /// What is not in the log yet.
+    fn on_their_way(&self, from: u64) -> Vec<(u64, Message)> {
+        let mut bytes = 0;
+        let later = self.unwritten.iter().filter(|u| u.seq >= from && !u.is_delivered);
+        let some = later.take_while(|unwritten| {
+            let before = bytes;
+            bytes += unwritten.message.size_bytes();
+            before < FETCH_BYTES
+        });
+        some.map(|unwritten| (unwritten.seq, unwritten.message.clone())).collect()
+    }
+}

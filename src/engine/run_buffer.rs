@@ -1,0 +1,194 @@
+//! Keeps the log behind a sink's inbox: writes what waits, reads it back, drops what has no room.
+//!
+//! Files are touched on a thread beside the nodes, one job at a time. Nothing here ever ends the
+//! program: a disk that is full, read-only or broken is reported and tried again, and memory does
+//! what it can meanwhile.
+
+use std::{io, ops::Range, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use forebay_sdk::{Message, SyncPolicy, Timestamp};
+use tokio::task::spawn_blocking;
+use tracing::{error, info};
+
+use super::{
+    buffer::{Batch, Folder, Limits, Log, Repairs},
+    inbox::Inbox,
+    queue::{Done, Job, Opened},
+    status::Status,
+};
+use crate::config::{Buffer, Name, WhenFull};
+
+/// How long a folder that could not be opened is left alone.
+const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// Runs until the inbox is finished and everything is on disk.
+pub async fn run_buffer(
+    folder: PathBuf,
+    limits: Buffer,
+    node: Name,
+    inbox: Arc<Inbox>,
+    status: Arc<Status>,
+) {
+    let Some(mut log) = open(folder, limits, &node, &inbox, &status).await else { return };
+    while let Some((job, limits)) = inbox.disk_work().await {
+        let did = spawn_blocking(move || {
+            let done = work(&mut log, job, limits);
+            (log, done)
+        });
+        // A panic in there is a bug; the messages stay in memory.
+        let Ok((same, done)) = did.await else { return inbox.open_failed() };
+        log = same;
+        for (error, doing) in [(&done.write_failed, "writing"), (&done.read_failed, "reading")] {
+            if let Some(error) = error {
+                status.disk_failed(&node, &format!("{doing} the buffer on disk: {error}"));
+            }
+        }
+        report(&log.take_repairs(), &node);
+        if done.write_failed.is_none() && done.read_failed.is_none() {
+            status.disk_works(&node);
+        }
+        inbox.disk_did(done);
+    }
+}
+
+async fn open(
+    folder: PathBuf,
+    limits: Buffer,
+    node: &Name,
+    inbox: &Inbox,
+    status: &Status,
+) -> Option<Log> {
+    loop {
+        let path = folder.clone();
+        let opening = spawn_blocking(move || {
+            let opened = Log::open(Folder::new(path), Limits { max_bytes: limits.max_bytes })?;
+            io::Result::Ok(opened)
+        });
+        match opening.await.context("opening") {
+            Ok(Ok((log, repairs))) => {
+                report(&repairs, node);
+                let opened = Opened {
+                    first: log.first(),
+                    next_seq: log.next_seq(),
+                    messages: log.messages(),
+                    bytes: log.bytes(),
+                };
+                if opened.messages > 0 {
+                    info!(node = %node, messages = opened.messages, "going on with what is in the buffer on disk");
+                }
+                status.disk_works(node);
+                inbox.opened(opened);
+                return Some(log);
+            }
+            Ok(Err(error)) => {
+                let text = format!("opening the buffer {}: {error}", folder.display());
+                status.disk_failed(node, &text);
+            }
+            Err(error) => status.disk_failed(node, &format!("{error:#}")),
+        }
+        inbox.open_failed();
+        if !inbox.pause_before_open(OPEN_AGAIN_AFTER).await {
+            return None;
+        }
+    }
+}
+
+/// Says what was found damaged.
+fn report(repairs: &Repairs, node: &Name) {
+    let Repairs { lost_records, lost_bytes, cut, .. } = *repairs;
+    if lost_records > 0 || lost_bytes > 0 {
+        error!(node = %node, lost_records, lost_bytes, "the buffer on disk is damaged; what cannot be read was skipped");
+    } else if cut {
+        info!(node = %node, "the buffer on disk ended in the middle of a write, as after a power cut; that write was left out");
+    }
+}
+
+/// Does what is to be done, as far as the disk lets it.
+fn work(log: &mut Log, job: Job, limits: Buffer) -> Done {
+    let mut done = Done::default();
+    log.set_limits(Limits { max_bytes: limits.max_bytes });
+    job.acknowledged.into_iter().for_each(|seqs| log.ack(seqs));
+    let held = log.messages();
+    done.write_failed = write(log, &job.write, job.drop_older, limits, &mut done.dropped).err();
+    done.dropped_messages = (held + written(&done, &job.write)).saturating_sub(log.messages());
+    if let Some((from, bytes)) = job.fetch {
+        match log.read(from, usize::MAX, bytes) {
+            Ok(stored) => {
+                let stored = stored.into_iter().map(|stored| (stored.seq, stored.message));
+                done.fetched = Some((from, stored.collect()));
+            }
+            Err(error) => done.read_failed = Some(error),
+        }
+    }
+    (done.stored_bytes, done.stored_messages) = (log.bytes(), log.messages());
+    done
+}
+
+fn written(done: &Done, write: &[(u64, Message)]) -> u64 {
+    if done.write_failed.is_none() { write.len() as u64 } else { 0 }
+}
+
+fn write(
+    log: &mut Log,
+    messages: &[(u64, Message)],
+    drop_older: Option<Duration>,
+    limits: Buffer,
+    dropped: &mut Vec<Range<u64>>,
+) -> io::Result<()> {
+    if let Some(age) = drop_older {
+        let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        let before = Timestamp::now().unix_nanos().saturating_sub(age);
+        dropped.extend(log.drop_before(Timestamp::from_unix_nanos(before))?);
+    }
+    for batch in batches(messages) {
+        append(log, &batch, limits, dropped)?;
+    }
+    if !messages.is_empty() && limits.sync != SyncPolicy::Never {
+        log.sync()?;
+    }
+    log.settle()
+}
+
+/// Messages with numbers in a row.
+fn batches(messages: &[(u64, Message)]) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for (seq, message) in messages {
+        match batches.last_mut() {
+            Some(batch) if batch.first_seq() + batch.len() == *seq => batch.push(message),
+            _ => {
+                let mut batch = Batch::new(*seq);
+                batch.push(message);
+                batches.push(batch);
+            }
+        }
+    }
+    batches
+}
+
+/// Appends, and with `drop_oldest` makes room first: in the buffer, or on a disk that is full.
+fn append(
+    log: &mut Log,
+    batch: &Batch,
+    limits: Buffer,
+    dropped: &mut Vec<Range<u64>>,
+) -> io::Result<()> {
+    let makes_room = limits.when_full == WhenFull::DropOldest;
+    while makes_room && log.bytes() + batch.bytes() as u64 > limits.max_bytes {
+        let Some(seqs) = log.drop_oldest()? else { break };
+        dropped.push(seqs);
+    }
+    loop {
+        match log.append(batch) {
+            Err(error) if makes_room && is_full(&error) => match log.drop_oldest()? {
+                Some(seqs) => dropped.push(seqs),
+                None => return Err(error),
+            },
+            other => return other,
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
