@@ -79,15 +79,21 @@ impl<F: DiskFile> Cursor<F> {
         Ok((Cursor { file: None, generation, spare: 1 - place, is_ahead: false }, acknowledged))
     }
 
+    /// Makes the file, so that a full disk is no obstacle later.
+    pub fn prepare<D: Disk<File = F>>(&mut self, disk: &D) -> io::Result<()> {
+        if self.file.is_none() {
+            self.file = Some(open(disk)?);
+        }
+        Ok(())
+    }
+
     /// Writes down what was acknowledged. It is safe only after [`Cursor::make_safe`].
     pub fn write<D: Disk<File = F>>(&mut self, disk: &D, what: &Acknowledged) -> io::Result<()> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => open(disk)?,
-        };
+        self.prepare(disk)?;
+        let Some(file) = &self.file else { return Ok(()) };
         self.generation += 1;
-        let outcome = file.write_at(&write_slot(self.generation, what), self.offset());
-        self.file = Some(file);
+        let offset = (self.spare * SLOT_BYTES) as u64;
+        let outcome = file.write_at(&write_slot(self.generation, what), offset);
         self.is_ahead = outcome.is_ok();
         outcome
     }
@@ -102,10 +108,6 @@ impl<F: DiskFile> Cursor<F> {
         }
         Ok(())
     }
-
-    fn offset(&self) -> u64 {
-        (self.spare * SLOT_BYTES) as u64
-    }
 }
 
 /// Opens the file to write, or makes it.
@@ -114,7 +116,6 @@ fn open<D: Disk>(disk: &D) -> io::Result<D::File> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(CURSOR)?,
         other => other?,
     };
-    // Both slots get their place now, so that a full disk is no obstacle later.
     if file.size_bytes()? < 2 * SLOT_BYTES as u64 {
         file.write_at(&[0; 2 * SLOT_BYTES], 0)?;
         disk.sync()?;

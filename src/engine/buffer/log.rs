@@ -69,6 +69,7 @@ pub struct Log<D: Disk = Folder> {
     _lock: Option<D::Lock>,
     clock: Clock,
     limits: Limits,
+    segment_bytes: u64,
     /// Oldest first. One that is wholly acknowledged stays here until `settle`.
     segments: VecDeque<Segment>,
     /// The last of the segments, while it is written.
@@ -129,6 +130,8 @@ struct Reader<F> {
 
 /// A backlog that drains and live messages that overtake it are read in turn.
 const MOST_READERS: usize = 2;
+/// A segment that is not whole yet.
+const RESCUE: &str = "rescue";
 /// More files are not kept to be written over.
 const MOST_SPARE: usize = 8;
 /// Into how many pieces acknowledgements may divide what is left of a segment. One that would make
@@ -152,6 +155,7 @@ impl<D: Disk> Log<D> {
         let lock = disk.lock()?;
         let mut log = Log::load(disk, limits, clock)?;
         log._lock = Some(lock);
+        log.make_safe();
         let repairs = log.take_repairs();
         Ok((log, repairs))
     }
@@ -167,6 +171,7 @@ impl<D: Disk> Log<D> {
             _lock: None,
             clock,
             limits,
+            segment_bytes: limits.segment_bytes(),
             segments: VecDeque::new(),
             tail: None,
             spare: Vec::new(),
@@ -184,6 +189,13 @@ impl<D: Disk> Log<D> {
         log.origin = log.segments.back().and_then(|segment| segment.origin);
         log.observe();
         Ok(log)
+    }
+
+    /// What a process wrote that was killed is here, but a power cut could still take it away.
+    fn make_safe(&mut self) {
+        let Some(segment) = self.segments.back() else { return };
+        let synced = self.disk.open(&segment.name.to_string()).and_then(|file| file.sync());
+        self.unsafe_from = segment.left.first().filter(|_| synced.is_err());
     }
 
     fn load_segments(&mut self, names: &[Name], acknowledged: &Acknowledged) -> io::Result<()> {
@@ -276,6 +288,13 @@ impl<D: Disk> Log<D> {
     /// Sets how much the log may hold.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+        self.segment_bytes = limits.segment_bytes();
+    }
+
+    /// Tests have small segments.
+    #[cfg(test)]
+    pub(super) fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes;
     }
 
     /// Where the next batch begins, unless it leaves a gap.
@@ -332,7 +351,7 @@ impl<D: Disk> Log<D> {
     /// Whether the batch goes into the segment that is being written.
     fn takes(&self, batch: &Batch, boot_nanos: i64) -> bool {
         let Some(tail) = &self.tail else { return false };
-        let is_room = tail.len + batch.bytes() as u64 <= self.limits.segment_bytes();
+        let is_room = tail.len + batch.bytes() as u64 <= self.segment_bytes;
         let fits = is_room || tail.seqs.is_empty();
         let is_same_time = boot_nanos.abs_diff(tail.boot_nanos) <= JUMP_NANOS;
         fits && is_same_time && tail.seqs.pieces() < MOST_PIECES
@@ -395,55 +414,63 @@ impl<D: Disk> Log<D> {
         // At most a segment: a new one begins only when the one before it is safe.
         let doubtful = self.read(from, usize::MAX, usize::MAX)?;
         if !doubtful.is_empty() {
-            let (end, number) = (self.next_seq, self.next_number);
-            let finished = self.finished.clone();
-            self.next_seq = from;
-            let outcome = self.write_anew(&doubtful);
-            self.next_seq = end;
-            let (old, new): (Vec<_>, Vec<_>) =
-                self.segments.iter_mut().partition(|segment| segment.name.number < number);
+            let (finished, next_seq) = (self.finished.clone(), self.next_seq);
+            let name = self.new_name(from);
+            let outcome = self.write_anew(name, &doubtful);
+            self.next_seq = next_seq;
             if let Err(error) = outcome {
-                for segment in new {
-                    // At the next start it would stand for what it was to replace.
-                    let _ = self.disk.remove(&segment.name.to_string());
-                }
-                self.segments.retain(|segment| segment.name.number < number);
+                self.segments.retain(|segment| segment.name != name);
                 (self.tail, self.finished, self.unsafe_from) = (None, finished, Some(from));
                 return Err(error);
             }
-            old.into_iter().for_each(|segment| segment.left.keep_below(from));
+            let replaced = self.segments.iter_mut().filter(|segment| segment.name != name);
+            replaced.for_each(|segment| segment.left.keep_below(from));
         }
         self.unsafe_from = None;
         Ok(())
     }
 
-    fn write_anew(&mut self, stored: &[Stored]) -> io::Result<()> {
-        let now = self.observe();
-        self.roll(now.boot_nanos())?;
+    /// Begins a segment with these messages. It gets its name, and so replaces what was written
+    /// before, only when it is safe.
+    fn write_anew(&mut self, name: Name, stored: &[Stored]) -> io::Result<()> {
+        match self.disk.remove(RESCUE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => (),
+        }
+        let file = self.disk.create(RESCUE)?;
+        let boot_nanos = self.observe().boot_nanos();
+        self.begin(name, file, boot_nanos);
         for run in stored.chunk_by(|one, next| one.seq + 1 == next.seq) {
             let mut batch = Batch::new(run[0].seq);
             run.iter().for_each(|stored| batch.push(&stored.message));
             self.write(&batch, run[0].arrived)?;
         }
-        match &mut self.tail {
-            Some(tail) => {
-                tail.file.sync()?;
-                tail.unsynced = None;
-                Ok(())
-            }
-            None => Ok(()),
+        if let Some(tail) = &mut self.tail {
+            tail.file.sync()?;
+            tail.unsynced = None;
         }
+        self.disk.rename(RESCUE, &name.to_string())?;
+        self.disk.sync()
     }
 
-    /// Begins a new segment.
+    /// Ends the segment that is being written and begins a new one.
     fn roll(&mut self, boot_nanos: i64) -> io::Result<()> {
         self.sync_tail()?;
         self.finish();
         self.put_aside();
-        let name =
-            Name { number: self.next_number, first_seq: self.next_seq, salt: fastrand::u32(..) };
-        self.next_number = self.next_number.saturating_add(1);
+        let name = self.new_name(self.next_seq);
         let file = self.new_file(name)?;
+        self.begin(name, file, boot_nanos);
+        Ok(())
+    }
+
+    fn new_name(&mut self, first_seq: u64) -> Name {
+        let number = self.next_number;
+        self.next_number = number.saturating_add(1);
+        Name { number, first_seq, salt: fastrand::u32(..) }
+    }
+
+    fn begin(&mut self, name: Name, file: D::File, boot_nanos: i64) {
         let origin = self.origin.unwrap_or(Origin { boot: 0, boot_nanos });
         let mut header = Vec::new();
         Header { origin, before: self.finished.clone() }.write(name.salt, &mut header);
@@ -451,7 +478,6 @@ impl<D: Disk> Log<D> {
         self.tail = Some(Tail { file, len: 0, header, seqs, boot_nanos, unsynced: None });
         let (left, origin) = (Ranges::default(), Some(origin));
         self.segments.push_back(Segment { name, len: 0, left, newest: None, origin });
-        Ok(())
     }
 
     /// Nothing is written under a name that a power cut could take away.
@@ -466,6 +492,7 @@ impl<D: Disk> Log<D> {
             self.spare.remove(0);
             return Ok(file);
         }
+        self.cursor.prepare(&self.disk)?;
         let file = self.disk.create(&name.to_string())?;
         if let Err(error) = self.disk.sync() {
             let _ = self.disk.remove(&name.to_string());
@@ -536,7 +563,9 @@ impl<D: Disk> Log<D> {
             let due = reader.walk.expected().max(from);
             let damaged = reader.walk.damaged_bytes();
             let Some(record) = reader.walk.next(from, len)? else {
-                self.lose(at, due..u64::MAX);
+                if self.lose(at, due..u64::MAX) {
+                    self.repairs.lost_bytes += len - reader.walk.valid_end();
+                }
                 return Ok(());
             };
             if self.lose(at, due..record.seq) {

@@ -15,6 +15,7 @@
 //!   generation counts. A slot: magic `FBCURSR` and the version, length (u16), checksum (u32), then
 //!   generation, the floor below which everything is acknowledged, the number of ranges above it,
 //!   and for each its distance from the one before and its length.
+//! - `rescue`, at times: a segment that is not whole yet, to be ignored.
 //! - segments, named `NUMBER-FIRST-SALT.log`: their number, the least sequence number in them and a
 //!   random salt, the latter two in hexadecimal. The order of the numbers is the order of the
 //!   messages. Sequence numbers from the `FIRST` of a later segment on are not valid in an earlier.
@@ -50,6 +51,8 @@ mod log;
 mod ranges;
 mod record;
 mod segment;
+#[cfg(test)]
+mod simulated;
 #[cfg(test)]
 mod tests;
 
