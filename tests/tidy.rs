@@ -13,6 +13,7 @@ use std::{
 use forebay::{
     cli::{nodes, schema},
     config::{NodeTypeEntry, Types},
+    lint::rules::RULES,
     plugins,
 };
 
@@ -232,6 +233,54 @@ fn validate(schema: &str, file: &Path) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[test]
+fn every_rule_has_a_page_and_every_page_a_rule() {
+    // Words with a hyphen that name no rule.
+    const OTHERS: [&str; 6] = [
+        "content-length",
+        "last-good",
+        "retry-after",
+        "site-a",
+        "tell-nobody",
+        "transfer-encoding",
+    ];
+    let rules: BTreeSet<String> = RULES.iter().map(|rule| rule.name.to_owned()).collect();
+    let mut named = BTreeSet::new();
+    for folder in ["src", "plugins"] {
+        for file in files(&root().join(folder), "rs") {
+            let is_list = file.ends_with("src/lint/rules.rs");
+            if !is_list && !file.ends_with("tests.rs") && !file.parent().unwrap().ends_with("tests")
+            {
+                let code = read(&file);
+                let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+                named.extend(words_with_hyphen(code));
+            }
+        }
+    }
+    named.retain(|word| !OTHERS.contains(&word.as_str()) && !word.starts_with("forebay-"));
+    assert_eq!(named, rules, "left: in the code, right: with a page in src/lint/rules");
+    let pages = files(&root().join("src/lint/rules"), "md");
+    let pages = pages.iter().map(|page| page.file_stem().unwrap().to_string_lossy().into_owned());
+    assert_eq!(pages.collect::<BTreeSet<_>>(), rules, "left: the pages, right: the list");
+}
+
+/// Texts in quotes that are made of words with hyphens between them.
+fn words_with_hyphen(code: &str) -> impl Iterator<Item = String> {
+    let is_one = |text: &&str| {
+        text.contains('-')
+            && text
+                .split('-')
+                .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
+    };
+    // A rule of one word stands behind the call that makes a finding.
+    let alone = ["Finding::error(\"", "Finding::warning(\"", ".rule(\"", "rule: \""];
+    let alone = alone.iter().flat_map(|call| code.split(call).skip(1));
+    let alone = alone.filter_map(|rest| rest.split('"').next());
+    let mut found: BTreeSet<String> = code.split('"').filter(is_one).map(str::to_owned).collect();
+    found.extend(alone.map(str::to_owned));
+    found.into_iter()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod checks;
 pub mod report;
+pub mod rules;
 #[cfg(test)]
 mod tests;
 

@@ -138,7 +138,8 @@ fn json(finding: &Finding, texts: &Texts) -> String {
     object.to_string()
 }
 
-fn level(level: Level) -> &'static str {
+/// As it is written in a report.
+pub fn level(level: Level) -> &'static str {
     match level {
         Level::Error => "error",
         Level::Warning => "warning",

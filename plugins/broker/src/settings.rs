@@ -76,7 +76,7 @@ impl Settings for BrokerSettings {
                 let message = format!("anybody on the network may publish at {address}");
                 let problem = Problem::new(setting, message, "reachable from other devices");
                 let note = "Set `users`, or listen at 127.0.0.1 only.";
-                problems.push(problem.warning().note(note));
+                problems.push(problem.rule("open-broker").warning().note(note));
             }
             taken.push(address);
         }

@@ -69,7 +69,8 @@ impl Settings for SourceSettings {
                 Ok(_) if self.topics[..index].contains(topic) => {
                     let message = format!("`{setting}` is there already");
                     let label = "the same filter stands above";
-                    problems.push(Problem::new(setting, message, label).warning());
+                    let problem = Problem::new(setting, message, label);
+                    problems.push(problem.rule("repeated-filter").warning());
                 }
                 Ok(_) => (),
             }

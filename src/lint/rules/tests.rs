@@ -1,0 +1,115 @@
+//! Every page shows what its rule finds. `UPDATE=1` writes the findings anew.
+
+use std::{fmt::Write, fs, path::Path};
+
+use forebay_sdk::{Finding, Level};
+
+use super::{RULES, Rule, find, near};
+use crate::{
+    config::{self, Types, tests::folder_of},
+    lint::{
+        Checked, lint,
+        report::{Format, render},
+    },
+    plugins,
+};
+
+/// The findings of the files of one section, for `folder_of`.
+fn checked(files: &str) -> Checked {
+    let folder = folder_of(files);
+    let types = Types::new(&plugins::all());
+    lint(config::load(folder.path(), folder.path(), &types, &|_| None).unwrap())
+}
+
+/// The part of a page below a heading.
+fn section<'a>(rule: &'a Rule, heading: &str) -> &'a str {
+    let start = format!("\n## {heading}\n");
+    let (_, rest) = rule.page.split_once(&start).unwrap_or_else(|| {
+        panic!("{}.md has no `## {heading}`", rule.name);
+    });
+    rest.split_once("\n## ").map_or(rest, |(section, _)| section)
+}
+
+/// The blocks of a section: what stands behind the fence, and the text.
+fn blocks(section: &str) -> Vec<(&str, String)> {
+    let mut blocks: Vec<(&str, String)> = Vec::new();
+    let mut inside = false;
+    for line in section.lines() {
+        match line.strip_prefix("```") {
+            Some(words) if !inside => {
+                blocks.push((words.trim(), String::new()));
+                inside = true;
+            }
+            Some(_) => inside = false,
+            None if inside => {
+                let (_, text) = blocks.last_mut().unwrap();
+                writeln!(text, "{line}").unwrap();
+            }
+            None => (),
+        }
+    }
+    blocks
+}
+
+/// The files of a section, as `folder_of` takes them.
+fn files(rule: &Rule, heading: &str) -> String {
+    let blocks = blocks(section(rule, heading));
+    assert!(!blocks.is_empty(), "{}.md: nothing below `## {heading}`", rule.name);
+    let file = |(words, text): &(&str, String)| {
+        let path = words.split_once(' ').map_or("pipelines/example.yaml", |(_, path)| path);
+        format!("=== {path}\n{text}")
+    };
+    blocks.iter().map(file).collect()
+}
+
+#[test]
+fn every_page_shows_what_its_rule_finds() {
+    for rule in &RULES {
+        let name = rule.name;
+        let first: Vec<&str> = rule.page.lines().take(5).collect();
+        assert_eq!(first[0], format!("# {name}"));
+        assert!(first[2].starts_with("Level: "), "{name}.md: no level");
+        assert!(rule.summary().ends_with('.'), "{name}.md: no sentence below the level");
+        assert!(!section(rule, "Why").trim().is_empty(), "{name}.md: no reason");
+
+        let bad = checked(&files(rule, "Bad"));
+        let of_rule = |finding: &&Finding| finding.rule == name;
+        let found: Vec<Finding> = bad.findings.iter().filter(of_rule).cloned().collect();
+        assert!(!found.is_empty(), "{name}.md: nothing is found in the bad example");
+        for finding in &found {
+            assert_eq!(finding.level, rule.level(), "{name}.md: another level");
+        }
+        let output = render(&found, &bad.texts, Format::Full, false);
+        let page = with_output(rule, output.trim_end());
+        if std::env::var_os("UPDATE").is_some() && page != rule.page {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lint/rules");
+            fs::write(folder.join(format!("{name}.md")), page).unwrap();
+        } else {
+            assert_eq!(rule.page, page, "{name}.md is stale; UPDATE=1 rewrites it");
+        }
+
+        let good = checked(&files(rule, "Good"));
+        let shown = render(&good.findings, &good.texts, Format::Full, false);
+        assert!(!good.findings.iter().any(|f| f.rule == name), "{name}.md: not good:\n{shown}");
+        assert_eq!(good.count(Level::Error), 0, "{name}.md: not good:\n{shown}");
+    }
+}
+
+/// The page with the findings as they should be.
+fn with_output(rule: &Rule, output: &str) -> String {
+    let old = section(rule, "Output");
+    rule.page.replacen(
+        &format!("\n## Output\n{old}"),
+        &format!("\n## Output\n\n```text\n{output}\n```\n"),
+        1,
+    )
+}
+
+#[test]
+fn rules_are_found_by_name() {
+    assert!(RULES.is_sorted_by_key(|rule| rule.name), "the list is in the order of the alphabet");
+    assert_eq!(find("cycle").unwrap().level(), Level::Error);
+    assert_eq!(find("unread-node").unwrap().level(), Level::Warning);
+    assert!(find("no-such-rule").is_none());
+    assert_eq!(near("unread-nod"), Some("unread-node"));
+}
