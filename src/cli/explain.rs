@@ -1,6 +1,6 @@
 //! `forebay explain`: what a rule finds and why, with examples.
 
-use anyhow::bail;
+use anyhow::anyhow;
 
 use super::{Ending, print};
 use crate::lint::{
@@ -17,17 +17,17 @@ pub(super) struct Arguments {
 
 pub(super) fn explain(arguments: Arguments) -> anyhow::Result<Ending> {
     match arguments.rule {
-        Some(name) => print(page(&name)?)?,
+        Some(name) => print(find(&name).ok_or_else(|| no_rule(&name))?.page)?,
         None => print(&list())?,
     }
     Ok(Ending::Fine)
 }
 
-fn page(name: &str) -> anyhow::Result<&'static str> {
-    match (find(name), near(name)) {
-        (Some(rule), _) => Ok(rule.page),
-        (None, Some(near)) => bail!("there is no rule `{name}`; did you mean `{near}`?"),
-        (None, None) => bail!("there is no rule `{name}`; `forebay explain` lists them"),
+/// The same words wherever a rule is asked for that is not there.
+pub(super) fn no_rule(name: &str) -> anyhow::Error {
+    match near(name) {
+        Some(near) => anyhow!("there is no rule `{name}`; did you mean `{near}`?"),
+        None => anyhow!("there is no rule `{name}`; `forebay explain` lists them"),
     }
 }
 

@@ -5,8 +5,16 @@ use std::path::{Path, PathBuf};
 use anyhow::bail;
 use forebay_sdk::Level;
 
-use super::{DEFAULT_FOLDER, Ending, check, print, process_environment, summary, use_color};
-use crate::lint::report::{Format, render};
+use super::{
+    DEFAULT_FOLDER, Ending, explain::no_rule, print, process_environment, summary, types, use_color,
+};
+use crate::{
+    config,
+    lint::{
+        report::{Format, render},
+        rules::{self, Rule},
+    },
+};
 
 /// Check pipelines without running them.
 #[derive(clap::Args)]
@@ -20,11 +28,32 @@ pub(super) struct Arguments {
     /// Warnings fail too.
     #[arg(long)]
     strict: bool,
+    /// Make findings of a rule errors, over what `forebay.yaml` says. May be given again.
+    #[arg(long, value_name = "RULE", value_parser = rule_name)]
+    deny: Vec<String>,
+    /// Make findings of a rule warnings, over what `forebay.yaml` says. May be given again.
+    #[arg(long, value_name = "RULE", value_parser = lowerable_rule_name)]
+    warn: Vec<String>,
+}
+
+fn rule_name(name: &str) -> anyhow::Result<String> {
+    rules::find(name).map(|rule| rule.name.to_owned()).ok_or_else(|| no_rule(name))
+}
+
+fn lowerable_rule_name(name: &str) -> anyhow::Result<String> {
+    let name = rule_name(name)?;
+    match rules::find(&name).is_some_and(Rule::can_be_allowed) {
+        true => Ok(name),
+        false => bail!("`{name}` cannot be a warning: nothing can run with it"),
+    }
 }
 
 pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
     let (folder, only) = folder_of(&arguments.path);
-    let mut checked = check(&folder, &process_environment)?;
+    let mut draft = config::load(&folder, &folder, types(), &process_environment)?;
+    arguments.deny.into_iter().for_each(|rule| draft.runtime.lint.deny(rule));
+    arguments.warn.into_iter().for_each(|rule| draft.runtime.lint.warn(rule));
+    let mut checked = crate::lint::lint(draft);
     if let Some(only) = &only {
         // The whole folder is read all the same: connections are shared.
         let texts = &checked.texts;

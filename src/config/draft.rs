@@ -32,6 +32,8 @@ pub struct Draft {
     pub parts: Vec<Part>,
     /// The settings of the runtime.
     pub runtime: Runtime,
+    /// `forebay.yaml` as written, when there is one.
+    pub runtime_written: Option<Yaml>,
     /// Folders in which a change matters.
     pub watched: BTreeSet<PathBuf>,
     /// What came out of variables.
@@ -105,6 +107,7 @@ impl Draft {
             pipelines: Vec::new(),
             parts: Vec::new(),
             runtime: Runtime::default(),
+            runtime_written: None,
             watched: BTreeSet::new(),
             filled: Filled::default(),
             noted: DefaultHasher::new(),

@@ -19,6 +19,19 @@ pub struct Runtime {
     /// How long a stop may take: sources stop, what is queued is delivered, then the program
     /// ends. What is left then is lost unless its source sends it again.
     pub stop_within: Period,
+    /// How bad findings are, for `lint` and `run` alike.
+    pub lint: Judgement,
+}
+
+/// How bad findings are. Which rules there are says `forebay explain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Judgement {
+    /// Rules whose warnings are errors here, so that a set of files with one is refused.
+    pub deny: Vec<String>,
+    /// Rules whose findings are only warnings here. Goes before `deny`. An error that leaves nothing
+    /// to run stays one.
+    pub warn: Vec<String>,
 }
 
 /// How much is logged, and how.
@@ -57,9 +70,28 @@ pub enum LogFormat {
     Json,
 }
 
+impl Judgement {
+    /// Makes findings of a rule errors, whatever was asked before.
+    pub fn deny(&mut self, rule: String) {
+        self.warn.retain(|name| *name != rule);
+        self.deny.push(rule);
+    }
+
+    /// Makes findings of a rule warnings, whatever was asked before.
+    pub fn warn(&mut self, rule: String) {
+        self.deny.retain(|name| *name != rule);
+        self.warn.push(rule);
+    }
+}
+
 impl Default for Runtime {
     fn default() -> Runtime {
-        Runtime { data: None, log: Log::default(), stop_within: Period::seconds(8) }
+        Runtime {
+            data: None,
+            log: Log::default(),
+            stop_within: Period::seconds(8),
+            lint: Judgement::default(),
+        }
     }
 }
 
@@ -73,4 +105,5 @@ pub(super) fn read(folder: &Folder, environment: Environment<'_>, draft: &mut Dr
     if let Some(runtime) = yaml::read(&tree, &schema, "forebay.yaml", &mut draft.findings) {
         draft.runtime = runtime;
     }
+    draft.runtime_written = Some(tree);
 }

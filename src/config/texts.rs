@@ -18,6 +18,11 @@ impl Texts {
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// How many files there are. Their numbers are below it.
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.files.len()).unwrap_or(u32::MAX)
+    }
+
     /// The path of a file as users know it, relative to the folder.
     pub fn path(&self, file: u32) -> &str {
         self.files.get(file as usize).map_or("", |(path, _)| path)

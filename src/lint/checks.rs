@@ -1,10 +1,11 @@
-//! The rules about more than one setting: wires, names, connections, claims.
+//! The rules about more than one setting: wires, names, connections.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use forebay_sdk::{Finding, Level, Role, Span, finding::nearest};
+use forebay_sdk::{Finding, Level, Role, Span, finding::nearest, yaml::Content};
 
-use crate::config::{Draft, Input, Part, draft};
+use super::sharing;
+use crate::config::{Draft, Input, Part, Pipeline, draft};
 
 /// Adds what is wrong to what reading has found.
 pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
@@ -16,10 +17,6 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
     connections(draft, findings);
     for pipeline in &draft.pipelines {
         let nodes: Vec<&Part> = draft.nodes(&pipeline.name).collect();
-        if nodes.is_empty() && draft.texts.text(pipeline.file).trim().is_empty() {
-            let nowhere = Span::new(pipeline.file, 0..0);
-            findings.push(Finding::warning("empty-pipeline", nowhere, "file is empty", ""));
-        }
         wires(&nodes, findings);
         cycles(&nodes, findings);
         // What seems unread may be what an error stands in for.
@@ -29,9 +26,11 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
         };
         if !findings.iter().any(is_wrong) {
             unread(&nodes, findings);
+            never(&nodes, findings);
+            findings.extend(empty(pipeline, draft));
         }
     }
-    claims(draft, findings);
+    sharing::check(draft, findings);
 }
 
 /// One name, one node: also across the sections of a file, and for connections across files.
@@ -254,46 +253,111 @@ fn cycle(node: &Part, input: &Input, path: &[&str]) -> Finding {
     Finding::error("cycle", input.span, message, label).context(node.name_span, "").note(why)
 }
 
-/// A node that nobody reads does its work for nothing.
+/// A node that nobody reads does its work for nothing, and so does an output.
 fn unread(nodes: &[&Part], findings: &mut Vec<Finding>) {
-    let read: BTreeSet<&str> =
-        nodes.iter().flat_map(|node| &node.from).map(|input| input.node.as_str()).collect();
+    let read: BTreeSet<(&str, Option<&str>)> = nodes
+        .iter()
+        .flat_map(|node| &node.from)
+        .map(|input| (input.node.as_str(), input.output.as_deref()))
+        .collect();
+    let of = |node: &Part, wanted: &dyn Fn(Option<&str>) -> bool| {
+        read.iter().any(|(name, output)| *name == node.short && wanted(*output))
+    };
     for node in nodes.iter().filter(|node| matches!(node.role, Role::Source | Role::Transform)) {
-        if !read.contains(node.short.as_str()) && node.configured.is_some() {
-            let message = format!("nobody reads {}", node.title());
+        if node.configured.is_none() {
+            continue;
+        }
+        if !of(node, &|output| output != Some("errors")) {
+            let message = match of(node, &|_| true) {
+                true => format!("nobody reads {} but for its errors", node.title()),
+                false => format!("nobody reads {}", node.title()),
+            };
             let finding = Finding::warning("unread-node", node.name_span, message, "");
             findings
                 .push(finding.help(format!("read it with `from: {}`, or remove it", node.short)));
+            continue;
+        }
+        for output in node.outputs() {
+            if !of(node, &|read| read == Some(output.as_str())) {
+                let message = format!("nobody reads output `{output}` of {}", node.title());
+                let place = declared(node, &output);
+                let finding = Finding::warning("unread-output", place, message, "");
+                let help = format!("read it with `from: {}.{output}`, or remove it", node.short);
+                findings.push(finding.context(node.name_span, "").help(help));
+            }
         }
     }
 }
 
-/// What only one can hold is claimed once, over all files of the folder.
-fn claims(draft: &Draft, findings: &mut Vec<Finding>) {
-    let mut holders: HashMap<String, (&Part, Span)> = HashMap::new();
-    for part in &draft.parts {
-        for claim in part.configured.iter().flat_map(|configured| configured.claims()) {
-            let span = match claim.setting.as_str() {
-                "" => part.name_span,
-                setting => part.settings.at(setting).span,
-            };
-            // A default claims without a word: then the name is marked.
-            let span = if span == part.settings.span { part.name_span } else { span };
-            match holders.get(&claim.what) {
-                None => {
-                    holders.insert(claim.what, (part, span));
-                }
-                Some((other, first)) => {
-                    let message =
-                        format!("`{}` and `{}` both claim {}", other.name, part.name, claim.what);
-                    findings.push(
-                        Finding::error("claimed-twice", span, message, "claimed again here")
-                            .context(*first, "first claimed here"),
-                    );
-                }
+/// Where the settings name an output; the node's name when they do not.
+fn declared(node: &Part, output: &str) -> Span {
+    let outputs = node.settings.get("outputs").map(|outputs| &outputs.content);
+    let names = match outputs {
+        Some(Content::List(names)) => names.as_slice(),
+        _ => &[],
+    };
+    let found = names.iter().find(|name| name.text() == Some(output));
+    found.map_or(node.name_span, |name| name.span)
+}
+
+/// A node waits for ever when nothing can come out of all that it reads.
+fn never(nodes: &[&Part], findings: &mut Vec<Finding>) {
+    let mut silent: BTreeSet<&str> = BTreeSet::new();
+    let is_silent = |silent: &BTreeSet<&str>, input: &Input| {
+        let source = nodes.iter().find(|node| node.short == input.node);
+        let Some(configured) = source.and_then(|source| source.configured.as_ref()) else {
+            return false;
+        };
+        let never_fails = input.output.as_deref() == Some("errors");
+        silent.contains(input.node.as_str()) || never_fails && !configured.capabilities().errors
+    };
+    // What reads only silent nodes is silent too; each round finds at least one more.
+    loop {
+        let reads_nothing = |node: &&&Part| {
+            !node.from.is_empty()
+                && !silent.contains(node.short.as_str())
+                && node.from.iter().all(|input| is_silent(&silent, input))
+        };
+        let found: Vec<&Part> = nodes.iter().filter(reads_nothing).copied().collect();
+        if found.is_empty() {
+            return;
+        }
+        for node in found {
+            // The first in a row is the one to mend.
+            if node.from.iter().all(|input| !silent.contains(input.node.as_str())) {
+                findings.push(never_receives(node));
             }
+            silent.insert(&node.short);
         }
     }
+}
+
+fn never_receives(node: &Part) -> Finding {
+    let read: Vec<String> = node.from.iter().map(|input| format!("`{}`", input.node)).collect();
+    let message = format!("{} can never receive anything", node.title());
+    let label = format!("{} never fails", read.join(" and "));
+    let span = node.from.first().map_or(node.name_span, |input| input.span);
+    let names: Vec<String> = node.from.iter().map(|input| input.node.clone()).collect();
+    Finding::warning("never-receives", span, message, label)
+        .context(node.name_span, "")
+        .help(format!("`from: {}` reads what it sends", names.join(", ")))
+}
+
+/// A file that says something and has no node.
+fn empty(pipeline: &Pipeline, draft: &Draft) -> Option<Finding> {
+    if draft.parts.iter().any(|part| part.pipeline == pipeline.name) {
+        return None;
+    }
+    let text = draft.texts.text(pipeline.file);
+    let is_comment = |line: &str| line.starts_with('#') || line.is_empty();
+    // A file in which everything is commented out is so on purpose.
+    let message = match text.trim().is_empty() {
+        true => "file is empty",
+        false if text.lines().map(str::trim).all(is_comment) => return None,
+        false => "pipeline has no node",
+    };
+    let nowhere = Span::new(pipeline.file, 0..0);
+    Some(Finding::warning("empty-pipeline", nowhere, message, ""))
 }
 
 impl Part {

@@ -2,8 +2,10 @@
 //! `lint` and `run` come through [`lint`].
 
 mod checks;
+mod levels;
 pub mod report;
 pub mod rules;
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +38,7 @@ pub fn lint(mut draft: Draft) -> Checked {
     let mut findings = std::mem::take(&mut draft.findings);
     checks::check(&draft, &mut findings);
     drop_what_follows(&mut findings);
+    levels::apply(&draft, &mut findings);
     findings.iter_mut().for_each(|finding| draft.filled.hide(finding));
     findings.sort_by_key(|finding| (finding.span, finding.level, finding.rule));
     findings.dedup();

@@ -14,7 +14,8 @@ pub struct Rule {
 }
 
 /// All rules, by name.
-pub const RULES: [Rule; 31] = [
+pub const RULES: [Rule; 37] = [
+    rule("bad-allow", include_str!("rules/bad-allow.md")),
     rule("bad-name", include_str!("rules/bad-name.md")),
     rule("claimed-twice", include_str!("rules/claimed-twice.md")),
     rule("cycle", include_str!("rules/cycle.md")),
@@ -23,11 +24,13 @@ pub const RULES: [Rule; 31] = [
     rule("duplicate-node", include_str!("rules/duplicate-node.md")),
     rule("empty-pipeline", include_str!("rules/empty-pipeline.md")),
     rule("missing-setting", include_str!("rules/missing-setting.md")),
+    rule("never-receives", include_str!("rules/never-receives.md")),
     rule("no-input", include_str!("rules/no-input.md")),
     rule("open-broker", include_str!("rules/open-broker.md")),
     rule("repeated-filter", include_str!("rules/repeated-filter.md")),
     rule("script-missing", include_str!("rules/script-missing.md")),
     rule("script-syntax", include_str!("rules/script-syntax.md")),
+    rule("session-without-id", include_str!("rules/session-without-id.md")),
     rule("setting-type", include_str!("rules/setting-type.md")),
     rule("setting-value", include_str!("rules/setting-value.md")),
     rule("undeclared-output", include_str!("rules/undeclared-output.md")),
@@ -36,14 +39,17 @@ pub const RULES: [Rule; 31] = [
     rule("unknown-function", include_str!("rules/unknown-function.md")),
     rule("unknown-node", include_str!("rules/unknown-node.md")),
     rule("unknown-output", include_str!("rules/unknown-output.md")),
+    rule("unknown-rule", include_str!("rules/unknown-rule.md")),
     rule("unknown-section", include_str!("rules/unknown-section.md")),
     rule("unknown-setting", include_str!("rules/unknown-setting.md")),
     rule("unknown-type", include_str!("rules/unknown-type.md")),
     rule("unknown-variable", include_str!("rules/unknown-variable.md")),
     rule("unread-node", include_str!("rules/unread-node.md")),
+    rule("unread-output", include_str!("rules/unread-output.md")),
     rule("unreadable-file", include_str!("rules/unreadable-file.md")),
     rule("unset-variable", include_str!("rules/unset-variable.md")),
     rule("unused-connection", include_str!("rules/unused-connection.md")),
+    rule("useless-allow", include_str!("rules/useless-allow.md")),
     rule("yaml-syntax", include_str!("rules/yaml-syntax.md")),
     rule("yaml-too-big", include_str!("rules/yaml-too-big.md")),
 ];

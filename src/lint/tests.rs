@@ -3,9 +3,10 @@
 use super::{
     lint,
     report::{Format, render},
+    rules,
 };
 use crate::{
-    config::{self, Types, tests::folder_of},
+    config::{self, Types, runtime::Judgement, tests::folder_of},
     plugins,
 };
 
@@ -17,6 +18,12 @@ fn find(files: &str, format: Format) -> String {
     let checked = lint(config::load(folder.path(), folder.path(), &types, &environment).unwrap());
     let has_error = checked.findings.iter().any(|finding| finding.level == super::Level::Error);
     assert_eq!(checked.graph.is_none(), has_error, "an error is what keeps a folder from running");
+    if checked.runtime.lint == Judgement::default() {
+        for finding in &checked.findings {
+            let level = rules::find(finding.rule).map(rules::Rule::level);
+            assert_eq!(level, Some(finding.level), "{}: not as its page says", finding.rule);
+        }
+    }
     render(&checked.findings, &checked.texts, format, false)
 }
 
@@ -250,6 +257,150 @@ fn every_connection_is_there_and_fits() {
 }
 
 #[test]
+fn a_comment_allows_a_warning_in_one_line() {
+    let meter = "meter: { type: timer, every: 5s }";
+    let file = |lines: &str| format!("sources:\n{lines}\n");
+    let unread = |line| {
+        format!("pipelines/x.yaml:{line}: warning[unread-node]: nobody reads timer source `meter`")
+    };
+    let allow = "# forebay: allow unread-node (soon)";
+    check(&file(&format!("  {allow}\n  {meter}")), &[]);
+    check(&file(&format!("  {meter} {allow}")), &[]);
+    check(&file(&format!("  {allow}\n  # what it is for\n\n  {meter}")), &[]);
+    check(&file(&format!("  #forebay:   allow unread-node(soon)\n  {meter}")), &[]);
+    // The last line, without an end.
+    check(&format!("sources:\n  {meter} {allow}"), &[]);
+    // Another line, or a text that is no comment.
+    check(
+        &file(&format!("  {meter}\n  {allow}")),
+        &[
+            &unread("2:3"),
+            "pipelines/x.yaml:3:3: warning[useless-allow]: there is no `unread-node` to allow here (allows nothing)",
+        ],
+    );
+    check(
+        &file(&format!("  {}", meter.replace("5s", &format!("5s, topic: 'x#{allow}'")))),
+        &[&unread("2:3")],
+    );
+    check(
+        &file(&format!("  {allow} \n  meter: {{ type: timer }}")),
+        &[
+            "pipelines/x.yaml:3:3: error[missing-setting]: timer source `meter` needs `every` (`every` is missing)",
+        ],
+    );
+}
+
+#[test]
+fn an_allow_is_read_with_care() {
+    let check = |comment: &str, expected: &str| {
+        let file = format!("sources:\n  m: {{ type: timer, every: 5s }} # forebay: {comment}\n");
+        check(
+            &file,
+            &[
+                "pipelines/x.yaml:2:3: warning[unread-node]: nobody reads timer source `m`",
+                &format!("pipelines/x.yaml:2:{expected}"),
+            ],
+        );
+    };
+    const EXPECTED: &str = "33: warning[bad-allow]: a comment for forebay cannot be read (expected `forebay: allow rule-name (reason)`)";
+    check("", EXPECTED);
+    check("alow unread-node (x)", EXPECTED);
+    let reason = "33: warning[bad-allow]: `unread-node` is allowed without a reason (expected `allow unread-node (why it is right here)`)";
+    check("allow unread-node", reason);
+    check("allow unread-node ()", reason);
+    check(
+        "allow unread-nod (x)",
+        "50: warning[unknown-rule]: there is no rule `unread-nod` (did you mean `unread-node`?)",
+    );
+    check(
+        "allow cycle (x)",
+        "33: warning[bad-allow]: `cycle` cannot be allowed (nothing can run with it)",
+    );
+}
+
+#[test]
+fn an_error_that_leaves_something_to_run_can_be_allowed() {
+    let file = "connections:\n  one: { type: broker }\n  # forebay: allow claimed-twice (one at a time)\n  two: { type: broker }\n";
+    check(file, &[]);
+    check(
+        "=== forebay.yaml\nlint: { warn: [claimed-twice] }\n=== pipelines/x.yaml\nconnections:\n  one: { type: broker }\n  two: { type: broker }\n",
+        &[
+            "pipelines/x.yaml:3:3: warning[claimed-twice]: `one` and `two` both claim port 1883 of 127.0.0.1 (claimed again here)",
+        ],
+    );
+}
+
+#[test]
+fn a_script_allows_in_its_own_comments() {
+    let script = "      // forebay: allow unknown-field (x)\n      msg.foo\n";
+    let allowed = "pipelines/x.yaml:8:7: warning[bad-allow]: `unknown-field` cannot be allowed (nothing can run with it)";
+    let found = "pipelines/x.yaml:9:11: error[unknown-field]: a message has no field `foo` (expected topic, time, payload or meta)";
+    check(&with_script(script), &[allowed, found]);
+}
+
+#[test]
+fn the_folder_says_how_bad_a_finding_is() {
+    let pipeline = "=== pipelines/x.yaml\nsources:\n  meter: { type: timer, every: 5s }\n";
+    let lint = |lint: &str| format!("=== forebay.yaml\nlint: {lint}\n{pipeline}");
+    check(
+        &lint("{ deny: [unread-node] }"),
+        &["pipelines/x.yaml:2:3: error[unread-node]: nobody reads timer source `meter`"],
+    );
+    let warning = "pipelines/x.yaml:2:3: warning[unread-node]: nobody reads timer source `meter`";
+    check(&lint("{ deny: [unread-node], warn: [unread-node] }"), &[warning]);
+    check(
+        &lint("{ deny: [no-such-rule-at-all], warn: [cycle] }"),
+        &[
+            "forebay.yaml:1:16: warning[unknown-rule]: there is no rule `no-such-rule-at-all`",
+            "forebay.yaml:1:45: warning[bad-allow]: `cycle` cannot be a warning (nothing can run with it)",
+            warning,
+        ],
+    );
+}
+
+#[test]
+fn what_nothing_comes_out_of_starves_its_readers() {
+    check(
+        &(with_transforms("  a: { from: meter.errors, type: script, script: msg }\n", "a")
+            + "  more: { from: meter, type: log }\n"),
+        &[
+            "pipelines/x.yaml:4:14: warning[never-receives]: script transform `a` can never receive anything (`meter` never fails)",
+        ],
+    );
+}
+
+#[test]
+fn an_output_is_read_or_said_to_be_unread() {
+    let outputs = |from: &str| {
+        with_transforms(
+            "  t: { from: meter, type: script, script: msg, outputs: [high, low] }\n",
+            from,
+        )
+    };
+    check(&outputs("[t.high, t.low]"), &[]);
+    check(
+        &outputs("t.high"),
+        &[
+            "pipelines/x.yaml:4:64: warning[unread-output]: nobody reads output `low` of script transform `t`",
+        ],
+    );
+    check(
+        &outputs("t.errors"),
+        &[
+            "pipelines/x.yaml:4:3: warning[unread-node]: nobody reads script transform `t` but for its errors",
+        ],
+    );
+}
+
+#[test]
+fn a_pipeline_without_nodes_is_said_to_be_empty() {
+    let empty = "pipelines/x.yaml:1:1: warning[empty-pipeline]: pipeline has no node";
+    check("description: soon\n", &[empty]);
+    check("sources:\n", &[empty]);
+    check("connections:\n  b: { type: broker }\n", &[]);
+}
+
+#[test]
 fn what_only_one_can_hold_is_claimed_once() {
     let two = |one: &str, other: &str| {
         format!(
@@ -264,9 +415,15 @@ fn what_only_one_can_hold_is_claimed_once() {
         ],
     );
     check(&two("type: broker", "type: broker, listen: ['127.0.0.1:1884']"), &[]);
+    check(
+        &two("type: broker", "type: broker, listen: ['[::]:1883'], users: { a: '${env:SECRET}' }"),
+        &[
+            "pipelines/b.yaml:2:33: error[claimed-twice]: `one` and `two` both claim port 1883 of every address (claimed again here)",
+        ],
+    );
     let client = "type: mqtt, url: 'mqtt://b', client_id: me";
     check(
-        &two(client, client),
+        &two("type: mqtt, url: 'mqtt://B:1883', client_id: me", client),
         &[
             "pipelines/b.yaml:2:50: error[claimed-twice]: `one` and `two` both claim client id `me` at b:1883 (claimed again here)",
         ],

@@ -59,7 +59,7 @@ impl BrokerSettings {
 impl Settings for BrokerSettings {
     fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut taken: Vec<SocketAddr> = Vec::new();
+        let mut taken: Vec<Claim> = Vec::new();
         for (index, text) in self.listen.iter().enumerate() {
             let setting = format!("listen[{index}]");
             let Ok(address) = text.parse::<SocketAddr>() else {
@@ -68,9 +68,12 @@ impl Settings for BrokerSettings {
                 problems.push(Problem::new(setting, message, label));
                 continue;
             };
-            if let Some(other) = taken.iter().find(|other| clash(**other, address)) {
+            let claim = Claim::listener(address, &*setting);
+            let clash = |other: &&Claim| claim.iter().any(|claim| claim.clashes(other));
+            if let Some(other) = taken.iter().find(clash) {
                 let message = format!("`{setting}` is taken by another entry of `listen`");
-                problems.push(Problem::new(&*setting, message, format!("clashes with {other}")));
+                let label = format!("clashes with `{}`", other.setting);
+                problems.push(Problem::new(&*setting, message, label));
             }
             if self.users.is_none() && !address.ip().is_loopback() {
                 let message = format!("anybody on the network may publish at {address}");
@@ -78,7 +81,7 @@ impl Settings for BrokerSettings {
                 let note = "Set `users`, or listen at 127.0.0.1 only.";
                 problems.push(problem.rule("open-broker").warning().note(note));
             }
-            taken.push(address);
+            taken.extend(claim);
         }
         if self.users.as_ref().is_some_and(BTreeMap::is_empty) {
             let label = "expected at least one user, or no `users` to let anybody in";
@@ -92,12 +95,10 @@ impl Settings for BrokerSettings {
     }
 
     fn claims(&self) -> Vec<Claim> {
-        let addresses = self.listen.iter().enumerate().filter_map(|(index, text)| {
-            let address = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0)?;
-            let what = format!("port {} of {}", address.port(), address.ip());
-            Some(Claim { what, setting: format!("listen[{index}]") })
-        });
-        addresses.collect()
+        let claim = |(index, text): (usize, &String)| {
+            Claim::listener(text.parse().ok()?, format!("listen[{index}]"))
+        };
+        self.listen.iter().enumerate().filter_map(claim).collect()
     }
 
     fn build(self, _: Links) -> Node {
@@ -105,14 +106,6 @@ impl Settings for BrokerSettings {
         let shared = Shared::new(local.shared());
         Node::connection(shared, Broker::new(self, local, subscribers))
     }
-}
-
-/// Whether the kernel lets only one of the two listen. Port 0 is a different one each time.
-fn clash(one: SocketAddr, other: SocketAddr) -> bool {
-    let overlap = one.ip() == other.ip()
-        || one.is_ipv4() == other.is_ipv4()
-            && (one.ip().is_unspecified() || other.ip().is_unspecified());
-    one.port() != 0 && one.port() == other.port() && overlap
 }
 
 #[cfg(test)]
@@ -143,7 +136,7 @@ mod tests {
             "listen: ['localhost', '127.0.0.1:1883', '0.0.0.0:1883']\nusers: {}\nmax_packet: 1GiB",
             &[
                 "setting-value: `listen[0]` is not an address to listen at [expected an address and a port, such as `127.0.0.1:1883`]",
-                "setting-value: `listen[2]` is taken by another entry of `listen` [clashes with 127.0.0.1:1883]",
+                "setting-value: `listen[2]` is taken by another entry of `listen` [clashes with `listen[1]`]",
                 "setting-value: nobody can connect: `users` is empty [expected at least one user, or no `users` to let anybody in]",
                 "setting-value: `max_packet` is out of range [expected `1KiB` to `255MiB`]",
             ],
@@ -159,7 +152,7 @@ mod tests {
         check(
             "listen: ['192.168.1.1:1883']",
             &[
-                "setting-value: anybody on the network may publish at 192.168.1.1:1883 [reachable from other devices]",
+                "open-broker: anybody on the network may publish at 192.168.1.1:1883 [reachable from other devices]",
             ],
         );
     }

@@ -7,7 +7,7 @@ mod record;
 mod tests;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -93,13 +93,11 @@ impl Settings for FileSettings {
     }
 
     fn claims(&self) -> Vec<Claim> {
-        // `/log//a` and `/log/./a` are the same file.
-        let path: PathBuf = Path::new(&self.path).components().collect();
-        vec![Claim { what: format!("file {}", path.display()), setting: "path".to_owned() }]
+        vec![Claim::path("file", &self.path, "path")]
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { batch_messages: BATCH_MESSAGES }
+        Capabilities { batch_messages: BATCH_MESSAGES, ..Capabilities::default() }
     }
 
     fn build(self, _: Links) -> Node {

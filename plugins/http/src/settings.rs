@@ -116,10 +116,11 @@ impl Settings for HttpSettings {
     }
 
     fn capabilities(&self) -> Capabilities {
-        match self.body {
-            Shape::Single => Capabilities { batch_messages: 1 },
-            Shape::Array | Shape::Lines => Capabilities { batch_messages: USUAL_BATCH },
-        }
+        let batch_messages = match self.body {
+            Shape::Single => 1,
+            Shape::Array | Shape::Lines => USUAL_BATCH,
+        };
+        Capabilities { batch_messages, ..Capabilities::default() }
     }
 
     fn build(self, links: Links) -> Node {

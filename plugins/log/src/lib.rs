@@ -63,7 +63,7 @@ enum Stream {
 
 impl Settings for LogSettings {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { batch_messages: BATCH_MESSAGES }
+        Capabilities { batch_messages: BATCH_MESSAGES, ..Capabilities::default() }
     }
 
     fn build(self, _: Links) -> Node {

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forebay_sdk::{Claim, Links, Node, Period, Problem, Secret, Settings, Shared, Size};
+use forebay_sdk::{
+    Capabilities, Claim, Links, Node, Period, Problem, Secret, Settings, Shared, Size,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -115,15 +117,8 @@ impl Settings for SessionSettings {
         if self.password.is_some() && self.username.is_none() {
             report("password", "`password` needs a `username`", "`username` is missing");
         }
-        match &self.client_id {
-            None if !self.clean_session => {
-                let message = "`clean_session: false` needs a `client_id`";
-                report("clean_session", message, "`client_id` is missing");
-            }
-            Some(client_id) if client_id.is_empty() => {
-                report("client_id", "`client_id` is empty", "expected a name, or no `client_id`");
-            }
-            _ => (),
+        if self.client_id.as_ref().is_some_and(String::is_empty) {
+            report("client_id", "`client_id` is empty", "expected a name, or no `client_id`");
         }
         let keep_alive = self.keep_alive.0;
         if keep_alive.subsec_nanos() != 0 || keep_alive > LONGEST_KEEP_ALIVE {
@@ -141,17 +136,27 @@ impl Settings for SessionSettings {
         if let Some(Err(label)) = self.will.as_ref().map(|will| check_topic(&will.topic)) {
             report("will.topic", "`will.topic` cannot be published to", &label);
         }
+        if self.client_id.is_none() && !self.clean_session {
+            let message = "`clean_session: false` needs a `client_id`";
+            let problem = Problem::new("clean_session", message, "`client_id` is missing");
+            problems.push(problem.rule("session-without-id"));
+        }
         problems
     }
 
     fn claims(&self) -> Vec<Claim> {
         match (&self.client_id, Address::parse(&self.url)) {
-            (Some(client_id), Ok(address)) => vec![Claim {
-                what: format!("client id `{client_id}` at {address}"),
-                setting: "client_id".to_owned(),
-            }],
+            (Some(client_id), Ok(address)) => {
+                // The names of hosts are the same in either case.
+                let broker = address.to_string().to_lowercase();
+                vec![Claim::named(format!("client id `{client_id}` at {broker}"), "client_id")]
+            }
             _ => Vec::new(),
         }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { resends: !self.clean_session, ..Capabilities::default() }
     }
 
     fn build(self, links: Links) -> Node {
@@ -202,11 +207,11 @@ mod tests {
                 "setting-value: `cert` has no use without TLS [expected `url` to begin with `mqtts://`]",
                 "setting-value: `cert` needs its `key` [`key` is missing]",
                 "setting-value: `password` needs a `username` [`username` is missing]",
-                "setting-value: `clean_session: false` needs a `client_id` [`client_id` is missing]",
                 "setting-value: `keep_alive` is out of range [expected `0s`, or whole seconds up to `18h`]",
                 "setting-value: `connect_timeout` is out of range [expected `1s` to `10m`]",
                 "setting-value: `max_packet` is out of range [expected `1KiB` to `255MiB`]",
                 "setting-value: `will.topic` cannot be published to [expected a topic without `+` and `#`, found `a/#`]",
+                "session-without-id: `clean_session: false` needs a `client_id` [`client_id` is missing]",
             ],
         );
         check(

@@ -56,7 +56,8 @@ impl Settings for SinkSettings {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { batch_messages: MOST_IN_BATCH }
+        let confirms = self.qos > 0;
+        Capabilities { batch_messages: MOST_IN_BATCH, confirms, ..Capabilities::default() }
     }
 
     fn build(self, links: Links) -> Node {

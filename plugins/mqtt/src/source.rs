@@ -4,8 +4,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use forebay_sdk::{
-    Format, Links, Message, Meta, Node, Outcome, Outlet, Payload, Problem, Receipt, Settings,
-    Source, Subscription,
+    Capabilities, Format, Links, Message, Meta, Node, Outcome, Outlet, Payload, Problem, Receipt,
+    Settings, Source, Subscription,
     connection::{LocalBroker, PubSub, Publication},
 };
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -76,6 +76,10 @@ impl Settings for SourceSettings {
             }
         }
         problems
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { resends: self.qos > 0, ..Capabilities::default() }
     }
 
     fn build(self, links: Links) -> Node {

@@ -10,6 +10,7 @@
 //! of a type's settings stands between `<!-- settings: mqtt source -->` and `<!-- /settings -->`;
 //! the test suite keeps it true (`UPDATE=1` rewrites it).
 
+pub mod claim;
 pub mod connection;
 pub mod delivery;
 pub mod endpoint;
@@ -29,6 +30,7 @@ pub mod units;
 pub mod yaml;
 
 pub use crate::{
+    claim::{Claim, Held},
     connection::{Connection, PubSub, Shared, Subscription},
     delivery::{Delivery, Outcome, Receipt},
     endpoint::{Endpoint, NoEndpoint},
@@ -38,7 +40,7 @@ pub use crate::{
     outlet::{Envelope, Outlet},
     payload::{DecodeError, Format, Payload, Value},
     plugin::{Device, Native, NodeType, Plugin, Role, RunningDevice, schema_of},
-    settings::{Capabilities, Claim, Configured, Links, Memory, Problem, Settings},
+    settings::{Capabilities, Configured, Links, Memory, Problem, Settings},
     tally::Tally,
     units::{Period, Rate, Script, Secret, Size, SyncPolicy},
 };

@@ -10,7 +10,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{connection::Shared, finding::Level, node::Node};
+use crate::{claim::Claim, connection::Shared, finding::Level, node::Node};
 
 /// One struct gives the parser, the positions of errors, the JSON Schema, the table in the README
 /// and the help text. Doc comments on its fields are what users read.
@@ -48,21 +48,22 @@ pub struct Capabilities {
     /// A sink: how many messages one write takes unless `batch:` says otherwise. 1 for sinks that
     /// have no use for batches; `batch:` cannot change that.
     pub batch_messages: usize,
+    /// A source: the other side keeps each message until the pipeline has delivered it, and sends
+    /// it again otherwise. On a connection, only as long as that has it too.
+    ///
+    /// A connection: it has the other side keep such messages while this program is away.
+    pub resends: bool,
+    /// A sink: the other side says that it has a message. Without that, a message that is lost on
+    /// the way counts as delivered.
+    pub confirms: bool,
+    /// Whether anything can ever come out of the output `errors`.
+    pub errors: bool,
 }
 
 impl Default for Capabilities {
     fn default() -> Capabilities {
-        Capabilities { batch_messages: 1 }
+        Capabilities { batch_messages: 1, resends: false, confirms: true, errors: true }
     }
-}
-
-/// Something that only one node or connection can hold, such as a listening port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// What is held, in the user's words: `port 1883 of 127.0.0.1`. Equal words clash.
-    pub what: String,
-    /// The setting that claims it, such as `listen[0]`.
-    pub setting: String,
 }
 
 /// What a node is given beside its settings.

@@ -7,7 +7,8 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Links, Message, Native, Node, Outlet, Period, Plugin, Problem, Role, Settings, Source, Value,
+    Capabilities, Links, Message, Native, Node, Outlet, Period, Plugin, Problem, Role, Settings,
+    Source, Value,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -54,6 +55,10 @@ impl Settings for TimerSettings {
         let message = "`every` is out of range";
         let label = format!("expected 10ms to 366d, found {}", self.every);
         vec![Problem::new("every", message, label)]
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { errors: false, ..Capabilities::default() }
     }
 
     fn build(self, links: Links) -> Node {

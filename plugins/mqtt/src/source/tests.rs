@@ -30,7 +30,7 @@ fn settings_are_checked() {
         "topics: [a, a/#/b, a]",
         &[
             "setting-value: `topics[1]` cannot be subscribed to [expected `#` only as the whole last level, found `a/#/b`]",
-            "setting-value: `topics[2]` is there already [the same filter stands above]",
+            "repeated-filter: `topics[2]` is there already [the same filter stands above]",
         ],
     );
     check(

@@ -153,7 +153,12 @@ impl<'a> Checker<'a> {
             let message = format!("{whose} needs `{missing}`");
             let span = if name.is_empty() { owner } else { first_line(yaml) };
             let label = format!("`{missing}` is missing");
-            self.findings.push(Finding::error("missing-setting", span, message, label));
+            let finding = Finding::error("missing-setting", span, message, label);
+            let about = properties.and_then(|all| all.get(missing)?.get("description")?.as_str());
+            self.findings.push(match about {
+                Some(about) => finding.help(format!("`{missing}`: {}", first_sentence(about))),
+                None => finding,
+            });
         }
     }
 
@@ -383,6 +388,11 @@ fn list(words: &[&str]) -> String {
         [one] => one.clone(),
         [front @ .., last] => format!("{} or {last}", front.join(", ")),
     }
+}
+
+fn first_sentence(text: &str) -> String {
+    let end = text.find(". ").or(text.find(".\n")).map_or(text.len(), |end| end + 1);
+    text[..end].split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A map that spans many lines is named by its first key.

@@ -1,0 +1,65 @@
+//! What only one can hold is claimed once, over all files of the folder.
+
+use std::{collections::HashMap, fs};
+
+use forebay_sdk::{Claim, Finding, Held, Span};
+
+use crate::config::{Draft, Part};
+
+/// Reports what is claimed twice, with both claimants.
+pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
+    // Only those of one bucket can clash, so each is compared with few others.
+    let mut buckets: HashMap<String, Vec<(&Part, Span, Claim)>> = HashMap::new();
+    for part in &draft.parts {
+        for claim in part.configured.iter().flat_map(|configured| configured.claims()) {
+            let claim = resolved(claim);
+            let span = place(part, &claim);
+            let holders = buckets.entry(bucket(&claim)).or_default();
+            match holders.iter().find(|(.., held)| held.clashes(&claim)) {
+                None => holders.push((part, span, claim)),
+                Some((other, first, held)) => {
+                    findings.push(clash((other, *first, held), (part, span, &claim)));
+                }
+            }
+        }
+    }
+}
+
+fn clash(first: (&Part, Span, &Claim), again: (&Part, Span, &Claim)) -> Finding {
+    let ((other, first, held), (part, span, claim)) = (first, again);
+    let message = format!("`{}` and `{}` both claim {}", other.name, part.name, claim.what);
+    let label = match held.what == claim.what {
+        true => "first claimed here".to_owned(),
+        false => format!("first claimed here, as {}", held.what),
+    };
+    Finding::error("claimed-twice", span, message, "claimed again here").context(first, label)
+}
+
+/// Where a claim is made. A default claims without a word: then the name is marked.
+fn place(part: &Part, claim: &Claim) -> Span {
+    let span = match claim.setting.as_str() {
+        "" => part.name_span,
+        setting => part.settings.at(setting).span,
+    };
+    if span == part.settings.span { part.name_span } else { span }
+}
+
+/// A device has several names, such as those below `/dev/serial/by-id`. Follows links and opens
+/// nothing; where there is no such file, on the desk at home, the name counts as written.
+fn resolved(claim: Claim) -> Claim {
+    match &claim.held {
+        Held::Path(path) if path.is_absolute() => {
+            let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+            Claim { held: Held::Path(path), ..claim }
+        }
+        _ => claim,
+    }
+}
+
+fn bucket(claim: &Claim) -> String {
+    match &claim.held {
+        Held::Named(name) => name.clone(),
+        Held::Path(path) => path.display().to_string(),
+        Held::Listener(address) => address.port().to_string(),
+    }
+}
