@@ -9,7 +9,7 @@ use std::{
 
 use forebay_sdk::{
     Configured, Finding, Port, Problem, Role, Span,
-    yaml::{Style, Yaml},
+    yaml::{Entry, Style, Yaml},
 };
 
 use super::{
@@ -65,6 +65,8 @@ pub struct Part {
     pub type_name: String,
     /// Its own settings, without those that every node has.
     pub settings: Yaml,
+    /// Those that every node has, and that the engine takes.
+    pub common: Vec<Entry>,
     /// None when the settings are wrong.
     pub configured: Option<Arc<dyn Configured>>,
     /// The connection it uses.
@@ -77,6 +79,8 @@ pub struct Part {
     pub buffer: Buffer,
     /// How many messages go into one write.
     pub batch: Batch,
+    /// A sink: whether no message may be lost on the way to it.
+    pub must_deliver: bool,
 }
 
 /// A node's use of a connection.
@@ -184,6 +188,11 @@ impl Part {
     /// Names of the outputs beside the main one and `errors`.
     pub fn outputs(&self) -> Vec<String> {
         self.configured.as_ref().map(|configured| configured.outputs()).unwrap_or_default()
+    }
+
+    /// One of the settings that every node has.
+    pub fn common(&self, key: &str) -> Option<&Entry> {
+        self.common.iter().find(|setting| setting.key == key)
     }
 
     /// What it is, for a finding: "mqtt sink `plant`".

@@ -137,11 +137,13 @@ impl<'a> Reader<'a> {
             role,
             type_name: String::new(),
             settings,
+            common: Vec::new(),
             configured: None,
             uses: None,
             has_from: false,
             from: Vec::new(),
             buffer: Buffer::default(),
+            must_deliver: false,
             batch: Batch { max_messages: 1, max_wait: Duration::ZERO },
         };
         // What a node reads is known even when its type is not, so that its wires can be checked.
@@ -206,17 +208,19 @@ impl<'a> Reader<'a> {
         part.uses = self.uses(part, entry);
         let is_wrong = |finding: &Finding| finding.level == Level::Error;
         let wrong = self.draft.findings[before..].iter().any(is_wrong);
-        let common = strip_common(&mut part.settings);
+        part.common = strip_common(&mut part.settings);
         if wrong {
             return;
         }
         part.configured = entry.node_type.configure(&part.settings, &mut self.draft.findings);
         let Some(configured) = &part.configured else { return };
-        if let Some(buffer) = common.iter().find(|setting| setting.key == "buffer") {
+        if let Some(buffer) = part.common("buffer") {
             part.buffer = self.buffer(part.role, buffer, entry).unwrap_or(part.buffer);
         }
-        let batch = common.iter().find(|setting| setting.key == "batch");
-        part.batch = self.batch(&part.title(), configured, batch, entry);
+        part.batch = self.batch(&part.title(), configured, part.common("batch"), entry);
+        let must_deliver = part.common("must_deliver");
+        part.must_deliver = must_deliver
+            .is_some_and(|entry| entry.value.to_value() == serde_json::Value::Bool(true));
     }
 
     fn buffer(&mut self, role: Role, written: &Entry, entry: &NodeTypeEntry) -> Option<Buffer> {

@@ -23,7 +23,7 @@ pub struct Types {
 }
 
 /// The settings that the engine takes before a node sees its own.
-pub const COMMON: [&str; 5] = ["type", "connection", "from", "buffer", "batch"];
+pub const COMMON: [&str; 6] = ["type", "connection", "from", "buffer", "batch", "must_deliver"];
 
 impl Types {
     /// Gathers the types of all plugins.
@@ -87,6 +87,11 @@ fn whole_schema(node_type: &dyn NodeType) -> Value {
     if node_type.role() == Role::Sink {
         properties.insert("buffer".to_owned(), schema_of::<BufferSettings>());
         properties.insert("batch".to_owned(), schema_of::<BatchSettings>());
+        let description = "Says that no message may be lost on the way to this sink. Lint then refuses what would lose one.";
+        properties.insert(
+            "must_deliver".to_owned(),
+            json!({ "description": description, "type": "boolean", "default": false }),
+        );
     }
     if let Some(Value::Array(own)) = object.remove("required") {
         required.extend(own);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use forebay_sdk::{Finding, Level, Role, Span, finding::nearest, yaml::Content};
 
-use super::sharing;
+use super::{delivery, sharing};
 use crate::config::{Draft, Input, Part, Pipeline, draft};
 
 /// Adds what is wrong to what reading has found.
@@ -19,6 +19,7 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
         let nodes: Vec<&Part> = draft.nodes(&pipeline.name).collect();
         wires(&nodes, findings);
         cycles(&nodes, findings);
+        delivery::check(draft, &nodes, findings);
         // What seems unread may be what an error stands in for.
         let is_wrong = |finding: &Finding| {
             let file = finding.span.map(|span| span.file);

@@ -2,6 +2,7 @@
 //! `lint` and `run` come through [`lint`].
 
 mod checks;
+mod delivery;
 mod levels;
 pub mod report;
 pub mod rules;

@@ -14,15 +14,17 @@ pub struct Rule {
 }
 
 /// All rules, by name.
-pub const RULES: [Rule; 37] = [
+pub const RULES: [Rule; 40] = [
     rule("bad-allow", include_str!("rules/bad-allow.md")),
     rule("bad-name", include_str!("rules/bad-name.md")),
     rule("claimed-twice", include_str!("rules/claimed-twice.md")),
     rule("cycle", include_str!("rules/cycle.md")),
+    rule("drops-when-full", include_str!("rules/drops-when-full.md")),
     rule("duplicate-connection", include_str!("rules/duplicate-connection.md")),
     rule("duplicate-key", include_str!("rules/duplicate-key.md")),
     rule("duplicate-node", include_str!("rules/duplicate-node.md")),
     rule("empty-pipeline", include_str!("rules/empty-pipeline.md")),
+    rule("lost-on-restart", include_str!("rules/lost-on-restart.md")),
     rule("missing-setting", include_str!("rules/missing-setting.md")),
     rule("never-receives", include_str!("rules/never-receives.md")),
     rule("no-input", include_str!("rules/no-input.md")),
@@ -33,6 +35,7 @@ pub const RULES: [Rule; 37] = [
     rule("session-without-id", include_str!("rules/session-without-id.md")),
     rule("setting-type", include_str!("rules/setting-type.md")),
     rule("setting-value", include_str!("rules/setting-value.md")),
+    rule("unconfirmed-write", include_str!("rules/unconfirmed-write.md")),
     rule("undeclared-output", include_str!("rules/undeclared-output.md")),
     rule("unknown-connection", include_str!("rules/unknown-connection.md")),
     rule("unknown-field", include_str!("rules/unknown-field.md")),

@@ -400,6 +400,72 @@ fn a_pipeline_without_nodes_is_said_to_be_empty() {
     check("connections:\n  b: { type: broker }\n", &[]);
 }
 
+/// A timer, an MQTT source, a transform that reads both, and a sink that must deliver.
+fn with_promise(connection: &str, source: &str, transform: &str, sink: &str) -> String {
+    format!(
+        "connections:\n  c: {{ type: mqtt, url: 'mqtt://b', client_id: me{connection} }}\n\
+         sources:\n  t: {{ type: timer, every: 5s }}\n  m: {{ type: mqtt, connection: c, topics: [a]{source} }}\n\
+         transforms:\n  s: {{ from: [t, m], type: script, script: msg{transform} }}\n\
+         sinks:\n  out:\n    from: s\n    type: mqtt\n    connection: c\n    topic: b\n    must_deliver: true{sink}\n"
+    )
+}
+
+#[test]
+fn what_must_be_delivered_is_safe_from_a_restart() {
+    let kept = ", clean_session: false";
+    let lost = |names: &str| {
+        format!(
+            "pipelines/x.yaml:14:5: error[lost-on-restart]: what {names} to `out` is lost by a restart (it waits in memory)"
+        )
+    };
+    let disk = "\n    buffer: { store: disk }";
+    check(&with_promise("", "", "", ""), &[&lost("`t` and `m` send")]);
+    check(&with_promise(kept, "", "", ""), &[&lost("`t` sends")]);
+    check(&with_promise(kept, ", qos: 0", "", ""), &[&lost("`t` and `m` send")]);
+    check(&with_promise("", "", "", disk), &[]);
+    check(&with_promise(kept, "", "", &disk.replace("disk", "spill")), &[&lost("`t` sends")]);
+    check(
+        &with_promise(kept, "", "", "").replace("[t, m]", "m").replace("from: s", "from: [s, t]"),
+        &[&lost("`t` sends")],
+    );
+    // A promise that nobody makes is not broken.
+    check(&with_promise("", "", "", "").replace("must_deliver: true", "must_deliver: false"), &[]);
+    // Another mistake in the file hides none of it.
+    check(
+        &with_promise("", "", ", tiemout: 1s", ""),
+        &[
+            "pipelines/x.yaml:7:49: error[unknown-setting]: script transform `s` has no setting `tiemout`",
+            &lost("`t` and `m` send"),
+        ],
+    );
+}
+
+#[test]
+fn what_must_be_delivered_is_not_dropped_on_the_way() {
+    check(
+        &with_promise(
+            "",
+            "",
+            ", buffer: { when_full: drop_oldest }",
+            "\n    buffer: { store: disk, when_full: drop_newest }",
+        ),
+        &[
+            "pipelines/x.yaml:7:70: error[drops-when-full]: `s` drops messages that `out` must deliver (expected `block`, so that sources wait)",
+            "pipelines/x.yaml:15:39: error[drops-when-full]: `out` must deliver, and drops what finds its buffer full (expected `block`, so that sources wait)",
+        ],
+    );
+}
+
+#[test]
+fn what_must_be_delivered_is_confirmed() {
+    check(
+        &with_promise("", "", "", "\n    buffer: { store: disk }\n    qos: 0"),
+        &[
+            "pipelines/x.yaml:14:5: error[unconfirmed-write]: mqtt sink `out` does not hear whether a message arrived (so this cannot be promised)",
+        ],
+    );
+}
+
 #[test]
 fn what_only_one_can_hold_is_claimed_once() {
     let two = |one: &str, other: &str| {

@@ -56,8 +56,8 @@ impl Settings for SinkSettings {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let confirms = self.qos > 0;
-        Capabilities { batch_messages: MOST_IN_BATCH, confirms, ..Capabilities::default() }
+        let unconfirmed = (self.qos == 0).then_some("`qos: 1` has the broker confirm each message");
+        Capabilities { batch_messages: MOST_IN_BATCH, unconfirmed, ..Capabilities::default() }
     }
 
     fn build(self, links: Links) -> Node {

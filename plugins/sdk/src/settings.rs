@@ -53,16 +53,16 @@ pub struct Capabilities {
     ///
     /// A connection: it has the other side keep such messages while this program is away.
     pub resends: bool,
-    /// A sink: the other side says that it has a message. Without that, a message that is lost on
-    /// the way counts as delivered.
-    pub confirms: bool,
+    /// A sink: what would have the other side say that it has a message, when it does not. Then a
+    /// message that is lost on the way counts as delivered.
+    pub unconfirmed: Option<&'static str>,
     /// Whether anything can ever come out of the output `errors`.
     pub errors: bool,
 }
 
 impl Default for Capabilities {
     fn default() -> Capabilities {
-        Capabilities { batch_messages: 1, resends: false, confirms: true, errors: true }
+        Capabilities { batch_messages: 1, resends: false, unconfirmed: None, errors: true }
     }
 }
 

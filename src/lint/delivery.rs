@@ -1,0 +1,129 @@
+//! What `must_deliver` and a buffer on disk promise, and what on the way breaks it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use forebay_sdk::{Finding, Role, Span, yaml::Entry};
+
+use crate::config::{Draft, Part, Store, WhenFull};
+
+/// Reports what breaks the promises of the sinks of a pipeline.
+pub(super) fn check(draft: &Draft, nodes: &[&Part], findings: &mut Vec<Finding>) {
+    let connections: BTreeMap<&str, &Part> = draft
+        .parts
+        .iter()
+        .filter(|part| part.role == Role::Connection)
+        .map(|part| (&*part.name, part))
+        .collect();
+    for sink in nodes.iter().filter(|node| node.role == Role::Sink) {
+        let Some(configured) = &sink.configured else { continue };
+        let capabilities = configured.capabilities();
+        let must_deliver = sink.common("must_deliver").filter(|_| sink.must_deliver).map(whole);
+        let on_disk = sink.buffer.store != Store::Memory;
+        if let Some(how) = capabilities.unconfirmed {
+            let store = sink.common("buffer").map(|buffer| buffer.value.at("store").span);
+            match (must_deliver, store) {
+                (Some(promise), _) => findings.push(unconfirmed(sink, promise, UNSURE, how)),
+                (None, Some(store)) if on_disk => {
+                    findings.push(unconfirmed(sink, store, LEAVES, how));
+                }
+                _ => (),
+            }
+        }
+        let Some(promise) = must_deliver else { continue };
+        let way = upstream(sink, nodes);
+        for node in way.iter().copied().filter(|node| node.buffer.when_full != WhenFull::Block) {
+            findings.push(drops(sink, promise, node));
+        }
+        // What a source heard to be safe is on disk then.
+        if sink.buffer.store == Store::Disk {
+            continue;
+        }
+        let sources = way.into_iter().filter(|node| node.role == Role::Source);
+        let forgetful: Vec<(&Part, &str)> =
+            sources.filter_map(|source| Some((source, forgets(source, &connections)?))).collect();
+        if !forgetful.is_empty() {
+            findings.push(lost(draft, sink, promise, &forgetful));
+        }
+    }
+}
+
+/// Why a source would not send again what was lost. None when it would, or when nobody knows.
+fn forgets(source: &Part, connections: &BTreeMap<&str, &Part>) -> Option<&'static str> {
+    if !source.configured.as_ref()?.capabilities().resends {
+        return Some("cannot send again what was lost");
+    }
+    let connection = connections.get(&*source.uses.as_ref()?.connection)?;
+    let keeps = connection.configured.as_ref()?.capabilities().resends;
+    (!keeps).then_some("its connection keeps nothing while this program is away")
+}
+
+const UNSURE: &str = "so this cannot be promised";
+const LEAVES: &str = "leaves the buffer when it is sent, not when it arrives";
+
+/// The node itself, and all from which messages come to it.
+fn upstream<'a>(node: &'a Part, nodes: &[&'a Part]) -> Vec<&'a Part> {
+    let mut seen: BTreeSet<&str> = BTreeSet::from([node.short.as_str()]);
+    let mut way = vec![node];
+    let mut next = 0;
+    while let Some(here) = way.get(next).copied() {
+        next += 1;
+        for input in &here.from {
+            let source = nodes.iter().copied().find(|node| node.short == input.node);
+            way.extend(source.filter(|source| seen.insert(&source.short)));
+        }
+    }
+    way
+}
+
+fn lost(draft: &Draft, sink: &Part, promise: Span, sources: &[(&Part, &str)]) -> Finding {
+    let names: Vec<String> = sources.iter().map(|(node, _)| format!("`{}`", node.short)).collect();
+    let (names, sends) = (names.join(" and "), if sources.len() == 1 { "sends" } else { "send" });
+    let message = format!("what {names} {sends} to `{}` is lost by a restart", sink.short);
+    let mut finding = Finding::error("lost-on-restart", promise, message, "it waits in memory");
+    for (source, why) in sources {
+        finding = finding.context(source.name_span, *why);
+    }
+    finding = finding.context(sink.name_span, "");
+    if let Some(buffer) = sink.common("buffer") {
+        let help = match buffer.value.get("store") {
+            Some(_) => "`store: disk` keeps it",
+            None => "`store: disk` in its `buffer` keeps it",
+        };
+        return finding.help(help);
+    }
+    // In a line of its own, or behind a comma.
+    let text = draft.texts.text(promise.file);
+    let before = &text[..promise.range().start];
+    let indent = &before[before.rfind('\n').map_or(0, |newline| newline + 1)..];
+    let separator = match indent.trim().is_empty() {
+        true => format!("\n{indent}"),
+        false => ", ".to_owned(),
+    };
+    let behind = Span { start: promise.end, ..promise };
+    let title = "a buffer on disk keeps it, also when the power fails";
+    finding.edit(title, behind, format!("{separator}buffer: {{ store: disk }}"))
+}
+
+fn drops(sink: &Part, promise: Span, node: &Part) -> Finding {
+    let place = node.common("buffer").map(|buffer| buffer.value.at("when_full").span);
+    let place = place.unwrap_or(node.name_span);
+    let message = match node.short == sink.short {
+        true => format!("`{}` must deliver, and drops what finds its buffer full", sink.short),
+        false => {
+            format!("`{}` drops messages that `{}` must deliver", node.short, sink.short)
+        }
+    };
+    Finding::error("drops-when-full", place, message, "expected `block`, so that sources wait")
+        .context(promise, "promised here")
+        .edit("`block` drops nothing", place, "block")
+}
+
+fn unconfirmed(sink: &Part, span: Span, label: &str, how: &str) -> Finding {
+    let message = format!("{} does not hear whether a message arrived", sink.title());
+    Finding::error("unconfirmed-write", span, message, label).context(sink.name_span, "").help(how)
+}
+
+/// A setting with its value, or its first line.
+fn whole(entry: &Entry) -> Span {
+    Span { end: entry.value.span.end.max(entry.key_span.end), ..entry.key_span }
+}
