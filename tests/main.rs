@@ -10,4 +10,5 @@ mod stop;
 
 mod bad_input;
 mod examples;
+mod mutations;
 mod tidy;

@@ -89,6 +89,8 @@ pub struct Uses {
     pub connection: Name,
     /// Where it stands.
     pub span: Span,
+    /// Whether it is written there, in place of a name.
+    pub in_place: bool,
     /// The types of connection that the node can use.
     pub allowed: &'static [&'static str],
 }

@@ -271,6 +271,7 @@ impl<'a> Reader<'a> {
     fn uses(&mut self, part: &Part, entry: &NodeTypeEntry) -> Option<Uses> {
         let value = part.settings.get("connection")?;
         let allowed = entry.node_type.connections();
+        let in_place = value.entries().is_some();
         let (connection, span) = match &value.content {
             Content::Map(_) => {
                 let name: Name = format!("{}.connection", part.name).into();
@@ -288,7 +289,7 @@ impl<'a> Reader<'a> {
             }
             _ => (value.text()?.into(), value.span),
         };
-        Some(Uses { connection, span, allowed })
+        Some(Uses { connection, span, in_place, allowed })
     }
 
     /// Puts the text of a `.rhai` file in the place of its path.

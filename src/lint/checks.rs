@@ -70,7 +70,7 @@ fn connections(draft: &Draft, findings: &mut Vec<Finding>) {
         match known.get(&**name) {
             None => {
                 // A connection written in place that could not be read was reported there.
-                if name.contains('/') {
+                if uses.in_place {
                     continue;
                 }
                 let message = format!("no connection is named `{name}`");

@@ -81,6 +81,34 @@ impl Rule {
         self.header().1
     }
 
+    /// What stands below a heading of the page: `Why`, `Bad`, `Output` or `Good`.
+    pub fn section(&self, heading: &str) -> Option<&'static str> {
+        let sections = self.page.split("\n## ");
+        let mut found = sections.filter_map(|section| section.split_once('\n'));
+        found.find(|(title, _)| *title == heading).map(|(_, text)| text)
+    }
+
+    /// The files of an example, `Bad` or `Good`: path and text. A block is
+    /// `pipelines/example.yaml` unless a path stands behind its language.
+    pub fn files(&self, heading: &str) -> Vec<(&'static str, String)> {
+        const FENCE: &str = "```";
+        let mut files: Vec<(&str, String)> = Vec::new();
+        let mut inside = false;
+        for line in self.section(heading).unwrap_or_default().split_inclusive('\n') {
+            match (line.strip_prefix(FENCE), inside) {
+                (Some(words), false) => {
+                    let path = words.trim().split_once(' ').map(|(_, path)| path);
+                    files.push((path.unwrap_or("pipelines/example.yaml"), String::new()));
+                    inside = true;
+                }
+                (Some(_), true) => inside = false,
+                (None, true) => files.last_mut().into_iter().for_each(|(_, text)| *text += line),
+                (None, false) => (),
+            }
+        }
+        files
+    }
+
     /// What stands behind `Level:`, and the sentence below it.
     fn header(&self) -> (&'static str, &'static str) {
         let mut lines = self.page.lines().filter(|line| !line.is_empty()).skip(1);

@@ -242,6 +242,12 @@ fn every_connection_is_there_and_fits() {
         ],
     );
     check(
+        &with_sink("from: meter, type: mqtt, connection: http://a/b, topic: a"),
+        &[
+            "pipelines/x.yaml:4:47: error[unknown-connection]: no connection is named `http://a/b` (not found in this folder)",
+        ],
+    );
+    check(
         &with_sink("from: meter, type: mqtt, topic: a"),
         &[
             "pipelines/x.yaml:4:3: error[missing-setting]: mqtt sink `out` needs `connection` (`connection` is missing)",

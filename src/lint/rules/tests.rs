@@ -1,6 +1,6 @@
 //! Every page shows what its rule finds. `UPDATE=1` writes the findings anew.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{fs, path::Path};
 
 use forebay_sdk::{Finding, Level};
 
@@ -14,52 +14,18 @@ use crate::{
     plugins,
 };
 
-/// The findings of the files of one section, for `folder_of`.
+/// Lints files, written as `folder_of` takes them.
 fn checked(files: &str) -> Checked {
     let folder = folder_of(files);
     let types = Types::new(&plugins::all());
     lint(config::load(folder.path(), folder.path(), &types, &|_| None).unwrap())
 }
 
-/// The part of a page below a heading.
-fn section<'a>(rule: &'a Rule, heading: &str) -> &'a str {
-    let start = format!("\n## {heading}\n");
-    let (_, rest) = rule.page.split_once(&start).unwrap_or_else(|| {
-        panic!("{}.md has no `## {heading}`", rule.name);
-    });
-    rest.split_once("\n## ").map_or(rest, |(section, _)| section)
-}
-
-/// The blocks of a section: what stands behind the fence, and the text.
-fn blocks(section: &str) -> Vec<(&str, String)> {
-    let mut blocks: Vec<(&str, String)> = Vec::new();
-    let mut inside = false;
-    for line in section.lines() {
-        match line.strip_prefix("```") {
-            Some(words) if !inside => {
-                blocks.push((words.trim(), String::new()));
-                inside = true;
-            }
-            Some(_) => inside = false,
-            None if inside => {
-                let (_, text) = blocks.last_mut().unwrap();
-                writeln!(text, "{line}").unwrap();
-            }
-            None => (),
-        }
-    }
-    blocks
-}
-
-/// The files of a section, as `folder_of` takes them.
-fn files(rule: &Rule, heading: &str) -> String {
-    let blocks = blocks(section(rule, heading));
-    assert!(!blocks.is_empty(), "{}.md: nothing below `## {heading}`", rule.name);
-    let file = |(words, text): &(&str, String)| {
-        let path = words.split_once(' ').map_or("pipelines/example.yaml", |(_, path)| path);
-        format!("=== {path}\n{text}")
-    };
-    blocks.iter().map(file).collect()
+/// An example of a page, as `folder_of` takes it.
+fn example(rule: &Rule, heading: &str) -> String {
+    let files = rule.files(heading);
+    assert!(!files.is_empty(), "{}.md: nothing below `## {heading}`", rule.name);
+    files.iter().map(|(path, text)| format!("=== {path}\n{text}")).collect()
 }
 
 #[test]
@@ -70,9 +36,10 @@ fn every_page_shows_what_its_rule_finds() {
         assert_eq!(first[0], format!("# {name}"));
         assert!(first[2].starts_with("Level: "), "{name}.md: no level");
         assert!(rule.summary().ends_with('.'), "{name}.md: no sentence below the level");
-        assert!(!section(rule, "Why").trim().is_empty(), "{name}.md: no reason");
+        let why = rule.section("Why").unwrap_or_default();
+        assert!(!why.trim().is_empty(), "{name}.md: no reason");
 
-        let bad = checked(&files(rule, "Bad"));
+        let bad = checked(&example(rule, "Bad"));
         let of_rule = |finding: &&Finding| finding.rule == name;
         let found: Vec<Finding> = bad.findings.iter().filter(of_rule).cloned().collect();
         assert!(!found.is_empty(), "{name}.md: nothing is found in the bad example");
@@ -88,7 +55,7 @@ fn every_page_shows_what_its_rule_finds() {
             assert_eq!(rule.page, page, "{name}.md is stale; UPDATE=1 rewrites it");
         }
 
-        let good = checked(&files(rule, "Good"));
+        let good = checked(&example(rule, "Good"));
         let shown = render(&good.findings, &good.texts, Format::Full, false);
         assert!(!good.findings.iter().any(|f| f.rule == name), "{name}.md: not good:\n{shown}");
         assert_eq!(good.count(Level::Error), 0, "{name}.md: not good:\n{shown}");
@@ -97,12 +64,9 @@ fn every_page_shows_what_its_rule_finds() {
 
 /// The page with the findings as they should be.
 fn with_output(rule: &Rule, output: &str) -> String {
-    let old = section(rule, "Output");
-    rule.page.replacen(
-        &format!("\n## Output\n{old}"),
-        &format!("\n## Output\n\n```text\n{output}\n```\n"),
-        1,
-    )
+    let old = rule.section("Output").unwrap_or_else(|| panic!("{}.md: no output", rule.name));
+    let fresh = format!("\n## Output\n\n```text\n{output}\n```\n");
+    rule.page.replacen(&format!("\n## Output\n{old}"), &fresh, 1)
 }
 
 #[test]
