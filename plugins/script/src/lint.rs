@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use forebay_sdk::{Problem, finding::nearest};
-use rhai::{AST, ASTNode, Expr, FnCallExpr, ParseErrorType, Position, Stmt};
+use rhai::{AST, ASTNode, Expr, FnCallExpr, LexError, ParseErrorType, Position, Stmt};
 
 use crate::{
     did_you_mean, host,
@@ -88,6 +88,7 @@ fn syntax(error: &ParseErrorType, at: Position, text: &str) -> Problem {
             ("the script ends here, unfinished".to_owned(), end)
         }
         E::Reserved(word) => (reserved(word, text, at), at),
+        E::BadInput(LexError::MalformedChar(_)) => ("text stands in double quotes".to_owned(), at),
         E::ExprTooDeep => ("nested too deep; split it with `let`".to_owned(), at),
         other => (crate::failure::lowercase_first(&other.to_string()), at),
     };

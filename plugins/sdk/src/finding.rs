@@ -139,7 +139,8 @@ impl Finding {
 /// The one of `choices` that `word` was probably meant to be: within two edits, and not another
 /// word altogether.
 pub fn nearest<'a>(word: &str, choices: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = if word.chars().count() <= 3 { 1 } else { 2 };
+    // Of four letters, two are another word: `port` is not `cert`.
+    let most = if word.chars().count() <= 4 { 1 } else { 2 };
     choices
         .into_iter()
         .map(|choice| (edit_distance(word, choice), choice))
@@ -180,5 +181,6 @@ mod tests {
         assert_eq!(nearest("Plant", nodes), Some("plant"));
         assert_eq!(nearest("cloud", nodes), None);
         assert_eq!(nearest("in", ["to", "or"]), None);
+        assert_eq!(nearest("port", ["cert", "url"]), None);
     }
 }

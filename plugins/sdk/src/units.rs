@@ -52,7 +52,35 @@ impl Period {
     }
 }
 
+impl Period {
+    /// What was probably meant by a text that is none: `5s` by `5 seconds`.
+    pub fn meant(text: &str) -> Option<String> {
+        const WORDS: [(&str, &[&str]); 5] = [
+            ("ms", &["ms", "msec", "msecs", "millis", "millisecond", "milliseconds"]),
+            ("s", &["s", "sec", "secs", "second", "seconds"]),
+            ("m", &["m", "min", "mins", "minute", "minutes"]),
+            ("h", &["h", "hr", "hrs", "hour", "hours"]),
+            ("d", &["d", "day", "days"]),
+        ];
+        meant(text, &WORDS).filter(|meant| Period::parse(meant).is_ok())
+    }
+}
+
 impl Size {
+    /// What was probably meant by a text that is none: `16MB` by `16 mb`.
+    pub fn meant(text: &str) -> Option<String> {
+        const WORDS: [(&str, &[&str]); 7] = [
+            ("B", &["b", "byte", "bytes"]),
+            ("kB", &["kb", "kilobyte", "kilobytes"]),
+            ("MB", &["mb", "megabyte", "megabytes"]),
+            ("GB", &["gb", "gigabyte", "gigabytes"]),
+            ("KiB", &["k", "ki", "kib"]),
+            ("MiB", &["m", "mi", "mib"]),
+            ("GiB", &["g", "gi", "gib"]),
+        ];
+        meant(text, &WORDS).filter(|meant| Size::parse(meant).is_ok())
+    }
+
     /// Reads `16MiB`; says what would be right when it cannot.
     pub fn parse(text: &str) -> Result<Size, String> {
         const KIB: f64 = 1024.0;
@@ -110,6 +138,16 @@ fn number_with_unit(text: &str, units: &[(&str, f64)]) -> Option<f64> {
     let (number, unit) = text.split_at(split);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
     Some(number.parse::<f64>().ok()? * factor)
+}
+
+/// The number in front with the unit that goes by the word behind it.
+fn meant(text: &str, words: &[(&str, &[&str])]) -> Option<String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, word) = text.split_at(split);
+    let word = word.trim_start().trim_end_matches('.').to_lowercase();
+    let (unit, _) = words.iter().find(|(_, names)| names.contains(&word.as_str()))?;
+    Some(format!("{number}{unit}"))
 }
 
 impl Deref for Period {
@@ -384,6 +422,19 @@ mod tests {
         {
             assert!(Period::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_meant_is_offered() {
+        let period = |text: &str| Period::meant(text);
+        assert_eq!(period("5 seconds").as_deref(), Some("5s"));
+        assert_eq!(period("1.5 Hours").as_deref(), Some("1.5h"));
+        assert_eq!(period("10 min.").as_deref(), Some("10m"));
+        assert_eq!(period("500MS").as_deref(), Some("500ms"));
+        assert_eq!((period("5 parsecs"), period("seconds"), period("")), (None, None, None));
+        assert_eq!(Size::meant("16 megabytes").as_deref(), Some("16MB"));
+        assert_eq!(Size::meant("64k").as_deref(), Some("64KiB"));
+        assert_eq!(Size::meant("9999999 gib"), None);
     }
 
     #[test]

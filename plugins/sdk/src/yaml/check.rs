@@ -2,7 +2,7 @@
 //!
 //! Reads the part of JSON Schema that [`crate::plugin::schema_of`] writes for such structs.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Content, Entry, Meaning, Yaml, plain_meaning};
 use crate::{
@@ -126,14 +126,18 @@ impl<'a> Checker<'a> {
     fn object(&mut self, yaml: &Yaml, schema: &'a Value, name: &str, owner: Span) {
         let Content::Map(entries) = &yaml.content else { return };
         let properties = schema.get("properties").and_then(Value::as_object);
-        let known: Vec<&str> =
-            properties.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
+        let known = known(schema);
         for entry in entries {
             let path =
                 if name.is_empty() { entry.key.clone() } else { format!("{name}.{}", entry.key) };
-            match properties.and_then(|properties| properties.get(&entry.key)) {
-                Some(property) => self.value(&entry.value, property, &path, entry.key_span),
-                None => match schema.get("additionalProperties") {
+            let old = properties.and_then(|properties| now_called(properties, &entry.key));
+            match (properties.and_then(|properties| properties.get(&entry.key)), old) {
+                (Some(property), _) => self.value(&entry.value, property, &path, entry.key_span),
+                (None, Some((now, property))) => {
+                    self.old_name(entry, yaml.entry(now), now);
+                    self.value(&entry.value, property, &path, entry.key_span);
+                }
+                (None, None) => match schema.get("additionalProperties") {
                     None | Some(Value::Bool(true)) => (),
                     Some(Value::Bool(false)) => self.unknown_setting(entry, entries, &known, name),
                     Some(each) => self.value(&entry.value, each, &path, entry.key_span),
@@ -146,12 +150,16 @@ impl<'a> Checker<'a> {
             let misspelt = entries.iter().any(|entry| {
                 !known.contains(&entry.key.as_str()) && nearest(&entry.key, [missing]).is_some()
             });
-            if yaml.get(missing).is_some() || misspelt {
+            let is_old = |entry: &Entry| {
+                let now = properties.and_then(|properties| now_called(properties, &entry.key));
+                now.is_some_and(|(now, _)| now == missing)
+            };
+            if yaml.get(missing).is_some() || misspelt || entries.iter().any(is_old) {
                 continue;
             }
             let whose = if name.is_empty() { self.subject.to_owned() } else { format!("`{name}`") };
             let message = format!("{whose} needs `{missing}`");
-            let span = if name.is_empty() { owner } else { first_line(yaml) };
+            let span = if name.is_empty() { owner } else { yaml.span };
             let label = format!("`{missing}` is missing");
             let finding = Finding::error("missing-setting", span, message, label);
             let about = properties.and_then(|all| all.get(missing)?.get("description")?.as_str());
@@ -160,6 +168,20 @@ impl<'a> Checker<'a> {
                 None => finding,
             });
         }
+    }
+
+    /// The old name of a setting still works, until the new one stands beside it.
+    fn old_name(&mut self, entry: &Entry, new: Option<&Entry>, now: &str) {
+        let message = format!("`{}` is now called `{now}`", entry.key);
+        self.findings.push(match new {
+            Some(new) => Finding::error("duplicate-key", entry.key_span, message, "the old name")
+                .context(new.key_span, "the new one stands here too"),
+            None => Finding::warning("deprecated-name", entry.key_span, message, "").edit(
+                "the new name",
+                entry.key_span,
+                now,
+            ),
+        });
     }
 
     fn unknown_setting(&mut self, entry: &Entry, entries: &[Entry], known: &[&str], name: &str) {
@@ -239,7 +261,13 @@ impl<'a> Checker<'a> {
     fn string(&mut self, yaml: &Yaml, schema: &'a Value, name: &str) {
         let Some(scalar) = yaml.scalar() else { return };
         let Some(text) = scalar.as_text() else { return };
-        let wrong = match schema.get("format").and_then(Value::as_str) {
+        let format = schema.get("format").and_then(Value::as_str);
+        let meant = match format {
+            Some(form::DURATION) => Period::meant(text),
+            Some(form::SIZE) => Size::meant(text),
+            _ => None,
+        };
+        let wrong = match format {
             Some(form::DURATION) => Period::parse(text).err(),
             Some(form::SIZE) => Size::parse(text).err(),
             Some(form::RATE) => Rate::parse(text).err(),
@@ -251,6 +279,11 @@ impl<'a> Checker<'a> {
         };
         if let Some(expected) = wrong {
             self.wrong_value(yaml, name, expected);
+            let last = self.findings.last_mut().filter(|_| scalar.template.is_none());
+            if let (Some(meant), Some(finding)) = (meant, last) {
+                let edit = finding.clone().edit("this would be right", yaml.span, meant);
+                *finding = edit;
+            }
         }
     }
 
@@ -317,6 +350,15 @@ impl<'a> Checker<'a> {
                 let number = text.to_owned();
                 finding.edit("numbers stand without quotes", yaml.span, number)
             }
+            // A list of one is written as a list too.
+            (["a list"], Some(Meaning::Text(text))) if is_simple(text) => {
+                finding.edit("brackets make it a list", yaml.span, format!("[\"{text}\"]"))
+            }
+            (["a list"], None) => finding.help("each entry of a list begins with `- `"),
+            (["a map"], _) => match known(schema).as_slice() {
+                [] => finding,
+                known => finding.help(format!("settings here are {}", list(known))),
+            },
             _ => finding,
         };
         self.findings.push(finding);
@@ -328,6 +370,27 @@ impl<'a> Checker<'a> {
             _ => format!("`{name}`"),
         }
     }
+}
+
+/// The setting that once had this name. Said in a settings struct by
+/// `#[serde(alias = "old")] #[schemars(extend("x-forebay-was" = ["old"]))]`.
+fn now_called<'a>(properties: &'a Map<String, Value>, old: &str) -> Option<(&'a str, &'a Value)> {
+    let had = |schema: &Value| {
+        let names = schema.get("x-forebay-was").and_then(Value::as_array);
+        names.is_some_and(|names| names.iter().any(|name| name == old))
+    };
+    properties.iter().find(|(_, schema)| had(schema)).map(|(now, schema)| (now.as_str(), schema))
+}
+
+/// The names of the settings of a map.
+fn known(schema: &Value) -> Vec<&str> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    properties.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect()
+}
+
+/// Whether a text of one line needs no care when it is put in double quotes.
+fn is_simple(text: &str) -> bool {
+    !text.is_empty() && !text.contains(['"', '\\', '$']) && !text.chars().any(char::is_control)
 }
 
 fn is_secret(schema: &Value) -> bool {
@@ -393,15 +456,4 @@ fn list(words: &[&str]) -> String {
 fn first_sentence(text: &str) -> String {
     let end = text.find(". ").or(text.find(".\n")).map_or(text.len(), |end| end + 1);
     text[..end].split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// A map that spans many lines is named by its first key.
-fn first_line(yaml: &Yaml) -> Span {
-    match yaml.entries().and_then(|entries| entries.first()) {
-        Some(entry) => Span {
-            end: entry.value.span.end.min(entry.key_span.end.max(entry.value.span.end)),
-            ..entry.key_span
-        },
-        None => yaml.span,
-    }
 }

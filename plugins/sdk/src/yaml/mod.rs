@@ -4,6 +4,7 @@
 
 mod check;
 mod decode;
+mod mistakes;
 mod parse;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use granit_parser::{Event, Parser, ScalarStyle};
 
-use super::{Content, Entry, Scalar, Style, Yaml};
+use super::{Content, Entry, Scalar, Style, Yaml, mistakes};
 use crate::finding::{Finding, Span};
 
 /// Bounds on one file. A file beyond them is refused with a finding.
@@ -80,7 +80,7 @@ impl Builder<'_> {
                 Ok(next) => next,
                 Err(error) => {
                     let at = error.marker().byte_offset().unwrap_or(self.text.len());
-                    self.syntax_error(at, error.info());
+                    self.syntax_error(at, &error.info());
                     return None;
                 }
             };
@@ -98,7 +98,7 @@ impl Builder<'_> {
                         (value, 0)
                     }
                     None => {
-                        self.syntax_error(range.start, "an anchor that contains itself".to_owned());
+                        self.syntax_error(range.start, "an anchor that contains itself");
                         return None;
                     }
                 },
@@ -141,9 +141,11 @@ impl Builder<'_> {
             if anchor != 0 {
                 self.anchors.insert(anchor, value.clone());
             }
+            let depth = open.len();
             match open.last_mut() {
                 None => root = Some(value),
-                Some(parent) => self.put(parent, value, span)?,
+                Some(_) if depth == 1 => self.put(open.last_mut()?, value, span, true)?,
+                Some(parent) => self.put(parent, value, span, false)?,
             }
         }
         let empty = Yaml::empty_map(Span::new(self.file, 0..0));
@@ -166,7 +168,13 @@ impl Builder<'_> {
     }
 
     /// Adds a value to the list or map that is open. None when it cannot be a key.
-    fn put(&mut self, parent: &mut Open, value: Yaml, written: Span) -> Option<()> {
+    fn put(
+        &mut self,
+        parent: &mut Open,
+        value: Yaml,
+        written: Span,
+        is_section: bool,
+    ) -> Option<()> {
         match &mut parent.items {
             Items::List(items) => items.push(value),
             Items::Map { key: key @ None, .. } => {
@@ -180,13 +188,24 @@ impl Builder<'_> {
             }
             Items::Map { entries, key: key @ Some(_) } => {
                 let (key, key_span) = key.take().expect("matched above");
-                match entries.iter().find(|entry| entry.key == key) {
+                match entries.iter_mut().find(|entry| entry.key == key) {
                     Some(first) => {
                         let message = format!("`{key}` stands twice");
                         let finding =
                             Finding::error("duplicate-key", key_span, message, "again here")
                                 .context(first.key_span, "first here");
-                        self.findings.push(finding);
+                        self.findings.push(match is_section {
+                            true => finding.help("put what stands below both below one of them"),
+                            false => finding,
+                        });
+                        // What stands below a section is known, so that nobody misses it.
+                        if let (true, Content::Map(known), Content::Map(more)) =
+                            (is_section, &mut first.value.content, value.content)
+                        {
+                            let is_new = |entry: &Entry| known.iter().all(|e| e.key != entry.key);
+                            let more: Vec<Entry> = more.into_iter().filter(is_new).collect();
+                            known.extend(more);
+                        }
                     }
                     None => entries.push(Entry { key, key_span, value }),
                 }
@@ -251,63 +270,16 @@ impl Builder<'_> {
         }
     }
 
-    fn syntax_error(&mut self, at: usize, text: String) {
-        let line_start = self.text[..at.min(self.text.len())].rfind('\n').map_or(0, |at| at + 1);
-        let line = self.text[line_start..].lines().next().unwrap_or_default();
-        let indent = &line[..line.len() - line.trim_start().len()];
-        let (at, label) = match indent.find('\t') {
-            Some(tab) => (line_start + tab, "a tab; YAML is indented with spaces".to_owned()),
-            None => (at, self.syntax_words(at, text)),
-        };
-        // The mark must stand on text, also when the file ends too early.
-        let at = at.min(self.text.trim_end().len());
-        let next = self.text[at..].chars().next().map_or(0, char::len_utf8);
-        let span = Span::new(self.file, at..at + next);
-        let message = "file is not valid YAML";
-        self.findings.push(Finding::error("yaml-syntax", span, message, label));
-    }
-
-    /// What the parser says, in words about what would be right.
-    fn syntax_words(&self, at: usize, text: String) -> String {
-        let before = &self.text[..at.min(self.text.len())];
-        if before.ends_with('$') && self.text[at..].starts_with('{') {
-            return "inside `{ }` and `[ ]`, a value with `${` needs quotes".to_owned();
-        }
-        if let Some(character) = text.strip_prefix("unexpected character: `") {
-            let character = character.trim_end_matches('\'');
-            return format!("a value that begins with `{character}` needs quotes");
-        }
-        if text.contains("mapping values are not allowed") {
-            let line = before.lines().next_back().unwrap_or_default();
-            let words = match (line.contains(": "), line.starts_with(' ')) {
-                (true, _) => "a value that holds `: ` needs quotes",
-                (false, true) => "this key stands further to the right than the one above",
-                (false, false) => "the line above lacks a `:`",
-            };
-            return words.to_owned();
-        }
-        const WORDS: [(&str, &str); 13] = [
-            ("a flow mapping", "expected `,` or `}` before this"),
-            ("a flow sequence", "expected `,` or `]` before this"),
-            ("illegal placement of ':'", "expected `,` or a closing bracket before this"),
-            ("a block mapping", "expected a key, as far to the right as the keys above"),
-            ("a block collection", "expected `-`, as far to the right as those above"),
-            ("block sequence entries", "a list begins on a line of its own"),
-            ("simple key expected", "expected `:` behind the key"),
-            ("invalid trailing content", "the text goes on behind its closing quote"),
-            ("comment or line break", "expected nothing more on this line"),
-            ("found a tab", "a tab follows; YAML is indented with spaces"),
-            (
-                "unknown escape",
-                "`\\` begins an escape in double quotes; in single quotes it does not",
-            ),
-            ("unknown anchor", "no `&` above gives this name"),
-            ("recursion limit", "lists and maps are nested too deep here"),
-        ];
-        match WORDS.iter().find(|(theirs, _)| text.contains(theirs)) {
-            Some((_, ours)) => (*ours).to_owned(),
-            None => text,
-        }
+    fn syntax_error(&mut self, at: usize, said: &str) {
+        let mistake = mistakes::find(self.text, at, said);
+        let span = Span::new(self.file, mistake.place);
+        let finding = Finding::error("yaml-syntax", span, "file is not valid YAML", mistake.label);
+        self.findings.push(match mistake.instead {
+            Some((place, text)) => {
+                finding.edit("this would be right", Span::new(self.file, place), text)
+            }
+            None => finding,
+        });
     }
 }
 

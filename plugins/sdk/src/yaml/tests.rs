@@ -39,6 +39,9 @@ struct Meter {
     #[serde(default)]
     fast: bool,
     scale: Option<f64>,
+    #[serde(default, alias = "adress", alias = "slave")]
+    #[schemars(extend("x-forebay-was" = ["adress", "slave"]))]
+    address: u8,
 }
 
 #[derive(Deserialize, JsonSchema, Debug, PartialEq)]
@@ -70,6 +73,22 @@ fn check_meter(text: &str, expected: &[&str]) {
 }
 
 #[test]
+fn an_old_name_works_and_is_said_to_be_old() {
+    let (meter, findings) = read_meter("unit: 1\nslave: 7");
+    assert_eq!(meter.unwrap().address, 7);
+    assert_eq!((findings[0].rule, findings[0].level), ("deprecated-name", Level::Warning));
+    assert_eq!(findings[0].message, "`slave` is now called `address`");
+    assert_eq!(findings[0].edit.as_ref().unwrap().text, "address");
+    // Its value is checked as that of the new one, and the two do not stand together.
+    check_meter(
+        "unit: 1\nslave: 300",
+        &["deprecated-name@slave: ", "setting-type@300: expected 0 to 255, found 300"],
+    );
+    check_meter("unit: 1\nslave: 7\naddress: 7", &["duplicate-key@slave: the old name"]);
+    check_meter("unit: 1\nslav: 7", &["unknown-setting@slav: "]);
+}
+
+#[test]
 fn a_good_text_becomes_a_struct() {
     let (meter, findings) =
         read_meter("unit: 0x10\nevery: 5s\nkind: f32\nscale: 2\nregisters:\n  - {name: a, at: 52}");
@@ -90,7 +109,7 @@ fn all_problems_of_one_node_are_found_in_one_run() {
             "setting-type@300: expected 0 to 255, found 300",
             "unknown-setting@evry: ",
             "setting-type@f23: expected `u16` or `f32`, found \"f23\"",
-            "missing-setting@name: a: `at` is missing",
+            "missing-setting@{name: a}: `at` is missing",
             "setting-type@7: expected text, found 7",
             "setting-type@-1: expected 0 to 65535, found -1",
         ],
@@ -148,6 +167,18 @@ fn a_key_that_stands_twice_is_refused_with_both_places() {
 }
 
 #[test]
+fn what_stands_below_a_section_that_stands_twice_is_known() {
+    let text = "sources:\n  a: {x: 1}\nsinks: 1\nsources:\n  b: {x: 1}\n  a: {y: 1}\n";
+    let mut findings = Vec::new();
+    let tree = parse(text, 0, Limits::default(), &mut findings).unwrap();
+    assert_eq!(findings.len(), 1);
+    assert_eq!(
+        tree.to_value(),
+        serde_json::json!({"sources": {"a": {"x": 1}, "b": {"x": 1}}, "sinks": 1})
+    );
+}
+
+#[test]
 fn broken_syntax_is_marked_where_it_is() {
     check_syntax("a:\n\tb: 1", &["yaml-syntax@\t: a tab; YAML is indented with spaces"]);
     check_syntax("--- a\n--- b", &["yaml-syntax@---: one file holds one pipeline"]);
@@ -155,23 +186,38 @@ fn broken_syntax_is_marked_where_it_is() {
     check_syntax("a\0b", &["yaml-syntax@\0: a zero byte"]);
     for (text, expected) in [
         ("a: b: c", ":: a value that holds `: ` needs quotes"),
-        ("a: 1\n  b: 2", ":: this key stands further to the right than the one above"),
+        ("a: 1\n  b: 2", "b: 2 spaces in front, the line above has 0"),
+        ("a:\n    b: 1\n\n   # note\n   c: 2", "c: 3 spaces in front, the line above has 4"),
         ("a\nb: 1", ":: the line above lacks a `:`"),
         (
             "a: \"C:\\q\"",
             "\": `\\` begins an escape in double quotes; in single quotes it does not",
         ),
-        ("a: {b: 1\nc: 2", ":: expected `,` or `}` before this"),
+        ("a: {b: 1\nc: 2", "{: this `{` is not closed"),
+        ("a: [{b: 1}, {c: 2]\nd: 3", "{: expected `}` before the `]`"),
+        ("a: [b, c\nd: |\n  e[0]\nf: {g: 1}", "[: this `[` is not closed"),
+        ("a: \"b\nc: \"d\"\n", "\": this quote is not closed in its line"),
+        ("a: 'it''s\nb: 1\n", "': this quote is not closed in its line"),
+        ("a: plant's [x\nb: \"c\nd: 1", "\": this quote is not closed in its line"),
+        ("a: |\n  \"x [\nb: [c\n", "[: this `[` is not closed"),
+        ("a: x # \"y [\nb: [c\n", "[: this `[` is not closed"),
+        ("- a: |\n    {\n  b: [\n", "[: this `[` is not closed"),
+        ("a:1\nb: 2", ":: expected a space behind this"),
+        ("a: &usual 1\nb: *usal", "*usal: no `&usal` stands above"),
         ("a: [{b: 1} c]", "c: expected `,` or `]` before this"),
-        ("a: [1, 2\nb: 3", ":: expected `,` or a closing bracket before this"),
-        ("a:\n  b: 1\n c: 2", "c: expected a key, as far to the right as the keys above"),
+        ("a: [1, 2\nb: 3", "[: this `[` is not closed"),
+        ("a:\n  b: 1\n c: 2", "c: 1 space in front, the line above has 2"),
         ("a:\n  - 1\n  b: 2", "b: expected `-`, as far to the right as those above"),
         ("a: - b", "-: a list begins on a line of its own"),
         ("a: 1\nb\nc: 2", "b: expected `:` behind the key"),
-        ("a: \"x\"y", "y: the text goes on behind its closing quote"),
+        (
+            "a: \"x\"y",
+            "y: the text ends at the quote before this; for quotes inside, write it below a `|`",
+        ),
         ("a: |x\n  y", "|: expected nothing more on this line"),
-        ("a: 1\n\tb: 2", "1: a tab follows; YAML is indented with spaces"),
-        ("a: *b", "*: no `&` above gives this name"),
+        ("a: 1\n\tb: 2", "\t: a tab; YAML is indented with spaces"),
+        ("a: 1\n\n\tb: 2", "\t: a tab; YAML is indented with spaces"),
+        ("a: *b", "*b: no `&b` stands above"),
         ("a: @b", "@: a value that begins with `@` needs quotes"),
         ("a: {b: ${env:C}}", "{: inside `{ }` and `[ ]`, a value with `${` needs quotes"),
     ] {
