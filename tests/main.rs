@@ -9,6 +9,7 @@ mod reload;
 mod stop;
 
 mod bad_input;
+mod broken;
 mod examples;
 mod mutations;
 mod tidy;

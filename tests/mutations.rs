@@ -299,11 +299,15 @@ fn mutate_text(text: &mut String, rng: &mut Rng) {
         "\0",
     ];
     let range = some_range(text, rng);
-    match rng.u8(..5) {
+    match rng.u8(..6) {
         0 => text.replace_range(range, ""),
         1 => text.insert_str(range.start, ODD[rng.usize(..ODD.len())]),
         2 => text.truncate(range.start),
         3 => text.replace_range(range, ODD[rng.usize(..ODD.len())]),
+        4 => {
+            let line = text[..range.start].rfind('\n').map_or(0, |newline| newline + 1);
+            text.insert_str(line, &" ".repeat(rng.usize(1..5)));
+        }
         _ => {
             let copy = text[range.clone()].to_owned();
             text.insert_str(range.end, &copy);

@@ -238,13 +238,14 @@ fn validate(schema: &str, file: &Path) -> String {
 #[test]
 fn every_rule_has_a_page_and_every_page_a_rule() {
     // Words with a hyphen that name no rule.
-    const OTHERS: [&str; 6] = [
+    const OTHERS: [&str; 7] = [
         "content-length",
         "last-good",
         "retry-after",
         "site-a",
         "tell-nobody",
         "transfer-encoding",
+        "x-forebay-was",
     ];
     let rules: BTreeSet<String> = RULES.iter().map(|rule| rule.name.to_owned()).collect();
     let mut named = BTreeSet::new();
@@ -314,7 +315,8 @@ fn nothing_is_left_for_later() {
     for folder in ["src", "plugins", "tests", "benches", "pipelines"] {
         for end in ["rs", "rhai", "toml", "yaml", "md", "py"] {
             for file in files(&root().join(folder), end) {
-                let text = read(&file);
+                let text = fs::read(&file).unwrap();
+                let text = String::from_utf8_lossy(&text);
                 let found = words.iter().find(|word| text.contains(word.as_str()));
                 assert_eq!(found, None, "{}", shown(&file));
             }

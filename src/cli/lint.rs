@@ -60,11 +60,12 @@ pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
         checked.findings.retain(|finding| {
             finding.span.is_some_and(|span| Path::new(texts.path(span.file)).ends_with(only))
         });
-    } else if checked.pipelines == 0 && checked.findings.is_empty() {
-        bail!("{}", nothing_here(&folder));
     }
     let color = use_color(&std::io::stdout());
     print(&render(&checked.findings, &checked.texts, arguments.format, color))?;
+    if only.is_none() && checked.is_empty() {
+        bail!("{}", nothing_here(&folder));
+    }
     if arguments.format == Format::Full {
         let place = only.map(|only| format!(" ({})", only.display())).unwrap_or_default();
         print(&format!("{}{place}\n", summary(&checked)))?;

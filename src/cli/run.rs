@@ -55,10 +55,10 @@ pub(super) async fn run_folder(
     variables: Variables,
 ) -> anyhow::Result<Ending> {
     let checked = check_beside(&arguments.folder, &variables).await?;
-    if checked.pipelines == 0 && checked.findings.is_empty() {
+    print_findings(&checked, LogFormat::Text);
+    if checked.is_empty() {
         bail!("{}", nothing_here(&arguments.folder));
     }
-    print_findings(&checked, LogFormat::Text);
     if checked.graph.is_none() {
         eprintln!("{}: nothing was started", summary(&checked));
         return Ok(Ending::Findings);

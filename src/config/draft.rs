@@ -47,6 +47,8 @@ pub struct Pipeline {
     pub name: String,
     /// The file.
     pub file: u32,
+    /// Whether all of its nodes are known, right or wrong.
+    pub is_whole: bool,
 }
 
 /// A connection or a node, as far as it could be read.

@@ -19,6 +19,8 @@ pub struct Folder {
     pub root: PathBuf,
     /// What `${file:path}` is relative to.
     pub files: PathBuf,
+    /// Where the pipeline files are: the folder itself, or `pipelines` in it.
+    pub place: PathBuf,
     /// The pipeline files, sorted.
     pub pipelines: Vec<PathBuf>,
     /// Folders in which a change matters.
@@ -53,6 +55,7 @@ impl Folder {
         let mut folder = Folder {
             root: root.to_owned(),
             files: files.to_owned(),
+            place: place.clone(),
             pipelines: Vec::new(),
             watched: BTreeSet::from([root.to_owned(), place.clone()]),
             findings: Vec::new(),

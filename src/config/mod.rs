@@ -5,8 +5,10 @@ pub mod buffer;
 pub mod draft;
 pub mod folder;
 pub mod graph;
+mod overlooked;
 pub mod pipeline;
 pub mod runtime;
+mod secrets;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod texts;
@@ -47,6 +49,7 @@ pub fn load(
     for path in &folder.pipelines {
         read_pipeline(path, &folder, types, environment, &mut draft);
     }
+    draft.findings.extend(overlooked::find(&folder));
     draft.watched.extend(folder.watched);
     draft.findings.extend(folder.findings);
     Ok(draft)

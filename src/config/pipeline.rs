@@ -29,23 +29,41 @@ pub(super) fn read(
     draft: &mut Draft,
 ) {
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let mut reader = Reader { pipeline: name.clone(), path, folder, types, draft };
+    let mut reader = Reader { is_whole: true, pipeline: name.clone(), path, folder, types, draft };
     match tree.content {
         Content::Map(sections) => {
-            reader.name_is_fit(&name, Span::new(file, 0..0), "pipeline file");
-            sections.into_iter().for_each(|section| reader.section(section));
+            reader.file_name_is_fit(&name, Span::new(file, 0..0));
+            match sections.iter().any(|section| meant(&section.key).is_some())
+                || sections.is_empty()
+            {
+                true => sections.into_iter().for_each(|section| reader.section(section)),
+                false => reader.not_a_pipeline(&sections[0]),
+            }
         }
         _ => {
             let label = format!("expected sections such as `sources:`, found {}", tree.describe());
             let span = first_line(&reader.draft.texts.text(file), tree.span);
             let message = "file is not a pipeline";
+            reader.is_whole = false;
             reader.draft.findings.push(Finding::error("unknown-section", span, message, label));
         }
     }
-    draft.pipelines.push(Pipeline { name, file });
+    let is_whole = reader.is_whole;
+    draft.pipelines.push(Pipeline { name, file, is_whole });
+}
+
+/// What stands at the top of a pipeline file.
+const SECTIONS: [&str; 5] = ["description", "connections", "sources", "transforms", "sinks"];
+
+/// The section that a key is, or was probably meant to be.
+fn meant(key: &str) -> Option<&'static str> {
+    let exact = SECTIONS.into_iter().find(|section| *section == key);
+    exact.or_else(|| nearest(key, SECTIONS))
 }
 
 struct Reader<'a> {
+    /// Whether all nodes of the file are known.
+    is_whole: bool,
     pipeline: String,
     path: &'a Path,
     folder: &'a Folder,
@@ -55,23 +73,60 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn section(&mut self, section: Entry) {
-        let Some(role) = Role::ALL.into_iter().find(|role| role.section() == section.key) else {
-            match section.key.as_str() {
-                "description" => self.description(&section.value),
-                _ => self.unknown_section(&section),
+        let meant = meant(&section.key);
+        if meant != Some(section.key.as_str()) {
+            self.unknown_section(&section);
+        }
+        // A section that is misspelt is read as what it was meant to be: its nodes are there.
+        let Some(role) = Role::ALL.into_iter().find(|role| Some(role.section()) == meant) else {
+            if meant.is_some() {
+                self.description(&section.value);
             }
             return;
         };
         match section.value.content {
             Content::Map(entries) => entries.into_iter().for_each(|entry| self.part(role, entry)),
             _ if section.value.is_null() => (),
-            _ => {
-                let message = format!("`{}` holds no {}", section.key, role.section());
-                let label =
-                    format!("expected names with settings, found {}", section.value.describe());
-                self.error("setting-type", section.value.span, message, label);
-            }
+            _ => self.no_names(role, &section),
         }
+    }
+
+    /// A section that is not a map. Its nodes are not known, so nobody can say that one is missing.
+    fn no_names(&mut self, role: Role, section: &Entry) {
+        self.is_whole = false;
+        let message = format!("`{}` holds no {}", section.key, role.section());
+        let label = format!("expected names with settings, found {}", section.value.describe());
+        let finding = Finding::error("setting-type", section.value.span, message, label);
+        let first = match &section.value.content {
+            Content::List(items) => items.first(),
+            _ => None,
+        };
+        // `- name: meter`, `- meter:` and `- meter`.
+        let name = first.and_then(|first| match first.entries() {
+            Some(entries) => match first.get("name").and_then(Yaml::text) {
+                Some(name) => Some(name.to_owned()),
+                None => entries.first().map(|entry| entry.key.clone()),
+            },
+            None => first.text().map(str::to_owned),
+        });
+        self.draft.findings.push(match name {
+            Some(name) => finding.help(format!(
+                "write `{name}:` without a dash, and its settings below it, further to the right"
+            )),
+            None => finding,
+        });
+    }
+
+    fn not_a_pipeline(&mut self, first: &Entry) {
+        self.is_whole = false;
+        let message = "file is not a pipeline";
+        let label = "expected sections such as `sources:`";
+        let finding = Finding::error("unknown-section", first.key_span, message, label);
+        let names: Vec<String> = SECTIONS.iter().map(|name| format!("`{name}`")).collect();
+        self.draft.findings.push(finding.help(format!(
+            "sections are {}; keep other files out of this folder",
+            names.join(", ")
+        )));
     }
 
     fn description(&mut self, value: &Yaml) {
@@ -82,15 +137,14 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_section(&mut self, section: &Entry) {
-        let names = || ["description"].into_iter().chain(Role::ALL.map(Role::section));
         let message = format!("there is no section `{}`", section.key);
         let finding = Finding::error("unknown-section", section.key_span, message, "");
-        self.draft.findings.push(match nearest(&section.key, names()) {
+        self.draft.findings.push(match meant(&section.key) {
             Some(near) => {
                 finding.edit("a section with a similar name exists", section.key_span, near)
             }
             None => {
-                let names: Vec<String> = names().map(|name| format!("`{name}`")).collect();
+                let names: Vec<String> = SECTIONS.iter().map(|name| format!("`{name}`")).collect();
                 finding.help(format!("sections are {}", names.join(", ")))
             }
         });
@@ -176,10 +230,13 @@ impl<'a> Reader<'a> {
         part.type_name.clone_from(&name);
         let entry = self.types.get(part.role, &name);
         if entry.is_none() {
-            let elsewhere =
-                Role::ALL.into_iter().find(|role| self.types.get(*role, &name).is_some());
-            let label =
-                elsewhere.map(|role| format!("`{name}` is a {}, not a {noun}", role.noun()));
+            let elsewhere: Vec<&str> = Role::ALL
+                .into_iter()
+                .filter(|role| self.types.get(*role, &name).is_some())
+                .map(Role::noun)
+                .collect();
+            let label = (!elsewhere.is_empty())
+                .then(|| format!("`{name}` is a {}, not a {noun}", elsewhere.join(" or a ")));
             let message = format!("there is no {noun} type `{name}`");
             let finding =
                 Finding::error("unknown-type", written.span, message, label.unwrap_or_default());
@@ -332,6 +389,17 @@ impl<'a> Reader<'a> {
             let message = format!("`{name}` cannot be the name of a {noun}");
             let label = "expected letters, digits, `-` and `_`";
             self.error("bad-name", span, message, label);
+        }
+    }
+
+    /// The file's name is the pipeline's.
+    fn file_name_is_fit(&mut self, name: &str, span: Span) {
+        let before = self.draft.findings.len();
+        self.name_is_fit(name, span, "pipeline file");
+        let fit = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '-' };
+        let better: String = name.chars().map(fit).collect();
+        for finding in &mut self.draft.findings[before..] {
+            finding.help = Some(format!("rename the file to `{better}.yaml`"));
         }
     }
 

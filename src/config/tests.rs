@@ -87,7 +87,20 @@ fn a_file_has_sections() {
     );
     check(
         "sink:\n  a: {}\n",
-        &["pipelines/x.yaml:1:1: unknown-section: there is no section `sink` ()"],
+        &[
+            "pipelines/x.yaml:1:1: unknown-section: there is no section `sink` ()",
+            "pipelines/x.yaml:2:3: missing-setting: sink `a` needs `type` (`type` is missing)",
+        ],
+    );
+    check(
+        "version: 3\nservices: {}\n",
+        &[
+            "pipelines/x.yaml:1:1: unknown-section: file is not a pipeline (expected sections such as `sources:`)",
+        ],
+    );
+    check(
+        "sources: {}\nservices: {}\n",
+        &["pipelines/x.yaml:2:1: unknown-section: there is no section `services` ()"],
     );
     check(
         "sources:\n  - a\n",

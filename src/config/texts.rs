@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use forebay_sdk::Span;
 
+use super::secrets;
+
 /// The files of one load. A [`forebay_sdk::Span`] names one of them by its number.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
@@ -41,9 +43,11 @@ impl Texts {
     /// The text of a file as it may be shown: each byte of a secret is a star, so that every place
     /// stays where it is.
     pub fn shown(&self, file: u32) -> String {
-        let mut bytes = self.text(file).as_bytes().to_vec();
-        for secret in self.secrets.iter().filter(|secret| secret.file == file) {
-            let hidden = bytes.get_mut(secret.range()).into_iter().flatten();
+        let text = self.text(file);
+        let mut bytes = text.as_bytes().to_vec();
+        let known = self.secrets.iter().filter(|secret| secret.file == file);
+        for secret in known.map(|secret| secret.range()).chain(secrets::places(&text)) {
+            let hidden = bytes.get_mut(secret).into_iter().flatten();
             hidden.filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
         }
         // Spans hold whole characters, so what is left is text.

@@ -22,10 +22,8 @@ pub struct Filled(Vec<(Span, String, String)>);
 
 impl Filled {
     fn note(&mut self, span: Span, name: &str, value: String) {
-        // Shorter ones, such as a number of seconds, also stand in words that have nothing to do
-        // with them. A default stands in the file itself.
-        const SHORTEST_SECRET: usize = 4;
-        if value.len() >= SHORTEST_SECRET && !name.contains(&value) {
+        // A default stands in the file itself.
+        if !value.is_empty() && !name.contains(&value) {
             self.0.push((span, value, format!("${{{name}}}")));
         }
     }
@@ -39,8 +37,25 @@ impl Filled {
             let labels = finding.context.iter_mut().map(|(_, label)| label);
             let texts = [&mut finding.message, &mut finding.label].into_iter();
             let texts = texts.chain(&mut finding.help).chain(&mut finding.note).chain(labels);
-            texts.for_each(|text| *text = text.replace(value.as_str(), variable));
+            texts.for_each(|text| *text = replace(text, value, variable));
         }
+    }
+}
+
+/// Puts the variable where its value stands. A short one, such as a number of seconds, also stands
+/// in words that have nothing to do with it, so it counts only where it is quoted or found.
+fn replace(text: &str, value: &str, variable: &str) -> String {
+    const SHORT: usize = 4;
+    if value.len() >= SHORT {
+        return text.replace(value, variable);
+    }
+    let quoted = |text: String, quote: &str| {
+        text.replace(&format!("{quote}{value}{quote}"), &format!("{quote}{variable}{quote}"))
+    };
+    let text = quoted(quoted(text.to_owned(), "`"), "\"");
+    match text.strip_suffix(&format!("found {value}")) {
+        Some(front) => format!("{front}found {variable}"),
+        None => text,
     }
 }
 

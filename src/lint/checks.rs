@@ -17,7 +17,7 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
     connections(draft, findings);
     for pipeline in &draft.pipelines {
         let nodes: Vec<&Part> = draft.nodes(&pipeline.name).collect();
-        wires(&nodes, findings);
+        wires(draft, pipeline, &nodes, findings);
         cycles(&nodes, findings);
         delivery::check(draft, &nodes, findings);
         // What seems unread may be what an error stands in for.
@@ -130,7 +130,7 @@ fn connections(draft: &Draft, findings: &mut Vec<Finding>) {
 }
 
 /// Every `from` leads to an output that exists.
-fn wires(nodes: &[&Part], findings: &mut Vec<Finding>) {
+fn wires(draft: &Draft, pipeline: &Pipeline, nodes: &[&Part], findings: &mut Vec<Finding>) {
     let sources = |reader: &Part| {
         let others =
             nodes.iter().filter(|node| node.role != Role::Sink && node.short != reader.short);
@@ -150,16 +150,28 @@ fn wires(nodes: &[&Part], findings: &mut Vec<Finding>) {
             });
         }
         for input in &node.from {
-            findings.extend(wire(node, input, nodes, &sources(node)));
+            let found = wire(draft, node, input, nodes, &sources(node));
+            // Where nodes could not be read, one that is missing may be among them.
+            findings
+                .extend(found.filter(|found| pipeline.is_whole || found.rule != "unknown-node"));
         }
     }
 }
 
-fn wire(node: &Part, input: &Input, nodes: &[&Part], sources: &[String]) -> Option<Finding> {
+fn wire(
+    draft: &Draft,
+    node: &Part,
+    input: &Input,
+    nodes: &[&Part],
+    sources: &[String],
+) -> Option<Finding> {
     let Some(source) = nodes.iter().find(|source| source.short == input.node) else {
         let message = format!("no node is named `{}`", input.node);
         let finding =
             Finding::error("unknown-node", input.span, message, "not found in this pipeline");
+        if let Some(finding) = other_words(draft, node, input, nodes, &finding) {
+            return Some(finding);
+        }
         let near = nearest(&input.node, sources.iter().map(String::as_str));
         let found = near.and_then(|near| nodes.iter().find(|node| node.short == near));
         return Some(match found {
@@ -204,6 +216,69 @@ fn wire(node: &Part, input: &Input, nodes: &[&Part], sources: &[String]) -> Opti
             source.short
         )),
         None => finding.help(format!("its outputs are {}", quoted(names()))),
+    })
+}
+
+/// What somebody writes who takes `from` for something else.
+fn other_words(
+    draft: &Draft,
+    node: &Part,
+    input: &Input,
+    nodes: &[&Part],
+    finding: &Finding,
+) -> Option<Finding> {
+    let is_here = |name: &str| nodes.iter().any(|node| node.short == name);
+    let finding = || finding.clone().context(node.name_span, "");
+    let says = |label: &str| Finding { label: label.to_owned(), ..finding() };
+    // `from: a, b`
+    let several: Vec<&str> = input.node.split(',').map(str::trim).collect();
+    if several.len() > 1 && several.iter().all(|name| is_here(name)) {
+        let list = format!("[{}]", several.join(", "));
+        return Some(says("several nodes are a list").edit(
+            "brackets make it a list",
+            input.span,
+            list,
+        ));
+    }
+    // `from: sources.a`
+    let is_section = Role::ALL.into_iter().any(|role| role.section() == input.node);
+    if let Some(name) = input.output.as_deref().filter(|name| is_section && is_here(name)) {
+        return Some(says("the name alone is enough").edit(
+            "this would be right",
+            input.span,
+            name,
+        ));
+    }
+    // `from: pipeline/a`
+    if let Some((pipeline, name)) = input.node.split_once('/') {
+        if pipeline == node.pipeline && is_here(name) {
+            return Some(says("the name alone is enough").edit(
+                "this would be right",
+                input.span,
+                name,
+            ));
+        }
+        if draft.parts.iter().any(|part| *part.name == *input.node) {
+            let help = "a node reads nodes of its own file; between files, send through a topic of a broker";
+            return Some(says("is in another file").help(help));
+        }
+    }
+    let connection = draft
+        .parts
+        .iter()
+        .find(|part| part.role == Role::Connection && *part.name == *input.node)?;
+    let users: Vec<&str> = nodes
+        .iter()
+        .filter(|node| matches!(node.role, Role::Source | Role::Transform))
+        .filter(|node| node.uses.as_ref().is_some_and(|uses| uses.connection == connection.name))
+        .map(|node| node.short.as_str())
+        .collect();
+    let finding = says("a connection, not a node");
+    Some(match users.as_slice() {
+        [] => finding.help("a source that uses the connection can be read"),
+        users => {
+            finding.help(format!("nodes that read from it are {}", quoted(users.iter().copied())))
+        }
     })
 }
 

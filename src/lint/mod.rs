@@ -61,6 +61,11 @@ fn drop_what_follows(findings: &mut Vec<Finding>) {
 }
 
 impl Checked {
+    /// Whether there is nothing that could run, nor anything that was meant to.
+    pub fn is_empty(&self) -> bool {
+        self.pipelines == 0 && self.count(Level::Error) == 0
+    }
+
     /// How many findings there are of a level.
     pub fn count(&self, level: Level) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()

@@ -48,7 +48,9 @@ fn full(finding: &Finding, texts: &Texts, color: bool) -> String {
         main = main.element(snippet);
     }
     if let Some(note) = &finding.note {
-        main = main.element(Drawn::NOTE.message(printable(note)));
+        // A note may have two lines.
+        let lines: Vec<_> = note.lines().map(printable).collect();
+        main = main.element(Drawn::NOTE.message(lines.join("\n")));
     }
     if let Some(help) = &finding.help {
         main = main.element(Drawn::HELP.message(printable(help)));

@@ -14,16 +14,18 @@ pub struct Rule {
 }
 
 /// All rules, by name.
-pub const RULES: [Rule; 40] = [
+pub const RULES: [Rule; 42] = [
     rule("bad-allow", include_str!("rules/bad-allow.md")),
     rule("bad-name", include_str!("rules/bad-name.md")),
     rule("claimed-twice", include_str!("rules/claimed-twice.md")),
     rule("cycle", include_str!("rules/cycle.md")),
+    rule("deprecated-name", include_str!("rules/deprecated-name.md")),
     rule("drops-when-full", include_str!("rules/drops-when-full.md")),
     rule("duplicate-connection", include_str!("rules/duplicate-connection.md")),
     rule("duplicate-key", include_str!("rules/duplicate-key.md")),
     rule("duplicate-node", include_str!("rules/duplicate-node.md")),
     rule("empty-pipeline", include_str!("rules/empty-pipeline.md")),
+    rule("ignored-file", include_str!("rules/ignored-file.md")),
     rule("lost-on-restart", include_str!("rules/lost-on-restart.md")),
     rule("missing-setting", include_str!("rules/missing-setting.md")),
     rule("never-receives", include_str!("rules/never-receives.md")),

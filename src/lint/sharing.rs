@@ -16,6 +16,8 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
             let span = place(part, &claim);
             let holders = buckets.entry(bucket(&claim)).or_default();
             match holders.iter().find(|(.., held)| held.clashes(&claim)) {
+                // Two of one name are reported as that.
+                Some((other, ..)) if other.name == part.name => (),
                 None => holders.push((part, span, claim)),
                 Some((other, first, held)) => {
                     findings.push(clash((other, *first, held), (part, span, &claim)));

@@ -14,7 +14,11 @@ use crate::{
 fn find(files: &str, format: Format) -> String {
     let folder = folder_of(files);
     let types = Types::new(&plugins::all());
-    let environment = |name: &str| (name == "SECRET").then(|| "hunter2".to_owned());
+    let environment = |name: &str| match name {
+        "SECRET" => Some("hunter2".to_owned()),
+        "SHORT" => Some("on".to_owned()),
+        _ => None,
+    };
     let checked = lint(config::load(folder.path(), folder.path(), &types, &environment).unwrap());
     let has_error = checked.findings.iter().any(|finding| finding.level == super::Level::Error);
     assert_eq!(checked.graph.is_none(), has_error, "an error is what keeps a folder from running");
@@ -68,6 +72,13 @@ fn a_password_that_stands_in_the_file_is_not_shown() {
         "{ type: mqtt, url: mqtt://a, password: [hunter2] }",
         "{ type: mqtt, url: mqtt://a, password: 48151623 }",
         "\n    type: mqtt\n    password: |\n      hunter2\n      48151623\n    url: 7",
+        // Where nothing is known of the line but its words.
+        "\n    type: mqtt\n    password: \"hunter2\n    url: mqtt://a\n",
+        "\n    type: mqtt\n    pasword: hunter2\n    url: mqtt://a\n",
+        "\n    type: mqtt\n    user: x\n     password: hunter2\n",
+        "\n    typ: mqtt\n    password: hunter2\n    type: mqt\n",
+        "{ type: mqtt, url: 'mqtt://me:hunter2@a' }",
+        "{ type: mqtt, url: mqtt://a, password: hunter2",
     ] {
         for format in [Format::Full, Format::Short, Format::Json] {
             let found = find(&format!("connections:\n  a: {settings}\n"), format);
@@ -155,6 +166,74 @@ fn a_node_without_input_is_one_finding() {
         &with_sink("type: log, form: meter"),
         &["pipelines/x.yaml:4:21: error[unknown-setting]: log sink `out` has no setting `form`"],
     );
+}
+
+#[test]
+fn what_is_taken_for_a_node_is_said_to_be_something_else() {
+    let unknown = |name: &str, label: &str| {
+        format!("pipelines/x.yaml:4:16: error[unknown-node]: no node is named `{name}` ({label})")
+    };
+    let two =
+        with_sink("from: 'meter, pump', type: log") + "  b: { from: [meter, pump], type: log }\n";
+    let two = two.replace("sinks:", "  pump: { type: timer, every: 5s }\nsinks:");
+    let several = unknown("meter, pump", "several nodes are a list").replace("4:16", "5:16");
+    check(&two, &[&several]);
+    check(
+        &with_sink("from: sources.meter, type: log"),
+        &[&unknown("sources", "the name alone is enough")],
+    );
+    check(
+        &with_sink("from: x/meter, type: log"),
+        &[&unknown("x/meter", "the name alone is enough")],
+    );
+    check(
+        &(with_sink("from: bus, type: log") + "connections:\n  bus: { type: broker }\n"),
+        &[&unknown("bus", "a connection, not a node")],
+    );
+    let other = "=== pipelines/y.yaml\nsources:\n  pump: { type: timer, every: 5s }\nsinks:\n  o: { from: pump, type: log }\n";
+    check(
+        &format!("=== pipelines/x.yaml\n{}{other}", with_sink("from: y/pump, type: log")),
+        &[&unknown("y/pump", "is in another file")],
+    );
+}
+
+#[test]
+fn a_node_that_could_not_be_read_is_not_missing() {
+    check(
+        "sources:\n  - name: meter\n    type: timer\nsinks:\n  out: { from: meter, type: log }\n",
+        &[
+            "pipelines/x.yaml:2:3: error[setting-type]: `sources` holds no sources (expected names with settings, found a list)",
+        ],
+    );
+    check(
+        "source:\n  meter: { type: timer, every: 5s }\nsinks:\n  out: { from: metr, type: log }\n",
+        &[
+            "pipelines/x.yaml:1:1: error[unknown-section]: there is no section `source`",
+            "pipelines/x.yaml:4:16: error[unknown-node]: no node is named `metr` (not found in this pipeline)",
+        ],
+    );
+}
+
+#[test]
+fn a_pipeline_that_is_not_read_is_said_so() {
+    let good = with_sink("from: meter, type: log");
+    let said = |path: &str, why: &str| format!("warning[ignored-file]: {path} is not read: {why}");
+    let beside = |path: &str| format!("=== pipelines/x.yaml\n{good}=== {path}\n{good}");
+    check(
+        &beside("y.yaml"),
+        &[&said("y.yaml", "with a folder pipelines, only that is looked into")],
+    );
+    check(
+        &beside("pipelines/site/y.yml"),
+        &[&said("pipelines/site/y.yml", "folders below pipelines are not looked into")],
+    );
+    let ending = "the names of pipelines end in `.yaml`";
+    check(&beside("pipelines/y.yaml.txt"), &[&said("pipelines/y.yaml.txt", ending)]);
+    check(&beside("pipelines/y.YAML"), &[&said("pipelines/y.YAML", ending)]);
+    for path in ["pipelines/y.yaml.bak", "pipelines/.y.yaml", "pipelines/y.test.yaml", "a/y.yaml"] {
+        check(&beside(path), &[]);
+    }
+    check(&format!("=== pipelines/x.yaml\n{good}=== compose.yaml\nservices: {{}}\n"), &[]);
 }
 
 #[test]
@@ -602,6 +681,14 @@ fn what_a_variable_gave_is_not_shown() {
             "pipelines/x.yaml:3:50: error[claimed-twice]: `one` and `two` both claim client id `x-${env:SECRET}` at b:1883 (claimed again here)",
         ],
     );
+    // A short one may be a secret too, and stands in other words.
+    let claim = claim.replace("SECRET", "SHORT").replace("x-", "");
+    check(
+        &format!("connections:\n  one: {{ {claim} }}\n  two: {{ {claim} }}\n"),
+        &[
+            "pipelines/x.yaml:3:50: error[claimed-twice]: `one` and `two` both claim client id `${env:SHORT}` at b:1883 (claimed again here)",
+        ],
+    );
     let script = "  t: { from: meter, type: script, script: 'let a = ${env:SECRET};' }\n";
     let found = find(&with_transforms(script, "t"), Format::Full);
     assert!(found.contains("script has no variable `${env:SECRET}`"), "{found}");
@@ -745,6 +832,8 @@ error[duplicate-key]: `sources` stands twice
 ...
 5 | sources:
   | ^^^^^^^ again here
+  |
+  = help: put what stands below both below one of them
 ",
     );
 }

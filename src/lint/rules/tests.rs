@@ -2,7 +2,9 @@
 
 use std::{fs, path::Path};
 
-use forebay_sdk::{Finding, Level};
+use forebay_sdk::{Finding, Level, Links, Native, Node, Period, Plugin, Role, Settings};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::{RULES, Rule, find, near};
 use crate::{
@@ -14,10 +16,33 @@ use crate::{
     plugins,
 };
 
+/// A source with a setting that was once called otherwise.
+static EXAMPLE: Plugin =
+    Plugin { name: "example", types: &[&EXAMPLE_SOURCE], readme: "", sample: "", devices: &[] };
+
+static EXAMPLE_SOURCE: Native<Example> = Native::new(Role::Source, "example", "For a page.");
+
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Example {
+    #[serde(alias = "interval")]
+    #[schemars(extend("x-forebay-was" = ["interval"]))]
+    #[expect(dead_code, reason = "only read")]
+    every: Period,
+}
+
+impl Settings for Example {
+    fn build(self, _: Links) -> Node {
+        unreachable!("nothing runs here")
+    }
+}
+
 /// Lints files, written as `folder_of` takes them.
 fn checked(files: &str) -> Checked {
     let folder = folder_of(files);
-    let types = Types::new(&plugins::all());
+    let mut plugins = plugins::all();
+    plugins.push(&EXAMPLE);
+    let types = Types::new(&plugins);
     lint(config::load(folder.path(), folder.path(), &types, &|_| None).unwrap())
 }
 

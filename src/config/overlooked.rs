@@ -1,0 +1,95 @@
+//! Files that look like pipelines and are not read: in the wrong folder, or with the wrong ending.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use forebay_sdk::Finding;
+
+use super::folder::Folder;
+
+/// Enough to see what a file is.
+const LOOK_BYTES: u64 = 4096;
+/// A folder of many other files is no reason for many findings.
+const MOST: usize = 20;
+
+/// One warning for each.
+pub(super) fn find(folder: &Folder) -> Vec<Finding> {
+    let place = folder.place.as_path();
+    let mut findings = Vec::new();
+    let shown = folder.shown(place);
+    let target = |name: &str| match shown.as_str() {
+        "" => name.to_owned(),
+        shown => format!("{shown}/{name}"),
+    };
+    for path in entries(place) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let plain = name.to_lowercase();
+        let plain = plain.strip_suffix(".txt").unwrap_or(&plain);
+        if path.is_dir() {
+            for inner in entries(&path).into_iter().filter(|path| is_pipeline(path)) {
+                let name = inner.file_name().unwrap_or_default().to_string_lossy();
+                let why = match shown.as_str() {
+                    "" => "folders below are not looked into".to_owned(),
+                    shown => format!("folders below {shown} are not looked into"),
+                };
+                findings.push(ignored(folder, &inner, &why, &target(&name)));
+            }
+        } else if plain != name && is_yaml(plain) && looks_like_one(&path) {
+            let why = "the names of pipelines end in `.yaml`";
+            findings.push(ignored(folder, &path, why, &target(plain)));
+        }
+    }
+    if place != folder.root {
+        let is_runtime = |path: &PathBuf| path.ends_with("forebay.yaml");
+        let beside = entries(&folder.root).into_iter();
+        for path in beside.filter(|path| !is_runtime(path) && is_pipeline(path)) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let why = format!("with a folder {shown}, only that is looked into");
+            findings.push(ignored(folder, &path, &why, &target(&name)));
+        }
+    }
+    findings.truncate(MOST);
+    findings
+}
+
+fn ignored(folder: &Folder, path: &Path, why: &str, target: &str) -> Finding {
+    let message = format!("{} is not read: {why}", folder.shown(path));
+    Finding::warning("ignored-file", None, message, "").help(format!("rename it to {target}"))
+}
+
+/// What stands in a folder, sorted, without what is hidden.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_hidden =
+        |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.path()).filter(|path| !is_hidden(path)).collect();
+    paths.sort();
+    paths
+}
+
+fn is_yaml(name: &str) -> bool {
+    (name.ends_with(".yaml") || name.ends_with(".yml"))
+        && !name.ends_with(".test.yaml")
+        && !name.ends_with(".test.yml")
+}
+
+fn is_pipeline(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| is_yaml(&name.to_string_lossy())) && looks_like_one(path)
+}
+
+/// Whether a section of a pipeline begins in the file.
+fn looks_like_one(path: &Path) -> bool {
+    const SECTIONS: [&str; 3] = ["sources:", "transforms:", "sinks:"];
+    let mut bytes = Vec::new();
+    let is_file = fs::metadata(path).is_ok_and(|meta| meta.is_file());
+    let mut read = || fs::File::open(path)?.take(LOOK_BYTES).read_to_end(&mut bytes);
+    is_file
+        && read().is_ok()
+        && String::from_utf8_lossy(&bytes)
+            .lines()
+            .any(|line| SECTIONS.iter().any(|section| line.starts_with(section)))
+}
