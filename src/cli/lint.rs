@@ -68,7 +68,10 @@ pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
     }
     if arguments.format == Format::Full {
         let place = only.map(|only| format!(" ({})", only.display())).unwrap_or_default();
-        print(&format!("{}{place}\n", summary(&checked)))?;
+        // The worst of them, for whoever wants to know more.
+        let first = checked.findings.iter().min_by_key(|finding| finding.level);
+        let more = first.map(|first| format!("; `forebay explain {}` says why", first.rule));
+        print(&format!("{}{place}{}\n", summary(&checked), more.unwrap_or_default()))?;
     }
     let fails = |level| level == Level::Error || arguments.strict;
     match checked.findings.iter().any(|finding| fails(finding.level)) {

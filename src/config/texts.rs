@@ -1,6 +1,9 @@
 //! The files that were read, so that a finding can show them.
 
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use forebay_sdk::Span;
 
@@ -11,12 +14,15 @@ use super::secrets;
 pub struct Texts {
     files: Vec<(String, Arc<str>)>,
     secrets: Vec<Span>,
+    /// What looks secret in each file, from when it is first shown.
+    suspicious: Vec<OnceLock<Vec<Range<usize>>>>,
 }
 
 impl Texts {
     /// Keeps a file; returns its number.
     pub fn add(&mut self, path: String, text: String) -> u32 {
         self.files.push((path, text.into()));
+        self.suspicious.push(OnceLock::new());
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
@@ -46,7 +52,10 @@ impl Texts {
         let text = self.text(file);
         let mut bytes = text.as_bytes().to_vec();
         let known = self.secrets.iter().filter(|secret| secret.file == file);
-        for secret in known.map(|secret| secret.range()).chain(secrets::places(&text)) {
+        let suspicious = self.suspicious.get(file as usize);
+        let suspicious = suspicious.map(|places| places.get_or_init(|| secrets::places(&text)));
+        let suspicious = suspicious.into_iter().flatten().cloned();
+        for secret in known.map(|secret| secret.range()).chain(suspicious) {
             let hidden = bytes.get_mut(secret).into_iter().flatten();
             hidden.filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
         }

@@ -38,6 +38,8 @@ impl Filled {
             let texts = [&mut finding.message, &mut finding.label].into_iter();
             let texts = texts.chain(&mut finding.help).chain(&mut finding.note).chain(labels);
             texts.for_each(|text| *text = replace(text, value, variable));
+            // It would put the value into the file.
+            finding.edit.take_if(|edit| edit.text.contains(value.as_str()));
         }
     }
 }

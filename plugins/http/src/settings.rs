@@ -149,9 +149,12 @@ fn check_url(text: &str) -> Option<Problem> {
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            return Some(problem(format!(
-                "expected such as `https://example.com/ingest`: {error}"
-            )));
+            const EXPECTED: &str = "expected such as `https://example.com/ingest`";
+            let label = match text.contains("://") {
+                true => format!("{EXPECTED}: {error}"),
+                false => format!("{EXPECTED}, with `http://` or `https://` in front"),
+            };
+            return Some(problem(label));
         }
     };
     if !matches!(url.scheme(), "http" | "https") {

@@ -47,7 +47,12 @@ impl Settings for ModbusConnection {
     fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Err(label) = endpoint(&self.url) {
-            problems.push(Problem::new("url", "`url` does not lead to a bus", label));
+            let problem = Problem::new("url", "`url` does not lead to a bus", label);
+            let meant = format!("tcp://{}", self.url);
+            problems.push(match endpoint(&meant) {
+                Ok(_) => problem.instead(meant),
+                Err(_) => problem,
+            });
         }
         let shortest = Period(Duration::from_millis(10));
         let least = [

@@ -90,13 +90,13 @@ const LARGEST_PACKET: Size = Size(255 << 20);
 impl Settings for SessionSettings {
     fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
+        let address = Address::parse(&self.url);
+        if let Err(label) = &address {
+            problems.push(no_address(&self.url, label));
+        }
         let mut report = |setting: &str, message: &str, label: &str| {
             problems.push(Problem::new(setting, message, label));
         };
-        let address = Address::parse(&self.url);
-        if let Err(label) = &address {
-            report("url", "`url` is not the address of a broker", label);
-        }
         if address.is_ok_and(|address| !address.tls) {
             let tls = [
                 ("ca", self.ca.is_some()),
@@ -170,6 +170,17 @@ impl Settings for SessionSettings {
     }
 }
 
+/// A host and a port lack only the scheme, which TLS has at port 8883.
+fn no_address(url: &str, label: &str) -> Problem {
+    let problem = Problem::new("url", "`url` is not the address of a broker", label);
+    let scheme = if url.ends_with(":8883") { "mqtts" } else { "mqtt" };
+    let meant = format!("{scheme}://{url}");
+    match Address::parse(&meant) {
+        Ok(_) => problem.instead(meant),
+        Err(_) => problem,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use forebay_sdk::testing::configure;
@@ -227,6 +238,15 @@ mod tests {
             "url: mqtt://broker\nwill: { topic: a, payload: x, qos: 3 }",
             &["setting-type: `will.qos` is out of range [expected 0 to 2, found 3]"],
         );
+    }
+
+    #[test]
+    fn a_broker_without_a_scheme_is_offered_with_one() {
+        let meant = |url: &str| super::no_address(url, "").instead;
+        assert_eq!(meant("10.0.0.7").as_deref(), Some("mqtt://10.0.0.7"));
+        assert_eq!(meant("broker:8883").as_deref(), Some("mqtts://broker:8883"));
+        assert_eq!(meant("http://broker"), None);
+        assert_eq!(meant("me:hunter2@broker"), None);
     }
 
     #[test]

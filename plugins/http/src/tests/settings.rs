@@ -20,9 +20,11 @@ fn a_url_is_for_http_and_shows_no_password() {
     let scheme = expected("expected `http://` or `https://`");
     check("url: ftp://example.com", &[&scheme]);
     check("url: example.com:80/x", &[&scheme]);
-    let such = "expected such as `https://example.com/ingest`: ";
-    check("url: /ingest", &[&expected(&format!("{such}relative URL without a base"))]);
-    check("url: https://", &[&expected(&format!("{such}empty host"))]);
+    let such = "expected such as `https://example.com/ingest`";
+    let front = format!("{such}, with `http://` or `https://` in front");
+    check("url: /ingest", &[&expected(&front)]);
+    check("url: example.com/ingest", &[&expected(&front)]);
+    check("url: https://", &[&expected(&format!("{such}: empty host"))]);
     let user = expected("expected no user and password");
     check("url: https://me:hunter2@example.com", &[&user]);
     check("url: https://me@example.com", &[&user]);
