@@ -110,7 +110,7 @@ fn start(graph: config::Graph) {
         .unwrap();
     let nodes = graph.nodes.len() + graph.connections.len();
     runtime.block_on(async {
-        let mut engine = Engine::new(Path::new("/nowhere"));
+        let mut engine = Engine::new(Path::new("/nowhere"), Path::new("/nowhere/data"));
         engine.apply(graph).now_or_never().expect("starting waits for nobody");
         assert_eq!(engine.states().len(), nodes);
     });

@@ -36,12 +36,27 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
 
 /// One name, one node: also across the sections of a file, and for connections across files.
 fn duplicates(draft: &Draft, findings: &mut Vec<Finding>) {
+    let mut files: HashMap<&str, u32> = HashMap::new();
+    for pipeline in &draft.pipelines {
+        if let Some(other) = files.insert(&pipeline.name, pipeline.file) {
+            let message = format!("two files are pipeline `{}`", pipeline.name);
+            let span = Span::new(pipeline.file, 0..0);
+            let label = format!("{} has this name too", draft.texts.path(other));
+            let finding = Finding::error("duplicate-pipeline", span, message, label);
+            findings.push(finding.help("rename one of them, or merge the two"));
+        }
+    }
     let mut first: HashMap<&str, &Part> = HashMap::new();
     for part in &draft.parts {
         let Some(other) = first.get(&*part.name) else {
             first.insert(&part.name, part);
             continue;
         };
+        let is_node = part.role != Role::Connection;
+        if is_node && other.name_span.file != part.name_span.file {
+            // Two files of one name, which is said above.
+            continue;
+        }
         let (rule, message) = match part.role {
             Role::Connection => {
                 ("duplicate-connection", format!("two connections are called `{}`", part.short))

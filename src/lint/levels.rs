@@ -12,16 +12,15 @@ pub(super) fn apply(draft: &Draft, findings: &mut Vec<Finding>) {
     for file in 0..draft.texts.count() {
         let text = draft.texts.text(file);
         let mut allows = read(&text, file, &mut added);
-        let allowed = |finding: &Finding| {
+        if allows.is_empty() {
+            continue;
+        }
+        findings.retain(|finding| {
             let at = finding.span.filter(|span| span.file == file);
-            let mut fits = allows.iter_mut().filter(|allow| {
+            let fits = |allow: &&mut Allow| {
                 allow.rule.name == finding.rule && at.is_some_and(|at| allow.covers(at))
-            });
-            fits.next().map(|allow| allow.is_used = true).is_some()
-        };
-        findings.retain({
-            let mut allowed = allowed;
-            move |finding| !allowed(finding)
+            };
+            allows.iter_mut().find(fits).map(|allow| allow.is_used = true).is_none()
         });
         added.extend(allows.iter().filter(|allow| !allow.is_used).map(Allow::is_useless));
     }
