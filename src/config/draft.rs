@@ -9,12 +9,13 @@ use std::{
 
 use forebay_sdk::{
     Configured, Finding, Port, Problem, Role, Span,
-    yaml::{Entry, Style, Yaml},
+    yaml::{Entry, Yaml},
 };
 
 use super::{
     buffer::{Batch, Buffer},
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output},
+    inside::inside,
     runtime::Runtime,
     texts::Texts,
     variables::Filled,
@@ -142,6 +143,12 @@ impl Draft {
         self.parts.iter().filter(is_node)
     }
 
+    /// The connections, by name.
+    pub fn connections(&self) -> BTreeMap<&str, &Part> {
+        let connections = self.parts.iter().filter(|part| part.role == Role::Connection);
+        connections.map(|part| (&*part.name, part)).collect()
+    }
+
     /// The graph. Only for a draft that lint found no error in.
     pub fn into_graph(self) -> Graph {
         const WHY: &str = "lint refuses a draft in which this is wrong";
@@ -210,6 +217,10 @@ impl Part {
         let mut finding = Finding::error(problem.rule, value.span, problem.message, problem.label);
         finding.level = problem.level;
         finding.note = problem.note;
+        finding.help = problem.help;
+        for (setting, label) in problem.also {
+            finding = finding.context(self.settings.at(&setting).span, label);
+        }
         if let Some(text) = problem.instead {
             finding = finding.edit("this would be right", value.span, text);
         }
@@ -224,10 +235,12 @@ impl Part {
                 }
             }
             // The lines of the text are not those of the file.
-            Some(((line, column), None)) => {
+            Some(((line, column), None))
+                if value.text().is_some_and(|text| text.contains('\n')) =>
+            {
                 finding.label = format!("line {line}, column {column}: {}", finding.label);
             }
-            None => (),
+            Some((_, None)) | None => (),
         }
         match finding.span {
             Some(span) if span.file == self.name_span.file && span != self.name_span => {
@@ -263,72 +276,5 @@ fn hash_value(value: &serde_json::Value, hasher: &mut DefaultHasher) {
             items.iter().for_each(|item| hash_value(item, hasher));
         }
         scalar => scalar.to_string().hash(hasher),
-    }
-}
-
-/// The place of a line and column inside a text, both from 1: in the file that was included, or in
-/// the block of lines. None when the text's lines do not stand one below the other.
-fn inside(value: &Yaml, (line, column): (usize, usize), texts: &Texts) -> Option<Span> {
-    let scalar = value.scalar()?;
-    let (file, first_line_start) = match scalar.included {
-        Some(file) => (file, 0),
-        None => (value.span.file, block_start(value, &texts.text(value.span.file))?),
-    };
-    let text = texts.text(file);
-    // A block's lines are indented alike; its first line that says something shows how far.
-    let indent = match (scalar.included, scalar.style) {
-        (Some(_), _) | (_, Style::Plain | Style::Quoted | Style::Folded) => 0,
-        (None, Style::Literal) => {
-            let first = text[first_line_start..].lines().find(|line| !line.trim().is_empty())?;
-            let own = scalar.text.lines().find(|line| !line.trim().is_empty())?;
-            first.len().saturating_sub(own.len())
-        }
-    };
-    let mut start = first_line_start;
-    for _ in 1..line {
-        start += text[start..].find('\n')? + 1;
-    }
-    let whole = text[start..].lines().next().unwrap_or_default();
-    let here = whole.char_indices().nth(indent + column - 1).map_or(whole.len(), |(at, _)| at);
-    let length = word_length(&whole[here..]);
-    Some(Span::new(file, start + here..start + here + length))
-}
-
-/// Where the first line of a literal block begins.
-fn block_start(value: &Yaml, text: &str) -> Option<usize> {
-    let scalar = value.scalar()?;
-    let at = value.span.range().start;
-    match scalar.style {
-        Style::Literal => {
-            let line_start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-            if text[at..].starts_with('|') {
-                return Some(at + text[at..].find('\n')? + 1);
-            }
-            // The span begins at the first line that says something.
-            let blank = scalar.text.bytes().take_while(|byte| *byte == b'\n').count();
-            let mut start = line_start;
-            for _ in 0..blank {
-                start = text[..start.checked_sub(1)?].rfind('\n').map_or(0, |newline| newline + 1);
-            }
-            Some(start)
-        }
-        // One line: columns count from the text itself, behind its quote.
-        _ => {
-            let at = at + usize::from(scalar.style == Style::Quoted);
-            let is_as_written = text[at..].starts_with(scalar.text.as_str());
-            (is_as_written && !scalar.text.contains('\n')).then_some(at)
-        }
-    }
-}
-
-/// A word is marked whole, and so is a text in quotes; anything else by one character.
-fn word_length(text: &str) -> usize {
-    if let Some(quoted) = text.strip_prefix('"') {
-        return quoted.find('"').map_or(1, |length| length + 2);
-    }
-    let word = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-    match word {
-        0 => text.chars().next().map_or(0, char::len_utf8),
-        _ => word,
     }
 }

@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod draft;
 pub mod folder;
 pub mod graph;
+mod inside;
 mod overlooked;
 pub mod pipeline;
 pub mod runtime;

@@ -122,8 +122,12 @@ pub struct Problem {
     pub label: String,
     /// A line and column inside a setting that holds a script, both from 1.
     pub inside: Option<(usize, usize)>,
+    /// Other settings that matter, each with a few words.
+    pub also: Vec<(String, String)>,
     /// What could stand there instead, when that is sure.
     pub instead: Option<Cow<'static, str>>,
+    /// Advice that is no edit.
+    pub help: Option<String>,
     /// Why, at most two lines.
     pub note: Option<String>,
 }
@@ -142,7 +146,9 @@ impl Problem {
             message: message.into(),
             label: label.into(),
             inside: None,
+            also: Vec::new(),
             instead: None,
+            help: None,
             note: None,
         }
     }
@@ -165,9 +171,21 @@ impl Problem {
         self
     }
 
+    /// Shows another setting that matters.
+    pub fn also(mut self, setting: impl Into<String>, label: impl Into<String>) -> Problem {
+        self.also.push((setting.into(), label.into()));
+        self
+    }
+
     /// Offers a text to paste in place of the setting's value.
     pub fn instead(mut self, text: impl Into<Cow<'static, str>>) -> Problem {
         self.instead = Some(text.into());
+        self
+    }
+
+    /// Adds advice.
+    pub fn help(mut self, help: impl Into<String>) -> Problem {
+        self.help = Some(help.into());
         self
     }
 
