@@ -1,10 +1,10 @@
 //! The rules about more than one setting: wires, names, connections.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use forebay_sdk::{Finding, Level, Role, Span, finding::nearest, yaml::Content};
 
-use super::{delivery, sharing};
+use super::{busy, delivery, fields, sharing};
 use crate::config::{Draft, Input, Part, Pipeline, draft};
 
 /// Adds what is wrong to what reading has found.
@@ -15,6 +15,8 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
     }
     duplicates(draft, findings);
     connections(draft, findings);
+    on_connections(draft, findings);
+    busy::check(draft, findings);
     for pipeline in &draft.pipelines {
         let nodes: Vec<&Part> = draft.nodes(&pipeline.name).collect();
         wires(draft, pipeline, &nodes, findings);
@@ -29,6 +31,7 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
             unread(&nodes, findings);
             never(&nodes, findings);
             findings.extend(empty(pipeline, draft));
+            fields::check(&nodes, &draft.texts, findings);
         }
     }
     sharing::check(draft, findings);
@@ -71,12 +74,7 @@ fn duplicates(draft: &Draft, findings: &mut Vec<Finding>) {
 }
 
 fn connections(draft: &Draft, findings: &mut Vec<Finding>) {
-    let known: BTreeMap<&str, &Part> = draft
-        .parts
-        .iter()
-        .filter(|part| part.role == Role::Connection)
-        .map(|part| (&*part.name, part))
-        .collect();
+    let known = draft.connections();
     let mut used = BTreeSet::new();
     for part in &draft.parts {
         let Some(uses) = &part.uses else { continue };
@@ -140,6 +138,20 @@ fn connections(draft: &Draft, findings: &mut Vec<Finding>) {
         if !used.contains(name) && !serves && part.configured.is_some() {
             let message = format!("connection `{name}` is not used");
             findings.push(Finding::warning("unused-connection", part.name_span, message, ""));
+        }
+    }
+}
+
+/// What a node says of the connection that it uses.
+fn on_connections(draft: &Draft, findings: &mut Vec<Finding>) {
+    let connections = draft.connections();
+    for part in &draft.parts {
+        let (Some(uses), Some(configured)) = (&part.uses, &part.configured) else { continue };
+        let Some(connection) = connections.get(&*uses.connection) else { continue };
+        let Some(settings) = &connection.configured else { continue };
+        for problem in configured.check_on(&**settings) {
+            let finding = part.place(problem, &draft.texts);
+            findings.push(finding.context(connection.name_span, "on this connection"));
         }
     }
 }
@@ -460,7 +472,8 @@ impl Part {
     }
 }
 
-fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
+/// At most eight of them, each in backticks.
+pub(super) fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     const MOST: usize = 8;
     let mut words: Vec<String> = words.map(|word| format!("`{word}`")).collect();
     if words.len() > MOST {

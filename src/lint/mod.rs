@@ -1,8 +1,10 @@
 //! Graph to findings. Every static check is either here or in a settings type's `check`, and both
 //! `lint` and `run` come through [`lint`].
 
+mod busy;
 mod checks;
 mod delivery;
+mod fields;
 mod levels;
 pub mod report;
 pub mod rules;

@@ -14,7 +14,7 @@ pub struct Rule {
 }
 
 /// All rules, by name.
-pub const RULES: [Rule; 43] = [
+pub const RULES: [Rule; 47] = [
     rule("bad-allow", include_str!("rules/bad-allow.md")),
     rule("bad-name", include_str!("rules/bad-name.md")),
     rule("claimed-twice", include_str!("rules/claimed-twice.md")),
@@ -31,7 +31,10 @@ pub const RULES: [Rule; 43] = [
     rule("missing-setting", include_str!("rules/missing-setting.md")),
     rule("never-receives", include_str!("rules/never-receives.md")),
     rule("no-input", include_str!("rules/no-input.md")),
+    rule("one-based-address", include_str!("rules/one-based-address.md")),
     rule("open-broker", include_str!("rules/open-broker.md")),
+    rule("polls-too-fast", include_str!("rules/polls-too-fast.md")),
+    rule("register-overlap", include_str!("rules/register-overlap.md")),
     rule("repeated-filter", include_str!("rules/repeated-filter.md")),
     rule("script-missing", include_str!("rules/script-missing.md")),
     rule("script-syntax", include_str!("rules/script-syntax.md")),
@@ -50,6 +53,7 @@ pub const RULES: [Rule; 43] = [
     rule("unknown-setting", include_str!("rules/unknown-setting.md")),
     rule("unknown-type", include_str!("rules/unknown-type.md")),
     rule("unknown-variable", include_str!("rules/unknown-variable.md")),
+    rule("unproduced-field", include_str!("rules/unproduced-field.md")),
     rule("unread-node", include_str!("rules/unread-node.md")),
     rule("unread-output", include_str!("rules/unread-output.md")),
     rule("unreadable-file", include_str!("rules/unreadable-file.md")),

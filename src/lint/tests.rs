@@ -698,6 +698,103 @@ fn a_script_that_two_nodes_share_is_marked_where_it_stands() {
     );
 }
 
+/// A Modbus source with the registers `flow_temp` and `power`, transforms, and a sink.
+fn with_meter(transforms: &str, from: &str) -> String {
+    format!(
+        "connections:\n  bus: {{ type: modbus, url: 'tcp://plc' }}\nsources:\n  \
+         meter: {{ type: modbus, connection: bus, every: 5s, registers: [{{ name: flow_temp, coil: 0 }}, \
+         {{ name: power, coil: 1 }}] }}\n  beat: {{ type: timer, every: 5s }}\n  \
+         said: {{ type: mqtt, topics: [a], connection: {{ type: mqtt, url: 'mqtt://plc' }} }}\n\
+         transforms:\n{transforms}sinks:\n  out: {{ from: [{from}, meter, beat, said], type: log }}\n"
+    )
+}
+
+#[test]
+fn a_field_that_nobody_gives_is_said_where_that_is_known() {
+    let node = |name: &str, from: &str, script: &str| {
+        format!("  {name}: {{ from: {from}, type: script, script: '{script}' }}\n")
+    };
+    let found = |transforms: &str, from: &str| {
+        let found = find(&with_meter(transforms, from), Format::Short);
+        found.lines().map(|line| line.split("]: ").nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let reads = |field: &str| format!("msg.payload.hot = msg.payload.{field}; msg");
+    assert_eq!(
+        found(&node("t", "meter", &reads("flow_tmp")), "t"),
+        ["nothing upstream of `t` gives a field `flow_tmp` (did you mean `flow_temp`?)"]
+    );
+    assert_eq!(
+        found(&node("t", "beat", &reads("temperature")), "t"),
+        ["nothing upstream of `t` gives a field `temperature` (always missing here)"]
+    );
+    // Each field once, however often it is read, and each reader.
+    let twice = "let a = msg.payload.x + msg.payload.x; msg.payload.a = a; msg";
+    let chain = [node("t", "meter", twice), node("u", "t", &reads("y"))].concat();
+    assert_eq!(
+        found(&chain, "u"),
+        [
+            "nothing upstream of `t` gives a field `x` (always missing here)",
+            "nothing upstream of `u` gives a field `y` (always missing here)",
+        ]
+    );
+    let none: [String; 0] = [];
+    for fine in [
+        node("t", "meter", &reads("flow_temp")),
+        node("t", "beat", &reads("count")),
+        // One of the two gives it.
+        node("t", "[meter, beat]", &reads("count")),
+        // A script upstream gives it, or this one.
+        [node("s", "meter", "msg.payload.x = 1; msg"), node("t", "s", &reads("x"))].concat(),
+        node("t", "meter", "if true { msg.payload.x = 1; } msg.payload.y = msg.payload.x; msg"),
+        // Nobody knows what comes.
+        node("t", "said", &reads("x")),
+        node("t", "[meter, said]", &reads("x")),
+        node("t", "meter.errors", &reads("x")),
+        [node("s", "meter", "#{ payload: state }"), node("t", "s", &reads("x"))].concat(),
+    ] {
+        assert_eq!(found(&fine, "t"), none, "{fine}");
+    }
+}
+
+#[test]
+fn the_time_of_a_bus_is_added_up_over_all_files() {
+    let meter = |name: &str, every: &str, more: &str| {
+        format!(
+            "=== pipelines/{name}.yaml\nsources:\n  {name}: {{ type: modbus, connection: bus, every: {every}, \
+             registers: [{{ name: a, input: 0 }}, {{ name: b, input: 4 }}]{more} }}\n\
+             sinks:\n  out: {{ from: {name}, type: log }}\n"
+        )
+    };
+    let bus = |url: &str| {
+        format!("=== pipelines/a.yaml\nconnections:\n  bus: {{ type: modbus, url: '{url}' }}\n")
+    };
+    let line = bus("tcp://gateway?baud=9600");
+    let one = [line.clone(), meter("m", "50ms", "")].concat();
+    check(
+        &one,
+        &[
+            "pipelines/m.yaml:2:46: warning[polls-too-fast]: `m` asks for more time than `bus` has (one cycle takes 56ms of each 50ms (112 %))",
+        ],
+    );
+    // Alone each of the two would fit.
+    let two = [line.clone(), meter("m", "100ms", ""), meter("n", "110ms", ", unit: 2")].concat();
+    check(
+        &two,
+        &[
+            "pipelines/m.yaml:2:46: warning[polls-too-fast]: the nodes on `bus` ask for 107 % of its time (one cycle takes 56ms of each 100ms (56 %))",
+        ],
+    );
+    let nearly = [line.clone(), meter("m", "65ms", "")].concat();
+    check(
+        &nearly,
+        &[
+            "pipelines/m.yaml:2:46: warning[polls-too-fast]: `bus` is busy for 86 % of its time (one cycle takes 56ms of each 65ms (86 %))",
+        ],
+    );
+    check(&[line, meter("m", "71ms", "")].concat(), &[]);
+    check(&[bus("tcp://plc"), meter("m", "10ms", "")].concat(), &[]);
+}
+
 #[test]
 fn a_bad_node_does_not_hide_another() {
     check(

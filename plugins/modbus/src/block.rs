@@ -95,8 +95,15 @@ impl Table {
 
 impl Block {
     /// One behind the last address.
-    fn end(self) -> u32 {
+    pub fn end(self) -> u32 {
         u32::from(self.start) + u32::from(self.count)
+    }
+
+    /// Whether both hold some register.
+    pub fn overlaps(self, other: Block) -> bool {
+        self.table == other.table
+            && u32::from(self.start) < other.end()
+            && u32::from(other.start) < self.end()
     }
 
     /// Where `part` stands within this block.

@@ -6,7 +6,7 @@ use forebay_sdk::{Endpoint, Links, NoEndpoint, Node, Period, Problem, Settings, 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::bus;
+use crate::{bus, serial::SerialLine};
 
 /// The port that the standard gives to Modbus TCP.
 const MODBUS_PORT: u16 = 502;
@@ -16,7 +16,8 @@ const MODBUS_PORT: u16 = 502;
 #[serde(deny_unknown_fields)]
 pub struct ModbusConnection {
     /// Where the device or gateway is: `tcp://host` or `tcp://host:port`. The port is 502 unless
-    /// given.
+    /// given. Behind a gateway, `?baud=9600&parity=even&stop=1` tells of its serial line, so that
+    /// `forebay lint` knows how long a poll takes; the gateway itself is not set by it.
     pub url: String,
     /// How long to wait for each answer, from `10ms` to `1m`. Then the connection is closed and
     /// opened anew, so that a late answer is never taken for that of another request.
@@ -46,7 +47,7 @@ fn default_pause() -> Period {
 impl Settings for ModbusConnection {
     fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if let Err(label) = endpoint(&self.url) {
+        if let Err(label) = endpoint(&self.url).and(serial_line(&self.url)) {
             let problem = Problem::new("url", "`url` does not lead to a bus", label);
             let meant = format!("tcp://{}", self.url);
             problems.push(match endpoint(&meant) {
@@ -75,9 +76,21 @@ impl Settings for ModbusConnection {
     }
 }
 
+impl ModbusConnection {
+    /// The serial line behind the gateway, when we were told of one.
+    pub fn serial_line(&self) -> Option<SerialLine> {
+        serial_line(&self.url).ok().flatten()
+    }
+}
+
+fn serial_line(url: &str) -> Result<Option<SerialLine>, String> {
+    url.split_once('?').map(|(_, query)| SerialLine::parse(query)).transpose()
+}
+
 /// Reads `tcp://host:port`; says what would be right when it cannot.
 pub fn endpoint(url: &str) -> Result<Endpoint, String> {
     const EXPECTED: &str = "expected `tcp://host` or `tcp://host:port`";
+    let (url, _) = url.split_once('?').unwrap_or((url, ""));
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(EXPECTED.to_owned());
     };
@@ -117,6 +130,17 @@ mod tests {
         }
         let port = "expected a port from 1 to 65535 behind the host";
         assert_eq!(read("tcp://user:secret@host"), Err(port.to_owned()));
+    }
+
+    #[test]
+    fn a_gateway_may_say_what_line_is_behind_it() {
+        check("url: tcp://gateway:502/?baud=9600&parity=even&stop=1", &[]);
+        let endpoint = endpoint("tcp://gateway?baud=9600").map(|endpoint| endpoint.to_string());
+        assert_eq!(endpoint.as_deref(), Ok("gateway:502"));
+        check(
+            "url: tcp://gateway?baud=fast",
+            &["setting-value: `url` does not lead to a bus [expected `baud` from 300 to 921600]"],
+        );
     }
 
     #[test]

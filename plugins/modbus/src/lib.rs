@@ -10,6 +10,7 @@ mod link;
 mod poll;
 mod register;
 mod sdm630;
+mod serial;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 
 mod convert;
 mod failure;
+mod fields;
 mod host;
 mod lint;
 #[cfg(test)]
@@ -12,7 +13,7 @@ mod transform;
 mod uses;
 
 use forebay_sdk::{
-    Links, Native, Node, Period, Plugin, Problem, Role, Script, Settings, finding::nearest,
+    Fields, Links, Native, Node, Period, Plugin, Problem, Role, Script, Settings, finding::nearest,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -71,6 +72,10 @@ impl Settings for ScriptSettings {
         problems.extend(self.check_timeout());
         problems.extend(lint::check(&self.script.0, &self.outputs));
         problems
+    }
+
+    fn fields(&self) -> Fields {
+        lint::fields(&self.script.0, &self.outputs)
     }
 
     fn outputs(&self) -> Vec<String> {

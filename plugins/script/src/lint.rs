@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use forebay_sdk::{Problem, finding::nearest};
-use rhai::{AST, ASTNode, Expr, FnCallExpr, LexError, ParseErrorType, Position, Stmt};
+use forebay_sdk::{Fields, Problem, finding::nearest};
+use rhai::{
+    AST, ASTNode, Engine, Expr, FnCallExpr, LexError, OptimizationLevel, ParseErrorType, Position,
+    Stmt,
+};
 
 use crate::{
-    did_you_mean, host,
+    did_you_mean, fields, host,
     transform::FIELDS,
     uses::{Step, starts_chain, steps},
 };
@@ -20,15 +23,19 @@ const BUILT_IN: [&str; 7] =
 
 /// Reports what keeps a script from compiling, and calls that cannot work.
 pub(crate) fn check(text: &str, outputs: &[String]) -> Vec<Problem> {
+    check_with(&engine(outputs), text, outputs)
+}
+
+/// The same with any engine.
+pub(crate) fn check_with(engine: &Engine, text: &str, outputs: &[String]) -> Vec<Problem> {
     if text.trim().is_empty() {
         let label = "expected a script, such as `msg`";
         return vec![Problem::new("script", "`script` is empty", label).rule("script-syntax")];
     }
-    let engine = host::engine(&"".into(), outputs, &host::Outbox::default());
     let mut unknown: Vec<(String, Position)> = Vec::new();
     let mut names = Vec::new();
     let compiled = loop {
-        match host::compile(&engine, text, &names) {
+        match host::compile(engine, text, &names) {
             Ok(ast) => break Ok(ast),
             Err(error) => match *error.0 {
                 ParseErrorType::VariableUndefined(name)
@@ -52,6 +59,19 @@ pub(crate) fn check(text: &str, outputs: &[String]) -> Vec<Problem> {
         Err((error, at)) => problems.push(syntax(&error, at, text)),
     }
     problems
+}
+
+/// What a script reads and sends, when it compiles.
+pub(crate) fn fields(text: &str, outputs: &[String]) -> Fields {
+    host::compile(&engine(outputs), text, &[]).as_ref().map(fields::of).unwrap_or_default()
+}
+
+/// An engine that leaves the tree as it was written: the optimizer takes out what can never run,
+/// and with it the mistakes in there, which somebody will meet who changes a constant.
+fn engine(outputs: &[String]) -> Engine {
+    let mut engine = host::engine(&"".into(), outputs, &host::Outbox::default());
+    engine.set_optimization_level(OptimizationLevel::None);
+    engine
 }
 
 fn problem(rule: &'static str, at: Position, message: String, label: String) -> Problem {
@@ -158,6 +178,8 @@ struct Call {
     at: Position,
     /// The output and its place, of a call of `emit` that names it.
     emits_to: Option<(String, Position)>,
+    /// Whether the first value is a text that is written out.
+    gets_text: bool,
 }
 
 impl Tree {
@@ -225,7 +247,18 @@ impl Tree {
             _ => None,
         };
         let values = call.args.len();
-        self.calls.push(Call { name: call.name.to_string(), values, is_method, at, emits_to });
+        let gets_text = matches!(
+            call.args.first(),
+            Some(Expr::StringConstant(..) | Expr::InterpolatedString(..))
+        );
+        self.calls.push(Call {
+            gets_text,
+            name: call.name.to_string(),
+            values,
+            is_method,
+            at,
+            emits_to,
+        });
     }
 
     fn field_of_msg(&mut self, path: &[ASTNode]) {
@@ -290,6 +323,11 @@ impl Tree {
         }
         let known = host::functions();
         let native = known.get(name);
+        if name == "log" && call.gets_text && self.functions.iter().all(|(own, _)| own != name) {
+            let message = "`log` is the logarithm, and gets a text".to_owned();
+            let label = "did you mean `print`?".to_owned();
+            return Some(problem("unknown-function", call.at, message, label));
+        }
         let scripted: Vec<usize> = self
             .functions
             .iter()

@@ -1,4 +1,6 @@
-use forebay_sdk::{Emitter, Format, Memory, Message, Payload, Port, Timestamp, Transform};
+use forebay_sdk::{
+    Emitter, Fields, Format, Memory, Message, Payload, Port, Sends, Timestamp, Transform,
+};
 use serde_json::json;
 
 use super::*;
@@ -450,9 +452,14 @@ fn findings_mark_what_is_wrong() {
             let (line, column) = p.inside.unwrap_or_default();
             format!("{line}:{column} {}: {} [{}]", p.rule, p.message, p.label)
         };
-        let found: Vec<String> =
-            lint::check(script, &settings("").outputs).into_iter().map(show).collect();
+        let outputs = settings("").outputs;
+        let found: Vec<String> = lint::check(script, &outputs).into_iter().map(show).collect();
         assert_eq!(found, expected, "{script}");
+        // As it runs, the script is optimized; that must not decide what is found.
+        let optimizing = host::engine(&"".into(), &outputs, &host::Outbox::default());
+        let found: Vec<String> =
+            lint::check_with(&optimizing, script, &outputs).into_iter().map(show).collect();
+        assert_eq!(found, expected, "optimized: {script}");
     }
     finds(" \n ", &["0:0 script-syntax: `script` is empty [expected a script, such as `msg`]"]);
     finds(
@@ -511,6 +518,13 @@ fn findings_mark_what_is_wrong() {
         "fn f(a, b) { a + b } f(1)",
         &["1:22 unknown-function: `f` gets the wrong number of values [expected 2, found 1]"],
     );
+    finds(
+        "log(\"hot\"); log(`${msg.payload.a}`); msg.payload.b = log(2.5); msg",
+        &[
+            "1:1 unknown-function: `log` is the logarithm, and gets a text [did you mean `print`?]",
+            "1:13 unknown-function: `log` is the logarithm, and gets a text [did you mean `print`?]",
+        ],
+    );
     finds("sleep(10); msg", &["1:1 unknown-function: script has no function `sleep` [not found]"]);
     finds(
         "emit(\"hihg\", msg); emit(\"alarm\", msg); emit(\"errors\", msg)",
@@ -541,6 +555,72 @@ fn findings_mark_what_is_wrong() {
         "import \"x\" as y; msg",
         &["1:1 script-syntax: script cannot be read [a script cannot load other scripts]"],
     );
+}
+
+#[test]
+fn a_mistake_is_found_in_code_that_never_runs() {
+    let found = lint::check(
+        "const DEBUG = false; if DEBUG { prnt(msg); } if false { emit(\"alarm\", msg); } msg",
+        &settings("").outputs,
+    );
+    let rules: Vec<_> = found.iter().map(|problem| problem.rule).collect();
+    assert_eq!(rules, ["unknown-function", "undeclared-output"]);
+}
+
+#[test]
+fn a_script_tells_the_fields_that_it_reads_and_sends() {
+    /// `reads > sends`; `*` sends anything.
+    #[track_caller]
+    fn check(script: &str, expected: &str) {
+        let outputs = settings("").outputs;
+        assert_eq!(lint::check(script, &outputs), [], "{script}");
+        let fields = lint::fields(script, &outputs);
+        let reads = fields.reads.iter().map(|read| {
+            let (line, column) = read.inside.unwrap();
+            format!("{line}:{column} {}", read.field)
+        });
+        let reads: Vec<String> = reads.collect();
+        let sends = match fields.sends {
+            Sends::Unknown => "*".to_owned(),
+            Sends::Only(fields) => format!("only {fields:?}"),
+            Sends::Also(fields) => fields.into_iter().collect::<Vec<_>>().join(" "),
+        };
+        assert_eq!(format!("{} > {sends}", reads.join(", ")), expected, "{script}");
+    }
+    check("msg", " > ");
+    check("msg.payload.hot = msg.payload.temp > 80.0;\nmsg", "1:31 temp > hot");
+    check("msg.payload.n += 1; msg", "1:13 n > n");
+    check("msg.payload[\"a b\"] * 2; msg.payload.o.x = 1; msg", "1:13 a b, 1:37 o > o");
+    check("`${msg.payload.a}`; if msg.payload.b > 1 { msg }", "1:16 a, 1:36 b > ");
+    check(
+        "emit(\"high\", msg); msg.payload.list.push(msg.payload.x); msg",
+        "1:32 list, 1:54 x > list",
+    );
+    // Who asks whether it is there may miss it, and what stands beside is read all the same.
+    check("msg.payload.a ?? msg.payload.b; msg", "1:30 b > ");
+    check("if msg.payload.a != () { msg.payload.a * 2.0; } msg", " > ");
+    check("if type_of(msg.payload.a) == \"f64\" { msg.payload.a; } msg", " > ");
+    check("msg.payload.a?.b; msg", " > ");
+    check("switch msg.payload.a { () => 1, _ => 2 }; msg", " > ");
+    check("try { msg.payload.a * 2 } catch { } msg", " > ");
+    // What sees the whole payload may look for anything, and add anything.
+    for script in [
+        "if \"a\" in msg.payload { msg.payload.a; } msg",
+        "if msg.payload.contains(\"a\") { msg.payload.a; } msg",
+        "let p = msg.payload; p.a * 2; msg",
+        "fn f(m) { m.payload.a } f(msg)",
+        "msg.payload += #{ a: 1 }; msg",
+        "msg.payload.a = parse_json(to_json(msg)); msg",
+    ] {
+        check(script, " > *");
+    }
+    check("#{ payload: #{ b: msg.payload.a } }", "1:31 a > *");
+    check("[msg, #{ payload: 1 }]", " > *");
+    check("msg.payload = #{ b: msg.payload.a, c: 1 }; msg", "1:33 a > b c");
+    check("msg.payload = msg.payload.a; msg", "1:27 a > *");
+    check("msg.payload = #{}; msg.payload.z = 1; msg", " > z");
+    // Does not compile: nothing is known.
+    assert_eq!(lint::fields("msg.payload.a +", &[]), Fields::default());
 }
 
 #[test]

@@ -137,16 +137,36 @@ impl Finding {
 }
 
 /// The one of `choices` that `word` was probably meant to be: within two edits, and not another
-/// word altogether.
+/// word altogether; or the short form of it, as `f32` is of `float32`.
 pub fn nearest<'a>(word: &str, choices: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Of four letters, two are another word: `port` is not `cert`.
-    let most = if word.chars().count() <= 4 { 1 } else { 2 };
+    // Of one letter, any other is one edit away; of four, two are another word: `port` is not `cert`.
+    let most = match word.chars().count() {
+        0 | 1 => 0,
+        2..=4 => 1,
+        _ => 2,
+    };
     choices
         .into_iter()
-        .map(|choice| (edit_distance(word, choice), choice))
+        .map(|choice| match is_short_for(choice, word) {
+            true => (1, choice),
+            false => (edit_distance(word, choice), choice),
+        })
         .filter(|(distance, _)| *distance <= most)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, choice)| choice)
+}
+
+/// Whether one begins with the same letter and ends in the same number: `u16` and `UINT16`.
+fn is_short_for(short: &str, word: &str) -> bool {
+    let split = |text: &str| {
+        let letters = text.trim_end_matches(|c: char| c.is_ascii_digit());
+        (letters.to_lowercase(), text[letters.len()..].to_owned())
+    };
+    let ((letter, number), (letters, same)) = (split(short), split(word));
+    letter.chars().count() == 1
+        && letters.starts_with(&letter)
+        && !number.is_empty()
+        && number == same
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that turn one word into the other.
@@ -182,5 +202,16 @@ mod tests {
         assert_eq!(nearest("cloud", nodes), None);
         assert_eq!(nearest("in", ["to", "or"]), None);
         assert_eq!(nearest("port", ["cert", "url"]), None);
+        assert_eq!(nearest("y", ["a", "x"]), None);
+    }
+
+    #[test]
+    fn a_short_form_is_found() {
+        let kinds = ["u16", "i16", "u32", "i32", "f32", "f64"];
+        assert_eq!(nearest("float32", kinds), Some("f32"));
+        assert_eq!(nearest("UINT16", kinds), Some("u16"));
+        assert_eq!(nearest("int32", kinds), Some("i32"));
+        assert_eq!(nearest("double64", kinds), None);
+        assert_eq!(nearest("string", kinds), None);
     }
 }

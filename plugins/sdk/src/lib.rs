@@ -14,6 +14,7 @@ pub mod claim;
 pub mod connection;
 pub mod delivery;
 pub mod endpoint;
+pub mod facts;
 pub mod finding;
 pub mod message;
 pub mod node;
@@ -34,6 +35,7 @@ pub use crate::{
     connection::{Connection, PubSub, Shared, Subscription},
     delivery::{Delivery, Outcome, Receipt},
     endpoint::{Endpoint, NoEndpoint},
+    facts::{Busy, FieldRead, Fields, Sends},
     finding::{Edit, Finding, Level, Span},
     message::{Message, Meta, Timestamp},
     node::{Emitter, Node, Port, Sink, Source, Transform, WriteError},

@@ -10,7 +10,13 @@ use std::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{claim::Claim, connection::Shared, finding::Level, node::Node};
+use crate::{
+    claim::Claim,
+    connection::Shared,
+    facts::{Busy, Fields},
+    finding::Level,
+    node::Node,
+};
 
 /// One struct gives the parser, the positions of errors, the JSON Schema, the table in the README
 /// and the help text. Doc comments on its fields are what users read.
@@ -23,9 +29,26 @@ pub trait Settings: DeserializeOwned + JsonSchema + Clone + Send + Sync + 'stati
         Vec::new()
     }
 
+    /// Reports what is wrong with the node on the connection that it uses. `connection` is the
+    /// settings struct of that connection, of whatever type it is. No I/O.
+    fn check_on(&self, _connection: &dyn Any) -> Vec<Problem> {
+        Vec::new()
+    }
+
     /// What nobody else may hold at the same time.
     fn claims(&self) -> Vec<Claim> {
         Vec::new()
+    }
+
+    /// Which fields of payloads it reads and sends.
+    fn fields(&self) -> Fields {
+        Fields::default()
+    }
+
+    /// How much of its connection's time the node takes. None when nobody can say. `connection` is
+    /// as for [`Settings::check_on`].
+    fn busy(&self, _connection: &dyn Any) -> Option<Busy> {
+        None
     }
 
     /// Names of the outputs beside the main one and `errors`.
@@ -120,7 +143,7 @@ pub struct Problem {
     pub message: String,
     /// What would be right: `expected 0 to 2, found 3`.
     pub label: String,
-    /// A line and column inside a setting that holds a script, both from 1.
+    /// A line and column inside the setting's text, both from 1.
     pub inside: Option<(usize, usize)>,
     /// Other settings that matter, each with a few words.
     pub also: Vec<(String, String)>,
@@ -198,8 +221,24 @@ impl Problem {
 
 /// Settings that were read, whatever their type. What `lint` checks is what `run` builds.
 pub trait Configured: Send + Sync {
+    /// The settings struct, for those who know its type.
+    fn as_any(&self) -> &dyn Any {
+        &()
+    }
     /// See [`Settings::check`].
     fn check(&self) -> Vec<Problem>;
+    /// See [`Settings::check_on`].
+    fn check_on(&self, _connection: &dyn Configured) -> Vec<Problem> {
+        Vec::new()
+    }
+    /// See [`Settings::fields`].
+    fn fields(&self) -> Fields {
+        Fields::default()
+    }
+    /// See [`Settings::busy`].
+    fn busy(&self, _connection: &dyn Configured) -> Option<Busy> {
+        None
+    }
     /// See [`Settings::claims`].
     fn claims(&self) -> Vec<Claim>;
     /// See [`Settings::outputs`].
@@ -211,6 +250,18 @@ pub trait Configured: Send + Sync {
 }
 
 impl<S: Settings> Configured for S {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+    fn check_on(&self, connection: &dyn Configured) -> Vec<Problem> {
+        Settings::check_on(self, connection.as_any())
+    }
+    fn fields(&self) -> Fields {
+        Settings::fields(self)
+    }
+    fn busy(&self, connection: &dyn Configured) -> Option<Busy> {
+        Settings::busy(self, connection.as_any())
+    }
     fn check(&self) -> Vec<Problem> {
         Settings::check(self)
     }

@@ -7,8 +7,8 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Capabilities, Links, Message, Native, Node, Outlet, Period, Plugin, Problem, Role, Settings,
-    Source, Value,
+    Capabilities, Fields, Links, Message, Native, Node, Outlet, Period, Plugin, Problem, Role,
+    Sends, Settings, Source, Value,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -59,6 +59,15 @@ impl Settings for TimerSettings {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { errors: false, ..Capabilities::default() }
+    }
+
+    fn fields(&self) -> Fields {
+        let sends = match &self.payload {
+            None => Sends::Only(["count".to_owned()].into()),
+            Some(Value::Object(fields)) => Sends::Only(fields.keys().cloned().collect()),
+            Some(_) => Sends::Unknown,
+        };
+        Fields { reads: Vec::new(), sends }
     }
 
     fn build(self, links: Links) -> Node {

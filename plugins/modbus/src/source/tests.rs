@@ -5,7 +5,7 @@ use forebay_sdk::{
 };
 
 use super::*;
-use crate::SOURCE;
+use crate::{CONNECTION, SOURCE};
 
 const NO_ADDRESS: &str = "expected exactly one of `holding`, `input`, `coil` or `discrete`";
 
@@ -115,23 +115,97 @@ fn all_that_is_wrong_is_said_at_once() {
     );
 }
 
+/// A source of registers, each of them the fields of a flow map with a name of its own.
+fn of_registers(registers: &[&str]) -> Vec<Problem> {
+    let mut text = "every: 1s\nregisters:\n".to_owned();
+    for (name, fields) in ('a'..).zip(registers) {
+        text += &format!("  - {{ name: {name}, {fields} }}\n");
+    }
+    problems(&text)
+}
+
 #[test]
 fn numbers_of_a_manual_get_a_hint_and_no_refusal() {
     for (fields, label) in [
-        ("holding: 40001", "registers[0].holding: holding register 40001 is `holding: 0`"),
-        ("input: 30053, kind: f32", "registers[0].input: input register 30001 is `input: 0`"),
-        ("discrete: 10001", "registers[0].discrete: discrete input 10001 is `discrete: 0`"),
+        ("holding: 40001", "registers[0].holding: did you mean `holding: 0`?"),
+        ("input: 30053, kind: f32", "registers[0].input: did you mean `input: 52`?"),
+        ("discrete: 10001", "registers[0].discrete: did you mean `discrete: 0`?"),
     ] {
         check(fields, &[label]);
     }
     for fields in ["holding: 40000", "holding: 50000", "input: 40001", "coil: 10001"] {
         check(fields, &[]);
     }
-    let two = "every: 1s\nregisters:\n  - {name: a, holding: 40011}\n  - {name: b, holding: 40012}";
-    let problems = problems(two);
-    assert_eq!(problems.len(), 1, "one hint is enough: {problems:?}");
-    assert_eq!(problems[0].level, forebay_sdk::Level::Warning);
-    assert!(problems[0].note.as_deref().unwrap().contains("`holding: 10`"));
+    let two = of_registers(&["holding: 40011", "holding: 40013", "coil: 3"]);
+    assert_eq!(two.len(), 1, "one hint is enough: {two:?}");
+    assert_eq!((two[0].rule, two[0].level), ("one-based-address", forebay_sdk::Level::Warning));
+    assert!(two[0].message.starts_with("`holding: 40011` and 1 more look like numbers"));
+    let both = of_registers(&["holding: 40011", "input: 30001"]);
+    assert_eq!(both.len(), 2, "one for each table: {both:?}");
+}
+
+#[test]
+fn a_device_that_really_counts_this_far_gets_no_hint() {
+    // SunSpec begins at 40000, and others have registers all over.
+    assert_eq!(of_registers(&["holding: 40000, kind: u32", "holding: 40071"]), []);
+    assert_eq!(of_registers(&["holding: 32080, kind: i32", "holding: 40125"]), []);
+}
+
+#[test]
+fn registers_that_overlap_by_mistake_are_shown_together() {
+    #[track_caller]
+    fn check(registers: &[&str], expected: &[&str]) {
+        let said = of_registers(registers).into_iter().map(|problem| {
+            assert_eq!(
+                (problem.rule, problem.level),
+                ("register-overlap", forebay_sdk::Level::Warning)
+            );
+            let also: Vec<_> =
+                problem.also.iter().map(|(s, label)| format!("{s} {label}")).collect();
+            let (setting, message, label) = (problem.setting, problem.message, problem.label);
+            format!("{setting}: {message} [{label}] {}", also.join(", "))
+        });
+        assert_eq!(said.collect::<Vec<_>>(), expected, "{registers:?}");
+    }
+    check(
+        &["input: 0, kind: f32", "input: 1, kind: f32"],
+        &["registers[1].input: `a` and `b` share registers [expected 2 or more] \
+           registers[0].input fills input registers 0 to 1"],
+    );
+    // Copied and not changed.
+    check(
+        &["input: 6, kind: f32", "input: 6, kind: f32, unit: A"],
+        &["registers[1].input: `a` and `b` are the same input registers 6 to 7 \
+           [another address, or one of the two is too many] \
+           registers[0].input fills input registers 6 to 7"],
+    );
+    check(
+        &["coil: 3", "coil: 3"],
+        &["registers[1].coil: `a` and `b` are the same coil 3 \
+           [another address, or one of the two is too many] registers[0].coil fills coil 3"],
+    );
+    // The order of the file does not matter, and a wide one overlaps all that are inside.
+    check(
+        &["holding: 12", "holding: 10, kind: string, length: 4", "holding: 13", "holding: 14"],
+        &[
+            "registers[1].holding: `a` and `b` share registers [fills holding registers 10 to 13] \
+             registers[0].holding fills holding register 12",
+            "registers[2].holding: `b` and `c` share registers [expected 14 or more] \
+             registers[1].holding fills holding registers 10 to 13",
+        ],
+    );
+    for fine in [
+        &["input: 0, kind: f32", "input: 2, kind: f32"],
+        &["input: 0, kind: f32", "holding: 1, kind: f32"],
+        // Flags, as a word and bit by bit.
+        &["holding: 5", "holding: 5, bit: 3"],
+        &["holding: 5, bit: 2", "holding: 5, bit: 3"],
+        &["holding: 4, kind: u32", "holding: 5, bit: 3"],
+        // The same number in two units.
+        &["holding: 5", "holding: 5, scale: 0.1"],
+    ] {
+        check(fine, &[]);
+    }
 }
 
 #[test]
@@ -140,6 +214,73 @@ fn two_registers_cannot_have_one_name() {
     let problems = problems(text);
     assert_eq!(problems[0].setting, "registers[1].name");
     assert_eq!(problems[0].message, "two registers are named `a`");
+    assert_eq!(problems[0].also, [("registers[0].name".to_owned(), "has this one".to_owned())]);
+}
+
+/// What a source says of a connection.
+fn on(source: &str, connection: &str) -> (Vec<Problem>, Option<Busy>) {
+    let source = configure(&SOURCE, source).unwrap();
+    let connection = configure(&CONNECTION, connection).unwrap();
+    (source.check_on(&*connection), source.busy(&*connection))
+}
+
+#[test]
+fn the_time_of_a_poll_is_that_of_its_requests() {
+    #[track_caller]
+    fn check(registers: &[&str], more: &str, connection: &str, expected: &str) {
+        let mut text = format!("every: 250ms\n{more}\nregisters:\n");
+        for (name, fields) in ('a'..).zip(registers) {
+            text += &format!("  - {{ name: {name}, {fields} }}\n");
+        }
+        let said = on(&text, connection).1.map_or("unknown".to_owned(), |busy| {
+            let less = busy.less.map(|(change, time)| format!("; {change}: {}", time.as_millis()));
+            format!("{} = {}{}", busy.takes.as_millis(), busy.why, less.unwrap_or_default())
+        });
+        assert_eq!(said, expected);
+    }
+    const LINE: &str = "url: tcp://gateway?baud=9600";
+    let two = ["input: 0, kind: f32", "input: 6, kind: f32"];
+    check(&two, "", "url: tcp://plc", "unknown");
+    // Twice 25 ms on the wire, and 5 ms until the device answers.
+    check(
+        &two,
+        "",
+        LINE,
+        "60 = 2 requests at 9600 baud 8N1, each answered after 5ms; `max_gap: 4` (1 request): 42",
+    );
+    check(&two, "max_gap: 4", LINE, "42 = 1 request at 9600 baud 8N1, each answered after 5ms");
+    check(
+        &two,
+        "max_gap: 4",
+        "{ url: tcp://plc, pause: 300ms }",
+        "300 = 1 request, and `pause: 300ms` after each",
+    );
+    // Far apart: reading over the hole would take longer.
+    check(
+        &["input: 0", "input: 90"],
+        "",
+        LINE,
+        "55 = 2 requests at 9600 baud 8N1, each answered after 5ms",
+    );
+}
+
+#[test]
+fn a_device_on_a_serial_line_has_an_address_of_its_own() {
+    let labels = |unit: u8, connection: &str| {
+        let source = format!("every: 1s\nunit: {unit}\nregisters:\n  - {{name: a, coil: 0}}");
+        let (problems, _) = on(&source, connection);
+        problems.into_iter().map(|problem| problem.label).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(0, "url: tcp://gateway?baud=9600"), ["expected 1 to 247, found 0"]);
+    assert_eq!(labels(255, "url: tcp://gateway?baud=9600"), ["expected 1 to 247, found 255"]);
+    assert_eq!(labels(247, "url: tcp://gateway?baud=9600"), <[&str; 0]>::default());
+    assert_eq!(labels(255, "url: tcp://plc"), <[&str; 0]>::default());
+}
+
+#[test]
+fn what_a_source_sends_is_known() {
+    let source = configure(&SOURCE, "every: 1s\nregisters:\n  - {name: a b, coil: 0}").unwrap();
+    assert_eq!(source.fields().sends, Sends::Only(["a b".to_owned()].into()));
 }
 
 #[test]

@@ -1,0 +1,51 @@
+//! What settings say about a node to whoever looks at the whole graph: which fields of payloads it
+//! reads and sends, and how much of its connection's time it takes.
+
+use std::{collections::BTreeSet, time::Duration};
+
+/// The fields of payloads, as far as a node's settings name them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    /// Fields that the node reads and is not prepared to miss.
+    pub reads: Vec<FieldRead>,
+    /// Fields that may be in what it sends, on any output but `errors`.
+    pub sends: Sends,
+}
+
+/// A field that a node reads, and where its settings say so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldRead {
+    /// The field of the payload.
+    pub field: String,
+    /// The setting that reads it.
+    pub setting: &'static str,
+    /// The line and column inside a setting that holds a script, both from 1.
+    pub inside: Option<(usize, usize)>,
+}
+
+/// The fields that a node sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Sends {
+    /// Nobody can say. Then nothing is said about the nodes behind it either.
+    #[default]
+    Unknown,
+    /// These, and no others.
+    Only(BTreeSet<String>),
+    /// Those that came in, and these.
+    Also(BTreeSet<String>),
+}
+
+/// The time that a node takes of its connection, over and over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// The setting that says how often, such as `every`.
+    pub setting: &'static str,
+    /// Time from the beginning of one round to that of the next.
+    pub every: Duration,
+    /// What one round takes of the connection, at least.
+    pub takes: Duration,
+    /// How that comes about: `3 requests at 9600 baud`.
+    pub why: String,
+    /// A change to the settings by which a round takes less, and what it then takes.
+    pub less: Option<(String, Duration)>,
+}

@@ -1,0 +1,104 @@
+//! The fields of payloads: what a node reads should come from somewhere upstream.
+//!
+//! Known only as far as every node upstream says what it sends. Where one does not, nothing is said.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use forebay_sdk::{FieldRead, Fields, Finding, Problem, Sends, finding::nearest};
+
+use super::checks::quoted;
+use crate::config::{Input, Part, Texts};
+
+/// The fields that may be in a message. None when nobody can say.
+type Known = Option<BTreeSet<String>>;
+
+/// Reports the fields that the nodes of a pipeline read and that nothing upstream sends.
+pub(super) fn check(nodes: &[&Part], texts: &Texts, findings: &mut Vec<Finding>) {
+    let named = nodes.iter().filter_map(|node| {
+        let fields = node.configured.as_ref()?.fields();
+        Some((node.short.as_str(), (*node, fields)))
+    });
+    let nodes: BTreeMap<&str, (&Part, Fields)> = named.collect();
+    let mut pipeline = Pipeline { nodes: &nodes, sent: HashMap::new() };
+    for (node, fields) in nodes.values().filter(|(_, fields)| !fields.reads.is_empty()) {
+        let Some(incoming) = pipeline.incoming(node) else { continue };
+        let mut known = incoming.clone();
+        if let Sends::Only(own) | Sends::Also(own) = &fields.sends {
+            known.extend(own.iter().cloned());
+        }
+        let mut said = BTreeSet::new();
+        for read in &fields.reads {
+            if !known.contains(&read.field) && said.insert(read.field.clone()) {
+                findings.push(pipeline.missing(node, read, &incoming, texts));
+            }
+        }
+    }
+}
+
+struct Pipeline<'a> {
+    nodes: &'a BTreeMap<&'a str, (&'a Part, Fields)>,
+    /// What each node sends. A node that is being looked at is there as unknown, so a cycle ends.
+    sent: HashMap<&'a str, Known>,
+}
+
+impl<'a> Pipeline<'a> {
+    fn incoming(&mut self, node: &'a Part) -> Known {
+        let mut all = BTreeSet::new();
+        for input in &node.from {
+            all.extend(self.sent_to(input)?);
+        }
+        Some(all)
+    }
+
+    fn sent_to(&mut self, input: &Input) -> Known {
+        // What a node could not handle may be anything.
+        if input.output.as_deref() == Some("errors") {
+            return None;
+        }
+        let (node, fields) = self.nodes.get(input.node.as_str())?;
+        if let Some(sent) = self.sent.get(node.short.as_str()) {
+            return sent.clone();
+        }
+        self.sent.insert(&node.short, None);
+        let sent = match &fields.sends {
+            Sends::Unknown => None,
+            Sends::Only(own) => Some(own.clone()),
+            Sends::Also(own) => self.incoming(node).map(|mut incoming| {
+                incoming.extend(own.iter().cloned());
+                incoming
+            }),
+        };
+        self.sent.insert(&node.short, sent.clone());
+        sent
+    }
+
+    fn missing(
+        &self,
+        node: &Part,
+        read: &FieldRead,
+        incoming: &BTreeSet<String>,
+        texts: &Texts,
+    ) -> Finding {
+        let names = || incoming.iter().map(String::as_str);
+        let near = nearest(&read.field, names());
+        let label = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "always missing here".to_owned(),
+        };
+        let message =
+            format!("nothing upstream of `{}` gives a field `{}`", node.short, read.field);
+        let mut problem = Problem::new(read.setting, message, label).rule("unproduced-field");
+        problem.inside = read.inside;
+        let mut finding = node.place(problem.warning(), texts);
+        let inputs = node.from.iter().filter_map(|input| self.nodes.get(input.node.as_str()));
+        for (source, _) in inputs {
+            let sent = self.sent.get(source.short.as_str()).cloned().flatten().unwrap_or_default();
+            let label = match sent.is_empty() {
+                true => "gives no fields".to_owned(),
+                false => format!("gives {}", quoted(sent.iter().map(String::as_str))),
+            };
+            finding = finding.context(source.name_span, label);
+        }
+        finding
+    }
+}
