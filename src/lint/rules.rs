@@ -14,9 +14,10 @@ pub struct Rule {
 }
 
 /// All rules, by name.
-pub const RULES: [Rule; 47] = [
+pub const RULES: [Rule; 55] = [
     rule("bad-allow", include_str!("rules/bad-allow.md")),
     rule("bad-name", include_str!("rules/bad-name.md")),
+    rule("bad-topic", include_str!("rules/bad-topic.md")),
     rule("claimed-twice", include_str!("rules/claimed-twice.md")),
     rule("cycle", include_str!("rules/cycle.md")),
     rule("deprecated-name", include_str!("rules/deprecated-name.md")),
@@ -27,15 +28,21 @@ pub const RULES: [Rule; 47] = [
     rule("duplicate-pipeline", include_str!("rules/duplicate-pipeline.md")),
     rule("empty-pipeline", include_str!("rules/empty-pipeline.md")),
     rule("ignored-file", include_str!("rules/ignored-file.md")),
+    rule("literal-placeholder", include_str!("rules/literal-placeholder.md")),
     rule("lost-on-restart", include_str!("rules/lost-on-restart.md")),
+    rule("lowered-qos", include_str!("rules/lowered-qos.md")),
     rule("missing-setting", include_str!("rules/missing-setting.md")),
     rule("never-receives", include_str!("rules/never-receives.md")),
     rule("no-input", include_str!("rules/no-input.md")),
     rule("one-based-address", include_str!("rules/one-based-address.md")),
     rule("open-broker", include_str!("rules/open-broker.md")),
+    rule("overlapping-filters", include_str!("rules/overlapping-filters.md")),
     rule("polls-too-fast", include_str!("rules/polls-too-fast.md")),
+    rule("port-mismatch", include_str!("rules/port-mismatch.md")),
     rule("register-overlap", include_str!("rules/register-overlap.md")),
+    rule("relative-path", include_str!("rules/relative-path.md")),
     rule("repeated-filter", include_str!("rules/repeated-filter.md")),
+    rule("reserved-topic", include_str!("rules/reserved-topic.md")),
     rule("script-missing", include_str!("rules/script-missing.md")),
     rule("script-syntax", include_str!("rules/script-syntax.md")),
     rule("session-without-id", include_str!("rules/session-without-id.md")),
@@ -43,6 +50,7 @@ pub const RULES: [Rule; 47] = [
     rule("setting-value", include_str!("rules/setting-value.md")),
     rule("unconfirmed-write", include_str!("rules/unconfirmed-write.md")),
     rule("undeclared-output", include_str!("rules/undeclared-output.md")),
+    rule("unencrypted", include_str!("rules/unencrypted.md")),
     rule("unknown-connection", include_str!("rules/unknown-connection.md")),
     rule("unknown-field", include_str!("rules/unknown-field.md")),
     rule("unknown-function", include_str!("rules/unknown-function.md")),

@@ -84,6 +84,12 @@ impl Settings for FileSettings {
             let label = "expected a path such as `/var/log/site.jsonl`";
             problems.push(Problem::new("path", message, label));
         }
+        if has_name && Path::new(&self.path).is_relative() {
+            let message = "`path` depends on where Forebay is started";
+            let label = "expected an absolute path, such as `/var/log/site.jsonl`";
+            let problem = Problem::new("path", message, label);
+            problems.push(problem.rule("relative-path").warning());
+        }
         if self.max_size < SMALLEST_FILE {
             let message = "`max_size` is too small";
             let label = format!("expected at least {SMALLEST_FILE}, found {}", self.max_size);

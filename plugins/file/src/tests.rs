@@ -286,16 +286,21 @@ fn what_is_wrong_is_said_in_the_words_of_the_settings() {
     }
     let no_file = "setting-value: `path` does not name a file \
                    [expected a path such as `/var/log/site.jsonl`]";
-    check("path: site.jsonl", &[]);
+    check(
+        "path: site.jsonl",
+        &[
+            "relative-path: `path` depends on where Forebay is started [expected an absolute path, such as `/var/log/site.jsonl`]",
+        ],
+    );
     check("path: /var/log/", &[no_file]);
     check("path: ''", &[no_file]);
     check("path: /var/..", &[no_file]);
     check(
-        "{path: a, max_size: 100B}",
+        "{path: /a, max_size: 100B}",
         &["setting-value: `max_size` is too small [expected at least 1KiB, found 100B]"],
     );
     check(
-        "{path: a, keep: 100}",
+        "{path: /a, keep: 100}",
         &["setting-type: `keep` is out of range [expected 0 to 99, found 100]"],
     );
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use forebay_sdk::tls::Tls;
-use forebay_sdk::{Capabilities, Format, Links, Node, Period, Problem, Secret, Settings};
+use forebay_sdk::{Capabilities, Endpoint, Format, Links, Node, Period, Problem, Secret, Settings};
 use reqwest::{
     Method, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -145,21 +145,27 @@ impl Settings for HttpSettings {
 
 /// The labels never show the url: there may be a secret in it.
 fn check_url(text: &str) -> Option<Problem> {
+    const EXPECTED: &str = "expected such as `https://example.com/ingest`";
     let problem = |label: String| Problem::new("url", "`url` cannot be used", label);
+    let is_scheme = |scheme: &str| {
+        text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+    };
+    // The parser would also take `https:/example.com` and blanks in front.
+    if !is_scheme("https://") && !is_scheme("http://") {
+        return Some(problem(match text.contains("://") {
+            true => "expected `http://` or `https://`".to_owned(),
+            false => format!("{EXPECTED}, with `http://` or `https://` in front"),
+        }));
+    }
+    if text.contains(char::is_whitespace) {
+        return Some(problem(format!("{EXPECTED}: a blank is written `%20`")));
+    }
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            const EXPECTED: &str = "expected such as `https://example.com/ingest`";
-            let label = match text.contains("://") {
-                true => format!("{EXPECTED}: {error}"),
-                false => format!("{EXPECTED}, with `http://` or `https://` in front"),
-            };
-            return Some(problem(label));
+            return Some(problem(format!("{EXPECTED}: {}", url_words(&error.to_string()))));
         }
     };
-    if !matches!(url.scheme(), "http" | "https") {
-        return Some(problem("expected `http://` or `https://`".to_owned()));
-    }
     if !url.username().is_empty() || url.password().is_some() {
         let problem = problem("expected no user and password".to_owned());
         return Some(problem.note(
@@ -167,7 +173,29 @@ fn check_url(text: &str) -> Option<Problem> {
              where the file holds user:password in base64",
         ));
     }
+    let endpoint = Endpoint::parse(url.authority(), 80).ok()?;
+    if url.scheme() == "http" && !endpoint.is_local() {
+        let label = format!("expected `https://{}`", endpoint.host);
+        let message = format!("`url` has no TLS, and {} is no local host", endpoint.host);
+        let problem = Problem::new("url", message, label);
+        let note = "who listens on the way reads messages and headers, and can change them";
+        return Some(problem.rule("unencrypted").warning().note(note));
+    }
     None
+}
+
+/// What the parser says, in words about what is wrong.
+fn url_words(error: &str) -> &str {
+    match error {
+        "empty host" => "the host is missing",
+        "invalid port number" => "a port is a number from 1 to 65535",
+        "invalid IPv4 address" => "this is no IPv4 address",
+        "invalid IPv6 address" => "an IPv6 address stands in brackets, as in `[fe80::1]`",
+        "invalid domain character" | "invalid international domain name" => {
+            "the host has a character that no host has"
+        }
+        other => other,
+    }
 }
 
 fn check_headers(headers: &BTreeMap<String, Secret>) -> Vec<Problem> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use forebay_sdk::{Endpoint, NoEndpoint};
+use forebay_sdk::{Endpoint, NoEndpoint, Problem};
 
 /// A broker's host and port, and whether TLS is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +27,42 @@ impl Address {
             _ => return Err(EXPECTED.to_owned()),
         };
         if rest.contains('@') {
-            let why = "the user name and the password have settings of their own";
-            return Err(format!("{EXPECTED}; {why}"));
+            let why = "expected no user and password here: they have settings of their own";
+            return Err(why.to_owned());
         }
         let endpoint = Endpoint::parse(rest, default_port).map_err(|wrong| match wrong {
             NoEndpoint::Host => EXPECTED,
             NoEndpoint::Port => "expected a port from 1 to 65535 behind the host",
         })?;
         Ok(Address { endpoint, tls })
+    }
+
+    /// What works, and is mostly not meant.
+    pub fn doubt(&self) -> Option<Problem> {
+        let Endpoint { host, port } = &self.endpoint;
+        let doubt = |rule, message: &str, label: String| {
+            Some(Problem::new("url", message, label).rule(rule).warning())
+        };
+        match (self.tls, port) {
+            (false, 8883) => doubt(
+                "port-mismatch",
+                "port 8883 is for TLS, and `mqtt://` has none",
+                format!("expected `mqtts://{host}`, or another port"),
+            ),
+            (true, 1883) => doubt(
+                "port-mismatch",
+                "port 1883 is for connections without TLS, and `mqtts://` has it",
+                format!("expected `mqtts://{host}:8883`, or `mqtt://`"),
+            ),
+            (false, _) if !self.endpoint.is_local() => {
+                let label = format!("expected `mqtts://{host}`");
+                let note =
+                    "who listens on the way reads messages and password, and can change them";
+                let message = format!("`url` has no TLS, and {host} is no local host");
+                doubt("unencrypted", &message, label).map(|problem| problem.note(note))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -70,6 +98,36 @@ mod tests {
         }
         assert_eq!(said("mqtt://a:0"), "expected a port from 1 to 65535 behind the host");
         assert!(said("ws://a").ends_with("WebSocket is not supported"));
+    }
+
+    #[test]
+    fn an_address_that_is_mostly_not_meant_is_doubted() {
+        let doubt = |url: &str| {
+            let doubt = Address::parse(url).unwrap().doubt();
+            doubt.map(|doubt| format!("{}: {} [{}]", doubt.rule, doubt.message, doubt.label))
+        };
+        for url in [
+            "mqtt://broker",
+            "mqtt://192.168.1.5",
+            "mqtt://localhost:1884",
+            "mqtts://broker.example",
+            "mqtts://broker.example:443",
+            "mqtt://plant.local:1884",
+        ] {
+            assert_eq!(doubt(url), None, "{url}");
+        }
+        assert_eq!(
+            doubt("mqtt://broker.example").unwrap(),
+            "unencrypted: `url` has no TLS, and broker.example is no local host [expected `mqtts://broker.example`]"
+        );
+        assert_eq!(
+            doubt("mqtt://10.0.0.1:8883").unwrap(),
+            "port-mismatch: port 8883 is for TLS, and `mqtt://` has none [expected `mqtts://10.0.0.1`, or another port]"
+        );
+        assert_eq!(
+            doubt("mqtts://broker.example:1883").unwrap(),
+            "port-mismatch: port 1883 is for connections without TLS, and `mqtts://` has it [expected `mqtts://broker.example:8883`, or `mqtt://`]"
+        );
     }
 
     #[test]

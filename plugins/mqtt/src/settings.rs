@@ -133,14 +133,15 @@ impl Settings for SessionSettings {
             let label = format!("expected `{SMALLEST_PACKET}` to `{LARGEST_PACKET}`");
             report("max_packet", "`max_packet` is out of range", &label);
         }
-        if let Some(Err(label)) = self.will.as_ref().map(|will| check_topic(&will.topic)) {
-            report("will.topic", "`will.topic` cannot be published to", &label);
+        if let Some(Err(wrong)) = self.will.as_ref().map(|will| check_topic(&will.topic)) {
+            problems.push(wrong.problem("will.topic", "`will.topic` cannot be published to"));
         }
         if self.client_id.is_none() && !self.clean_session {
             let message = "`clean_session: false` needs a `client_id`";
             let problem = Problem::new("clean_session", message, "`client_id` is missing");
             problems.push(problem.rule("session-without-id"));
         }
+        problems.extend(Address::parse(&self.url).ok().and_then(|address| address.doubt()));
         problems
     }
 
@@ -221,7 +222,7 @@ mod tests {
                 "setting-value: `keep_alive` is out of range [expected `0s`, or whole seconds up to `18h`]",
                 "setting-value: `connect_timeout` is out of range [expected `1s` to `10m`]",
                 "setting-value: `max_packet` is out of range [expected `1KiB` to `255MiB`]",
-                "setting-value: `will.topic` cannot be published to [expected a topic without `+` and `#`, found `a/#`]",
+                "bad-topic: `will.topic` cannot be published to [expected a topic without `+` and `#`]",
                 "session-without-id: `clean_session: false` needs a `client_id` [`client_id` is missing]",
             ],
         );

@@ -1,6 +1,6 @@
 //! Publishes messages, on a session with a broker or on a broker in this process.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{any::Any, borrow::Cow, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
@@ -12,9 +12,13 @@ use rumqttc::{PublishNoticeError, PublishOptions};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::timeout;
-use tracing::warn;
 
-use crate::{driver::qos, session::Session, topic::check_topic};
+use crate::{
+    driver::qos,
+    session::Session,
+    settings::SessionSettings,
+    topic::{NoTopic, check_topic, doubts},
+};
 
 /// Publishes messages.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -47,12 +51,22 @@ const LONGEST_ANSWER: Duration = Duration::from_secs(300);
 
 impl Settings for SinkSettings {
     fn check(&self) -> Vec<Problem> {
-        match self.topic.as_deref().map(check_topic) {
-            Some(Err(label)) => {
-                vec![Problem::new("topic", "`topic` cannot be published to", label)]
-            }
-            _ => Vec::new(),
+        let Some(topic) = &self.topic else { return Vec::new() };
+        match check_topic(topic) {
+            Ok(()) => doubts("topic", topic),
+            Err(wrong) => vec![wrong.problem("topic", "`topic` cannot be published to")],
         }
+    }
+
+    fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
+        let session = connection.downcast_ref::<SessionSettings>();
+        if self.qos < 2 || session.is_none_or(|session| session.clean_session) {
+            return Vec::new();
+        }
+        let message = "`qos: 2` is sent as 1 on a session that the broker keeps";
+        let label = "expected 1, or `clean_session: true` at the connection";
+        let problem = Problem::new("qos", message, label).rule("lowered-qos").warning();
+        vec![problem.note("a message may come twice, as with 1")]
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -66,13 +80,12 @@ impl Settings for SinkSettings {
             (None, Some(broker)) => Way::Local(Arc::clone(&broker.0)),
             (None, None) => Way::Nowhere,
         };
-        Node::sink(MqttSink { settings: self, name: links.name, way })
+        Node::sink(MqttSink { settings: self, way })
     }
 }
 
 struct MqttSink {
     settings: SinkSettings,
-    name: Arc<str>,
     way: Way,
 }
 
@@ -87,14 +100,7 @@ enum Way {
 impl Sink for MqttSink {
     async fn connect(&mut self) -> anyhow::Result<()> {
         match &self.way {
-            Way::Session(session) => {
-                session.wait_up().await?;
-                if self.qos_on(session) != self.settings.qos {
-                    let node = &self.name;
-                    warn!(%node, "`qos: 2` is sent as 1, because of `clean_session: false`");
-                }
-                Ok(())
-            }
+            Way::Session(session) => session.wait_up().await,
             Way::Local(_) => Ok(()),
             Way::Nowhere => Err(anyhow!("the connection is not one that MQTT goes over")),
         }
@@ -137,9 +143,9 @@ impl MqttSink {
             Some(topic) => Cow::Borrowed(topic.as_str()),
             None => {
                 let topic = &*message.topic;
-                check_topic(topic).map_err(|label| {
+                check_topic(topic).map_err(|NoTopic { expected, .. }| {
                     WriteError::reject(anyhow!(
-                        "the message's topic cannot be published to: {label}"
+                        "the message's topic cannot be published to: {expected}, found `{topic}`"
                     ))
                 })?;
                 Cow::Borrowed(topic)

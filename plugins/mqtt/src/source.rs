@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     inbound::{Claim, Inlet, Standing},
     session::Session,
-    topic::Filter,
+    topic::{Filter, NoTopic},
 };
 
 /// Subscribes to topics.
@@ -59,20 +59,36 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 impl Settings for SourceSettings {
     fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (index, topic) in self.topics.iter().enumerate() {
+        let parsed: Vec<_> = self.topics.iter().map(|topic| Filter::parse(topic)).collect();
+        for (index, (topic, filter)) in self.topics.iter().zip(&parsed).enumerate() {
             let setting = format!("topics[{index}]");
-            match Filter::parse(topic) {
-                Err(label) => {
+            let filter = match filter {
+                Ok(filter) => filter,
+                Err(wrong) => {
                     let message = format!("`{setting}` cannot be subscribed to");
-                    problems.push(Problem::new(setting, message, label));
+                    problems.push(wrong.clone().problem(setting, message));
+                    continue;
                 }
-                Ok(_) if self.topics[..index].contains(topic) => {
-                    let message = format!("`{setting}` is there already");
-                    let label = "the same filter stands above";
-                    let problem = Problem::new(setting, message, label);
-                    problems.push(problem.rule("repeated-filter").warning());
-                }
-                Ok(_) => (),
+            };
+            if self.topics[..index].contains(topic) {
+                let message = format!("`{setting}` is there already");
+                let label = "the same filter stands above";
+                let problem = Problem::new(setting, message, label);
+                problems.push(problem.rule("repeated-filter").warning());
+                continue;
+            }
+            let covers = |(_, other): &(usize, &Result<Filter, NoTopic>)| {
+                other.as_ref().is_ok_and(|other| other.as_str() != topic && other.covers(filter))
+            };
+            if let Some((wider, _)) = parsed.iter().enumerate().find(covers) {
+                let message =
+                    format!("`{topic}` is part of what `{}` asks for", self.topics[wider]);
+                let problem = Problem::new(setting, message, "asked for twice")
+                    .rule("overlapping-filters")
+                    .warning()
+                    .also(format!("topics[{wider}]"), "asks for all of it");
+                let note = "some brokers then send each message twice";
+                problems.push(problem.note(note));
             }
         }
         problems

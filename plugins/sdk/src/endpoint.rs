@@ -1,6 +1,9 @@
 //! A host and a port, as users write them in a URL.
 
-use std::{fmt, net::Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 /// A host and a port on the network.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +46,47 @@ impl Endpoint {
         };
         Ok(Endpoint { host: host.to_owned(), port })
     }
+
+    /// Whether the way there stays within the site: this device, a private network, or a name that
+    /// only a private network knows.
+    pub fn is_local(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(IpAddr::V4(address)) => is_local_v4(address),
+            Ok(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
+                Some(address) => is_local_v4(address),
+                None => {
+                    address.is_loopback()
+                        || address.is_unspecified()
+                        || address.is_unique_local()
+                        || address.is_unicast_link_local()
+                }
+            },
+            Err(_) => is_local_name(&self.host),
+        }
+    }
+}
+
+fn is_local_v4(address: Ipv4Addr) -> bool {
+    // 100.64.0.0/10 is shared within the network of a provider or a VPN (RFC 6598).
+    let [first, second, ..] = address.octets();
+    address.is_loopback()
+        || address.is_unspecified()
+        || address.is_private()
+        || address.is_link_local()
+        || first == 100 && (64..128).contains(&second)
+}
+
+/// A name without a dot is looked up in the network at hand; the endings are those that no public
+/// name has.
+fn is_local_name(name: &str) -> bool {
+    const ENDINGS: [&str; 8] =
+        ["local", "localhost", "localdomain", "lan", "home", "internal", "intranet", "home.arpa"];
+    let name = name.to_ascii_lowercase();
+    let name = name.trim_end_matches('.');
+    let ends = |ending: &&str| {
+        name.strip_suffix(*ending).is_some_and(|front| front.is_empty() || front.ends_with('.'))
+    };
+    !name.contains('.') || ENDINGS.iter().any(ends)
 }
 
 impl fmt::Display for Endpoint {
@@ -76,6 +120,49 @@ mod tests {
         }
         for text in ["host:", "host:0", "host:65536", "user:secret@host", "host:80/x"] {
             assert_eq!(read(text), Err(NoEndpoint::Port), "{text}");
+        }
+    }
+    #[test]
+    fn a_site_knows_its_own_hosts() {
+        let is_local = |host: &str| Endpoint { host: host.to_owned(), port: 1 }.is_local();
+        for host in [
+            "localhost",
+            "broker",
+            "plc_1",
+            "gateway.local",
+            "Broker.LAN.",
+            "a.b.internal",
+            "nas.home.arpa",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.50",
+            "169.254.1.1",
+            "100.64.0.1",
+            "100.127.0.1",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "fe80::1",
+            "fd00::1",
+            "::ffff:192.168.1.1",
+        ] {
+            assert!(is_local(host), "{host}");
+        }
+        for host in [
+            "broker.example",
+            "local.example",
+            "notlocal.example.com",
+            "mylan.de",
+            "8.8.8.8",
+            "172.32.0.1",
+            "192.169.0.1",
+            "100.128.0.1",
+            "2001:db8::1",
+            "::ffff:8.8.8.8",
+        ] {
+            assert!(!is_local(host), "{host}");
         }
     }
 }

@@ -17,17 +17,41 @@ fn a_url_is_for_http_and_shows_no_password() {
     let expected = |label: &str| format!("setting-value: `url` cannot be used [{label}]");
     check(URL, &[]);
     check("url: http://[::1]:8080/?a=b", &[]);
-    let scheme = expected("expected `http://` or `https://`");
-    check("url: ftp://example.com", &[&scheme]);
-    check("url: example.com:80/x", &[&scheme]);
-    let such = "expected such as `https://example.com/ingest`";
-    let front = format!("{such}, with `http://` or `https://` in front");
-    check("url: /ingest", &[&expected(&front)]);
-    check("url: example.com/ingest", &[&expected(&front)]);
-    check("url: https://", &[&expected(&format!("{such}: empty host"))]);
+    check("url: ftp://example.com", &[&expected("expected `http://` or `https://`")]);
+    let such =
+        |why: &str| expected(&format!("expected such as `https://example.com/ingest`: {why}"));
+    for url in ["example.com:80/x", "/ingest", "example.com", "https:/example.com"] {
+        let front = "with `http://` or `https://` in front";
+        let label = format!("expected such as `https://example.com/ingest`, {front}");
+        check(&format!("url: {url}"), &[&expected(&label)]);
+    }
+    check("url: https://", &[&such("the host is missing")]);
+    check("url: https://example.com:99999/", &[&such("a port is a number from 1 to 65535")]);
+    check("url: 'https://example.com/a b'", &[&such("a blank is written `%20`")]);
+    check("url: 'https://fe80::1/'", &[&such("a port is a number from 1 to 65535")]);
+    check(
+        "url: 'https://[fe80::1/'",
+        &[&such("an IPv6 address stands in brackets, as in `[fe80::1]`")],
+    );
+    check("url: 'https://exa^mple.com'", &[&such("the host has a character that no host has")]);
+    check("url: https://10.0.0.256", &[&such("this is no IPv4 address")]);
     let user = expected("expected no user and password");
     check("url: https://me:hunter2@example.com", &[&user]);
     check("url: https://me@example.com", &[&user]);
+}
+
+#[test]
+fn what_leaves_the_site_in_clear_is_a_warning() {
+    for url in
+        ["http://plc", "http://192.168.1.9:8086/write", "http://[fd00::1]/", "https://a.example"]
+    {
+        check(&format!("url: '{url}'"), &[]);
+    }
+    check(
+        "url: http://ingest.example:8080/x?token=hunter2",
+        &["unencrypted: `url` has no TLS, and ingest.example is no local host \
+           [expected `https://ingest.example`]"],
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rumqttc::Publish;
 use serde_json::json;
 
 use super::*;
-use crate::SINK;
+use crate::{CONNECTION, SINK};
 
 #[test]
 fn settings_are_checked() {
@@ -18,11 +18,22 @@ fn settings_are_checked() {
     assert_eq!(said("topic: a/b\nqos: 2\nretain: true\nformat: bytes"), <[&str; 0]>::default());
     assert_eq!(
         said("topic: a/+"),
-        [
-            "setting-value: `topic` cannot be published to [expected a topic without `+` and `#`, found `a/+`]"
-        ]
+        ["bad-topic: `topic` cannot be published to [expected a topic without `+` and `#`]"]
     );
     assert_eq!(said("qos: 3"), ["setting-type: `qos` is out of range [expected 0 to 2, found 3]"]);
+}
+
+#[test]
+fn qos_2_is_not_kept_on_a_session_that_the_broker_keeps() {
+    let said = |sink: &str, connection: &str| {
+        let connection = configure(&CONNECTION, connection).unwrap();
+        let problems = configure(&SINK, sink).unwrap().check_on(&*connection);
+        problems.iter().map(|problem| problem.rule).collect::<Vec<_>>()
+    };
+    let kept = "{ url: mqtt://b, clean_session: false, client_id: a }";
+    assert_eq!(said("qos: 2", kept), ["lowered-qos"]);
+    assert_eq!(said("qos: 1", kept), <[&str; 0]>::default());
+    assert_eq!(said("qos: 2", "url: mqtt://b"), <[&str; 0]>::default());
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn check(text: &str, expected: &[&str]) {
 
 #[test]
 fn settings_are_checked() {
-    check("topics: [a/+/b, '#', $SYS/#, $share/g/a]\nqos: 0\nin_flight: 1\nformat: text", &[]);
+    check("topics: ['#', $SYS/#, $share/g/a]\nqos: 0\nin_flight: 1\nformat: text", &[]);
     check(
         "topics: []",
         &["setting-type: `topics` has too few entries [expected at least 1, found 0]"],
@@ -29,8 +29,15 @@ fn settings_are_checked() {
     check(
         "topics: [a, a/#/b, a]",
         &[
-            "setting-value: `topics[1]` cannot be subscribed to [expected `#` only as the whole last level, found `a/#/b`]",
+            "bad-topic: `topics[1]` cannot be subscribed to [expected `#` only as the whole last level]",
             "repeated-filter: `topics[2]` is there already [the same filter stands above]",
+        ],
+    );
+    check(
+        "topics: [plant/a/temp, plant/+/temp, 'x/#', x, y]",
+        &[
+            "overlapping-filters: `plant/a/temp` is part of what `plant/+/temp` asks for [asked for twice]",
+            "overlapping-filters: `x` is part of what `x/#` asks for [asked for twice]",
         ],
     );
     check(

@@ -192,10 +192,10 @@ async fn a_full_queue_drops_qos_0_and_keeps_qos_1() {
 async fn sources_share_subscriptions_and_each_gets_its_copy() {
     let port = Port::open().await;
     let running = Running::start(&format!("url: {}", port.url()));
-    let mut all = Reading::start("topics: ['#', in/a]\nqos: 0", &running.shared, 10);
+    let mut all = Reading::start("topics: [+/a, in/+]\nqos: 0", &running.shared, 10);
     // Another node of another name.
     let Node::Source(mut source) =
-        build_named("pipeline/other", "topics: [in/a]\nqos: 2", &running.shared)
+        build_named("pipeline/other", "topics: [in/+]\nqos: 2", &running.shared)
     else {
         unreachable!()
     };
@@ -205,7 +205,7 @@ async fn sources_share_subscriptions_and_each_gets_its_copy() {
     }));
     let mut peer = port.accept().await;
     peer.welcome(false).await;
-    assert_eq!(peer.grant("").await, [("#".to_owned(), 0), ("in/a".to_owned(), 2)]);
+    assert_eq!(peer.grant("").await, [("+/a".to_owned(), 0), ("in/+".to_owned(), 2)]);
     peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
     assert_eq!(all.delivered().await.1, 1);
     publish_marker(&running, &mut peer).await;
@@ -230,7 +230,7 @@ fn build_named(name: &str, settings: &str, shared: &Shared) -> Node {
 async fn a_refused_subscription_is_an_error_of_its_source_only() {
     let port = Port::open().await;
     let running = Running::start(&format!("url: {}", port.url()));
-    let mut reading = running.source("topics: [in/secret, in/#]");
+    let mut reading = running.source("topics: [in/secret, out/#]");
     let mut peer = port.accept().await;
     peer.welcome(false).await;
     peer.grant("in/secret").await;
