@@ -168,7 +168,7 @@ fn type_words(schema: &Value) -> String {
         (Some(form::SIZE), _) => "size",
         (Some(form::RATE), _) => "rate",
         (Some(form::SYNC), _) => "`always`, `never` or duration",
-        (Some(form::SECRET), _) => "secret text",
+        (Some(form::SECRET | form::HIDDEN | form::PEM), _) => "secret text",
         (Some(form::SCRIPT), _) => "script, or path of a `.rhai` file",
         (_, Some("string")) => "text",
         (_, Some("boolean")) => "`true` or `false`",

@@ -6,7 +6,7 @@ use forebay_sdk::{
     Configured, Finding, Level, Role, Span,
     finding::nearest,
     units::form,
-    yaml::{self, Content, Entry, Scalar, Yaml},
+    yaml::{self, Content, Entry, Hidden, Scalar, Yaml},
 };
 
 use super::{
@@ -261,7 +261,10 @@ impl<'a> Reader<'a> {
         let findings = &mut self.draft.findings;
         let secrets =
             yaml::check(&part.settings, &entry.schema, &part.title(), part.name_span, findings);
-        secrets.into_iter().for_each(|secret| self.draft.texts.hide(secret));
+        for secret in secrets {
+            self.draft.texts.hide(secret.span);
+            self.draft.findings.extend(plain_secret(&secret));
+        }
         part.uses = self.uses(part, entry);
         let is_wrong = |finding: &Finding| finding.level == Level::Error;
         let wrong = self.draft.findings[before..].iter().any(is_wrong);
@@ -412,6 +415,19 @@ impl<'a> Reader<'a> {
     ) {
         self.draft.findings.push(Finding::error(rule, span, message, label));
     }
+}
+
+/// Files of pipelines are kept in git and passed on.
+fn plain_secret(hidden: &Hidden) -> Option<Finding> {
+    let setting = hidden.secret_in_clear.as_ref()?;
+    let name = setting.rsplit('.').next().unwrap_or(setting);
+    let file = name.to_lowercase();
+    let message = format!("`{setting}` can be read by everybody who sees this file");
+    let label = format!("expected `${{file:secrets/{file}}}`");
+    let finding = Finding::warning("plain-secret", hidden.span, message, label);
+    let help =
+        format!("write it into secrets/{file}, or take it from the environment: ${{env:NAME}}");
+    Some(finding.help(help))
 }
 
 /// Removes the settings that every node has; returns them.

@@ -37,6 +37,7 @@ pub const RULES: [Rule; 55] = [
     rule("one-based-address", include_str!("rules/one-based-address.md")),
     rule("open-broker", include_str!("rules/open-broker.md")),
     rule("overlapping-filters", include_str!("rules/overlapping-filters.md")),
+    rule("plain-secret", include_str!("rules/plain-secret.md")),
     rule("polls-too-fast", include_str!("rules/polls-too-fast.md")),
     rule("port-mismatch", include_str!("rules/port-mismatch.md")),
     rule("register-overlap", include_str!("rules/register-overlap.md")),

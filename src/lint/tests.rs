@@ -73,6 +73,10 @@ fn a_password_that_stands_in_the_file_is_not_shown() {
         "{ type: mqtt, url: mqtt://a, usernme: me, password: 'hunter2' }",
         "{ type: mqtt, url: mqtt://a, password: [hunter2] }",
         "{ type: mqtt, url: mqtt://a, password: 48151623 }",
+        "{ type: mqtt, url: 'mqtt://me:hunter2@a' }",
+        "{ type: mqtt, url: mqtt://me:hunter2@a }",
+        "{ type: modbus, url: \"tcp://me:\\x68unter2@a\" }",
+        "\n    type: mqtt\n    url: >-\n      mqtt://me:hunter2@a",
         "\n    type: mqtt\n    password: |\n      hunter2\n      48151623\n    url: 7",
         // Where nothing is known of the line but its words.
         "\n    type: mqtt\n    password: \"hunter2\n    url: mqtt://a\n",
@@ -793,6 +797,53 @@ fn the_time_of_a_bus_is_added_up_over_all_files() {
     );
     check(&[line, meter("m", "71ms", "")].concat(), &[]);
     check(&[bus("tcp://plc"), meter("m", "10ms", "")].concat(), &[]);
+}
+
+#[test]
+fn a_secret_in_clear_is_said_wherever_it_stands() {
+    let found = |connection: &str, sink: &str| {
+        let files = format!("{}connections:\n  a: {{ {connection} }}\n", with_sink(sink));
+        let found = find(&files, Format::Short);
+        let named = |line: &str| {
+            let is_secret = line.contains("warning[plain-secret]");
+            is_secret.then(|| line.split('`').nth(1).unwrap().to_owned())
+        };
+        found.lines().filter_map(named).collect::<Vec<_>>()
+    };
+    let mqtt = |password: &str| {
+        let settings = format!("type: mqtt, url: 'mqtt://b', username: u, password: {password}");
+        found(&settings, "from: meter, type: mqtt, connection: a")
+    };
+    assert_eq!(mqtt("hunter2"), ["password"]);
+    assert_eq!(mqtt("'${env:SECRET}'"), <[&str; 0]>::default());
+    assert_eq!(mqtt("''"), <[&str; 0]>::default());
+    let key = |key: &str| {
+        let settings = format!("type: mqtt, url: 'mqtts://b', cert: c.pem, key: {key}");
+        found(&settings, "from: meter, type: mqtt, connection: a")
+    };
+    assert_eq!(key("\"-----BEGIN PRIVATE KEY-----\\nMIIE\""), ["key"]);
+    assert_eq!(key("/certs/key.pem"), <[&str; 0]>::default());
+    let users = "type: broker, users: { plc: hunter2, scada: '${env:SECRET}' }";
+    assert_eq!(found(users, "from: meter, type: mqtt, connection: a"), ["users.plc"]);
+    let headers = "Content-Type: text/plain, X-Api-Key: k, authorization: 'Bearer ${env:SECRET}'";
+    let http = format!("from: meter, type: http, url: 'http://a', headers: {{ {headers} }}");
+    assert_eq!(found("type: broker", &http), ["headers.X-Api-Key"]);
+    let query = "from: meter, type: http, url: 'http://a/write?db=x&api_key=k4711&b=c'";
+    assert_eq!(found("type: broker", query), ["url.api_key"]);
+    check(
+        &with_sink(query),
+        &[
+            "pipelines/x.yaml:4:69: warning[plain-secret]: `url.api_key` can be read by everybody who sees this file (expected `${file:secrets/api_key}`)",
+        ],
+    );
+}
+
+#[test]
+fn an_address_of_six_digits_is_explained() {
+    let files = with_meter("", "meter").replace("coil: 0", "holding: 400001");
+    let found = find(&files, Format::Full);
+    assert!(found.contains("expected 0 to 65535, found 400001"), "{found}");
+    assert!(found.contains("number 40001 (or 400001) of a manual is `holding: 0`"), "{found}");
 }
 
 #[test]

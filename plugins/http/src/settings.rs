@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use forebay_sdk::tls::Tls;
-use forebay_sdk::{Capabilities, Endpoint, Format, Links, Node, Period, Problem, Secret, Settings};
+use forebay_sdk::{
+    Capabilities, Endpoint, Format, Links, Node, Period, Problem, Secret, Settings, units::form,
+};
 use reqwest::{
     Method, Url,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{client::Opening, sink::HttpSink};
@@ -27,6 +29,7 @@ pub(crate) struct HttpSettings {
     method: Verb,
     /// Headers of each request, by name. Their values are never shown.
     #[serde(default)]
+    #[schemars(schema_with = "headers_schema")]
     headers: BTreeMap<String, Secret>,
     /// How messages become requests.
     #[serde(default)]
@@ -72,6 +75,14 @@ pub(crate) enum Shape {
     Array,
     /// Many messages per request, as JSON lines (`application/x-ndjson`).
     Lines,
+}
+
+/// Some headers hold secrets, and some a `Content-Type`.
+fn headers_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "string", "format": form::HIDDEN },
+    })
 }
 
 fn default_timeout() -> Period {

@@ -18,12 +18,16 @@ pub struct Register {
     pub name: String,
     /// Address of a holding register (function 3), from 0. Of several registers, the first.
     /// Each register has exactly one of `holding`, `input`, `coil` and `discrete`.
+    #[schemars(extend("errorMessage" = "addresses start at 0: number 40001 (or 400001) of a manual is `holding: 0`"))]
     pub holding: Option<u16>,
     /// Address of an input register (function 4), from 0. Of several registers, the first.
+    #[schemars(extend("errorMessage" = "addresses start at 0: number 30001 (or 300001) of a manual is `input: 0`"))]
     pub input: Option<u16>,
     /// Address of a coil (function 1), from 0.
+    #[schemars(extend("errorMessage" = "addresses start at 0: number 1 (or 00001) of a manual is `coil: 0`"))]
     pub coil: Option<u16>,
     /// Address of a discrete input (function 2), from 0.
+    #[schemars(extend("errorMessage" = "addresses start at 0: number 10001 (or 100001) of a manual is `discrete: 0`"))]
     pub discrete: Option<u16>,
     /// What the registers hold. Default: `u16`; `bool` for coils, discrete inputs and with `bit`.
     pub kind: Option<Kind>,

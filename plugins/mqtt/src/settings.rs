@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Capabilities, Claim, Links, Node, Period, Problem, Secret, Settings, Shared, Size,
+    Capabilities, Claim, Links, Node, Period, Problem, Secret, Settings, Shared, Size, units::form,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,6 +37,7 @@ pub struct SessionSettings {
     /// The client's certificate chain: a PEM file, or its text by `${file:...}`.
     pub cert: Option<String>,
     /// The client's private key: a PEM file, or its text by `${file:...}`.
+    #[schemars(extend("format" = form::PEM))]
     pub key: Option<Secret>,
     /// The protocol to ask for in the TLS handshake, such as `x-amzn-mqtt-ca` on port 443 of AWS.
     pub alpn: Option<String>,

@@ -315,6 +315,11 @@ pub mod form {
     pub const SYNC: &str = "forebay-sync";
     /// See [`super::Secret`].
     pub const SECRET: &str = "forebay-secret";
+    /// A [`super::Secret`] that only its name tells to be one or not, such as a header. Never shown
+    /// either.
+    pub const HIDDEN: &str = "forebay-hidden";
+    /// A [`super::Secret`] that may also be the path of the file that holds it in PEM form.
+    pub const PEM: &str = "forebay-pem";
     /// See [`super::Script`].
     pub const SCRIPT: &str = "forebay-script";
 }

@@ -12,30 +12,39 @@ use crate::{
 
 /// Reports everything in `yaml` that `schema` does not allow. `subject` names the thing whose
 /// settings these are, as in `modbus source`; `owner` is marked when a setting is missing. Returns
-/// where secrets stand in clear, so that nobody shows them.
+/// what nobody may show.
 pub fn check(
     yaml: &Yaml,
     schema: &Value,
     subject: &str,
     owner: Span,
     findings: &mut Vec<Finding>,
-) -> Vec<Span> {
+) -> Vec<Hidden> {
     let mut checker = Checker { subject, findings, secrets: Vec::new() };
     checker.value(yaml, schema, "", owner);
     checker.secrets
 }
 
+/// A text that stands in the file and is never shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hidden {
+    /// Where it stands.
+    pub span: Span,
+    /// The setting, when what it holds is a secret that others could read here.
+    pub secret_in_clear: Option<String>,
+}
+
 struct Checker<'a> {
     subject: &'a str,
     findings: &'a mut Vec<Finding>,
-    secrets: Vec<Span>,
+    secrets: Vec<Hidden>,
 }
 
 impl<'a> Checker<'a> {
     /// `name` is the setting at hand, empty at the top. `owner` is what lacks a missing setting.
     fn value(&mut self, yaml: &Yaml, schema: &'a Value, name: &str, owner: Span) {
-        if is_secret(schema) && yaml.scalar().is_some_and(|scalar| scalar.template.is_none()) {
-            self.secrets.push(yaml.span);
+        if is_hidden(schema) {
+            self.secrets.extend(hidden(yaml, schema, name));
         }
         if let Some(choices) = self.choices(schema) {
             return self.word(yaml, &choices, name);
@@ -255,12 +264,18 @@ impl<'a> Checker<'a> {
         };
         let message = format!("{} is out of range", self.title(name));
         let label = format!("{expected}, found {}", yaml.describe());
-        self.findings.push(Finding::error("setting-type", yaml.span, message, label));
+        let mut finding = Finding::error("setting-type", yaml.span, message, label);
+        // What editors show in place of their own words.
+        finding.note = schema.get("errorMessage").and_then(Value::as_str).map(str::to_owned);
+        self.findings.push(finding);
     }
 
     fn string(&mut self, yaml: &Yaml, schema: &'a Value, name: &str) {
         let Some(scalar) = yaml.scalar() else { return };
         let Some(text) = scalar.as_text() else { return };
+        if scalar.template.is_none() {
+            self.secrets.extend(secrets_of_url(yaml, text, name));
+        }
         let format = schema.get("format").and_then(Value::as_str);
         let meant = match format {
             Some(form::DURATION) => Period::meant(text),
@@ -294,11 +309,11 @@ impl<'a> Checker<'a> {
     }
 
     fn wrong_type(&mut self, yaml: &Yaml, kinds: &[&str], schema: &Value, name: &str) {
-        if is_secret(schema) {
+        if is_hidden(schema) {
             // Whatever stands here is probably the secret.
             let message = format!("{} has the wrong type", self.title(name));
             let label = "expected text; quotes make it text";
-            self.secrets.push(yaml.span);
+            self.secrets.push(Hidden { span: yaml.span, secret_in_clear: None });
             self.findings.push(Finding::error("setting-type", yaml.span, message, label));
             return;
         }
@@ -393,8 +408,56 @@ fn is_simple(text: &str) -> bool {
     !text.is_empty() && !text.contains(['"', '\\', '$']) && !text.chars().any(char::is_control)
 }
 
-fn is_secret(schema: &Value) -> bool {
-    schema.get("format").is_some_and(|format| format == form::SECRET)
+fn is_hidden(schema: &Value) -> bool {
+    let format = schema.get("format").and_then(Value::as_str);
+    matches!(format, Some(form::SECRET | form::HIDDEN | form::PEM))
+}
+
+/// None when a variable stands here in place of the text.
+fn hidden(yaml: &Yaml, schema: &Value, name: &str) -> Option<Hidden> {
+    let scalar = yaml.scalar().filter(|scalar| scalar.template.is_none())?;
+    let is_secret = match schema.get("format").and_then(Value::as_str) {
+        Some(form::HIDDEN) => sounds_secret(name),
+        Some(form::PEM) => scalar.text.contains("PRIVATE KEY"),
+        _ => !scalar.text.is_empty(),
+    };
+    Some(Hidden { span: yaml.span, secret_in_clear: is_secret.then(|| name.to_owned()) })
+}
+
+/// What the query of a url calls a token or key.
+fn secrets_of_url(yaml: &Yaml, url: &str, name: &str) -> Vec<Hidden> {
+    let Some((address, query)) = url.split_once('?').filter(|(address, _)| address.contains("://"))
+    else {
+        return Vec::new();
+    };
+    // Where the text is not as it was written, all of it is hidden.
+    let written = yaml.span.range();
+    let quote = written.len().saturating_sub(url.len()) / 2;
+    let is_as_written = written.len() == url.len() + 2 * quote && quote < 2;
+    let mut found = Vec::new();
+    let mut at = address.len() + 1;
+    for pair in query.split('&') {
+        if let Some((key, value)) = pair.split_once('=')
+            && sounds_secret(key)
+            && !value.is_empty()
+        {
+            let start = written.start + quote + at + key.len() + 1;
+            let span = match is_as_written {
+                true => Span::new(yaml.span.file, start..start + value.len()),
+                false => yaml.span,
+            };
+            found.push(Hidden { span, secret_in_clear: Some(format!("{name}.{key}")) });
+        }
+        at += pair.len() + 1;
+    }
+    found
+}
+
+/// By such names people call what lets somebody in.
+fn sounds_secret(name: &str) -> bool {
+    const WORDS: [&str; 6] = ["authorization", "cookie", "key", "passw", "secret", "token"];
+    let name = name.to_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
 }
 
 /// Whether a value is of a JSON type. What came out of a variable is text where text is wanted.

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 pub use self::{
-    check::check,
+    check::{Hidden, check},
     parse::{Limits, parse},
 };
 use crate::finding::{Finding, Level, Span};
