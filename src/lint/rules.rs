@@ -14,7 +14,7 @@ pub struct Rule {
 }
 
 /// All rules, by name.
-pub const RULES: [Rule; 55] = [
+pub const RULES: [Rule; 56] = [
     rule("bad-allow", include_str!("rules/bad-allow.md")),
     rule("bad-name", include_str!("rules/bad-name.md")),
     rule("bad-topic", include_str!("rules/bad-topic.md")),
