@@ -171,6 +171,7 @@ impl Running {
         self.engine.apply(graph).await;
         self.since = now();
         info!(pipelines, nodes, folder = %folder.display(), version = env!("CARGO_PKG_VERSION"), "running");
+        self.engine.report_orphans().await;
         self.keep_copy(texts).await;
     }
 

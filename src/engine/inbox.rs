@@ -84,12 +84,12 @@ impl Inbox {
         self.change(Queue::pop)
     }
 
-    /// Waits for a message. False once the inbox is closed and empty.
+    /// Waits for a message to [`Inbox::pop`]. False once the inbox is closed and empty.
     pub async fn wait(&self) -> bool {
         loop {
             {
                 let queue = self.queue();
-                if !queue.is_empty() {
+                if queue.has_next() {
                     return true;
                 }
                 if queue.is_closed() {

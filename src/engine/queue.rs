@@ -201,8 +201,9 @@ impl Queue {
         Some(Envelope { message: entry.message, delivery: entry.delivery })
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.live.is_empty() && self.waited.is_empty()
+    /// Whether [`Queue::pop`] would give one.
+    pub fn has_next(&self) -> bool {
+        !self.live.is_empty()
     }
 
     /// Whether there is a log behind it.
