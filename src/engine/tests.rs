@@ -806,8 +806,11 @@ mod on_disk {
             engine.apply(graph(&log, "p/s", store, down(), 200)).await;
             rest(30).await;
             assert_eq!(log.outcomes(), [Outcome::Delivered; 200]);
+            // A stop does not wait for a link that is down when everything is safe.
+            let began = Instant::now();
             let stopped = engine.stop(Duration::from_secs(5)).await;
             assert_eq!(stopped, Stopped { undelivered: 0, kept: 200 });
+            assert!(began.elapsed() < Duration::from_secs(1));
 
             let mut engine = Engine::new(Path::new("."), data.path());
             engine.apply(graph(&log, "p/s", store, Trouble::None, 250)).await;
