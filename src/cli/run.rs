@@ -130,7 +130,10 @@ async fn serve(
                 watch.set(&checked.watched);
                 running.reload(checked, asked).await;
             }
-            Err(error) => warn!("cannot read the folder: {error:#}; {}", running.goes_on()),
+            Err(error) => {
+                watch.forget();
+                warn!("cannot read the folder: {error:#}; {}", running.goes_on());
+            }
         }
     }
     let stopped = tokio::select! {
