@@ -9,5 +9,6 @@ mod reload;
 mod stop;
 
 mod bad_input;
+mod editor;
 mod examples;
 mod tidy;
