@@ -20,6 +20,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use forebay_sdk::Level;
 
 use crate::{
     config::{self, Environment, Types},
@@ -119,26 +120,32 @@ fn data_folder(argument: Option<PathBuf>, setting: Option<PathBuf>) -> PathBuf {
     argument.or_else(environment).or(setting).unwrap_or_else(|| DEFAULT.into())
 }
 
-/// "1 error and 2 warnings", for the line below findings.
+/// "1 error and 2 warnings in 3 pipelines", for the line below findings.
 fn summary(checked: &Checked) -> String {
-    use forebay_sdk::Level;
-    let plural = |count: usize, noun: &str| match count {
-        1 => format!("1 {noun}"),
-        count => format!("{count} {noun}s"),
-    };
-    let errors = checked.count(Level::Error);
-    let warnings = checked.count(Level::Warning);
-    let found = match (errors, warnings) {
-        (0, 0) => "no findings".to_owned(),
-        (errors, 0) => plural(errors, "error"),
-        (0, warnings) => plural(warnings, "warning"),
-        (errors, warnings) => {
-            format!("{} and {}", plural(errors, "error"), plural(warnings, "warning"))
-        }
-    };
+    let found = found(checked.count(Level::Error), checked.count(Level::Warning));
     match checked.pipelines {
         // None could be read.
         0 => found,
-        pipelines => format!("{found} in {}", plural(pipelines, "pipeline")),
+        pipelines => format!("{found} in {}", count_of(pipelines, "pipeline")),
+    }
+}
+
+/// "1 error and 2 warnings".
+fn found(errors: usize, warnings: usize) -> String {
+    match (errors, warnings) {
+        (0, 0) => "no findings".to_owned(),
+        (errors, 0) => count_of(errors, "error"),
+        (0, warnings) => count_of(warnings, "warning"),
+        (errors, warnings) => {
+            format!("{} and {}", count_of(errors, "error"), count_of(warnings, "warning"))
+        }
+    }
+}
+
+/// "1 error", "2 errors".
+fn count_of(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }

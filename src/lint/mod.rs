@@ -56,6 +56,11 @@ fn drop_what_follows(findings: &mut Vec<Finding>) {
 }
 
 impl Checked {
+    /// What a report shows.
+    pub fn part(&self) -> report::Part<'_> {
+        report::Part { findings: &self.findings, texts: &self.texts }
+    }
+
     /// How many findings there are of a level.
     pub fn count(&self, level: Level) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()
