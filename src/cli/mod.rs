@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 1 findings, 2 could not run.
 
 mod demo;
+mod fmt;
 mod init_log;
 mod last_good;
 mod lint;
@@ -40,6 +41,7 @@ struct Arguments {
 enum Verb {
     Run(run::Arguments),
     Lint(lint::Arguments),
+    Fmt(fmt::Arguments),
     Plan(plan::Arguments),
     Nodes(nodes::Arguments),
     New(new::Arguments),
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
+        Verb::Fmt(arguments) => fmt::fmt(arguments),
         Verb::Plan(arguments) => plan::plan(arguments),
         Verb::Nodes(arguments) => nodes::nodes(arguments),
         Verb::New(arguments) => new::new(arguments),

@@ -4,6 +4,7 @@
 
 mod check;
 mod decode;
+pub mod layout;
 mod parse;
 #[cfg(test)]
 mod tests;
