@@ -250,7 +250,7 @@ pub(super) fn nothing_here(folder: &Path) -> String {
 }
 
 /// The folder to read, and the one file of it to report on, relative to the folder.
-fn folder_of(path: &Path) -> (PathBuf, Option<PathBuf>) {
+pub(super) fn folder_of(path: &Path) -> (PathBuf, Option<PathBuf>) {
     if !path.is_file() {
         return (path.to_owned(), None);
     }

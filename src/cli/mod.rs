@@ -4,6 +4,7 @@
 
 mod demo;
 mod fmt;
+mod graph;
 mod init_log;
 mod last_good;
 mod lint;
@@ -42,6 +43,7 @@ enum Verb {
     Run(run::Arguments),
     Lint(lint::Arguments),
     Fmt(fmt::Arguments),
+    Graph(graph::Arguments),
     Plan(plan::Arguments),
     Nodes(nodes::Arguments),
     New(new::Arguments),
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
         Verb::Fmt(arguments) => fmt::fmt(arguments),
+        Verb::Graph(arguments) => graph::graph(arguments),
         Verb::Plan(arguments) => plan::plan(arguments),
         Verb::Nodes(arguments) => nodes::nodes(arguments),
         Verb::New(arguments) => new::new(arguments),
