@@ -12,3 +12,4 @@ mod bad_input;
 mod editor;
 mod examples;
 mod tidy;
+mod verbs;
