@@ -34,16 +34,21 @@ struct Checker<'a> {
 impl<'a> Checker<'a> {
     /// `name` is the setting at hand, empty at the top. `owner` is what lacks a missing setting.
     fn value(&mut self, yaml: &Yaml, schema: &'a Value, name: &str, owner: Span) {
-        if is_secret(schema) && yaml.scalar().is_some_and(|scalar| scalar.template.is_none()) {
-            self.secrets.push(yaml.span);
-        }
-        if let Some(choices) = self.choices(schema) {
-            return self.word(yaml, &choices, name);
-        }
-        if let Some(alternatives) = schema.get("anyOf").or(schema.get("oneOf")) {
-            return self.alternatives(yaml, alternatives, name, owner);
-        }
         let types = self.types(schema);
+        // Most settings, and none of these has alternatives.
+        let is_plain =
+            matches!(types.as_slice(), ["object" | "array" | "integer" | "number" | "boolean"]);
+        if !is_plain {
+            if is_secret(schema) && yaml.scalar().is_some_and(|scalar| scalar.template.is_none()) {
+                self.secrets.push(yaml.span);
+            }
+            if let Some(choices) = self.choices(schema) {
+                return self.word(yaml, &choices, name);
+            }
+            if let Some(alternatives) = schema.get("anyOf").or(schema.get("oneOf")) {
+                return self.alternatives(yaml, alternatives, name, owner);
+            }
+        }
         let Some(kind) = types.iter().find(|kind| fits(yaml, kind)) else {
             // A schema without a type takes anything.
             if !types.is_empty() {

@@ -4,6 +4,7 @@
 
 mod check;
 mod decode;
+pub mod layout;
 mod mistakes;
 mod parse;
 #[cfg(test)]
@@ -291,9 +292,18 @@ pub fn read<T: DeserializeOwned>(
 ) -> Option<T> {
     let before = findings.len();
     check(yaml, schema, subject, yaml.span, findings);
-    if findings[before..].iter().any(|finding| finding.level == Level::Error) {
-        return None;
+    match findings[before..].iter().any(|finding| finding.level == Level::Error) {
+        true => None,
+        false => decode(yaml, subject, findings),
     }
+}
+
+/// Reads a tree that [`check`] found right as a `T`.
+pub(crate) fn decode<T: DeserializeOwned>(
+    yaml: &Yaml,
+    subject: &str,
+    findings: &mut Vec<Finding>,
+) -> Option<T> {
     T::deserialize(decode::Decoder(yaml))
         .map_err(|error| {
             let span = error.span.unwrap_or(yaml.span);
