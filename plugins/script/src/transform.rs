@@ -7,7 +7,9 @@ use forebay_sdk::{Emitter, Memory, Message, Meta, Payload, Port, Timestamp, Tran
 use rhai::{AST, Dynamic, Engine, Map, Scope};
 
 use crate::{
-    ScriptSettings, convert, did_you_mean,
+    ScriptSettings,
+    convert::{self, AsDynamic},
+    did_you_mean,
     failure::Failure,
     host::{self, Deadline, MAX_MESSAGES, Outbox},
     uses::{PayloadUse, Uses},
@@ -129,12 +131,15 @@ impl ScriptNode {
             PayloadUse::Fields { all, .. } if all.is_empty() => {
                 (Dynamic::from_map(Map::new()), Some(Vec::new()))
             }
-            PayloadUse::Fields { all, written } => match value_of_message(&message)? {
-                Value::Object(fields) => {
-                    (Dynamic::from_map(convert::project(fields, all)), Some(written.clone()))
+            PayloadUse::Fields { all, written } => {
+                if !written.is_empty() {
+                    // The change will be made in the whole value, so that is read now, and once.
+                    value_of_message(&message)?;
                 }
-                other => (convert::to_dynamic(other), None),
-            },
+                let seen = message.payload.read(AsDynamic { only: Some(all) })?;
+                let written = seen.is_map().then(|| written.clone());
+                (seen, written)
+            }
             PayloadUse::Whole => (convert::to_dynamic(value_of_message(&message)?), None),
         };
         payload.set_tag(CAME_IN);
@@ -224,7 +229,7 @@ impl Incoming {
 
     fn set_payload(&self, payload: &mut Payload, left: &Dynamic) -> Result<(), String> {
         if left.tag() != CAME_IN {
-            *payload = convert::to_value(left)?.into();
+            *payload = convert::to_payload(left)?;
             return Ok(());
         }
         let Some(written) = &self.written else {

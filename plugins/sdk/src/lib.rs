@@ -16,6 +16,7 @@ pub mod endpoint;
 pub mod finding;
 pub mod message;
 pub mod node;
+pub mod number;
 pub mod outlet;
 pub mod payload;
 pub mod plugin;
