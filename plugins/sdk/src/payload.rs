@@ -108,6 +108,15 @@ impl Payload {
         }
     }
 
+    /// The same payload for who keeps it while others work on this one: they would have to copy the
+    /// value of a payload that is shared before they change it. The bytes are not copied.
+    pub fn kept(&self) -> Payload {
+        match &self.0 {
+            Inner::Value(_) => self.clone(),
+            Inner::Encoded(encoded) => Payload::encoded(encoded.bytes.clone(), encoded.format),
+        }
+    }
+
     /// The payload as bytes of `format`. What came as bytes of that format leaves as it came.
     pub fn to_bytes(&self, format: Format) -> Bytes {
         match (&self.0, format) {
@@ -256,6 +265,16 @@ mod tests {
         second.value_mut().unwrap()["a"] = json!(2);
         assert_eq!(first.to_bytes(Format::Json), r#"{"a":1}"#);
         assert_eq!(second.to_bytes(Format::Json), r#"{"a":2}"#);
+    }
+
+    #[test]
+    fn who_works_on_a_payload_need_not_copy_it_for_who_keeps_it() {
+        let mut payload = Payload::encoded(r#"{"a":"text"}"#, Format::Json);
+        let kept = payload.kept();
+        let place = |value: &Value| value["a"].as_str().map(str::as_ptr);
+        let before = place(payload.value().unwrap());
+        assert_eq!(place(payload.value_mut().unwrap()), before);
+        assert_eq!(kept, payload);
     }
 
     #[test]
