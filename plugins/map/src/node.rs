@@ -1,12 +1,12 @@
 //! Makes the new payload and topic of each message.
 
 use anyhow::{anyhow, bail};
-use forebay_sdk::{Emitter, Format, Message, Payload, Transform, number};
+use forebay_sdk::{Emitter, Format, Message, Payload, Transform, Value, json, number};
 
 use crate::{
     Clock, Field, MapSettings, Rest, Written,
     path::Path,
-    piece::{Members, Piece, Wanted, write_json},
+    piece::{Members, Piece, Wanted},
     topic::{self, Template},
 };
 
@@ -103,13 +103,13 @@ impl MapNode {
         } else if let Some(number) = field.topic_level {
             How::TopicLevel(number.into())
         } else {
-            How::Fixed(json(&field.value.unwrap_or_default()))
+            How::Fixed(as_json(&field.value.unwrap_or_default()))
         };
         let path = Path::parse_names(&name).unwrap_or_default();
         if let Some([first, rest @ ..]) = path.names().as_deref() {
             self.level.at(first, rest).made = Some(self.fields.len());
         }
-        self.fields.push(Made { name, how, default: field.default.as_ref().map(json) });
+        self.fields.push(Made { name, how, default: field.default.as_ref().map(as_json) });
     }
 
     /// What is at a path does not go out under its old name.
@@ -216,8 +216,8 @@ impl Arithmetic {
         }
         match self.digits {
             // Without digits behind the point it is a whole number, and looks like one.
-            Some(0) if number.abs() < 1e15 => write_json(&(number as i64), out),
-            _ => write_json(&number, out),
+            Some(0) if number.abs() < 1e15 => json::write(&(number as i64), out),
+            _ => json::write(&number, out),
         }
         Ok(())
     }
@@ -239,7 +239,7 @@ impl Writing<'_> {
         for (name, piece) in kept {
             match level.0.iter().position(|(there, _)| there == name) {
                 None => {
-                    write_name(name, out);
+                    json::write_name(name, out);
                     piece.write(out);
                 }
                 // Of two members of the same name the last one counts.
@@ -266,7 +266,7 @@ impl Writing<'_> {
         out: &mut Vec<u8>,
     ) -> anyhow::Result<()> {
         let before = out.len();
-        write_name(name, out);
+        json::write_name(name, out);
         let value_at = out.len();
         let came = came.filter(|_| !member.gone);
         let is_written = match (member.made, came) {
@@ -292,11 +292,11 @@ impl Writing<'_> {
     fn made(&self, field: &Made, out: &mut Vec<u8>) -> anyhow::Result<bool> {
         match &field.how {
             How::Fixed(json) => out.extend_from_slice(json),
-            How::Time(Clock::Iso) => write_json(&self.message.time.to_rfc3339(), out),
-            How::Time(Clock::UnixMs) => write_json(&self.message.time.unix_millis(), out),
-            How::Time(Clock::UnixS) => write_json(&(self.message.time.unix_millis() / 1000), out),
+            How::Time(Clock::Iso) => json::write(&self.message.time.to_rfc3339(), out),
+            How::Time(Clock::UnixMs) => json::write(&self.message.time.unix_millis(), out),
+            How::Time(Clock::UnixS) => json::write(&(self.message.time.unix_millis() / 1000), out),
             How::TopicLevel(number) => match topic::level(&self.message.topic, *number) {
-                Some(level) => write_json(level, out),
+                Some(level) => json::write(level, out),
                 None => return Ok(field.write_default(out)),
             },
             How::Take { slot, arithmetic } => match (self.slots[*slot], arithmetic) {
@@ -321,17 +321,8 @@ impl Made {
     }
 }
 
-fn write_name(name: &str, out: &mut Vec<u8>) {
-    // Nothing but a map that was just begun ends like this.
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
-    write_json(name, out);
-    out.push(b':');
-}
-
-fn json(value: &forebay_sdk::Value) -> Vec<u8> {
+fn as_json(value: &Value) -> Vec<u8> {
     let mut out = Vec::new();
-    write_json(value, &mut out);
+    json::write(value, &mut out);
     out
 }

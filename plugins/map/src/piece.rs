@@ -1,15 +1,14 @@
 //! A part of a payload: JSON text that stays text until somebody needs its value, or a value that
 //! was read already. What is only passed on is never read, and leaves as it came.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
 use anyhow::anyhow;
-use forebay_sdk::{Format, Payload, Value};
-use serde::{
-    Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, Visitor},
+use forebay_sdk::{
+    Payload, Value,
+    json::{self, RawValue},
 };
-use serde_json::value::RawValue;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::path::{Path, Step};
 
@@ -22,22 +21,28 @@ pub(crate) enum Piece<'a> {
 }
 
 /// The members of a map, in order.
-pub(crate) type Members<'a> = Vec<(Cow<'a, str>, Piece<'a>)>;
+pub(crate) type Members<'a> = json::Members<'a, Piece<'a>>;
+
+impl<'a> From<&'a RawValue> for Piece<'a> {
+    fn from(text: &'a RawValue) -> Piece<'a> {
+        Piece::Text(text.get())
+    }
+}
 
 impl<'a> Piece<'a> {
     /// The whole payload, and what is in it when it is a map. An error when it is not JSON.
     pub(crate) fn of(payload: &'a Payload) -> anyhow::Result<(Piece<'a>, Members<'a>)> {
-        let Some((bytes, Format::Json)) = payload.as_encoded() else {
+        let not_json = |error: serde_json::Error| anyhow!("payload is not JSON: {error}");
+        let Some(text) = payload.json_text() else {
             let piece = Piece::Value(payload.value().map_err(|error| anyhow!(error.clone()))?);
             return Ok((piece, piece.members()));
         };
-        let not_json = |error: &dyn fmt::Display| anyhow!("payload is not JSON: {error}");
-        let text = std::str::from_utf8(bytes).map_err(|error| not_json(&error))?.trim_ascii();
+        let text = text?;
         let members = match text.starts_with('{') {
-            true => serde_json::from_str(text).map(|AllMembers(members)| members),
+            true => json::members(text),
             false => serde_json::from_str(text).map(|IgnoredAny| Members::new()),
         };
-        Ok((Piece::Text(text), members.map_err(|error| not_json(&error))?))
+        Ok((Piece::Text(text), members.map_err(not_json)?))
     }
 
     /// What is in a map. Empty for anything else.
@@ -45,7 +50,7 @@ impl<'a> Piece<'a> {
         match self {
             Piece::Text(text) if text.starts_with('{') => {
                 // Valid JSON, so it can be read.
-                serde_json::from_str(text).map(|AllMembers(members)| members).unwrap_or_default()
+                json::members(text).unwrap_or_default()
             }
             Piece::Value(Value::Object(fields)) => {
                 fields.iter().map(|(name, value)| (name.into(), Piece::Value(value))).collect()
@@ -116,15 +121,9 @@ impl<'a> Piece<'a> {
     pub(crate) fn write(self, out: &mut Vec<u8>) {
         match self {
             Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Piece::Value(value) => write_json(value, out),
+            Piece::Value(value) => json::write(value, out),
         }
     }
-}
-
-/// Writes a value as JSON.
-pub(crate) fn write_json(value: &(impl serde::Serialize + ?Sized), out: &mut Vec<u8>) {
-    // Values, texts and numbers can always be written, and so can anything to memory.
-    let _ = serde_json::to_writer(out, value);
 }
 
 /// The values that are wanted of a payload, as a tree: each part of the payload is gone through once.
@@ -174,29 +173,6 @@ impl Wanted {
     }
 }
 
-struct AllMembers<'a>(Members<'a>);
-
 /// A text, borrowed from the JSON when it has no escapes.
 #[derive(Deserialize)]
 struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for AllMembers<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AllMembers<'de>, D::Error> {
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = AllMembers<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                // Room for most payloads, so that it need not grow.
-                let mut members = Members::with_capacity(16);
-                while let Some((Word(name), value)) = map.next_entry::<Word, &RawValue>()? {
-                    members.push((name, Piece::Text(value.get())));
-                }
-                Ok(AllMembers(members))
-            }
-        }
-        deserializer.deserialize_map(Map)
-    }
-}

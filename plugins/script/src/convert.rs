@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use forebay_sdk::{Format, Payload, Value};
+use forebay_sdk::{
+    Format, Payload, Value,
+    json::{self, Members},
+};
 use rhai::{Dynamic, Identifier, Map};
 use serde::{
     Deserializer, Serialize, Serializer,
@@ -239,6 +242,55 @@ pub(crate) fn update_field(
             Ok(())
         }
     }
+}
+
+/// Makes the fields of a map what the script left, and copies the others as they came. None when
+/// nothing changed.
+pub(crate) fn change_text<'a>(
+    text: &str,
+    left: impl Iterator<Item = (&'a str, &'a Dynamic)>,
+) -> Result<Option<Vec<u8>>, String> {
+    let members: Members = json::members(text).map_err(|error| error.to_string())?;
+    let mut changes: Vec<(&str, Value, bool)> = Vec::new();
+    for (name, left) in left {
+        // Of two fields of the same name the last one counts.
+        let came = members.iter().rfind(|(there, _)| there == name);
+        let changed = match came.map(|(_, came)| serde_json::from_str::<Value>(came.get())) {
+            None => to_value(left)?,
+            Some(Err(error)) => return Err(error.to_string()),
+            Some(Ok(came)) if is_same(&came, left) => continue,
+            Some(Ok(mut came)) => {
+                update(&mut came, left)?;
+                came
+            }
+        };
+        changes.push((name, changed, false));
+    }
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let mut out = Vec::with_capacity(text.len() + text.len() / 4);
+    out.push(b'{');
+    for (name, came) in &members {
+        match changes.iter_mut().find(|(changed, ..)| changed == name) {
+            None => {
+                json::write_name(name, &mut out);
+                out.extend_from_slice(came.get().as_bytes());
+            }
+            Some((name, changed, is_written @ false)) => {
+                *is_written = true;
+                json::write_name(name, &mut out);
+                json::write(changed, &mut out);
+            }
+            Some(_) => (),
+        }
+    }
+    for (name, changed, _) in changes.iter().filter(|(.., is_written)| !is_written) {
+        json::write_name(name, &mut out);
+        json::write(changed, &mut out);
+    }
+    out.push(b'}');
+    Ok(Some(out))
 }
 
 /// What a value is, in words.

@@ -86,6 +86,21 @@ fn a_text_or_number_that_a_script_makes_leaves_without_quotes_where_bytes_are_wa
 }
 
 #[test]
+fn what_stands_beside_a_changed_field_leaves_digit_by_digit() {
+    let came = r#"{"id":18446744073709551616,"price":1.10,"t":"gr\u00fcn","a":{"x":1.50,"y":2},"z":[ 1 ]}"#;
+    check("msg.payload.z = 3; msg", came, &came.replace("[ 1 ]", "3"));
+    check(
+        "msg.payload.a.y = 3; msg",
+        came,
+        &came.replace(r#"{"x":1.50,"y":2}"#, r#"{"x":1.5,"y":3}"#),
+    );
+    check("msg.payload.a.y = 2; msg", came, came);
+    check("msg.payload.b = 3; msg", r#"{"a":1,"b":2,"b":4}"#, r#"{"a":1,"b":3}"#);
+    check("msg.payload.b += 1; msg", r#"{"b":2,"a":1,"b":4}"#, r#"{"b":5,"a":1}"#);
+    check("if false { msg.payload.b = 1; } msg", r#"{"b":2,"b":4}"#, r#"{"b":2,"b":4}"#);
+}
+
+#[test]
 fn a_script_changes_what_it_names_and_keeps_the_rest() {
     check("msg", r#"{ "b":1, "a":2.50 }"#, r#"{ "b":1, "a":2.50 }"#);
     check("msg.payload.a; msg", r#"{ "b":1, "a":2.50 }"#, r#"{ "b":1, "a":2.50 }"#);

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use forebay_sdk::{Emitter, Memory, Message, Meta, Payload, Port, Timestamp, Transform, Value};
+use forebay_sdk::{
+    Emitter, Format, Memory, Message, Meta, Payload, Port, Timestamp, Transform, Value,
+};
 use rhai::{AST, Dynamic, Engine, Map, Scope};
 
 use crate::{
@@ -132,10 +134,6 @@ impl ScriptNode {
                 (Dynamic::from_map(Map::new()), Some(Vec::new()))
             }
             PayloadUse::Fields { all, written } => {
-                if !written.is_empty() {
-                    // The change will be made in the whole value, so that is read now, and once.
-                    value_of_message(&message)?;
-                }
                 let seen = message.payload.read(AsDynamic { only: Some(all) })?;
                 let written = seen.is_map().then(|| written.clone());
                 (seen, written)
@@ -238,10 +236,21 @@ impl Incoming {
             }
             return convert::update(value_of(payload)?, left);
         };
+        if written.is_empty() {
+            return Ok(());
+        }
         let Ok(left) = left.as_map_ref() else { return Ok(()) };
-        for name in written {
-            // A field that was not there, and still is not, is no change.
-            let Some(left) = left.get(name.as_str()) else { continue };
+        // A field that was not there, and still is not, is no change.
+        let left =
+            written.iter().filter_map(|name| Some((name.as_str(), left.get(name.as_str())?)));
+        if let Some(text) = payload.json_text() {
+            let text = text.map_err(|error| error.to_string())?;
+            if let Some(changed) = convert::change_text(text, left)? {
+                *payload = Payload::encoded(changed, Format::Json);
+            }
+            return Ok(());
+        }
+        for (name, left) in left {
             let came = payload.value().ok().and_then(|came| came.get(name));
             if came.is_none_or(|came| !convert::is_same(came, left))
                 && let Some(fields) = value_of(payload)?.as_object_mut()

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod delivery;
 pub mod endpoint;
 pub mod finding;
+pub mod json;
 pub mod message;
 pub mod node;
 pub mod number;

@@ -82,8 +82,7 @@ impl Payload {
             Inner::Encoded(encoded)
                 if encoded.format == Format::Json && encoded.value.get().is_none() =>
             {
-                let text = std::str::from_utf8(&encoded.bytes).map_err(not_json)?;
-                let mut json = serde_json::Deserializer::from_str(text);
+                let mut json = serde_json::Deserializer::from_str(utf8(&encoded.bytes)?);
                 let read = seed.deserialize(&mut json).map_err(not_json)?;
                 json.end().map_err(not_json)?;
                 Ok(read)
@@ -144,12 +143,21 @@ impl Payload {
         if is_ours {
             return Ok(bytes);
         }
-        let text = std::str::from_utf8(&bytes).map_err(not_json)?;
+        let text = utf8(&bytes)?;
         serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
         match text.contains(['\n', '\r']) {
             false => Ok(bytes),
             // In valid JSON a line break is only ever white space between two tokens.
             true => Ok(text.replace(['\n', '\r'], " ").into()),
+        }
+    }
+
+    /// The text of a payload that came as JSON, without white space around it. Nobody may have looked
+    /// yet whether it is JSON. None for what did not come as JSON.
+    pub fn json_text(&self) -> Option<Result<&str, DecodeError>> {
+        match self.as_encoded()? {
+            (bytes, Format::Json) => Some(utf8(bytes).map(str::trim_ascii)),
+            _ => None,
         }
     }
 
@@ -204,6 +212,10 @@ fn decode(bytes: &[u8], format: Format) -> Result<Value, DecodeError> {
             Err(DecodeError("payload is bytes; set `format` where it comes in".to_owned()))
         }
     }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes).map_err(not_json)
 }
 
 fn not_json(why: impl fmt::Display) -> DecodeError {
