@@ -74,7 +74,7 @@ struct Field {
     /// The field to take: `power`, `meter.watts`, `phases[0].volts`, or `.` for the whole payload.
     from: Option<String>,
     /// A value that is always the same.
-    #[serde(default, deserialize_with = "written")]
+    #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
     /// The time of the message.
     time: Option<Clock>,
@@ -89,7 +89,7 @@ struct Field {
     #[schemars(range(min = 0, max = 15))]
     round: Option<u8>,
     /// The value when the field is not there. Without it, the new field is not there either.
-    #[serde(default, deserialize_with = "written")]
+    #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     default: Option<Value>,
 }
 
