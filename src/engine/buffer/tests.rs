@@ -11,6 +11,7 @@ use forebay_sdk::{Format, Message, Payload, Timestamp};
 use serde_json::json;
 
 use super::{disk::LOCK, simulated::Simulated, *};
+use crate::engine::clock::{Clock, Moment};
 
 const LIMITS: Limits = Limits { max_bytes: 1 << 20 };
 const SECOND: i64 = 1_000_000_000;
