@@ -9,10 +9,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .
-# `ring` has C and assembly in it; the linker is the one that comes with Rust.
-ENV CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc \
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER=rust-lld \
-    CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="-Clink-self-contained=yes -Clinker-flavor=ld.lld"
+# Linkers and their settings: .cargo/config.toml.
 RUN case "$TARGETARCH" in arm64) target=aarch64 ;; amd64) target=x86_64 ;; *) exit 1 ;; esac \
     && rustup target add "$target-unknown-linux-musl" \
     && cargo build --release --locked --target "$target-unknown-linux-musl" \

@@ -15,6 +15,8 @@ pub fn all() -> Vec<&'static Plugin> {
         &forebay_broker::PLUGIN,
         #[cfg(feature = "forebay-script")]
         &forebay_script::PLUGIN,
+        #[cfg(feature = "forebay-map")]
+        &forebay_map::PLUGIN,
         #[cfg(feature = "forebay-timer")]
         &forebay_timer::PLUGIN,
         #[cfg(feature = "forebay-log")]

@@ -10,6 +10,8 @@ mod stop;
 
 mod bad_input;
 mod broken;
+mod editor;
 mod examples;
 mod mutations;
 mod tidy;
+mod verbs;

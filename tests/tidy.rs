@@ -181,6 +181,57 @@ fn the_schemas_are_fresh() {
     must_be(&schemas.join("runtime.schema.json"), &schema::text(schema::File::Runtime));
 }
 
+/// What an editor shows is what stands in the schema.
+#[test]
+fn every_setting_in_the_schemas_says_what_it_is_and_takes() {
+    for name in ["pipeline", "runtime"] {
+        let schema = read(&root().join("schemas").join(format!("{name}.schema.json")));
+        let schema = serde_json::from_str(&schema).unwrap();
+        let mut settings = 0;
+        each_setting(&schema, name, &mut |path, setting| {
+            settings += 1;
+            let text = |key: &str| setting[key].as_str().unwrap_or_default();
+            assert!(!text("description").is_empty(), "{path} says nothing");
+            // An editor would offer it as a value.
+            assert!(setting.get("default").is_none_or(|default| !default.is_null()), "{path}");
+            let alternatives = setting["anyOf"].as_array().into_iter().flatten();
+            for one in alternatives.chain([setting]) {
+                let types = one["type"].as_array().into_iter().flatten().chain([&one["type"]]);
+                let is_whole = types.clone().any(|kind| kind == "integer");
+                assert!(!is_whole || one["minimum"].is_number(), "{path} has no least value");
+            }
+        });
+        assert!(settings > 3, "{name}: {settings}");
+    }
+}
+
+/// Visits the properties of a schema and of what is inside it.
+fn each_setting(
+    schema: &serde_json::Value,
+    path: &str,
+    visit: &mut dyn FnMut(&str, &serde_json::Value),
+) {
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        // The type is a constant, which the node type's own description explains.
+        let path = format!("{path}.{name}");
+        if property.get("const").is_none() && property.get("enum").is_none() {
+            visit(&path, property);
+        }
+        each_setting(property, &path, visit);
+    }
+    for (name, definition) in schema["$defs"].as_object().into_iter().flatten() {
+        each_setting(definition, name, visit);
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get(key) {
+            each_setting(inner, path, visit);
+        }
+    }
+    for one in schema["anyOf"].as_array().into_iter().flatten() {
+        each_setting(one, path, visit);
+    }
+}
+
 /// The schemas are for editors, so somebody else's validator must find them right.
 #[test]
 fn the_schemas_accept_what_is_right_and_refuse_what_is_wrong() {
@@ -238,7 +289,7 @@ fn validate(schema: &str, file: &Path) -> String {
 #[test]
 fn every_rule_has_a_page_and_every_page_a_rule() {
     // Words with a hyphen that name no rule.
-    const OTHERS: [&str; 7] = [
+    const OTHERS: [&str; 8] = [
         "content-length",
         "last-good",
         "retry-after",
@@ -246,6 +297,7 @@ fn every_rule_has_a_page_and_every_page_a_rule() {
         "tell-nobody",
         "transfer-encoding",
         "x-forebay-was",
+        "yaml-language-server",
     ];
     let rules: BTreeSet<String> = RULES.iter().map(|rule| rule.name.to_owned()).collect();
     let mut named = BTreeSet::new();

@@ -1,27 +1,45 @@
 //! `forebay lint`: says what is wrong, and opens nothing.
 
-use std::path::{Path, PathBuf};
+mod markdown;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
 
 use anyhow::bail;
-use forebay_sdk::Level;
+use forebay_sdk::{Finding, Level, Timestamp};
 
 use super::{
-    DEFAULT_FOLDER, Ending, explain::no_rule, print, process_environment, summary, types, use_color,
+    DEFAULT_FOLDER, Ending, count_of, explain::no_rule, found, print, process_environment, run,
+    types, use_color,
 };
 use crate::{
-    config,
+    config::{self, Draft, watch::Watch},
     lint::{
-        report::{Format, render},
+        Checked,
+        report::{Format, Part, render_all},
         rules::{self, Rule},
     },
 };
 
 /// Check pipelines without running them.
+///
+/// A folder is checked as a whole, as `forebay run` would read it. Of a single file,
+/// the whole folder is read too, because connections are shared, and what speaks of
+/// the file is shown.
+///
+/// In a Markdown file, each block fenced as `yaml` that has a section of a pipeline is
+/// checked by itself; what may stand in other files is taken for granted, and
+/// `yaml ignore` leaves a block out. A folder without pipelines is searched for
+/// Markdown files.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
-    /// A folder, or one of its pipeline files.
+    /// Folders, pipeline files, Markdown files.
     #[arg(default_value = DEFAULT_FOLDER)]
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     /// How findings are printed.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -34,6 +52,9 @@ pub(super) struct Arguments {
     /// Make findings of a rule warnings, over what `forebay.yaml` says. May be given again.
     #[arg(long, value_name = "RULE", value_parser = lowerable_rule_name)]
     warn: Vec<String>,
+    /// Check again after each change, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
 }
 
 fn rule_name(name: &str) -> anyhow::Result<String> {
@@ -48,35 +69,221 @@ fn lowerable_rule_name(name: &str) -> anyhow::Result<String> {
     }
 }
 
+impl Arguments {
+    /// Lints what was read, with the levels that were asked for.
+    fn lint(&self, mut draft: Draft) -> Checked {
+        self.deny.iter().for_each(|rule| draft.runtime.lint.deny(rule.clone()));
+        self.warn.iter().for_each(|rule| draft.runtime.lint.warn(rule.clone()));
+        crate::lint::lint(draft)
+    }
+}
+
+/// What there is to check.
+#[derive(Default)]
+struct Wanted {
+    /// Folders of pipelines, each with the files to report on; none for all.
+    folders: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    markdown: BTreeSet<PathBuf>,
+}
+
+/// What came of it.
+#[derive(Default)]
+struct Looked {
+    checked: Vec<Checked>,
+    examples: usize,
+    /// Changes when anything that was read does.
+    content_hash: u64,
+    /// Folders in which a change matters.
+    watched: BTreeSet<PathBuf>,
+}
+
 pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
-    let (folder, only) = folder_of(&arguments.path);
-    let mut draft = config::load(&folder, &folder, types(), &process_environment)?;
-    arguments.deny.into_iter().for_each(|rule| draft.runtime.lint.deny(rule));
-    arguments.warn.into_iter().for_each(|rule| draft.runtime.lint.warn(rule));
-    let mut checked = crate::lint::lint(draft);
-    if let Some(only) = &only {
-        // The whole folder is read all the same: connections are shared.
-        let texts = &checked.texts;
-        checked.findings.retain(|finding| {
-            finding.span.is_some_and(|span| Path::new(texts.path(span.file)).ends_with(only))
-        });
+    if arguments.watch {
+        return run::block_on(watch(&arguments));
     }
+    let looked = look(&wanted(&arguments.paths)?, &arguments)?;
+    report(&looked, &arguments)
+}
+
+fn report(looked: &Looked, arguments: &Arguments) -> anyhow::Result<Ending> {
+    let least = if arguments.strict { Level::Warning } else { Level::Error };
+    let parts: Vec<Part> = looked.checked.iter().map(Checked::part).collect();
     let color = use_color(&std::io::stdout());
-    print(&render(&checked.findings, &checked.texts, arguments.format, color))?;
-    if only.is_none() && checked.is_empty() {
-        bail!("{}", nothing_here(&folder));
-    }
+    print(&render_all(&parts, arguments.format, color, least))?;
     if arguments.format == Format::Full {
-        let place = only.map(|only| format!(" ({})", only.display())).unwrap_or_default();
         // The worst of them, for whoever wants to know more.
-        let first = checked.findings.iter().min_by_key(|finding| finding.level);
+        let findings = looked.checked.iter().flat_map(|checked| &checked.findings);
+        let first = findings.min_by_key(|finding| finding.level);
         let more = first.map(|first| format!("; `forebay explain {}` says why", first.rule));
-        print(&format!("{}{place}{}\n", summary(&checked), more.unwrap_or_default()))?;
+        let summary = summary(looked, &arguments.paths);
+        print(&format!("{summary}{}\n", more.unwrap_or_default()))?;
     }
-    let fails = |level| level == Level::Error || arguments.strict;
-    match checked.findings.iter().any(|finding| fails(finding.level)) {
+    let mut findings = looked.checked.iter().flat_map(|checked| &checked.findings);
+    match findings.any(|finding| finding.level <= least) {
         true => Ok(Ending::Findings),
         false => Ok(Ending::Fine),
+    }
+}
+
+/// Checks again after each change. Ends with a signal.
+async fn watch(arguments: &Arguments) -> anyhow::Result<Ending> {
+    // What was named and is not there is a mistake; what goes away later may come back.
+    wanted(&arguments.paths)?;
+    let mut watch = Watch::new(true);
+    let mut seen = None;
+    loop {
+        let looked = wanted(&arguments.paths).and_then(|wanted| look(&wanted, arguments));
+        match looked {
+            Ok(looked) => {
+                watch.set(&looked.watched);
+                if seen != Some(looked.content_hash) {
+                    seen = Some(looked.content_hash);
+                    begin_again(arguments.format)?;
+                    report(&looked, arguments)?;
+                }
+            }
+            Err(error) => {
+                seen = None;
+                watch.forget();
+                begin_again(arguments.format)?;
+                print(&format!("error: {error:#}\n"))?;
+            }
+        }
+        watch.changed().await;
+    }
+}
+
+/// On a terminal, the findings of before make room for those of now.
+fn begin_again(format: Format) -> anyhow::Result<()> {
+    const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
+    if format != Format::Full {
+        return Ok(());
+    }
+    let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
+    print(&format!("{clear}checked at {} UTC\n\n", &Timestamp::now().to_rfc3339()[11..19]))
+}
+
+fn wanted(paths: &[PathBuf]) -> anyhow::Result<Wanted> {
+    let mut wanted = Wanted::default();
+    for path in paths {
+        if path.is_file() {
+            if markdown::is_markdown(path) {
+                wanted.markdown.insert(path.clone());
+                continue;
+            }
+            let (folder, file) = folder_of(path);
+            wanted.folders.entry(folder).or_default().extend(file);
+            continue;
+        }
+        let folder = config::Folder::open(path, path)?;
+        let holds_pipelines = !folder.pipelines.is_empty() || !folder.overlooked().is_empty();
+        let pages = match holds_pipelines {
+            true => Vec::new(),
+            false => markdown::files_below(path)?,
+        };
+        match pages.is_empty() {
+            true => wanted.folders.entry(path.clone()).or_default().clear(),
+            false => wanted.markdown.extend(pages),
+        }
+    }
+    Ok(wanted)
+}
+
+fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
+    let mut looked = Looked::default();
+    // Of one folder, people know the names in it; CI systems know those from where they stand.
+    let is_alone = wanted.folders.len() + wanted.markdown.len() == 1;
+    let is_for_ci = matches!(arguments.format, Format::Junit | Format::Sarif);
+    for (folder, files) in &wanted.folders {
+        let draft = config::load(folder, folder, types(), &process_environment)?;
+        let mut checked = arguments.lint(draft);
+        if checked.is_empty() {
+            bail!("{}", nothing_to_run(folder, &checked));
+        }
+        keep(files, folder, &mut checked)?;
+        if (!is_alone || is_for_ci) && folder != Path::new(".") {
+            checked.texts.move_below(folder);
+        }
+        looked.add(checked);
+    }
+    for path in &wanted.markdown {
+        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        looked.watched.insert(beside.unwrap_or(Path::new(".")).to_owned());
+        for checked in markdown::check(path, |draft| arguments.lint(draft))? {
+            looked.examples += 1;
+            looked.add(checked);
+        }
+    }
+    Ok(looked)
+}
+
+impl Looked {
+    fn add(&mut self, checked: Checked) {
+        self.content_hash = self.content_hash.rotate_left(1) ^ checked.content_hash;
+        self.watched.extend(checked.watched.iter().cloned());
+        self.checked.push(checked);
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.checked.iter().map(|checked| checked.count(level)).sum()
+    }
+}
+
+/// Keeps the findings that speak of one of the files, also those in a script that it uses.
+fn keep(files: &BTreeSet<PathBuf>, folder: &Path, checked: &mut Checked) -> anyhow::Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let texts = &checked.texts;
+    for file in files {
+        if !texts.iter().any(|(path, _)| Path::new(path) == file) {
+            bail!(
+                "{} is no pipeline file: their names end in `.yaml` and do not begin with a dot",
+                folder.join(file).display()
+            );
+        }
+    }
+    let is_wanted = |finding: &Finding| {
+        let context = finding.context.iter().map(|(span, _)| *span);
+        let mut spans = finding.span.into_iter().chain(context);
+        spans.any(|span| files.contains(Path::new(texts.path(span.file))))
+    };
+    checked.findings.retain(is_wanted);
+    Ok(())
+}
+
+fn summary(looked: &Looked, paths: &[PathBuf]) -> String {
+    let pipelines: usize = looked.checked.iter().map(|checked| checked.pipelines).sum();
+    let mut places = Vec::new();
+    if pipelines > looked.examples {
+        places.push(count_of(pipelines - looked.examples, "pipeline"));
+    }
+    if looked.examples > 0 {
+        places.push(count_of(looked.examples, "example"));
+    }
+    let found = found(looked.count(Level::Error), looked.count(Level::Warning));
+    let place = match places.is_empty() {
+        // None could be read.
+        true => String::new(),
+        false => format!(" in {}", places.join(" and ")),
+    };
+    let of = match paths {
+        [path] if path.is_file() && !markdown::is_markdown(path) => {
+            format!(" ({})", path.file_name().unwrap_or_default().display())
+        }
+        _ => String::new(),
+    };
+    format!("{found}{place}{of}")
+}
+
+/// What stands in the place of pipelines, when something does.
+pub(super) fn nothing_to_run(folder: &Path, checked: &Checked) -> String {
+    let said: Vec<&str> = checked.findings.iter().map(|found| found.message.as_str()).collect();
+    match said.is_empty() {
+        true => nothing_here(folder),
+        false => {
+            format!("{} holds no pipeline file (*.yaml): {}", folder.display(), said.join("; "))
+        }
     }
 }
 
@@ -88,20 +295,23 @@ pub(super) fn nothing_here(folder: &Path) -> String {
     )
 }
 
-/// The folder to read, and the one file of it to report on.
-fn folder_of(path: &Path) -> (PathBuf, Option<PathBuf>) {
+/// The folder to read, and the one file of it to report on, relative to the folder.
+pub(super) fn folder_of(path: &Path) -> (PathBuf, Option<PathBuf>) {
     if !path.is_file() {
         return (path.to_owned(), None);
     }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+    let here = Path::new(".");
+    let or_here = |folder: &Path| match folder.as_os_str().is_empty() {
+        true => here.to_owned(),
+        false => folder.to_owned(),
     };
+    let parent = path.parent().unwrap_or(here);
     let name = path.file_name().map(PathBuf::from);
-    let is_inner = parent.file_name().is_some_and(|name| name == "pipelines");
-    match parent.parent() {
-        Some(root) if is_inner && !root.as_os_str().is_empty() => (root.to_owned(), name),
-        Some(_) if is_inner => (PathBuf::from("."), name),
-        _ => (parent.to_owned(), name),
+    match parent.file_name().is_some_and(|name| name == "pipelines") {
+        true => {
+            let name = name.map(|name| Path::new("pipelines").join(name));
+            (or_here(parent.parent().unwrap_or(here)), name)
+        }
+        false => (or_here(parent), name),
     }
 }

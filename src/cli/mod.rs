@@ -4,6 +4,8 @@
 
 mod demo;
 mod explain;
+mod fmt;
+mod graph;
 mod init_log;
 mod last_good;
 mod lint;
@@ -21,6 +23,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use forebay_sdk::Level;
 
 use crate::{
     config::{self, Environment, Types},
@@ -41,6 +44,8 @@ enum Verb {
     Run(run::Arguments),
     Lint(lint::Arguments),
     Explain(explain::Arguments),
+    Fmt(fmt::Arguments),
+    Graph(graph::Arguments),
     Plan(plan::Arguments),
     Nodes(nodes::Arguments),
     New(new::Arguments),
@@ -64,6 +69,8 @@ pub fn main() -> ExitCode {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
         Verb::Explain(arguments) => explain::explain(arguments),
+        Verb::Fmt(arguments) => fmt::fmt(arguments),
+        Verb::Graph(arguments) => graph::graph(arguments),
         Verb::Plan(arguments) => plan::plan(arguments),
         Verb::Nodes(arguments) => nodes::nodes(arguments),
         Verb::New(arguments) => new::new(arguments),
@@ -122,26 +129,32 @@ fn data_folder(argument: Option<PathBuf>, setting: Option<PathBuf>) -> PathBuf {
     argument.or_else(environment).or(setting).unwrap_or_else(|| DEFAULT.into())
 }
 
-/// "1 error and 2 warnings", for the line below findings.
+/// "1 error and 2 warnings in 3 pipelines", for the line below findings.
 fn summary(checked: &Checked) -> String {
-    use forebay_sdk::Level;
-    let plural = |count: usize, noun: &str| match count {
-        1 => format!("1 {noun}"),
-        count => format!("{count} {noun}s"),
-    };
-    let errors = checked.count(Level::Error);
-    let warnings = checked.count(Level::Warning);
-    let found = match (errors, warnings) {
-        (0, 0) => "no findings".to_owned(),
-        (errors, 0) => plural(errors, "error"),
-        (0, warnings) => plural(warnings, "warning"),
-        (errors, warnings) => {
-            format!("{} and {}", plural(errors, "error"), plural(warnings, "warning"))
-        }
-    };
+    let found = found(checked.count(Level::Error), checked.count(Level::Warning));
     match checked.pipelines {
         // None could be read.
         0 => found,
-        pipelines => format!("{found} in {}", plural(pipelines, "pipeline")),
+        pipelines => format!("{found} in {}", count_of(pipelines, "pipeline")),
+    }
+}
+
+/// "1 error and 2 warnings".
+fn found(errors: usize, warnings: usize) -> String {
+    match (errors, warnings) {
+        (0, 0) => "no findings".to_owned(),
+        (errors, 0) => count_of(errors, "error"),
+        (0, warnings) => count_of(warnings, "warning"),
+        (errors, warnings) => {
+            format!("{} and {}", count_of(errors, "error"), count_of(warnings, "warning"))
+        }
+    }
+}
+
+/// "1 error", "2 errors".
+fn count_of(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        count => format!("{count} {noun}s"),
     }
 }

@@ -125,7 +125,12 @@ fn add_rows(schema: &Value, prefix: &str, found: &mut Vec<Row>) {
         match (inner, items) {
             (Some(inner), _) => add_rows(inner, &format!("{path}."), found),
             (None, Some(list)) => add_rows(&list["items"], &format!("{path}[]."), found),
-            (None, None) => (),
+            // A map whose names are up to its author.
+            (None, None) => {
+                for each in alternatives(&property["additionalProperties"]) {
+                    add_rows(each, &format!("{path}.*."), found);
+                }
+            }
         }
     }
 }
@@ -187,7 +192,10 @@ fn type_words(schema: &Value) -> String {
 /// `list of text`. What is inside a map of settings stands in rows of its own.
 fn collection(noun: &str, inside: &Value) -> String {
     match inside.is_object() && !inside["properties"].is_object() {
-        true => format!("{noun} of {}", type_words(inside)),
+        true => {
+            let each: Vec<String> = alternatives(inside).into_iter().map(type_words).collect();
+            format!("{noun} of {}", each.join(" or "))
+        }
         false => noun.to_owned(),
     }
 }

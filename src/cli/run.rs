@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    DEFAULT_FOLDER, Ending, check, data_folder, init_log, last_good, lint::nothing_here,
+    DEFAULT_FOLDER, Ending, check, data_folder, init_log, last_good, lint::nothing_to_run,
     process_environment, summary, use_color,
 };
 use crate::{
@@ -55,10 +55,10 @@ pub(super) async fn run_folder(
     variables: Variables,
 ) -> anyhow::Result<Ending> {
     let checked = check_beside(&arguments.folder, &variables).await?;
-    print_findings(&checked, LogFormat::Text);
     if checked.is_empty() {
-        bail!("{}", nothing_here(&arguments.folder));
+        bail!("{}", nothing_to_run(&arguments.folder, &checked));
     }
+    print_findings(&checked, LogFormat::Text);
     if checked.graph.is_none() {
         eprintln!("{}: nothing was started", summary(&checked));
         return Ok(Ending::Findings);
@@ -130,7 +130,10 @@ async fn serve(
                 watch.set(&checked.watched);
                 running.reload(checked, asked).await;
             }
-            Err(error) => warn!("cannot read the folder: {error:#}; {}", running.goes_on()),
+            Err(error) => {
+                watch.forget();
+                warn!("cannot read the folder: {error:#}; {}", running.goes_on());
+            }
         }
     }
     let stopped = tokio::select! {
@@ -171,6 +174,7 @@ impl Running {
         self.engine.apply(graph).await;
         self.since = now();
         info!(pipelines, nodes, folder = %folder.display(), version = env!("CARGO_PKG_VERSION"), "running");
+        self.engine.report_orphans().await;
         self.keep_copy(texts).await;
     }
 

@@ -42,7 +42,11 @@ pub fn text(file: File) -> String {
 fn runtime() -> Value {
     let mut schema = schema_of::<Runtime>();
     schema["$schema"] = DIALECT.into();
-    schema["title"] = "forebay.yaml".into();
+    let title = "forebay.yaml";
+    schema["title"] = title.into();
+    if let Some(properties) = schema["properties"].as_object_mut() {
+        properties.values_mut().for_each(|property| allow_variable(property, title));
+    }
     schema
 }
 
@@ -86,7 +90,6 @@ fn pipeline(types: &Types) -> Value {
     }
     json!({
         "$schema": DIALECT,
-        "title": "Forebay pipeline",
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
@@ -101,8 +104,11 @@ fn key(role: Role, name: &str) -> String {
 /// A number or a word may also come from a variable, which is text to an editor.
 fn published(entry: &NodeTypeEntry) -> Value {
     let mut schema = entry.schema.clone();
+    // What an editor shows above the description of a setting.
+    let title = format!("{} {}", entry.node_type.name(), entry.node_type.role().noun());
+    schema["title"] = title.as_str().into();
     if let Some(properties) = schema["properties"].as_object_mut() {
-        properties.values_mut().for_each(allow_variable);
+        properties.values_mut().for_each(|property| allow_variable(property, &title));
     }
     if matches!(entry.node_type.role(), Role::Transform | Role::Sink)
         && let Some(required) = schema["required"].as_array_mut()
@@ -112,12 +118,16 @@ fn published(entry: &NodeTypeEntry) -> Value {
     schema
 }
 
-fn allow_variable(schema: &mut Value) {
+fn allow_variable(schema: &mut Value, title: &str) {
     let Some(object) = schema.as_object_mut() else { return };
+    // To leave a setting out is no value of it; an editor would offer it as one.
+    if object.get("default").is_some_and(Value::is_null) {
+        object.remove("default");
+    }
     for inner in ["properties", "anyOf"] {
         match object.get_mut(inner) {
-            Some(Value::Object(map)) => map.values_mut().for_each(allow_variable),
-            Some(Value::Array(list)) => list.iter_mut().for_each(allow_variable),
+            Some(Value::Object(map)) => map.values_mut().for_each(|one| allow_variable(one, title)),
+            Some(Value::Array(list)) => list.iter_mut().for_each(|one| allow_variable(one, title)),
             _ => (),
         }
     }
@@ -126,7 +136,7 @@ fn allow_variable(schema: &mut Value) {
             .get_mut(inner)
             .filter(|inner| inner.is_object())
             .into_iter()
-            .for_each(allow_variable);
+            .for_each(|inner| allow_variable(inner, title));
     }
     let types: Vec<&str> = match &object.get("type") {
         Some(Value::String(kind)) => vec![kind],
@@ -145,6 +155,7 @@ fn allow_variable(schema: &mut Value) {
             outer.insert(key.to_owned(), value);
         }
     }
+    object.insert("title".to_owned(), title.into());
     let variable = json!({ "type": "string", "pattern": r"\$\{" });
     let either = json!([std::mem::take(object), variable]);
     outer.insert("anyOf".to_owned(), either);

@@ -208,7 +208,7 @@ impl Part {
 
     /// What it is, for a finding: "mqtt sink `plant`".
     pub fn title(&self) -> String {
-        format!("{} {} `{}`", self.type_name, self.role.noun(), self.short)
+        format!("{} {} `{}`", self.type_name, self.role.noun(), self.short).trim_start().to_owned()
     }
 
     /// Gives a problem of the settings its place in a file.

@@ -53,12 +53,10 @@ impl Folder {
         let inner = root.join("pipelines");
         let place = if inner.is_dir() { inner } else { root.to_owned() };
         let mut folder = Folder {
-            root: root.to_owned(),
             files: files.to_owned(),
             place: place.clone(),
-            pipelines: Vec::new(),
             watched: BTreeSet::from([root.to_owned(), place.clone()]),
-            findings: Vec::new(),
+            ..Folder::empty(root)
         };
         let entries =
             fs::read_dir(&place).with_context(|| format!("reading {}", place.display()))?;
@@ -77,6 +75,18 @@ impl Folder {
             bail!("{} holds more than {MOST_FILES} pipeline files", place.display());
         }
         Ok(folder)
+    }
+
+    /// A folder of which nothing is read.
+    pub fn empty(root: &Path) -> Folder {
+        Folder {
+            root: root.to_owned(),
+            files: root.to_owned(),
+            place: root.to_owned(),
+            pipelines: Vec::new(),
+            watched: BTreeSet::new(),
+            findings: Vec::new(),
+        }
     }
 
     /// A path as users know it: relative to the folder they named.

@@ -50,10 +50,34 @@ pub fn load(
     for path in &folder.pipelines {
         read_pipeline(path, &folder, types, environment, &mut draft);
     }
-    draft.findings.extend(overlooked::find(&folder));
+    draft.findings.extend(folder.overlooked());
     draft.watched.extend(folder.watched);
     draft.findings.extend(folder.findings);
     Ok(draft)
+}
+
+/// Reads a pipeline that stands in a larger text, such as an example in Markdown: `text` is what
+/// is shown, and `yaml` the same with blanks for all that is no part of the pipeline. Names of
+/// files are relative to `beside`.
+pub fn load_part(
+    shown: &str,
+    text: &str,
+    yaml: &str,
+    beside: &Path,
+    types: &Types,
+    environment: Environment<'_>,
+) -> Draft {
+    let folder = Folder::empty(beside);
+    let mut draft = Draft::new();
+    let file = draft.texts.add(shown.to_owned(), text.to_owned());
+    // The whole text may be longer than a pipeline, and each part of it is read by itself.
+    let limits =
+        Limits { size_bytes: yaml.len().max(Limits::default().size_bytes), ..Limits::default() };
+    if let Some(mut tree) = yaml::parse(yaml, file, limits, &mut draft.findings) {
+        variables::fill(&mut tree, &folder, environment, &mut draft);
+        pipeline::read(tree, file, &beside.join("example.yaml"), &folder, types, &mut draft);
+    }
+    draft
 }
 
 fn read_pipeline(

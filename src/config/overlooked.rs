@@ -15,8 +15,14 @@ const LOOK_BYTES: u64 = 4096;
 /// A folder of many other files is no reason for many findings.
 const MOST: usize = 20;
 
-/// One warning for each.
-pub(super) fn find(folder: &Folder) -> Vec<Finding> {
+impl Folder {
+    /// One warning for each.
+    pub fn overlooked(&self) -> Vec<Finding> {
+        find(self)
+    }
+}
+
+fn find(folder: &Folder) -> Vec<Finding> {
     let place = folder.place.as_path();
     let mut findings = Vec::new();
     let shown = folder.shown(place);
@@ -29,12 +35,13 @@ pub(super) fn find(folder: &Folder) -> Vec<Finding> {
         let plain = name.to_lowercase();
         let plain = plain.strip_suffix(".txt").unwrap_or(&plain);
         if path.is_dir() {
+            // What stands below another folder is the business of that one.
+            if place == folder.root {
+                continue;
+            }
             for inner in entries(&path).into_iter().filter(|path| is_pipeline(path)) {
                 let name = inner.file_name().unwrap_or_default().to_string_lossy();
-                let why = match shown.as_str() {
-                    "" => "folders below are not looked into".to_owned(),
-                    shown => format!("folders below {shown} are not looked into"),
-                };
+                let why = format!("folders below {shown} are not looked into");
                 findings.push(ignored(folder, &inner, &why, &target(&name)));
             }
         } else if plain != name && is_yaml(plain) && looks_like_one(&path) {

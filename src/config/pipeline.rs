@@ -137,6 +137,8 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_section(&mut self, section: &Entry) {
+        // What stands below one that nobody knows may be nodes.
+        self.is_whole &= meant(&section.key).is_some() || section.value.scalar().is_some();
         let message = format!("there is no section `{}`", section.key);
         let finding = Finding::error("unknown-section", section.key_span, message, "");
         self.draft.findings.push(match meant(&section.key) {
@@ -152,6 +154,13 @@ impl<'a> Reader<'a> {
 
     /// A connection or a node.
     fn part(&mut self, role: Role, entry: Entry) {
+        let is_section = SECTIONS.contains(&entry.key.as_str()) && entry.key != "description";
+        if is_section && entry.value.entries().is_some() && entry.value.get("type").is_none() {
+            let message = format!("section `{}` stands inside `{}`", entry.key, role.section());
+            let label = "expected no space in front";
+            self.error("unknown-section", entry.key_span, message, label);
+            return self.section(entry);
+        }
         self.name_is_fit(&entry.key, entry.key_span, role.noun());
         let name: Name = match role {
             Role::Connection => entry.key.as_str().into(),
@@ -212,6 +221,14 @@ impl<'a> Reader<'a> {
     fn find_type(&mut self, part: &mut Part) -> Option<&'a NodeTypeEntry> {
         let noun = part.role.noun();
         let Some(written) = part.settings.get("type") else {
+            let keys = part.settings.entries().unwrap_or_default();
+            if let Some(near) = keys.iter().find(|entry| nearest(&entry.key, ["type"]).is_some()) {
+                let message = format!("{noun} `{}` has no setting `{}`", part.short, near.key);
+                let finding = Finding::error("unknown-setting", near.key_span, message, "");
+                let title = "a setting with a similar name exists";
+                self.draft.findings.push(finding.edit(title, near.key_span, "type"));
+                return None;
+            }
             let message = format!("{noun} `{}` needs `type`", part.short);
             let help = format!("types of {noun} are {}", self.type_names(part.role));
             let finding =
@@ -388,11 +405,15 @@ impl<'a> Reader<'a> {
     /// Names are used in `from: node.output` and in `pipeline/node`.
     fn name_is_fit(&mut self, name: &str, span: Span, noun: &str) {
         let fits = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-        if name.is_empty() || !name.chars().all(fits) {
-            let message = format!("`{name}` cannot be the name of a {noun}");
-            let label = "expected letters, digits, `-` and `_`";
-            self.error("bad-name", span, message, label);
-        }
+        let label = match name {
+            name if name.is_empty() || !name.chars().all(fits) => {
+                "expected letters, digits, `-` and `_`"
+            }
+            name if name.starts_with('-') => "expected a letter or a digit in front",
+            _ => return,
+        };
+        let message = format!("`{name}` cannot be the name of a {noun}");
+        self.error("bad-name", span, message, label);
     }
 
     /// The file's name is the pipeline's.

@@ -2,6 +2,7 @@
 
 use std::{
     ops::Range,
+    path::Path,
     sync::{Arc, OnceLock},
 };
 
@@ -34,6 +35,13 @@ impl Texts {
     /// The path of a file as users know it, relative to the folder.
     pub fn path(&self, file: u32) -> &str {
         self.files.get(file as usize).map_or("", |(path, _)| path)
+    }
+
+    /// Shows the files as those of a folder, for whoever sees several.
+    pub fn move_below(&mut self, folder: &Path) {
+        for (path, _) in &mut self.files {
+            *path = folder.join(&*path).display().to_string();
+        }
     }
 
     /// The text of a file.

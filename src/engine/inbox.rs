@@ -36,6 +36,8 @@ pub struct Inbox {
     room: Notify,
     /// Told when there may be work for the disk.
     disk: Notify,
+    /// Told when no reader is needed any more.
+    done: Notify,
     /// What is not on disk is to be put there, and nothing more comes.
     finishing: AtomicBool,
 }
@@ -49,6 +51,7 @@ impl Inbox {
             work: Notify::new(),
             room: Notify::new(),
             disk: Notify::new(),
+            done: Notify::new(),
             finishing: AtomicBool::new(false),
         }
     }
@@ -84,12 +87,12 @@ impl Inbox {
         self.change(Queue::pop)
     }
 
-    /// Waits for a message. False once the inbox is closed and empty.
+    /// Waits for a message to [`Inbox::pop`]. False once the inbox is closed and empty.
     pub async fn wait(&self) -> bool {
         loop {
             {
                 let queue = self.queue();
-                if !queue.is_empty() {
+                if queue.has_next() {
                     return true;
                 }
                 if queue.is_closed() {
@@ -150,8 +153,20 @@ impl Inbox {
 
     /// Nothing more comes: readers end once they have read what is there.
     pub fn close(&self) {
-        self.queue().close();
+        self.change(Queue::close);
         self.work.notify_one();
+    }
+
+    /// Resolves once the inbox is closed, and what is left needs no reader.
+    pub async fn done(&self) {
+        loop {
+            let mut told = std::pin::pin!(self.done.notified());
+            told.as_mut().enable();
+            if self.queue().is_done() {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Forgets everything, for nobody will read it. Whoever waits for room goes on.
@@ -234,8 +249,11 @@ impl Inbox {
     fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.queue();
         let outcome = change(&mut queue);
-        let (is_full, has_log) = (queue.is_full(), queue.has_log());
+        let (is_full, has_log, is_done) = (queue.is_full(), queue.has_log(), queue.is_done());
         drop(queue);
+        if is_done {
+            self.done.notify_waiters();
+        }
         if !is_full {
             self.room.notify_waiters();
         }

@@ -22,7 +22,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -92,7 +92,7 @@ impl Engine {
         // Limits first, so that a full queue that grew takes more at once.
         for (name, spec) in &self.graph.nodes {
             let station = self.stations.get_mut(name).expect("made or kept above");
-            station.set_buffer(spec.buffer, &self.data);
+            station.set_buffer(spec, &self.data);
         }
         self.rewire();
         for station in gone {
@@ -143,6 +143,18 @@ impl Engine {
         if tracks {
             let moment = (Instant::now() + MOMENT).min(deadline);
             tokio::time::sleep_until(moment).await;
+        }
+    }
+
+    /// Says which buffers on disk hold messages that no node of the graph will send. Looks once, and
+    /// touches nothing.
+    pub async fn report_orphans(&self) {
+        let data = Arc::clone(&self.data);
+        let sinks = self.graph.nodes.iter().filter(|(_, spec)| spec.role == Role::Sink);
+        let sinks: BTreeSet<Name> = sinks.map(|(name, _)| Arc::clone(name)).collect();
+        let look = tokio::task::spawn_blocking(move || orphans(&data, &sinks));
+        for (node, messages) in look.await.unwrap_or_default() {
+            warn!(node = %node, messages, "left in the buffer on disk of a node that is gone; see `forebay buffer ls`");
         }
     }
 
@@ -203,4 +215,15 @@ impl Engine {
     fn shared(&self, connection: &str) -> Shared {
         self.connections.get(connection).expect("lint refuses an unknown connection").shared.clone()
     }
+}
+
+/// The buffers of others than these sinks, and how many messages each holds. What cannot be
+/// read is not worth a warning here.
+fn orphans(data: &Path, sinks: &BTreeSet<Name>) -> Vec<(String, u64)> {
+    let held = |(node, folder): (String, PathBuf)| {
+        let messages = buffer::look(buffer::Folder::new(folder)).ok()?.messages();
+        (messages > 0).then_some((node, messages))
+    };
+    let listed = buffer::list(data).unwrap_or_default().into_iter();
+    listed.filter(|(node, _)| !sinks.contains(node.as_str())).filter_map(held).collect()
 }

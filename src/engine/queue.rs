@@ -201,8 +201,9 @@ impl Queue {
         Some(Envelope { message: entry.message, delivery: entry.delivery })
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.live.is_empty() && self.waited.is_empty()
+    /// Whether [`Queue::pop`] would give one.
+    pub fn has_next(&self) -> bool {
+        !self.live.is_empty()
     }
 
     /// Whether there is a log behind it.
@@ -237,20 +238,12 @@ impl Queue {
             // What is in the log goes first, and is not known yet.
             return if self.closed { Turn::End } else { Turn::Wait };
         }
-        // With `fifo` something waits in the other lane only after the order was changed.
-        let lane = match self.limits.order {
-            Order::LiveFirst if self.live.is_empty() => Lane::Waited,
-            Order::Fifo if !self.waited.is_empty() => Lane::Waited,
-            _ => Lane::Live,
-        };
-        let Some(first) = self.lane(lane).front() else {
-            // What is only in the log is in good hands: the next start goes on with it.
-            return if self.closed { Turn::End } else { Turn::Wait };
-        };
-        let (is_historical, is_logged) = (self.is_late(first), first.seq.is_some());
-        if self.closed && is_logged && (self.is_suspect || is_historical) {
+        let lane = self.next_lane();
+        if self.is_done() {
             return Turn::End;
         }
+        let Some(first) = self.lane(lane).front() else { return Turn::Wait };
+        let is_historical = self.is_late(first);
         let count = match (self.limits.drain_every, is_historical) {
             (Some(every), true) => match self.paced(every, most) {
                 Ok(count) => count,
@@ -268,6 +261,22 @@ impl Queue {
         }
         self.held = Held { lane, count: batch.len() };
         Turn::Write(batch)
+    }
+
+    fn next_lane(&self) -> Lane {
+        match self.limits.order {
+            Order::LiveFirst if self.live.is_empty() => Lane::Waited,
+            // Something waits there only after the order was changed.
+            Order::Fifo if !self.waited.is_empty() => Lane::Waited,
+            _ => Lane::Live,
+        }
+    }
+
+    /// Whether the queue was closed, and what is left needs no reader: the next start goes on with
+    /// what is in the log and cannot be delivered at once.
+    pub fn is_done(&self) -> bool {
+        let can_wait = |first: &Entry| first.seq.is_some() && self.is_late(first);
+        self.closed && self.lane(self.next_lane()).front().is_none_or(can_wait)
     }
 
     /// Whether a message waited for the link, or would if it were sent now.

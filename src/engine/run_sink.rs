@@ -1,6 +1,6 @@
 //! Writes a sink's queue out, batch by batch, until each message was taken or refused.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use forebay_sdk::{Delivery, Message, Node, WriteError, node::DynSink, outlet::Wires};
@@ -18,7 +18,17 @@ const LONGEST_TRY: Duration = Duration::from_secs(120);
 /// A batch on which the node panics this often is not tried again as a whole.
 const MOST_PANICS: u32 = 3;
 
+/// Runs until the queue was closed and needs no reader, also when the link is down by then.
 pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
+    let inbox = Arc::clone(&post.inbox);
+    tokio::select! {
+        biased;
+        () = write_out(sink, post, batch) => (),
+        () = inbox.done() => (),
+    }
+}
+
+async fn write_out(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
     let mut run = SinkRun {
         sink,
         post,

@@ -2,7 +2,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, path::Path, sync::Arc};
 
-use forebay_sdk::{Configured, Links, Memory, Node};
+use forebay_sdk::{Configured, Links, Memory, Node, Role};
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
@@ -11,7 +11,7 @@ use super::{
     buffer::folder_of, inbox::Inbox, outbox::Outbox, run_buffer::run_buffer, run_sink::run_sink,
     run_source::run_source, run_transform::run_transform, status::Status,
 };
-use crate::config::{Buffer, Name, NodeSpec, Store};
+use crate::config::{Name, NodeSpec, Store};
 
 /// The queue in front of a node, the wires behind it, its numbers, and the task that runs it.
 pub struct Station {
@@ -59,12 +59,16 @@ impl Station {
         }
     }
 
-    /// Sets the limits of the queue, and puts a log behind it if that is asked for, or if there is
-    /// one from when it was.
-    pub fn set_buffer(&mut self, buffer: Buffer, data: &Path) {
+    /// Sets the limits of the queue, and puts a log behind that of a sink if that is asked for, or if
+    /// there is one from when it was.
+    pub fn set_buffer(&mut self, spec: &NodeSpec, data: &Path) {
+        let buffer = spec.buffer;
         self.inbox.set_limits(buffer);
+        if spec.role != Role::Sink || self.keeper.is_some() {
+            return;
+        }
         let folder = folder_of(data, &self.name);
-        if self.keeper.is_none() && (buffer.store != Store::Memory || folder.is_dir()) {
+        if buffer.store != Store::Memory || folder.is_dir() {
             self.inbox.expect_log();
             let (name, inbox) = (Arc::clone(&self.name), Arc::clone(&self.inbox));
             let status = Arc::clone(&self.status);

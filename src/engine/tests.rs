@@ -779,3 +779,64 @@ mod plans {
         assert_eq!(plan(&running, &wanted).to_string(), "rewire cloud; 1 node untouched");
     }
 }
+
+/// Buffers on disk, with real files.
+mod on_disk {
+    use super::*;
+    use crate::config::Store;
+
+    fn graph(log: &Log, sink: &str, store: Store, trouble: Trouble, to: u64) -> Graph {
+        let buffer = Buffer { store, max_bytes: 1 << 20, ..Buffer::default() };
+        Sketch::default()
+            .node(Role::Source, "n", to, &[], log.count(to, true))
+            .node(Role::Sink, sink, 1, &["n"], log.collect_with(trouble))
+            .buffer(sink, buffer)
+            .0
+    }
+
+    fn down() -> Trouble {
+        Trouble::Down(Arc::new(AtomicBool::new(true)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_start_goes_on_with_what_is_on_disk() {
+        for store in [Store::Disk, Store::Spill] {
+            let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+            let mut engine = Engine::new(Path::new("."), data.path());
+            engine.apply(graph(&log, "p/s", store, down(), 200)).await;
+            rest(30).await;
+            assert_eq!(log.outcomes(), [Outcome::Delivered; 200]);
+            // A stop does not wait for a link that is down when everything is safe.
+            let began = Instant::now();
+            let stopped = engine.stop(Duration::from_secs(5)).await;
+            assert_eq!(stopped, Stopped { undelivered: 0, kept: 200 });
+            assert!(began.elapsed() < Duration::from_secs(1));
+
+            let mut engine = Engine::new(Path::new("."), data.path());
+            engine.apply(graph(&log, "p/s", store, Trouble::None, 250)).await;
+            rest(30).await;
+            assert_eq!(log.got(), (0..250).collect::<Vec<_>>());
+            let stopped = engine.stop(Duration::from_secs(5)).await;
+            assert_eq!(stopped, Stopped { undelivered: 0, kept: 0 });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removed_sink_leaves_its_buffer_and_gets_it_back() {
+        let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+        let mut engine = Engine::new(Path::new("."), data.path());
+        engine.apply(graph(&log, "p/s", Store::Disk, down(), 20)).await;
+        rest(30).await;
+        engine.apply(graph(&log, "p/renamed", Store::Disk, Trouble::None, 30)).await;
+        rest(30).await;
+        assert_eq!(log.got(), (20..30).collect::<Vec<_>>());
+        let folder = buffer::folder_of(data.path(), "p/s");
+        assert_eq!(buffer::look(buffer::Folder::new(&folder)).unwrap().messages(), 20);
+        let sinks = BTreeSet::from(["p/renamed".into()]);
+        assert_eq!(orphans(data.path(), &sinks), [("p/s".to_owned(), 20)]);
+
+        engine.apply(graph(&log, "p/s", Store::Memory, Trouble::None, 30)).await;
+        rest(30).await;
+        assert_eq!(sorted(log.got()), (0..30).collect::<Vec<_>>());
+    }
+}

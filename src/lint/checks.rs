@@ -258,9 +258,14 @@ fn other_words(
     let finding = || finding.clone().context(node.name_span, "");
     let says = |label: &str| Finding { label: label.to_owned(), ..finding() };
     // `from: a, b`
-    let several: Vec<&str> = input.node.split(',').map(str::trim).collect();
+    let several: Vec<&str> = input.node.split([',', ' ']).filter(|name| !name.is_empty()).collect();
     if several.len() > 1 && several.iter().all(|name| is_here(name)) {
-        let list = format!("[{}]", several.join(", "));
+        let text = draft.texts.text(input.span.file);
+        let before = text[..input.span.range().start].trim_end();
+        let list = match before.ends_with(['[', ',']) {
+            true => several.join(", "),
+            false => format!("[{}]", several.join(", ")),
+        };
         return Some(says("several nodes are a list").edit(
             "brackets make it a list",
             input.span,

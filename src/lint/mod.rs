@@ -68,6 +68,11 @@ impl Checked {
         self.pipelines == 0 && self.count(Level::Error) == 0
     }
 
+    /// What a report shows.
+    pub fn part(&self) -> report::Part<'_> {
+        report::Part { findings: &self.findings, texts: &self.texts }
+    }
+
     /// How many findings there are of a level.
     pub fn count(&self, level: Level) -> usize {
         self.findings.iter().filter(|finding| finding.level == level).count()

@@ -1,5 +1,8 @@
 //! Findings as people and programs read them.
 
+mod junit;
+mod sarif;
+
 use std::{borrow::Cow, collections::BTreeMap};
 
 use annotate_snippets::{
@@ -16,23 +19,45 @@ use crate::config::Texts;
 pub enum Format {
     /// With the lines of the file, the wrong text marked.
     #[default]
+    #[value(name = "human", alias = "full")]
     Full,
     /// One line each: `file:line:column: level[rule]: message`.
     Short,
     /// One JSON object each.
     Json,
+    /// JUnit XML, for CI systems: a test for each file and for each finding that fails.
+    Junit,
+    /// SARIF 2.1.0, for code hosts: one JSON object with all findings.
+    Sarif,
 }
 
-/// All findings as one text, each ending in a line break.
+/// Findings, and the files that they speak of.
+pub struct Part<'a> {
+    /// In the order in which they are printed.
+    pub findings: &'a [Finding],
+    /// The files.
+    pub texts: &'a Texts,
+}
+
+/// All findings of one set of files as one text, each ending in a line break.
 pub fn render(findings: &[Finding], texts: &Texts, format: Format, color: bool) -> String {
-    findings
-        .iter()
-        .map(|finding| match format {
-            Format::Full => full(finding, texts, color) + "\n\n",
-            Format::Short => short(finding, texts) + "\n",
-            Format::Json => json(finding, texts) + "\n",
-        })
-        .collect()
+    render_all(&[Part { findings, texts }], format, color, Level::Error)
+}
+
+/// All findings of several sets of files as one text. Those of `least` level or worse fail, where a
+/// format tells them from others.
+pub fn render_all(parts: &[Part<'_>], format: Format, color: bool, least: Level) -> String {
+    let each = |render: &dyn Fn(&Finding, &Texts) -> String| {
+        let part = |part: &Part| part.findings.iter().map(|one| render(one, part.texts)).collect();
+        parts.iter().map(part).collect::<Vec<String>>().concat()
+    };
+    match format {
+        Format::Full => each(&|finding, texts| full(finding, texts, color) + "\n\n"),
+        Format::Short => each(&|finding, texts| short(finding, texts) + "\n"),
+        Format::Json => each(&|finding, texts| json(finding, texts) + "\n"),
+        Format::Junit => junit::junit(parts, least),
+        Format::Sarif => sarif::sarif(parts),
+    }
 }
 
 fn full(finding: &Finding, texts: &Texts, color: bool) -> String {

@@ -14,7 +14,7 @@ pub struct Rule {
 }
 
 /// All rules, by name.
-pub const RULES: [Rule; 56] = [
+pub const RULES: [Rule; 57] = [
     rule("bad-allow", include_str!("rules/bad-allow.md")),
     rule("bad-name", include_str!("rules/bad-name.md")),
     rule("bad-topic", include_str!("rules/bad-topic.md")),
@@ -27,6 +27,7 @@ pub const RULES: [Rule; 56] = [
     rule("duplicate-node", include_str!("rules/duplicate-node.md")),
     rule("duplicate-pipeline", include_str!("rules/duplicate-pipeline.md")),
     rule("empty-pipeline", include_str!("rules/empty-pipeline.md")),
+    rule("empty-setting", include_str!("rules/empty-setting.md")),
     rule("ignored-file", include_str!("rules/ignored-file.md")),
     rule("literal-placeholder", include_str!("rules/literal-placeholder.md")),
     rule("lost-on-restart", include_str!("rules/lost-on-restart.md")),

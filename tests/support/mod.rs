@@ -4,6 +4,7 @@
 
 mod folder;
 mod forebay;
+mod language_server;
 mod lines;
 mod modbus_server;
 mod mosquitto;
@@ -21,6 +22,7 @@ use std::{
 pub use self::{
     folder::Folder,
     forebay::{Forebay, forebay, program},
+    language_server::LanguageServer,
     modbus_server::ModbusServer,
     mosquitto::{Mosquitto, Subscriber, publish},
     web_server::WebServer,
@@ -137,6 +139,13 @@ fn kill(process: &mut Child) {
     // Errors say that it ended before.
     let _ = process.kill();
     let _ = process.wait();
+}
+
+/// The folder of what `tests/run` installs.
+#[track_caller]
+pub fn test_tools() -> PathBuf {
+    let python = python();
+    python.ancestors().nth(2).expect("it is in `bin` of the folder").to_owned()
 }
 
 /// The Python of the test tools, with pymodbus in it.

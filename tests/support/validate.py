@@ -4,7 +4,7 @@ import json
 import sys
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema.validators import validator_for
 
 
 def all_errors(error):
@@ -18,7 +18,8 @@ with open(sys.argv[1]) as file:
     schema = json.load(file)
 with open(sys.argv[2]) as file:
     document = yaml.safe_load(file)
-Draft202012Validator.check_schema(schema)
-errors = Draft202012Validator(schema).iter_errors(document)
+validator = validator_for(schema)
+validator.check_schema(schema)
+errors = validator(schema).iter_errors(document)
 wrong = [inner.message for error in errors for inner in all_errors(error)]
 print("\n".join(wrong) or "valid")

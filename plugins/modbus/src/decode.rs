@@ -1,6 +1,6 @@
 //! From the registers of an answer to a value. Pure.
 
-use forebay_sdk::Value;
+use forebay_sdk::{Value, number::round_to_15_digits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Number;
@@ -125,11 +125,6 @@ fn number(bits: u64, kind: NumberKind) -> Result<Number, String> {
 /// precision that the device never had.
 fn widen(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
-}
-
-/// 1234 * 0.001 is 1.234, not 1.2340000000000002. A double has 15 digits that can be trusted.
-fn round_to_15_digits(value: f64) -> f64 {
-    format!("{value:.14e}").parse().unwrap_or(value)
 }
 
 fn finite(value: f64) -> Result<Number, String> {

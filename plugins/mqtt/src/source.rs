@@ -222,8 +222,9 @@ async fn forward(
                 hold.settle();
                 continue;
             }
-            let receipt = out.send_tracked(message.clone()).await;
-            if sent.send((message, hold, receipt)).await.is_err() {
+            let kept = Message { payload: message.payload.kept(), ..message.clone() };
+            let receipt = out.send_tracked(message).await;
+            if sent.send((kept, hold, receipt)).await.is_err() {
                 break;
             }
         }

@@ -3,9 +3,18 @@
 //! Going back changes only what a script changed, so that a number too large for a script and the
 //! order of fields survive where nobody touched them.
 
-use forebay_sdk::Value;
-use rhai::{Dynamic, Map};
-use serde_json::Number;
+use std::fmt;
+
+use forebay_sdk::{
+    Format, Payload, Value,
+    json::{self, Members},
+};
+use rhai::{Dynamic, Identifier, Map};
+use serde::{
+    Deserializer, Serialize, Serializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    ser,
+};
 
 /// How deep lists and maps may be nested in what a script sends on. Other programs that read JSON
 /// stop at 128.
@@ -13,66 +22,162 @@ const MAX_LEVELS: usize = 64;
 
 /// As a script sees it. A whole number too large for a script becomes a float.
 pub(crate) fn to_dynamic(value: &Value) -> Dynamic {
-    match value {
-        Value::Null => Dynamic::UNIT,
-        Value::Bool(value) => (*value).into(),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => whole.into(),
-            (None, Some(float)) => float.into(),
-            (None, None) => Dynamic::UNIT,
-        },
-        Value::String(text) => text.into(),
-        Value::Array(items) => Dynamic::from_array(items.iter().map(to_dynamic).collect()),
-        Value::Object(fields) => {
-            let field = |(name, value): (&String, &Value)| (name.into(), to_dynamic(value));
-            Dynamic::from_map(fields.iter().map(field).collect())
-        }
-    }
+    // A value is always read without an error.
+    AsDynamic::default().deserialize(value).unwrap_or_default()
 }
 
 /// As a message carries it. Says what cannot be in a message.
 pub(crate) fn to_value(value: &Dynamic) -> Result<Value, String> {
-    to_value_within(value, MAX_LEVELS)
+    serde_json::to_value(AsJson::of(value)).map_err(|error| error.to_string())
 }
 
-fn to_value_within(value: &Dynamic, levels: usize) -> Result<Value, String> {
-    if levels == 0 {
-        return Err(format!("a value nested more than {MAX_LEVELS} levels deep"));
+/// As the payload of a message. Most payloads leave as JSON, so lists and maps become that at once.
+pub(crate) fn to_payload(value: &Dynamic) -> Result<Payload, String> {
+    if !value.is_map() && !value.is_array() {
+        return to_value(value).map(Payload::from);
     }
-    if value.is_shared() {
-        return to_value_within(&value.flatten_clone(), levels - 1);
+    let json = serde_json::to_vec(&AsJson::of(value)).map_err(|error| error.to_string())?;
+    Ok(Payload::encoded(json, Format::Json))
+}
+
+/// Reads a value as a script sees it.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct AsDynamic<'a> {
+    /// Of a map, only these fields. The others are gone through and not kept.
+    pub only: Option<&'a [String]>,
+}
+
+impl<'de> DeserializeSeed<'de> for AsDynamic<'_> {
+    type Value = Dynamic;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Dynamic, D::Error> {
+        deserializer.deserialize_any(self)
     }
-    if let Ok(whole) = value.as_int() {
-        return Ok(whole.into());
+}
+
+impl<'de> Visitor<'de> for AsDynamic<'_> {
+    type Value = Dynamic;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
     }
-    if let Ok(float) = value.as_float() {
-        // JSON has no words for infinity and for what is not a number.
-        return Ok(Number::from_f64(float).map_or(Value::Null, Value::Number));
+    fn visit_unit<E>(self) -> Result<Dynamic, E> {
+        Ok(Dynamic::UNIT)
     }
-    if let Ok(flag) = value.as_bool() {
-        return Ok(flag.into());
+    fn visit_bool<E>(self, value: bool) -> Result<Dynamic, E> {
+        Ok(value.into())
     }
-    if let Ok(text) = value.as_immutable_string_ref() {
-        return Ok(text.as_str().into());
+    fn visit_i64<E>(self, value: i64) -> Result<Dynamic, E> {
+        Ok(value.into())
     }
-    if let Ok(letter) = value.as_char() {
-        return Ok(letter.to_string().into());
+    fn visit_u64<E>(self, value: u64) -> Result<Dynamic, E> {
+        Ok(i64::try_from(value).map_or((value as f64).into(), Dynamic::from))
     }
-    if let Ok(items) = value.as_array_ref() {
-        return items.iter().map(|item| to_value_within(item, levels - 1)).collect();
+    fn visit_f64<E>(self, value: f64) -> Result<Dynamic, E> {
+        Ok(value.into())
     }
-    if let Ok(fields) = value.as_map_ref() {
-        let field = |(name, value): (&rhai::Identifier, &Dynamic)| {
-            Ok((name.to_string(), to_value_within(value, levels - 1)?))
+    fn visit_str<E>(self, value: &str) -> Result<Dynamic, E> {
+        Ok(value.into())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Dynamic, A::Error> {
+        let mut list = rhai::Array::new();
+        while let Some(item) = items.next_element_seed(AsDynamic::default())? {
+            list.push(item);
+        }
+        Ok(Dynamic::from_array(list))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Dynamic, A::Error> {
+        let mut map = Map::new();
+        while let Some(name) = fields.next_key_seed(Name)? {
+            match self.only {
+                Some(names) if !names.iter().any(|wanted| *wanted == name) => {
+                    fields.next_value::<IgnoredAny>()?;
+                }
+                _ => {
+                    map.insert(name, fields.next_value_seed(AsDynamic::default())?);
+                }
+            }
+        }
+        Ok(Dynamic::from_map(map))
+    }
+}
+
+/// Reads the name of a field. Short ones need no memory of their own.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = Identifier;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Identifier, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = Identifier;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+    fn visit_str<E>(self, name: &str) -> Result<Identifier, E> {
+        Ok(name.into())
+    }
+}
+
+/// Writes what a script made. Says what cannot be in a message.
+struct AsJson<'a> {
+    value: &'a Dynamic,
+    levels: usize,
+}
+
+impl AsJson<'_> {
+    fn of(value: &Dynamic) -> AsJson<'_> {
+        AsJson { value, levels: MAX_LEVELS }
+    }
+}
+
+impl Serialize for AsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let AsJson { value, levels } = *self;
+        let Some(levels) = levels.checked_sub(1) else {
+            let error = format!("a value nested more than {MAX_LEVELS} levels deep");
+            return Err(ser::Error::custom(error));
         };
-        return fields.iter().map(field).collect::<Result<_, String>>().map(Value::Object);
-    }
-    if let Ok(bytes) = value.as_blob_ref() {
-        return Ok(bytes.iter().copied().collect());
-    }
-    match value.is_unit() {
-        true => Ok(Value::Null),
-        false => Err(format!("{}, which a message cannot hold", kind(value))),
+        if value.is_shared() {
+            return AsJson { value: &value.flatten_clone(), levels }.serialize(serializer);
+        }
+        if let Ok(whole) = value.as_int() {
+            return serializer.serialize_i64(whole);
+        }
+        if let Ok(float) = value.as_float() {
+            // JSON has no words for infinity and for what is not a number: they become null.
+            return serializer.serialize_f64(float);
+        }
+        if let Ok(flag) = value.as_bool() {
+            return serializer.serialize_bool(flag);
+        }
+        if let Ok(text) = value.as_immutable_string_ref() {
+            return serializer.serialize_str(&text);
+        }
+        if let Ok(letter) = value.as_char() {
+            return serializer.serialize_char(letter);
+        }
+        if let Ok(items) = value.as_array_ref() {
+            return serializer.collect_seq(items.iter().map(|value| AsJson { value, levels }));
+        }
+        if let Ok(fields) = value.as_map_ref() {
+            let fields = fields.iter();
+            return serializer.collect_map(
+                fields.map(|(name, value)| (name.as_str(), AsJson { value, levels })),
+            );
+        }
+        if let Ok(bytes) = value.as_blob_ref() {
+            return serializer.collect_seq(bytes.iter());
+        }
+        match value.is_unit() {
+            true => serializer.serialize_unit(),
+            false => {
+                let error = format!("{}, which a message cannot hold", kind(value));
+                Err(ser::Error::custom(error))
+            }
+        }
     }
 }
 
@@ -139,6 +244,55 @@ pub(crate) fn update_field(
     }
 }
 
+/// Makes the fields of a map what the script left, and copies the others as they came. None when
+/// nothing changed.
+pub(crate) fn change_text<'a>(
+    text: &str,
+    left: impl Iterator<Item = (&'a str, &'a Dynamic)>,
+) -> Result<Option<Vec<u8>>, String> {
+    let members: Members = json::members(text).map_err(|error| error.to_string())?;
+    let mut changes: Vec<(&str, Value, bool)> = Vec::new();
+    for (name, left) in left {
+        // Of two fields of the same name the last one counts.
+        let came = members.iter().rfind(|(there, _)| there == name);
+        let changed = match came.map(|(_, came)| serde_json::from_str::<Value>(came.get())) {
+            None => to_value(left)?,
+            Some(Err(error)) => return Err(error.to_string()),
+            Some(Ok(came)) if is_same(&came, left) => continue,
+            Some(Ok(mut came)) => {
+                update(&mut came, left)?;
+                came
+            }
+        };
+        changes.push((name, changed, false));
+    }
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    let mut out = Vec::with_capacity(text.len() + text.len() / 4);
+    out.push(b'{');
+    for (name, came) in &members {
+        match changes.iter_mut().find(|(changed, ..)| changed == name) {
+            None => {
+                json::write_name(name, &mut out);
+                out.extend_from_slice(came.get().as_bytes());
+            }
+            Some((name, changed, is_written @ false)) => {
+                *is_written = true;
+                json::write_name(name, &mut out);
+                json::write(changed, &mut out);
+            }
+            Some(_) => (),
+        }
+    }
+    for (name, changed, _) in changes.iter().filter(|(.., is_written)| !is_written) {
+        json::write_name(name, &mut out);
+        json::write(changed, &mut out);
+    }
+    out.push(b'}');
+    Ok(Some(out))
+}
+
 /// What a value is, in words.
 pub(crate) fn kind(value: &Dynamic) -> &'static str {
     kind_of_type(value.type_name())
@@ -160,10 +314,4 @@ pub(crate) fn kind_of_type(name: &str) -> &'static str {
         _ if name.to_lowercase().contains("range") => "a range",
         _ => "a value",
     }
-}
-
-/// A map of the fields that a script uses.
-pub(crate) fn project(fields: &serde_json::Map<String, Value>, names: &[String]) -> Map {
-    let field = |name: &String| Some((name.into(), to_dynamic(fields.get(name)?)));
-    names.iter().filter_map(field).collect()
 }

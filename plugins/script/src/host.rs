@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::Timestamp;
+use forebay_sdk::{Timestamp, number};
 use rhai::{
     AST, Dynamic, Engine, EvalAltResult, ImmutableString, Module, ParseError, Position, Scope,
     Shared,
@@ -105,7 +105,7 @@ pub(crate) fn engine(node: &Arc<str>, outputs: &[String], outbox: &Outbox) -> En
 
     register_emit(&mut engine, outputs, outbox);
     engine.register_fn("now", || Timestamp::now().unix_millis());
-    engine.register_fn("round", round);
+    engine.register_fn("round", number::round);
     engine.register_fn("round", |number: i64, _digits: i64| number);
     engine.register_fn("round", |number: i64| number);
     engine.register_fn("parse_json", parse_json);
@@ -184,13 +184,6 @@ fn register_emit(engine: &mut Engine, outputs: &[String], outbox: &Outbox) {
 
 fn cannot_wait() -> Result<(), Box<EvalAltResult>> {
     Err("a script cannot wait".into())
-}
-
-fn round(number: f64, digits: i64) -> f64 {
-    // Beyond 15 digits a float has nothing to round.
-    let factor = 10_f64.powi(i32::try_from(digits.clamp(-300, 15)).unwrap_or(0));
-    let rounded = (number * factor).round() / factor;
-    if rounded.is_finite() { rounded } else { number }
 }
 
 fn parse_json(text: &str) -> Result<Dynamic, Box<EvalAltResult>> {

@@ -122,6 +122,8 @@ fn reserved(word: &str, text: &str, at: Position) -> String {
         return format!("`{word}` is reserved; write a field of that name as [\"{word}\"]");
     }
     match word {
+        "var" => "variables are made with `let`".to_owned(),
+        "null" | "nil" | "undefined" => format!("there is no `{word}`; nothing is `()`"),
         "import" | "export" => "a script cannot load other scripts".to_owned(),
         _ => format!("`{word}` is reserved"),
     }

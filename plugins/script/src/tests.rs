@@ -67,6 +67,42 @@ fn check(script: &str, payload: &str, expected: &str) {
 }
 
 #[test]
+fn what_is_not_used_only_has_to_be_json() {
+    let script = "msg.payload = #{ a: msg.payload.a }; msg";
+    check(script, r#"{"a":1,"b":1e999,"a":2}"#, r#"{"a":2}"#);
+    check(script, "5", {
+        "error: line 1, column 33: `msg.payload` is a whole number, so it has no field `a`"
+    });
+    check(script, r#"{"a":1,"b":[}"#, {
+        "error: payload is not JSON: expected value at line 1 column 13"
+    });
+}
+
+#[test]
+fn a_text_or_number_that_a_script_makes_leaves_without_quotes_where_bytes_are_wanted() {
+    for (script, expected) in [("`on`", "on"), ("21.5", "21.5"), ("[`on`]", r#"["on"]"#)] {
+        let script = format!("msg.payload = {script}; msg");
+        let made = run(&mut node(&script), json_message("{}")).unwrap();
+        assert_eq!(made[0].1.payload.to_bytes(Format::Bytes), expected);
+    }
+}
+
+#[test]
+fn what_stands_beside_a_changed_field_leaves_digit_by_digit() {
+    let came = r#"{"id":18446744073709551616,"price":1.10,"t":"gr\u00fcn","a":{"x":1.50,"y":2},"z":[ 1 ]}"#;
+    check("msg.payload.z = 3; msg", came, &came.replace("[ 1 ]", "3"));
+    check(
+        "msg.payload.a.y = 3; msg",
+        came,
+        &came.replace(r#"{"x":1.50,"y":2}"#, r#"{"x":1.5,"y":3}"#),
+    );
+    check("msg.payload.a.y = 2; msg", came, came);
+    check("msg.payload.b = 3; msg", r#"{"a":1,"b":2,"b":4}"#, r#"{"a":1,"b":3}"#);
+    check("msg.payload.b += 1; msg", r#"{"b":2,"a":1,"b":4}"#, r#"{"b":5,"a":1}"#);
+    check("if false { msg.payload.b = 1; } msg", r#"{"b":2,"b":4}"#, r#"{"b":2,"b":4}"#);
+}
+
+#[test]
 fn a_script_changes_what_it_names_and_keeps_the_rest() {
     check("msg", r#"{ "b":1, "a":2.50 }"#, r#"{ "b":1, "a":2.50 }"#);
     check("msg.payload.a; msg", r#"{ "b":1, "a":2.50 }"#, r#"{ "b":1, "a":2.50 }"#);

@@ -3,11 +3,15 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
-use forebay_sdk::{Emitter, Memory, Message, Meta, Payload, Port, Timestamp, Transform, Value};
+use forebay_sdk::{
+    Emitter, Format, Memory, Message, Meta, Payload, Port, Timestamp, Transform, Value,
+};
 use rhai::{AST, Dynamic, Engine, Map, Scope};
 
 use crate::{
-    ScriptSettings, convert, did_you_mean,
+    ScriptSettings,
+    convert::{self, AsDynamic},
+    did_you_mean,
     failure::Failure,
     host::{self, Deadline, MAX_MESSAGES, Outbox},
     uses::{PayloadUse, Uses},
@@ -129,12 +133,11 @@ impl ScriptNode {
             PayloadUse::Fields { all, .. } if all.is_empty() => {
                 (Dynamic::from_map(Map::new()), Some(Vec::new()))
             }
-            PayloadUse::Fields { all, written } => match value_of_message(&message)? {
-                Value::Object(fields) => {
-                    (Dynamic::from_map(convert::project(fields, all)), Some(written.clone()))
-                }
-                other => (convert::to_dynamic(other), None),
-            },
+            PayloadUse::Fields { all, written } => {
+                let seen = message.payload.read(AsDynamic { only: Some(all) })?;
+                let written = seen.is_map().then(|| written.clone());
+                (seen, written)
+            }
             PayloadUse::Whole => (convert::to_dynamic(value_of_message(&message)?), None),
         };
         payload.set_tag(CAME_IN);
@@ -224,7 +227,7 @@ impl Incoming {
 
     fn set_payload(&self, payload: &mut Payload, left: &Dynamic) -> Result<(), String> {
         if left.tag() != CAME_IN {
-            *payload = convert::to_value(left)?.into();
+            *payload = convert::to_payload(left)?;
             return Ok(());
         }
         let Some(written) = &self.written else {
@@ -233,10 +236,21 @@ impl Incoming {
             }
             return convert::update(value_of(payload)?, left);
         };
+        if written.is_empty() {
+            return Ok(());
+        }
         let Ok(left) = left.as_map_ref() else { return Ok(()) };
-        for name in written {
-            // A field that was not there, and still is not, is no change.
-            let Some(left) = left.get(name.as_str()) else { continue };
+        // A field that was not there, and still is not, is no change.
+        let left =
+            written.iter().filter_map(|name| Some((name.as_str(), left.get(name.as_str())?)));
+        if let Some(text) = payload.json_text() {
+            let text = text.map_err(|error| error.to_string())?;
+            if let Some(changed) = convert::change_text(text, left)? {
+                *payload = Payload::encoded(changed, Format::Json);
+            }
+            return Ok(());
+        }
+        for (name, left) in left {
             let came = payload.value().ok().and_then(|came| came.get(name));
             if came.is_none_or(|came| !convert::is_same(came, left))
                 && let Some(fields) = value_of(payload)?.as_object_mut()

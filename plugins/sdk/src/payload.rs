@@ -7,7 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeSeed, IgnoredAny},
+};
 
 /// A structured value. Maps keep the order of their fields.
 pub type Value = serde_json::Value;
@@ -72,6 +75,22 @@ impl Payload {
         }
     }
 
+    /// Reads what `seed` asks for, straight from the bytes when nobody has read their value yet. For
+    /// who needs a part of the value: the rest of it is gone through and not kept.
+    pub fn read<'de, S: DeserializeSeed<'de>>(&'de self, seed: S) -> Result<S::Value, DecodeError> {
+        match &self.0 {
+            Inner::Encoded(encoded)
+                if encoded.format == Format::Json && encoded.value.get().is_none() =>
+            {
+                let mut json = serde_json::Deserializer::from_str(utf8(&encoded.bytes)?);
+                let read = seed.deserialize(&mut json).map_err(not_json)?;
+                json.end().map_err(not_json)?;
+                Ok(read)
+            }
+            _ => seed.deserialize(self.value().map_err(DecodeError::clone)?).map_err(not_json),
+        }
+    }
+
     /// The value, to change it. Copies it first if another branch of the graph still holds it.
     pub fn value_mut(&mut self) -> Result<&mut Value, DecodeError> {
         if let Inner::Encoded(encoded) = &mut self.0 {
@@ -85,6 +104,15 @@ impl Payload {
         match &mut self.0 {
             Inner::Value(value) => Ok(Arc::make_mut(value)),
             Inner::Encoded(_) => unreachable!("replaced by a value above"),
+        }
+    }
+
+    /// The same payload for who keeps it while others work on this one: they would have to copy the
+    /// value of a payload that is shared before they change it. The bytes are not copied.
+    pub fn kept(&self) -> Payload {
+        match &self.0 {
+            Inner::Value(_) => self.clone(),
+            Inner::Encoded(encoded) => Payload::encoded(encoded.bytes.clone(), encoded.format),
         }
     }
 
@@ -115,13 +143,21 @@ impl Payload {
         if is_ours {
             return Ok(bytes);
         }
-        let not_json = |why: &dyn fmt::Display| DecodeError(format!("payload is not JSON: {why}"));
-        let text = std::str::from_utf8(&bytes).map_err(|error| not_json(&error))?;
-        serde_json::from_str::<IgnoredAny>(text).map_err(|error| not_json(&error))?;
+        let text = utf8(&bytes)?;
+        serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
         match text.contains(['\n', '\r']) {
             false => Ok(bytes),
             // In valid JSON a line break is only ever white space between two tokens.
             true => Ok(text.replace(['\n', '\r'], " ").into()),
+        }
+    }
+
+    /// The text of a payload that came as JSON, without white space around it. Nobody may have looked
+    /// yet whether it is JSON. None for what did not come as JSON.
+    pub fn json_text(&self) -> Option<Result<&str, DecodeError>> {
+        match self.as_encoded()? {
+            (bytes, Format::Json) => Some(utf8(bytes).map(str::trim_ascii)),
+            _ => None,
         }
     }
 
@@ -168,8 +204,7 @@ fn passes_through(came: Format, leaves: Format) -> bool {
 
 fn decode(bytes: &[u8], format: Format) -> Result<Value, DecodeError> {
     match format {
-        Format::Json => serde_json::from_slice(bytes)
-            .map_err(|error| DecodeError(format!("payload is not JSON: {error}"))),
+        Format::Json => serde_json::from_slice(bytes).map_err(not_json),
         Format::Text => std::str::from_utf8(bytes)
             .map(Value::from)
             .map_err(|error| DecodeError(format!("payload is not UTF-8 text: {error}"))),
@@ -177,6 +212,14 @@ fn decode(bytes: &[u8], format: Format) -> Result<Value, DecodeError> {
             Err(DecodeError("payload is bytes; set `format` where it comes in".to_owned()))
         }
     }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(bytes).map_err(not_json)
+}
+
+fn not_json(why: impl fmt::Display) -> DecodeError {
+    DecodeError(format!("payload is not JSON: {why}"))
 }
 
 fn json(value: &Value) -> Bytes {
@@ -211,12 +254,39 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_read_from_the_bytes_or_from_the_value_alike() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Part {
+            a: f64,
+        }
+        let read = |payload: &Payload| payload.read(std::marker::PhantomData::<Part>);
+        let payload = Payload::encoded(r#"{"b":[1e999],"a":1.5} "#, Format::Json);
+        assert_eq!(read(&payload), Ok(Part { a: 1.5 }));
+        assert!(payload.value().is_err(), "what is not asked for need not have a value");
+        assert_eq!(read(&Payload::from(json!({"a": 2, "b": 3}))), Ok(Part { a: 2.0 }));
+        for text in [&b"{\"a\":1} 2"[..], b"{\"a\":1,\"b\":oops}", b"{\"a\":1,\"b\":\"\xff\"}"] {
+            let error = read(&Payload::encoded(text, Format::Json)).unwrap_err().to_string();
+            assert!(error.starts_with("payload is not JSON: "), "{error}");
+        }
+    }
+
+    #[test]
     fn a_change_shows_in_the_bytes_and_not_in_the_other_branch() {
         let first = Payload::encoded(r#"{"a":1}"#, Format::Json);
         let mut second = first.clone();
         second.value_mut().unwrap()["a"] = json!(2);
         assert_eq!(first.to_bytes(Format::Json), r#"{"a":1}"#);
         assert_eq!(second.to_bytes(Format::Json), r#"{"a":2}"#);
+    }
+
+    #[test]
+    fn who_works_on_a_payload_need_not_copy_it_for_who_keeps_it() {
+        let mut payload = Payload::encoded(r#"{"a":"text"}"#, Format::Json);
+        let kept = payload.kept();
+        let place = |value: &Value| value["a"].as_str().map(str::as_ptr);
+        let before = place(payload.value().unwrap());
+        assert_eq!(place(payload.value_mut().unwrap()), before);
+        assert_eq!(kept, payload);
     }
 
     #[test]
@@ -237,6 +307,16 @@ mod tests {
             assert!(error.starts_with("payload is not JSON: "), "{error}");
         }
         assert_eq!(Payload::from(json!({"a": "x\ny"})).to_json_line().unwrap(), r#"{"a":"x\ny"}"#);
+    }
+
+    #[test]
+    fn a_number_is_the_same_after_each_reading_and_writing() {
+        for number in ["0.30000000000000004", "31.245270191439438", "121.48791951161945"] {
+            let expected: f64 = number.parse().unwrap();
+            let payload = Payload::encoded(number, Format::Json);
+            assert_eq!(payload.value(), Ok(&json!(expected)));
+            assert_eq!(Payload::encoded(json(&json!(expected)), Format::Json), payload);
+        }
     }
 
     #[test]

@@ -79,8 +79,9 @@ pub trait NodeType: Send + Sync {
     fn connections(&self) -> &[&'static str];
     /// JSON Schema of its settings.
     fn schema(&self) -> &Value;
-    /// Reads settings from their map, without the keys that every node has. Reports each problem
-    /// with its position; gives settings exactly when there is no error among the findings.
+    /// Reads settings from their map, without the keys that every node has. The map was checked
+    /// against the schema; what only reading it shows is reported with its position, and then there
+    /// are no settings.
     fn configure(
         &self,
         settings: &Yaml,
@@ -141,7 +142,7 @@ impl<S: Settings> NodeType for Native<S> {
         findings: &mut Vec<Finding>,
     ) -> Option<Arc<dyn Configured>> {
         let subject = format!("{} {}", self.name, self.role.noun());
-        let settings: S = yaml::read(settings, self.schema(), &subject, findings)?;
+        let settings: S = yaml::decode(settings, &subject, findings)?;
         Some(Arc::new(settings))
     }
 }

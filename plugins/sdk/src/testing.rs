@@ -23,8 +23,13 @@ use crate::{
 /// [`crate::Settings::check`], each as `rule: message [label]`.
 pub fn configure(node_type: &dyn NodeType, text: &str) -> Result<Arc<dyn Configured>, Vec<String>> {
     let mut findings = Vec::new();
-    let configured = yaml::parse(text, 0, Limits::default(), &mut findings)
-        .and_then(|tree| node_type.configure(&tree, &mut findings));
+    let tree = yaml::parse(text, 0, Limits::default(), &mut findings);
+    let right = tree.filter(|tree| {
+        let subject = format!("{} {}", node_type.name(), node_type.role().noun());
+        yaml::check(tree, node_type.schema(), &subject, tree.span, &mut findings);
+        findings.is_empty()
+    });
+    let configured = right.and_then(|tree| node_type.configure(&tree, &mut findings));
     let say =
         |finding: &Finding| format!("{}: {} [{}]", finding.rule, finding.message, finding.label);
     let mut said: Vec<String> = findings.iter().map(say).collect();

@@ -197,14 +197,13 @@ impl fmt::Debug for Size {
 }
 
 impl fmt::Display for Rate {
-    /// The first unit in which it is at least one.
+    /// The first unit in which it can be written exactly, or nearly.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(f64, &str); 3] = [(1e3, "s"), (60e3, "m"), (3600e3, "h")];
         let seconds = self.0.as_secs_f64();
-        match seconds {
-            ..=1.0 => write!(f, "{}/s", (1e6 / seconds).round() / 1e6),
-            ..=60.0 => write!(f, "{}/m", (60e6 / seconds).round() / 1e6),
-            _ => write!(f, "{}/h", (3600e6 / seconds).round() / 1e6),
-        }
+        let texts = UNITS.map(|(unit, name)| format!("{}/{name}", (unit / seconds).round() / 1e3));
+        let exact = texts.iter().find(|text| Rate::parse(text).is_ok_and(|rate| rate == *self));
+        f.write_str(exact.unwrap_or(&texts[2]))
     }
 }
 

@@ -739,7 +739,7 @@ impl<D: Disk> Log<D> {
         let now = (self.clock)();
         let is_known = self.origin.is_some_and(|origin| origin.boot == now.boot);
         if !is_known || !now.clock_was_set() {
-            self.origin = Some(Origin { boot: now.boot, boot_nanos: now.boot_nanos() });
+            self.origin = Some(now.origin());
         }
         now
     }

@@ -44,7 +44,6 @@
 //! So one damaged byte costs the record that it is in; in a batch's header, the batch; in a
 //! segment's header, nothing but the correction of times from before the clock was set.
 
-mod clock;
 mod cursor;
 mod disk;
 mod log;
@@ -62,11 +61,11 @@ use std::{
 };
 
 pub use self::{
-    clock::{Clock, Moment},
     disk::{Disk, DiskFile, Folder},
     log::{Limits, Log, Repairs, Stored},
     record::Batch,
 };
+use super::clock;
 
 /// The messages of a buffer that perhaps another process writes. Takes no lock and changes nothing;
 /// what is acknowledged meanwhile may be missing or shown.

@@ -11,6 +11,7 @@ use forebay_sdk::{Format, Message, Payload, Timestamp};
 use serde_json::json;
 
 use super::{disk::LOCK, simulated::Simulated, *};
+use crate::engine::clock::{Clock, Moment};
 
 const LIMITS: Limits = Limits { max_bytes: 1 << 20 };
 const SECOND: i64 = 1_000_000_000;
@@ -80,10 +81,10 @@ fn samples(count: usize) -> Vec<Message> {
         };
         let mut message = Message::new(format!("site/{}", n % 3), payload);
         message.time = Timestamp::from_unix_nanos(TODAY + n as i64 * 1_000_007);
-        if n % 3 > 0 {
+        if !n.is_multiple_of(3) {
             message.meta.source = Some(format!("p/{}", n % 3).into());
         }
-        if n % 5 == 0 {
+        if n.is_multiple_of(5) {
             message.meta.insert("quality", json!({"a": n}));
         }
         message

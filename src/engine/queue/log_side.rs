@@ -262,7 +262,7 @@ impl LogSide {
             job.drop_older = Some(age);
         }
         if is_due(write_at) {
-            job.write = self.to_write();
+            job.write = self.next_write();
         }
         Due::Now(job)
     }
@@ -285,7 +285,7 @@ impl LogSide {
         self.stored_bytes + self.unwritten_bytes as u64 >= limits.max_bytes / 4 * 3
     }
 
-    fn to_write(&mut self) -> Vec<(u64, Message)> {
+    fn next_write(&mut self) -> Vec<(u64, Message)> {
         let mut bytes = 0;
         let fits = self.unwritten.iter().take_while(|unwritten| {
             let before = bytes;

@@ -1,13 +1,12 @@
-//! The transform of the comparison, without a network: by a script of Forebay, and in plain Rust.
+//! The transform of the comparison, without a network: by transforms of Forebay, and in plain Rust.
 //!
-//! `case=forebay messages=100000 rounds=5` prints the nanoseconds per message of each round.
+//! `case=value messages=100000 rounds=5` prints the nanoseconds per message of each round.
 
 use std::{hint::black_box, time::Instant};
 
 use anyhow::bail;
 use forebay_peers::{arguments::Arguments, reading};
-use forebay_script::PLUGIN;
-use forebay_sdk::{Emitter, Format, Message, Node, Payload, Transform, testing};
+use forebay_sdk::{Emitter, Format, Message, Node, Payload, Plugin, testing};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -33,13 +32,14 @@ fn main() -> anyhow::Result<()> {
     let rounds: u32 = arguments.get_or("rounds", 1)?;
     let text = reading::text(0);
     let mut work: Box<dyn FnMut()> = match arguments.get::<String>("case")?.as_str() {
-        "forebay" => {
-            let path: String = arguments.get("script")?;
+        "script" => {
+            let path: String = arguments.get("settings")?;
             let settings = json!({ "script": std::fs::read_to_string(path)? }).to_string();
-            let Node::Transform(node) = testing::build(PLUGIN.types[0], &settings, None) else {
-                bail!("a script is a transform");
-            };
-            by_script(node, text)
+            by_node(&forebay_script::PLUGIN, &settings, text)?
+        }
+        "map" => {
+            let path: String = arguments.get("settings")?;
+            by_node(&forebay_map::PLUGIN, &std::fs::read_to_string(path)?, text)?
         }
         "value" => Box::new(move || by_value(&text)),
         "struct" => Box::new(move || by_struct(&text)),
@@ -58,15 +58,18 @@ fn main() -> anyhow::Result<()> {
 }
 
 /// As the engine calls it, from bytes to bytes.
-fn by_script(mut node: Box<dyn Transform>, text: String) -> Box<dyn FnMut()> {
+fn by_node(plugin: &Plugin, settings: &str, text: String) -> anyhow::Result<Box<dyn FnMut()>> {
+    let Node::Transform(mut node) = testing::build(plugin.types[0], settings, None) else {
+        bail!("`{}` is no transform", plugin.name);
+    };
     let mut out = Emitter::default();
-    Box::new(move || {
+    Ok(Box::new(move || {
         let payload = Payload::encoded(text.clone(), Format::Json);
-        node.apply(Message::new("bench/in", payload), &mut out).expect("the script is right");
+        node.apply(Message::new("bench/in", payload), &mut out).expect("the settings are right");
         for (_, message) in out.drain() {
             black_box(message.payload.to_bytes(Format::Json));
         }
-    })
+    }))
 }
 
 /// Any JSON in, as a script that is not known beforehand must take it.

@@ -46,13 +46,18 @@ impl<'a> Checker<'a> {
         if is_hidden(schema) {
             self.secrets.extend(hidden(yaml, schema, name));
         }
-        if let Some(choices) = self.choices(schema) {
-            return self.word(yaml, &choices, name);
-        }
-        if let Some(alternatives) = schema.get("anyOf").or(schema.get("oneOf")) {
-            return self.alternatives(yaml, alternatives, name, owner);
-        }
         let types = self.types(schema);
+        // Most settings, and none of these has alternatives.
+        let is_plain =
+            matches!(types.as_slice(), ["object" | "array" | "integer" | "number" | "boolean"]);
+        if !is_plain {
+            if let Some(choices) = self.choices(schema) {
+                return self.word(yaml, &choices, name);
+            }
+            if let Some(alternatives) = schema.get("anyOf").or(schema.get("oneOf")) {
+                return self.alternatives(yaml, alternatives, name, owner);
+            }
+        }
         let Some(kind) = types.iter().find(|kind| fits(yaml, kind)) else {
             // A schema without a type takes anything.
             if !types.is_empty() {
@@ -141,7 +146,13 @@ impl<'a> Checker<'a> {
                 if name.is_empty() { entry.key.clone() } else { format!("{name}.{}", entry.key) };
             let old = properties.and_then(|properties| now_called(properties, &entry.key));
             match (properties.and_then(|properties| properties.get(&entry.key)), old) {
-                (Some(property), _) => self.value(&entry.value, property, &path, entry.key_span),
+                (Some(property), _) => {
+                    let before = self.findings.len();
+                    self.value(&entry.value, property, &path, entry.key_span);
+                    if self.findings.len() == before && is_left_empty(&entry.value) {
+                        self.empty(entry, &path);
+                    }
+                }
                 (None, Some((now, property))) => {
                     self.old_name(entry, yaml.entry(now), now);
                     self.value(&entry.value, property, &path, entry.key_span);
@@ -179,6 +190,13 @@ impl<'a> Checker<'a> {
         }
     }
 
+    fn empty(&mut self, entry: &Entry, name: &str) {
+        let message = format!("{} has no value", self.title(name));
+        let label = "as if it were not there";
+        let finding = Finding::warning("empty-setting", entry.key_span, message, label);
+        self.findings.push(finding.help("a value that begins with `#` needs quotes"));
+    }
+
     /// The old name of a setting still works, until the new one stands beside it.
     fn old_name(&mut self, entry: &Entry, new: Option<&Entry>, now: &str) {
         let message = format!("`{}` is now called `{now}`", entry.key);
@@ -203,6 +221,9 @@ impl<'a> Checker<'a> {
                 finding.edit("a setting with a similar name exists", entry.key_span, near)
             }
             None if known.is_empty() => finding.help("it takes no settings"),
+            None if entry.key.bytes().all(|byte| byte.is_ascii_digit()) => {
+                finding.help("a `,` separates settings; the decimal point of a number is `.`")
+            }
             None => finding.help(format!("settings here are {}", list(known))),
         };
         self.findings.push(finding);
@@ -353,8 +374,22 @@ impl<'a> Checker<'a> {
                     "no" | "off" | "n" => {
                         finding.edit("YAML 1.2 knows two words", yaml.span, "false")
                     }
+                    word @ ("true" | "false") => {
+                        finding.edit("it stands without quotes", yaml.span, word)
+                    }
                     _ => finding,
                 }
+            }
+            (["a whole number"], Some(Meaning::Text(text))) if is_hexadecimal(text) => {
+                let number = format!("0x{}", text.trim_end_matches(['h', 'H']));
+                finding.edit("a hexadecimal number begins with `0x`", yaml.span, number)
+            }
+            (["a whole number"] | ["a number"], Some(Meaning::Text(text)))
+                if text.trim_end_matches([';', ',']).parse::<f64>().is_ok()
+                    && text.ends_with([';', ',']) =>
+            {
+                let number = text.trim_end_matches([';', ',']).to_owned();
+                finding.edit("the line ends with the number", yaml.span, number)
             }
             (["a whole number"] | ["a number"], Some(Meaning::Text(text)))
                 if matches!(
@@ -401,6 +436,19 @@ fn now_called<'a>(properties: &'a Map<String, Value>, old: &str) -> Option<(&'a 
 fn known(schema: &Value) -> Vec<&str> {
     let properties = schema.get("properties").and_then(Value::as_object);
     properties.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect()
+}
+
+/// Whether nothing at all stands behind the key. `null` and `~` are written on purpose.
+fn is_left_empty(yaml: &Yaml) -> bool {
+    yaml.is_null() && yaml.span.start == yaml.span.end
+}
+
+/// `1A` and `34h`.
+fn is_hexadecimal(text: &str) -> bool {
+    let digits = text.trim_end_matches(['h', 'H']);
+    text.starts_with(|c: char| c.is_ascii_digit())
+        && digits.len() <= 8
+        && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Whether a text of one line needs no care when it is put in double quotes.

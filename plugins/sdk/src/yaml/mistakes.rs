@@ -25,11 +25,13 @@ pub(super) fn find(text: &str, at: usize, said: &str) -> Mistake {
     // A file that goes on to be closed, only too far down.
     let is_deep = said.contains("recursion limit");
     tab(text, at)
+        .or_else(|| odd_space(text, at))
         .or_else(|| unclosed(text, at).filter(|_| !is_deep))
         .or_else(|| alias(text, at, said))
         .or_else(|| indentation(text, at, said))
-        .or_else(|| no_space(text, at, said))
         .or_else(|| no_quotes(text, at, said))
+        .or_else(|| no_space(text, at, said))
+        .or_else(|| no_key(text, at, said))
         .unwrap_or_else(|| {
             // The mark must stand on text, also when the file ends too early.
             let at = at.min(text.trim_end().len());
@@ -71,6 +73,37 @@ fn tab(text: &str, at: usize) -> Option<Mistake> {
         let tab = line.start + indent.find('\t')?;
         Some(plain(tab..tab + 1, "a tab; YAML is indented with spaces"))
     })
+}
+
+/// A space that only looks like one, in the line or the one above it. Text processors write them.
+fn odd_space(text: &str, at: usize) -> Option<Mistake> {
+    const ODD: [char; 5] = ['\u{a0}', '\u{2007}', '\u{202f}', '\u{200b}', '\u{3000}'];
+    let here = line_of(text, at);
+    let above = here.start.checked_sub(1).map(|end| line_of(text, end));
+    above.into_iter().chain([here]).find_map(|line| {
+        let (start, odd) = text[line.clone()].match_indices(ODD).next()?;
+        let place = line.start + start..line.start + start + odd.len();
+        Some(plain(place, "not a plain space; type it anew"))
+    })
+}
+
+/// What is no key: a comment or a script of other languages, or `=` for `:`.
+fn no_key(text: &str, at: usize, said: &str) -> Option<Mistake> {
+    let line = key_line(text, at, said)?;
+    let whole = &text[line.clone()];
+    let start = line.start + indent_of(whole);
+    if whole.trim_start().starts_with("//") {
+        return Some(plain(start..start + 2, "a comment begins with `#`"));
+    }
+    let says = |line: &&str| !line.trim().is_empty();
+    let above = text[..line.start].lines().rfind(says).unwrap_or_default();
+    if above.trim_end().ends_with(['|', '>']) {
+        let label = "expected more spaces in front than the line above has";
+        return Some(plain(start..line.start + whole.trim_end().len(), label));
+    }
+    let sign = whole.find('=').filter(|_| !whole.contains(':'))?;
+    let place = line.start + sign..line.start + sign + 1;
+    Some(plain(place, "expected `:` behind the key"))
 }
 
 /// A quote or bracket before `at` that is never closed.
@@ -207,16 +240,20 @@ fn indentation(text: &str, at: usize, said: &str) -> Option<Mistake> {
     Some(plain(place, label))
 }
 
+/// The line in which the parser missed a key: its own, or the one above, which it read as the
+/// beginning of this one.
+fn key_line(text: &str, at: usize, said: &str) -> Option<Range<usize>> {
+    let here = line_of(text, at);
+    if said.contains("simple key expected") {
+        return Some(here);
+    }
+    let is_above = said.contains("mapping values are not allowed");
+    is_above.then(|| here.start.checked_sub(1).map(|end| line_of(text, end)))?
+}
+
 /// `unit:1` instead of `unit: 1`.
 fn no_space(text: &str, at: usize, said: &str) -> Option<Mistake> {
-    let here = line_of(text, at);
-    let line = if said.contains("simple key expected") {
-        here
-    } else if said.contains("mapping values are not allowed") {
-        line_of(text, here.start.checked_sub(1)?)
-    } else {
-        return None;
-    };
+    let line = key_line(text, at, said)?;
     let colon = line.start + text[line.clone()].find(':')?;
     let behind = text[colon + 1..line.end].chars().next()?;
     let place = colon..colon + 1;
@@ -265,7 +302,8 @@ fn words(text: &str, at: usize, said: &str) -> String {
         };
         return words.to_owned();
     }
-    const WORDS: [(&str, &str); 12] = [
+    const WORDS: [(&str, &str); 13] = [
+        ("scanning an anchor or alias", "a value that begins with `*` or `&` needs quotes"),
         ("a flow mapping", "expected `,` or `}` before this"),
         ("a flow sequence", "expected `,` or `]` before this"),
         ("illegal placement of ':'", "expected `,` or a closing bracket before this"),

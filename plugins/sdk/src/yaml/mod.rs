@@ -4,6 +4,7 @@
 
 mod check;
 mod decode;
+pub mod layout;
 mod mistakes;
 mod parse;
 #[cfg(test)]
@@ -141,21 +142,28 @@ impl Yaml {
 
     /// The value at a path such as `registers[3].kind`, or the closest that exists above it.
     pub fn at(&self, path: &str) -> &Yaml {
-        let mut here = self;
-        for step in path.split(['.', '[']).filter(|step| !step.is_empty()) {
-            let next = match (&here.content, step.strip_suffix(']')) {
-                (Content::List(items), Some(index)) => {
-                    index.parse::<usize>().ok().and_then(|index| items.get(index))
-                }
-                (Content::Map(_), None) => here.get(step),
-                _ => None,
-            };
-            match next {
-                Some(next) => here = next,
-                None => return here,
-            }
+        let (mut here, mut rest) = (self, path);
+        while let Some((next, behind)) = here.step(rest) {
+            (here, rest) = (next, behind.strip_prefix('.').unwrap_or(behind));
         }
         here
+    }
+
+    /// The value at the first step of a path, and the rest of the path.
+    fn step<'p>(&self, path: &'p str) -> Option<(&Yaml, &'p str)> {
+        match &self.content {
+            Content::List(items) => {
+                let (index, behind) = path.strip_prefix('[')?.split_once(']')?;
+                Some((items.get(index.parse::<usize>().ok()?)?, behind))
+            }
+            // A key may have dots itself: the longest that fits is meant.
+            Content::Map(entries) => entries
+                .iter()
+                .filter_map(|entry| Some((&entry.value, path.strip_prefix(&entry.key)?)))
+                .filter(|(_, behind)| behind.is_empty() || behind.starts_with(['.', '[']))
+                .min_by_key(|(_, behind)| behind.len()),
+            Content::Scalar(_) => None,
+        }
     }
 
     /// What stands here, in words: `a list`, `"no"`, `300`. A text that came out of a variable is
@@ -291,9 +299,18 @@ pub fn read<T: DeserializeOwned>(
 ) -> Option<T> {
     let before = findings.len();
     check(yaml, schema, subject, yaml.span, findings);
-    if findings[before..].iter().any(|finding| finding.level == Level::Error) {
-        return None;
+    match findings[before..].iter().any(|finding| finding.level == Level::Error) {
+        true => None,
+        false => decode(yaml, subject, findings),
     }
+}
+
+/// Reads a tree that [`check`] found right as a `T`.
+pub(crate) fn decode<T: DeserializeOwned>(
+    yaml: &Yaml,
+    subject: &str,
+    findings: &mut Vec<Finding>,
+) -> Option<T> {
     T::deserialize(decode::Decoder(yaml))
         .map_err(|error| {
             let span = error.span.unwrap_or(yaml.span);

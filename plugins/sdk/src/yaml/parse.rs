@@ -71,6 +71,7 @@ impl Builder<'_> {
         let options = granit_parser::options! {
             flow_nesting_limit: self.limits.depth,
             block_nesting_limit: self.limits.depth,
+            emit_comments: false,
         };
         let mut open: Vec<Open> = Vec::new();
         let mut root = None;

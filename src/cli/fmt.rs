@@ -1,0 +1,205 @@
+//! `forebay fmt`: one way to write a pipeline, so that a diff shows what changed and nothing else.
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use forebay_sdk::{
+    Finding, Level, Role,
+    yaml::{
+        Limits,
+        layout::{Layout, Refused, layout},
+    },
+};
+
+use super::{DEFAULT_FOLDER, Ending, count_of, lint::nothing_here, print, use_color};
+use crate::{
+    config::{Folder, Texts, folder},
+    lint::report::{Format, render},
+};
+
+/// Lay out pipeline files in one way, so that a diff shows what changed.
+///
+/// Sections stand in the order description, connections, sources, transforms, sinks,
+/// with an empty line between them; the settings of a node begin with from, type,
+/// connection, and go on as they were written. Lists of `{ ... }` are set as tables.
+///
+/// What a file means never changes, nor do its comments, its line ends and the lines
+/// of its scripts. A file that is no valid YAML is left as it is.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Arguments {
+    /// Folders, or single files. `-` reads standard input and writes standard output.
+    #[arg(default_value = DEFAULT_FOLDER)]
+    paths: Vec<PathBuf>,
+    /// Change nothing, list the files that would change, and fail if there are any.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What became of one file.
+enum Outcome {
+    /// It is laid out as it should be.
+    Same,
+    /// It would have this text.
+    Differs(String),
+    /// It stays as it is, for this reason.
+    Refused(String),
+}
+
+pub(super) fn fmt(arguments: Arguments) -> anyhow::Result<Ending> {
+    if arguments.paths == [Path::new("-")] {
+        return standard_input(arguments.check);
+    }
+    let mut files: Vec<PathBuf> = Vec::new();
+    for path in &arguments.paths {
+        match path.is_file() {
+            true => files.push(path.clone()),
+            false => files.extend(files_of(path)?),
+        }
+    }
+    let (mut changed, mut refused) = (0, 0);
+    for path in &files {
+        let shown = path.display().to_string();
+        let text = folder::read_text(path, Limits::default().size_bytes);
+        let outcome = match &text {
+            Ok(text) => laid_out(text, &shown),
+            Err(problem) => {
+                let message = format!("{shown} {}", problem.message);
+                let finding = Finding::error(problem.rule, None, message, problem.label.as_str());
+                Outcome::Refused(drawn(&[finding], &Texts::default()))
+            }
+        };
+        match outcome {
+            Outcome::Same => (),
+            Outcome::Differs(fresh) => {
+                changed += 1;
+                let verb = if arguments.check { "would format" } else { "formatted" };
+                let line = first_difference(&text.unwrap_or_default(), &fresh);
+                if !arguments.check {
+                    replace(path, &fresh).with_context(|| format!("writing {shown}"))?;
+                }
+                print(&format!("{verb} {shown} (from line {line} on)\n"))?;
+            }
+            Outcome::Refused(why) => {
+                refused += 1;
+                print(&why)?;
+            }
+        }
+    }
+    print(&summary(files.len(), changed, refused, arguments.check))?;
+    match refused > 0 || arguments.check && changed > 0 {
+        true => Ok(Ending::Findings),
+        false => Ok(Ending::Fine),
+    }
+}
+
+/// For editors. What cannot be laid out comes back as it was, so that nothing is lost.
+fn standard_input(check: bool) -> anyhow::Result<Ending> {
+    let mut text = String::new();
+    let limit = Limits::default().size_bytes as u64 + 1;
+    std::io::stdin().take(limit).read_to_string(&mut text).context("reading standard input")?;
+    match laid_out(&text, "standard input") {
+        Outcome::Differs(_) if check => Ok(Ending::Findings),
+        Outcome::Differs(fresh) => print(&fresh).map(|()| Ending::Fine),
+        Outcome::Same if check => Ok(Ending::Fine),
+        Outcome::Same => print(&text).map(|()| Ending::Fine),
+        Outcome::Refused(why) => {
+            if !check {
+                print(&text)?;
+            }
+            write!(std::io::stderr(), "{why}")?;
+            Ok(Ending::Findings)
+        }
+    }
+}
+
+/// The pipelines of a folder and its `forebay.yaml`.
+fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = Folder::open(path, path)?;
+    let runtime = path.join("forebay.yaml");
+    let runtime = runtime.is_file().then_some(runtime);
+    let files: Vec<PathBuf> = runtime.into_iter().chain(folder.pipelines).collect();
+    match files.is_empty() {
+        true => anyhow::bail!("{}", nothing_here(path)),
+        false => Ok(files),
+    }
+}
+
+fn laid_out(text: &str, shown: &str) -> Outcome {
+    match layout(text, &LAYOUT) {
+        Ok(fresh) if fresh == text => Outcome::Same,
+        Ok(fresh) => Outcome::Differs(fresh),
+        Err(Refused::Invalid(findings)) => {
+            let mut texts = Texts::default();
+            texts.add(shown.to_owned(), text.to_owned());
+            Outcome::Refused(drawn(&findings, &texts))
+        }
+        Err(Refused::WouldChange) => {
+            let why = "its layout cannot be changed without changing what it means";
+            Outcome::Refused(format!("left {shown} as it is: {why}\n"))
+        }
+    }
+}
+
+fn drawn(findings: &[Finding], texts: &Texts) -> String {
+    debug_assert!(findings.iter().all(|finding| finding.level == Level::Error));
+    render(findings, texts, Format::Full, use_color(&std::io::stdout()))
+}
+
+/// How pipelines are written, and `forebay.yaml`, which has none of these keys.
+const LAYOUT: Layout = Layout { rank, apart };
+
+fn rank(path: &[&str], key: &str) -> usize {
+    let is_section = |name: &str| Role::ALL.iter().any(|role| role.section() == name);
+    let order: &[&str] = match path {
+        [] => &["description", "connections", "sources", "transforms", "sinks"],
+        [section, _] | [section, _, "connection"] if is_section(section) => {
+            &["from", "type", "connection"]
+        }
+        _ => &[],
+    };
+    order.iter().position(|known| *known == key).unwrap_or(order.len())
+}
+
+fn apart(path: &[&str], key: &str) -> bool {
+    path.is_empty() && Role::ALL.iter().any(|role| role.section() == key)
+}
+
+fn first_difference(before: &str, after: &str) -> usize {
+    let same = before.split('\n').zip(after.split('\n')).take_while(|(a, b)| a == b);
+    same.count() + 1
+}
+
+/// Writes another file and renames it over, so that nobody ever reads half of it. A link stays one.
+fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
+    let path = path.canonicalize()?;
+    // Hidden, so that nobody takes it for a pipeline.
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let fresh = path.with_file_name(name);
+    let written = fs::write(&fresh, text)
+        .and_then(|()| fs::set_permissions(&fresh, fs::metadata(&path)?.permissions()))
+        .and_then(|()| fs::rename(&fresh, &path));
+    if written.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    Ok(written?)
+}
+
+fn summary(files: usize, changed: usize, refused: usize, check: bool) -> String {
+    let verb = if check { "would be formatted" } else { "formatted" };
+    let mut parts = vec![match changed {
+        0 => "nothing to format".to_owned(),
+        changed => format!("{} {verb}", count_of(changed, "file")),
+    }];
+    if refused > 0 {
+        parts.push(format!("{} left as written", count_of(refused, "file")));
+    }
+    format!("{}, of {}\n", parts.join(", "), count_of(files, "file"))
+}

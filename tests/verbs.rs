@@ -1,0 +1,432 @@
+//! What the verbs print and change, for people, editors and CI systems.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use crate::support::{Folder, Forebay, forebay, program, python, test_tools};
+
+/// As somebody in a hurry writes it.
+const MESSY: &str = "\
+# yaml-language-server: $schema=../schemas/pipeline.schema.json
+# Of the boiler room.
+
+sinks:
+    out:   # to the terminal
+        type: log
+        to: stderr
+        from: [beat,count.high]
+
+
+transforms:
+    # Counts.
+    count:
+        type: script
+        outputs: [ high ]
+        script: |
+            // # no comment
+
+              emit(\"high\", msg);
+            msg
+        from: beat
+sources:
+    beat: {every: 10s,type: timer}
+description:   Shows a count.
+";
+
+const NEAT: &str = "\
+# yaml-language-server: $schema=../schemas/pipeline.schema.json
+# Of the boiler room.
+
+description: Shows a count.
+
+sources:
+  beat: { type: timer, every: 10s }
+
+transforms:
+  # Counts.
+  count:
+    from: beat
+    type: script
+    outputs: [high]
+    script: |
+      // # no comment
+
+        emit(\"high\", msg);
+      msg
+
+sinks:
+  out:     # to the terminal
+    from: [beat, count.high]
+    type: log
+    to: stderr
+";
+
+const BROKEN: &str =
+    "sources:\n  a: { type: timer, evry: 1h }\nsinks:\n  out: { from: b, type: log }\n";
+
+#[test]
+fn every_example_is_laid_out_as_fmt_does_it() {
+    let mut paths = vec![PathBuf::from(".")];
+    let plugins = fs::read_dir(root().join("plugins")).unwrap();
+    let samples = plugins.map(|plugin| plugin.unwrap().path().join("sample.yaml"));
+    paths.extend(samples.filter(|sample| sample.exists()));
+    let checked = in_root(["fmt".into(), "--check".into()].into_iter().chain(paths));
+    assert!(stdout(&checked).starts_with("nothing to format, of "), "{}", stdout(&checked));
+    assert_eq!(checked.status.code(), Some(0));
+}
+
+#[test]
+fn fmt_changes_the_layout_and_not_what_a_file_means() {
+    let folder = Folder::with(&[
+        ("pipelines/x.yaml", MESSY),
+        ("pipelines/y.yaml", NEAT),
+        ("forebay.yaml", "stop_within:  2s\nlog: {level: info}\n"),
+    ]);
+    let as_it_was = Folder::with(&[("x.yaml", MESSY), ("y.yaml", NEAT)]);
+    let (x, y) = (folder.path().join("pipelines/x.yaml"), folder.path().join("pipelines/y.yaml"));
+    fs::set_permissions(&x, fs::Permissions::from_mode(0o640)).unwrap();
+    let untouched = fs::metadata(&y).unwrap().ino();
+
+    let check = forebay([Path::new("fmt"), Path::new("--check"), folder.path()]);
+    let shown = folder.path().display();
+    let expected = format!(
+        "would format {shown}/forebay.yaml (from line 1 on)\n\
+         would format {shown}/pipelines/x.yaml (from line 4 on)\n\
+         2 files would be formatted, of 3 files\n"
+    );
+    assert_eq!((stdout(&check), check.status.code()), (expected, Some(1)));
+    assert_eq!(folder.read("pipelines/x.yaml"), MESSY);
+
+    let fmt = forebay([Path::new("fmt"), folder.path()]);
+    assert!(stdout(&fmt).ends_with("2 files formatted, of 3 files\n"), "{}", stdout(&fmt));
+    assert_eq!(fmt.status.code(), Some(0));
+    assert_eq!(folder.read("pipelines/x.yaml"), NEAT);
+    assert_eq!(folder.read("forebay.yaml"), "stop_within: 2s\nlog: { level: info }\n");
+    assert_eq!(fs::metadata(&x).unwrap().mode() & 0o777, 0o640);
+    assert_eq!(fs::metadata(&y).unwrap().ino(), untouched, "what is right is not written");
+    assert_eq!(fs::read_dir(folder.path().join("pipelines")).unwrap().count(), 2);
+
+    let again = forebay([Path::new("fmt"), folder.path()]);
+    assert_eq!(stdout(&again), "nothing to format, of 3 files\n");
+    let plan = ["plan", "--against"].map(Path::new).into_iter();
+    let plan = forebay(plan.chain([as_it_was.path(), folder.path()]));
+    assert_eq!(stdout(&plan), "nothing would change\n6 untouched\n");
+}
+
+#[test]
+fn fmt_leaves_alone_what_it_cannot_read() {
+    let broken = "sources:\n  a: [1, 2\n";
+    let folder = Folder::with(&[("a.yaml", broken), ("b.yaml", "sources: {}   \n")]);
+    let fmt = forebay([Path::new("fmt"), folder.path()]);
+    assert_eq!(fmt.status.code(), Some(1));
+    let said = stdout(&fmt);
+    assert!(said.contains("error[yaml-syntax]: file is not valid YAML"), "{said}");
+    assert!(said.ends_with("1 file formatted, 1 file left as written, of 2 files\n"), "{said}");
+    assert_eq!(
+        (folder.read("a.yaml").as_str(), folder.read("b.yaml").as_str()),
+        (broken, "sources: {}\n")
+    );
+
+    let missing = forebay(["fmt", "not-there.yaml"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert_eq!(stderr(&missing), "error: there is no folder not-there.yaml\n");
+}
+
+#[test]
+fn fmt_writes_through_a_link() {
+    let folder = Folder::with(&[("real/x.yaml", "a:   1\n")]);
+    folder.link("x.yaml", "real/x.yaml");
+    let link = folder.path().join("x.yaml");
+    forebay([Path::new("fmt"), &link]);
+    assert!(link.is_symlink());
+    assert_eq!(folder.read("real/x.yaml"), "a: 1\n");
+}
+
+#[test]
+fn an_editor_formats_what_it_has_not_saved() {
+    let format = |text: &str| {
+        let mut command = program();
+        command.args(["fmt", "-"]).stdin(Stdio::piped());
+        let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        running.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        running.wait_with_output().unwrap()
+    };
+    let neat = format(MESSY);
+    assert_eq!((stdout(&neat).as_str(), neat.status.code()), (NEAT, Some(0)));
+    let broken = format("a: [");
+    assert_eq!((stdout(&broken).as_str(), broken.status.code()), ("a: [", Some(1)));
+    assert!(stderr(&broken).contains("standard input:1:4"), "{}", stderr(&broken));
+}
+
+#[test]
+fn a_graph_shows_the_examples() {
+    let drawn = in_root(["graph", "pipelines/power-meter.yaml"]);
+    let expected = "\
+power-meter
+
+  ┌──────────────┐     ┌────────┐       ┌────────────┐
+  │ meter        ├────▶│ load   ├──────▶│ plant      │
+  │ modbus       │     │ script │       │ mqtt       │
+  │ on meter-bus │     │ errors ├───┐   │ on plant   │
+  │       errors ├─┐   └────────┘   │   └────────────┘
+  └──────────────┘ └──────────────┐ │   ┌────────────┐
+                                  │ └──▶│ unreadable │
+                                  └────▶│ log        │
+                                        └────────────┘
+
+connections
+
+  plant      broker  plant
+  meter-bus  modbus  meter
+";
+    assert_eq!((stdout(&drawn).as_str(), drawn.status.code()), (expected, Some(0)));
+
+    let dot = read_report("dot", &stdout(&in_root(["graph", ".", "--format", "dot"])));
+    let expected = [
+        "c0 -> p1n0",
+        "c1 -> p2n0",
+        "p0n0 -> p0n1",
+        "p0n1 -> c0",
+        "p1n0 -> p1n1",
+        "p1n1 -> p1n2 \"alarm\"",
+        "p1n2 -> c0",
+        "p2n0 -> p2n1",
+        "p2n0 -> p2n3 \"errors\"",
+        "p2n1 -> p2n2",
+        "p2n1 -> p2n3 \"errors\"",
+        "p2n2 -> c0",
+    ];
+    assert_eq!(dot.lines().collect::<Vec<_>>(), expected);
+    let mermaid = stdout(&in_root(["graph", ".", "--format", "mermaid"]));
+    assert!(mermaid.starts_with("flowchart LR\n  subgraph p0 [\"heartbeat\"]\n"), "{mermaid}");
+    assert!(mermaid.contains("    p1n1 -->|alarm| p1n2\n"), "{mermaid}");
+}
+
+#[test]
+fn a_graph_of_broken_pipelines_is_not_drawn() {
+    let folder = Folder::with(&[("x.yaml", BROKEN)]);
+    let drawn = forebay([Path::new("graph"), folder.path()]);
+    assert_eq!(drawn.status.code(), Some(1));
+    let said = stdout(&drawn);
+    assert!(said.contains("error[unknown-node]: no node is named `b`"), "{said}");
+    assert!(said.ends_with("nothing was drawn\n"), "{said}");
+}
+
+/// CI systems read these by readers of their own, so somebody else's must find them right.
+#[test]
+fn ci_systems_understand_what_lint_found() {
+    let place = Folder::with(&[
+        ("site/pipelines/a <&>.yaml", ""),
+        ("site/pipelines/good.yaml", NEAT),
+        ("site/pipelines/x.yaml", BROKEN),
+    ]);
+    let lint = |format: &str| {
+        let mut command = program();
+        command.args(["lint", "--format", format, "site"]).current_dir(place.path());
+        command.output().unwrap()
+    };
+
+    let sarif = lint("sarif");
+    assert_eq!(sarif.status.code(), Some(1));
+    let report = Folder::with(&[("report", &stdout(&sarif))]);
+    let mut command = Command::new(python());
+    command
+        .arg(root().join("tests/support/validate.py"))
+        .arg(test_tools().join("sarif-2.1.0.json"));
+    let verdict = command.arg(report.path().join("report")).output().unwrap();
+    assert_eq!(stdout(&verdict).trim(), "valid", "{}", stderr(&verdict));
+    let sarif: serde_json::Value = serde_json::from_str(&stdout(&sarif)).unwrap();
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    let misspelt = results.iter().find(|result| result["ruleId"] == "unknown-setting").unwrap();
+    let expected = serde_json::json!({
+        "artifactLocation": { "uri": "site/pipelines/x.yaml" },
+        "region": { "startLine": 2, "startColumn": 21, "endLine": 2, "endColumn": 25 },
+    });
+    assert_eq!(misspelt["locations"][0]["physicalLocation"], expected);
+    assert_eq!(misspelt["level"], "error");
+    let change = &misspelt["fixes"][0]["artifactChanges"][0]["replacements"][0];
+    assert_eq!(change["insertedContent"]["text"], "every");
+
+    let junit = lint("junit");
+    assert_eq!(junit.status.code(), Some(1));
+    let cases = read_report("junit", &stdout(&junit));
+    let cases: Vec<&str> = cases.lines().collect();
+    assert!(cases[0].starts_with("forebay lint: "), "{cases:#?}");
+    assert!(cases.contains(&"forebay / site/pipelines/good.yaml|"), "{cases:#?}");
+    let failure = "site/pipelines/x.yaml / unknown-setting in line 2|Failure unknown-setting: \
+                   site/pipelines/x.yaml:2:21: error[unknown-setting]: timer source `a` has no setting `evry`|";
+    assert!(cases.contains(&failure), "{cases:#?}");
+    let strange =
+        |case: &&str| case.starts_with("site/pipelines/a <&>.yaml / bad-name in line 1|Failure");
+    assert!(cases.iter().any(strange), "{cases:#?}");
+}
+
+#[test]
+fn a_warning_is_a_failed_test_only_when_it_fails() {
+    let unread = "sources:\n  a: { type: timer, every: 1h }\n";
+    let folder = Folder::with(&[("x.yaml", unread)]);
+    let lint = |more: &[&str]| {
+        let mut command = program();
+        command.args(["lint", "--format", "junit", "."]).args(more).current_dir(folder.path());
+        let output = command.output().unwrap();
+        (read_report("junit", &stdout(&output)), output.status.code())
+    };
+    let (report, code) = lint(&[]);
+    assert!(report.starts_with("forebay lint: 1 tests, 0 failures\n"), "{report}");
+    assert!(report.contains("forebay / x.yaml|x.yaml:2:3: warning[unread-node]"), "{report}");
+    assert_eq!(code, Some(0));
+    let (report, code) = lint(&["--strict"]);
+    assert!(report.starts_with("forebay lint: 1 tests, 1 failures\n"), "{report}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn of_single_files_what_speaks_of_them_is_shown() {
+    let uses = "sources:\n  a: { type: timer, every: 1h }\ntransforms:\n  t: { from: a, type: script, \
+                script: s.rhai }\nsinks:\n  out: { from: t, type: log }\n";
+    let folder = Folder::with(&[
+        ("pipelines/good.yaml", NEAT),
+        ("pipelines/s.rhai", "nope(\n"),
+        ("pipelines/uses.yaml", uses),
+        ("pipelines/x.yaml", BROKEN),
+    ]);
+    let lint = |files: &[&str]| {
+        let mut command = program();
+        command.args(["lint", "--format", "short"]).current_dir(folder.path()).args(files);
+        let output = command.output().unwrap();
+        let rules = stdout(&output);
+        let rules =
+            rules.lines().filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0));
+        (rules.map(str::to_owned).collect::<Vec<_>>(), output.status.code())
+    };
+    assert_eq!(lint(&["pipelines/good.yaml"]), (vec![], Some(0)));
+    let (rules, _) = lint(&["pipelines/x.yaml", "pipelines/good.yaml"]);
+    assert_eq!(rules, ["unknown-setting", "unknown-node"]);
+    // Also what is wrong in a script that the file uses.
+    assert_eq!(lint(&["pipelines/uses.yaml"]), (vec!["script-syntax".to_owned()], Some(1)));
+    let (rules, _) = lint(&["."]);
+    assert_eq!(rules.len(), 3);
+    assert_eq!(lint(&["pipelines/s.rhai"]), (vec!["script-syntax".to_owned()], Some(1)));
+    folder.write("pipelines/notes.txt", "");
+    let other = forebay([Path::new("lint"), &folder.path().join("pipelines/notes.txt")]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(stderr(&other).contains("notes.txt is no pipeline file: "), "{}", stderr(&other));
+}
+
+#[test]
+fn several_folders_are_told_apart() {
+    let place =
+        Folder::with(&[("one/x.yaml", BROKEN), ("two/x.yaml", BROKEN), ("two/y.yaml", NEAT)]);
+    let mut command = program();
+    command.args(["lint", "--format", "short", "one", "two"]).current_dir(place.path());
+    let said = stdout(&command.output().unwrap());
+    let files: Vec<&str> = said.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(files, ["one/x.yaml", "one/x.yaml", "two/x.yaml", "two/x.yaml"]);
+}
+
+#[test]
+fn pipelines_in_markdown_are_checked_in_their_place() {
+    let page = "# Ünits\n\n- Like this:\n\n  ```yaml\n  sources:\n    m: { type: timer, evry: 1h }\n  \
+                ```\n\n```yaml ignore\nsources: [\n```\n\n```yaml\nsinks:\n  out: { from: m, type: mqtt, \
+                connection: elsewhere, topic: \"${env:NOT_SET_ANYWHERE}\" }\n```\n";
+    let docs = Folder::with(&[("docs/deep/page.md", page), ("docs/other.md", "no pipeline\n")]);
+    let lint = |path: &str, format: &str| {
+        let mut command = program();
+        command.args(["lint", path, "--format", format]).current_dir(docs.path());
+        command.output().unwrap()
+    };
+    for path in ["docs", "docs/deep/page.md"] {
+        let short = lint(path, "short");
+        assert_eq!(
+            stdout(&short),
+            "docs/deep/page.md:7:23: error[unknown-setting]: timer source `m` has no setting `evry`\n"
+        );
+        assert_eq!(short.status.code(), Some(1));
+    }
+    let full = stdout(&lint("docs", "human"));
+    assert!(full.contains("7 |     m: { type: timer, evry: 1h }\n"), "{full}");
+    assert!(full.contains("1 error in 2 examples;"), "{full}");
+}
+
+#[test]
+fn the_pipelines_in_the_documentation_are_right() {
+    let checked = in_root(["lint", "--strict", "README.md", "plugins"]);
+    assert_eq!(checked.status.code(), Some(0), "{}", stdout(&checked));
+    assert!(stdout(&checked).starts_with("no findings in "), "{}", stdout(&checked));
+}
+
+#[test]
+fn lint_looks_again_after_each_change() {
+    let folder = Folder::with(&[("x.yaml", NEAT)]);
+    let mut command = program();
+    command.args(["lint", "--watch"]).arg(folder.path());
+    let mut watch = Forebay::of(command);
+    watch.wait_for_log("no findings in 1 pipeline");
+    watch.log_after("2 errors in 1 pipeline", || folder.replace("x.yaml", BROKEN));
+    watch.log_after("no findings in 1 pipeline", || folder.replace("x.yaml", NEAT));
+    watch.log_after("holds no pipeline file", || folder.remove("x.yaml"));
+    watch.log_after("2 errors in 1 pipeline", || folder.write("x.yaml", BROKEN));
+    let escapes = |line: &String| line.contains('\x1b');
+    assert!(!watch.log.all().iter().any(escapes), "no terminal, nothing to clear");
+    watch.kill();
+
+    let missing = forebay(["lint", "--watch", "not-there"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert_eq!(stderr(&missing), "error: there is no folder not-there\n");
+}
+
+/// The hooks run what they say on files that they match.
+#[test]
+fn the_hooks_for_pre_commit_are_verbs() {
+    let text = fs::read_to_string(root().join(".pre-commit-hooks.yaml")).unwrap();
+    let mut findings = Vec::new();
+    let limits = forebay_sdk::yaml::Limits::default();
+    let hooks = forebay_sdk::yaml::parse(&text, 0, limits, &mut findings).unwrap().to_value();
+    assert_eq!(findings, []);
+    let folder = Folder::with(&[("pipelines/x.yaml", NEAT)]);
+    let hooks = hooks.as_array().unwrap();
+    assert_eq!(hooks.len(), 2);
+    for hook in hooks {
+        assert_eq!(hook["files"], r"(^|/)pipelines/[^/.][^/]*\.ya?ml$");
+        let mut words = hook["entry"].as_str().unwrap().split(' ');
+        assert_eq!(words.next(), Some("forebay"));
+        let mut command = program();
+        command.args(words).arg("pipelines/x.yaml").current_dir(folder.path());
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{hook}: {}", stdout(&output));
+    }
+}
+
+/// What a reader that others wrote says about a report.
+#[track_caller]
+fn read_report(kind: &str, text: &str) -> String {
+    let place = Folder::with(&[("report", text)]);
+    let mut command = Command::new(python());
+    command.arg(root().join("tests/support/read_report.py")).arg(kind);
+    let output = command.arg(place.path().join("report")).output().unwrap();
+    assert!(output.status.success(), "{text}\n{}", stderr(&output));
+    stdout(&output)
+}
+
+fn in_root<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    program().args(arguments).current_dir(root()).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
