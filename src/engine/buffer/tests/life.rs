@@ -101,7 +101,8 @@ impl Life {
             Ok(()) => {
                 let (held, not) = (&self.model.held, &self.model.taken_for_safe);
                 self.model.safe = held.keys().copied().filter(|seq| !not.contains(seq)).collect();
-                self.model.doubtful.clear();
+                // What was acknowledged meanwhile is not written anew.
+                self.model.doubtful.retain(|seq| !held.contains_key(seq));
             }
         }
     }
