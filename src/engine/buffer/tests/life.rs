@@ -18,6 +18,8 @@ struct Model {
     held: BTreeMap<u64, Message>,
     /// What of this must survive a power cut.
     safe: BTreeSet<u64>,
+    /// What was appended since the last sync, acknowledged or not.
+    unsynced: BTreeSet<u64>,
     /// What a failed sync left in doubt. The log writes it anew; when the process is killed before,
     /// its successor cannot know, for the system says that all is well.
     doubtful: BTreeSet<u64>,
@@ -28,8 +30,7 @@ struct Model {
 
 impl Model {
     fn doubt(&mut self) {
-        let unsafe_ones = self.held.keys().filter(|seq| !self.safe.contains(seq));
-        self.doubtful.extend(unsafe_ones);
+        self.doubtful.extend(&self.unsynced);
     }
 }
 
@@ -72,7 +73,10 @@ impl Life {
             self.model.given.entry(seq).or_default().push(message);
         }
         match self.log.append(&batch) {
-            Ok(()) => self.model.held.extend(numbered),
+            Ok(()) => {
+                self.model.unsynced.extend(numbered.clone().map(|(seq, _)| seq));
+                self.model.held.extend(numbered);
+            }
             // It may have been the sync of a segment that is full.
             Err(_) => self.model.doubt(),
         }
@@ -101,6 +105,7 @@ impl Life {
             Ok(()) => {
                 let (held, not) = (&self.model.held, &self.model.taken_for_safe);
                 self.model.safe = held.keys().copied().filter(|seq| !not.contains(seq)).collect();
+                self.model.unsynced.clear();
                 // What was acknowledged meanwhile is not written anew.
                 self.model.doubtful.retain(|seq| !held.contains_key(seq));
             }
@@ -175,6 +180,7 @@ impl Life {
             assert_eq!(found.get(&seq), self.model.held.get(&seq), "{seq} is lost");
         }
         let model = &mut self.model;
+        model.unsynced.clear();
         let doubtful = std::mem::take(&mut model.doubtful);
         match power_was_cut {
             true => {
