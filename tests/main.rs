@@ -10,6 +10,7 @@ mod stop;
 
 mod bad_input;
 mod broken;
+mod buffer;
 mod editor;
 mod examples;
 mod mutations;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 fine, 1 findings, 2 could not run.
 
+mod buffer;
 mod demo;
 mod explain;
 mod fmt;
@@ -47,6 +48,7 @@ enum Verb {
     Fmt(fmt::Arguments),
     Graph(graph::Arguments),
     Plan(plan::Arguments),
+    Buffer(buffer::Arguments),
     Nodes(nodes::Arguments),
     New(new::Arguments),
     Schema(schema::Arguments),
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Verb::Fmt(arguments) => fmt::fmt(arguments),
         Verb::Graph(arguments) => graph::graph(arguments),
         Verb::Plan(arguments) => plan::plan(arguments),
+        Verb::Buffer(arguments) => buffer::buffer(arguments),
         Verb::Nodes(arguments) => nodes::nodes(arguments),
         Verb::New(arguments) => new::new(arguments),
         Verb::Schema(arguments) => schema::schema(arguments),

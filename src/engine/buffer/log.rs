@@ -108,6 +108,8 @@ struct Tail<F> {
     file: F,
     /// Where the next batch goes.
     len: u64,
+    /// The length of the file. Behind `len` stands nothing of use.
+    file_bytes: u64,
     /// Not written yet: it goes out with the first batch.
     header: Vec<u8>,
     /// All that the segment holds.
@@ -133,7 +135,11 @@ const MOST_READERS: usize = 2;
 /// A segment that is not whole yet.
 const RESCUE: &str = "rescue";
 /// More files are not kept to be written over.
-const MOST_SPARE: usize = 8;
+const MOST_SPARE: usize = 32;
+/// A write that makes a file longer costs the journal of the file system some 16 KiB. A small one
+/// takes zeros along, so that the next ones are written over them.
+const SMALL_BYTES: usize = 16 << 10;
+const AHEAD_BYTES: u64 = 64 << 10;
 /// Into how many pieces acknowledgements may divide what is left of a segment. One that would make
 /// more is forgotten, and its messages come again.
 const MOST_LEFT_PIECES: usize = 256;
@@ -366,12 +372,17 @@ impl<D: Disk> Log<D> {
         batch.write(batch.first_seq() - expected, arrived, segment.name.salt, &mut bytes);
         let end = tail.len + bytes.len() as u64;
         bytes.extend_from_slice(&END);
+        if bytes.len() < SMALL_BYTES && tail.len + bytes.len() as u64 > tail.file_bytes {
+            let ahead = (tail.len + AHEAD_BYTES).min(self.segment_bytes).saturating_sub(tail.len);
+            bytes.resize(bytes.len().max(ahead as usize), 0);
+        }
         if let Err(error) = tail.file.write_at(&bytes, tail.len) {
             self.abandon();
             return Err(error);
         }
         let seqs = batch.first_seq()..batch.end_seq();
         tail.header.clear();
+        tail.file_bytes = tail.file_bytes.max(tail.len + bytes.len() as u64);
         tail.len = end;
         tail.unsynced.get_or_insert(seqs.start);
         tail.seqs.push(seqs.clone());
@@ -413,12 +424,19 @@ impl<D: Disk> Log<D> {
         let Some(from) = self.unsafe_from else { return Ok(()) };
         // At most a segment: a new one begins only when the one before it is safe.
         let doubtful = self.read(from, usize::MAX, usize::MAX)?;
+        let due = self.segments.iter().map(|segment| segment.left.count_in(&(from..u64::MAX)));
+        if due.sum::<u64>() != doubtful.len() as u64 {
+            return Err(io::Error::other("not everything that is to be written anew can be read"));
+        }
         if !doubtful.is_empty() {
             let (finished, next_seq) = (self.finished.clone(), self.next_seq);
             let name = self.new_name(from);
             let outcome = self.write_anew(name, &doubtful);
             self.next_seq = next_seq;
             if let Err(error) = outcome {
+                for unfinished in [RESCUE, &name.to_string()] {
+                    let _ = self.disk.remove(unfinished);
+                }
                 self.segments.retain(|segment| segment.name != name);
                 (self.tail, self.finished, self.unsafe_from) = (None, finished, Some(from));
                 return Err(error);
@@ -474,8 +492,10 @@ impl<D: Disk> Log<D> {
         let origin = self.origin.unwrap_or(Origin { boot: 0, boot_nanos });
         let mut header = Vec::new();
         Header { origin, before: self.finished.clone() }.write(name.salt, &mut header);
+        let file_bytes = file.size_bytes().unwrap_or_default();
         let seqs = Ranges::default();
-        self.tail = Some(Tail { file, len: 0, header, seqs, boot_nanos, unsynced: None });
+        let tail = Tail { file, len: 0, file_bytes, header, seqs, boot_nanos, unsynced: None };
+        self.tail = Some(tail);
         let (left, origin) = (Ranges::default(), Some(origin));
         self.segments.push_back(Segment { name, len: 0, left, newest: None, origin });
     }
@@ -564,7 +584,7 @@ impl<D: Disk> Log<D> {
             let damaged = reader.walk.damaged_bytes();
             let Some(record) = reader.walk.next(from, len)? else {
                 if self.lose(at, due..u64::MAX) {
-                    self.repairs.lost_bytes += len - reader.walk.valid_end();
+                    self.repairs.lost_bytes += len.saturating_sub(reader.walk.valid_end());
                 }
                 return Ok(());
             };

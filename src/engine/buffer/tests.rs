@@ -345,6 +345,21 @@ fn files_are_written_over_and_not_made_anew() {
     assert!(bytes < 2 * 4096 + 3 * 2800, "{bytes} bytes");
 }
 
+/// Each time that a file grows, the file system writes its journal.
+#[test]
+fn small_writes_seldom_make_a_file_longer() {
+    let disk = Simulated::default();
+    let (mut log, _) = open(disk.clone());
+    let mut sizes = std::collections::BTreeSet::new();
+    for _ in 0..1000 {
+        add(&mut log, &numbered(1));
+        sizes.insert(disk.image().values().map(Vec::len).sum::<usize>());
+    }
+    assert!(sizes.len() <= 6, "{sizes:?}");
+    let (mut again, repairs) = open(disk.after_kill());
+    assert_eq!((seqs(&mut again).len(), repairs), (1000, Repairs::default()));
+}
+
 #[test]
 fn files_beyond_the_limit_go_away_once_they_are_done_with() {
     let disk = Simulated::default();
@@ -356,7 +371,7 @@ fn files_beyond_the_limit_go_away_once_they_are_done_with() {
     assert!(disk.image().len() > 50);
     log.ack(0..1000);
     log.settle().unwrap();
-    assert!(disk.image().len() <= 1 + 1 + 8, "{} files", disk.image().len());
+    assert!(disk.image().len() <= 1 + 1 + 32, "{} files", disk.image().len());
     assert_eq!(seqs(&mut log), <[u64; 0]>::default());
 }
 
@@ -669,6 +684,67 @@ fn acknowledgements_in_many_pieces_are_bounded_and_lose_nothing() {
     let (mut again, _) = open(disk.after_kill());
     let found = seqs(&mut again);
     assert!((1..2000).step_by(2).all(|seq| found.contains(&seq)));
+}
+
+/// Mounts a small file system where only the test sees it. Skipped where that is not permitted.
+#[test]
+fn a_real_disk_that_is_full_or_read_only_loses_nothing() {
+    const SELF: &str = "engine::buffer::tests::a_real_disk_that_is_full_or_read_only_loses_nothing";
+    const MOUNT: &str = "mount -t tmpfs -o size=1m none \"$1\" && echo mounted && \
+        FOREBAY_SMALL_DISK=\"$1\" exec \"$2\" --exact \"$3\" --nocapture";
+    if let Some(folder) = std::env::var_os("FOREBAY_SMALL_DISK") {
+        return on_a_small_disk(Path::new(&folder));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", MOUNT, "sh"]);
+    command.arg(folder.path()).arg(std::env::current_exe().unwrap()).arg(SELF);
+    let said = command.output().map(|output| {
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text + &*String::from_utf8_lossy(&output.stderr))
+    });
+    match said {
+        Ok((success, text)) if text.contains("mounted") => assert!(success, "{text}"),
+        _ => eprintln!("skipped: no file system can be mounted here"),
+    }
+}
+
+fn on_a_small_disk(folder: &Path) {
+    let (mut log, _) = open(Folder::new(folder.join("b")));
+    let mut accepted = 0;
+    let full = loop {
+        match log.append(&batch(log.next_seq(), &numbered(200))) {
+            Ok(()) => accepted += 200,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+    assert!(accepted > 5000, "{accepted}");
+    log.sync().unwrap();
+    assert_eq!(log.messages(), accepted);
+    let dropped = log.drop_oldest().unwrap().unwrap();
+    add(&mut log, &numbered(200));
+    log.ack(dropped.end..dropped.end + 10);
+    log.settle().unwrap();
+    let expected = Vec::from_iter(dropped.end + 10..accepted + 200);
+    assert_eq!(seqs(&mut log), expected);
+    drop(log);
+    let remount = |how: &str| {
+        let mut command = std::process::Command::new("mount");
+        command.args(["-o", &format!("remount,{how}")]).arg(folder);
+        assert!(command.status().unwrap().success());
+    };
+    remount("ro");
+    let (mut log, repairs) = open(Folder::new(folder.join("b")));
+    assert_eq!((seqs(&mut log), repairs), (expected.clone(), Repairs::default()));
+    assert!(log.append(&batch(log.next_seq(), &numbered(1))).is_err());
+    drop(log);
+    remount("rw");
+    let (mut log, _) = open(Folder::new(folder.join("b")));
+    assert_eq!(seqs(&mut log), expected);
+    log.ack(0..accepted);
+    log.settle().unwrap();
+    add(&mut log, &numbered(1));
 }
 
 #[test]
