@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::{DEFAULT_FOLDER, Ending, check, data_folder, print, process_environment};
 use crate::{
-    config::{Graph, Store},
+    config::Graph,
     engine::buffer::{self, Disk, Folder, Look, Repairs, Stored},
 };
 
@@ -161,7 +161,8 @@ fn graph(folder: &Path) -> anyhow::Result<Graph> {
 fn row(node: String, folder: PathBuf, graph: Option<&Graph>) -> Row {
     let used = graph.map(|graph| {
         let spec = graph.nodes.get(node.as_str());
-        spec.is_some_and(|spec| spec.role == Role::Sink && spec.buffer.store != Store::Memory)
+        // Also one whose buffer is in memory by now: it sends what is left on disk first.
+        spec.is_some_and(|spec| spec.role == Role::Sink)
     });
     let mut row =
         Row { node, messages: 0, bytes: 0, oldest: None, newest: None, used, error: None };

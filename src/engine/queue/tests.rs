@@ -435,39 +435,27 @@ async fn a_closed_queue_leaves_to_the_next_start_what_is_on_disk() {
     assert_eq!((bench.queue.unsafe_len(), bench.delivered().await), (0, 3));
 }
 
-/// Small, seeded, and the same on every machine.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % sides
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn whatever_happens_each_message_goes_out_once_and_every_promise_is_kept() {
     for seed in 1..=150 {
-        let mut dice = Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
-        let store = [Store::Memory, Store::Disk, Store::Spill][dice.roll(3) as usize];
-        let order = [Order::Fifo, Order::LiveFirst][dice.roll(2) as usize];
-        let sync = [SyncPolicy::Always, SyncPolicy::Never][dice.roll(2) as usize];
-        let drain_every = (dice.roll(3) == 0).then_some(Duration::from_millis(1));
+        let mut dice = fastrand::Rng::with_seed(seed);
+        let store = [Store::Memory, Store::Disk, Store::Spill][dice.usize(..3)];
+        let order = [Order::Fifo, Order::LiveFirst][dice.usize(..2)];
+        let sync = [SyncPolicy::Always, SyncPolicy::Never][dice.usize(..2)];
+        let drain_every = (dice.u64(..3) == 0).then_some(Duration::from_millis(1));
         let limits = Buffer { store, order, sync, drain_every, ..disk() };
         let mut bench = Bench::new(limits);
-        for _ in 0..dice.roll(200) {
-            match dice.roll(9) {
-                0 | 1 => drop(bench.push_up_to(dice.roll(20) as usize)),
-                2 if dice.roll(30) == 0 => drop(bench.push_up_to(6000)),
-                3 | 4 => drop(bench.deliver(1 + dice.roll(30) as usize)),
+        for _ in 0..dice.u64(..200) {
+            match dice.u64(..9) {
+                0 | 1 => drop(bench.push_up_to(dice.usize(..20))),
+                2 if dice.u64(..30) == 0 => drop(bench.push_up_to(6000)),
+                3 | 4 => drop(bench.deliver(dice.usize(1..31))),
                 5 => {
                     let _ = bench.shown(5);
                     bench.queue.link_failed();
                 }
-                6 => bench.is_broken = dice.roll(3) == 0,
-                7 => advance(Duration::from_millis(dice.roll(3000))).await,
+                6 => bench.is_broken = dice.u64(..3) == 0,
+                7 => advance(Duration::from_millis(dice.u64(..3000))).await,
                 _ => drop(bench.work()),
             }
         }
