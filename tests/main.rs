@@ -3,6 +3,11 @@
 
 mod support;
 
+mod black_hole;
+mod crash;
+mod disk_buffer;
+mod disk_trouble;
+mod first_boot;
 mod live;
 mod outage;
 mod reload;

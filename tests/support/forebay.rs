@@ -52,11 +52,24 @@ impl Forebay {
     /// Starts `forebay run` and waits for nothing.
     pub fn start(folder: &Path, arguments: &[&str]) -> Forebay {
         let data = tempfile::tempdir().expect("the system has a folder for temporary files");
-        let mut command = program();
-        command.arg("run").arg(folder).arg("--data").arg(data.path()).args(arguments);
-        let mut forebay = Forebay::of(command);
+        let mut forebay = Forebay::start_on(folder, data.path(), arguments);
         forebay._data = Some(data);
         forebay
+    }
+
+    /// Runs with a data folder that outlives it, and waits until its nodes are started.
+    #[track_caller]
+    pub fn run_on(folder: &Path, data: &Path) -> Forebay {
+        let forebay = Forebay::start_on(folder, data, &[]);
+        forebay.wait_for_log("running");
+        forebay
+    }
+
+    /// The same, and waits for nothing.
+    pub fn start_on(folder: &Path, data: &Path, arguments: &[&str]) -> Forebay {
+        let mut command = program();
+        command.arg("run").arg(folder).arg("--data").arg(data).args(arguments);
+        Forebay::of(command)
     }
 
     /// Starts any verb, with arguments and variables: see [`program`].
@@ -106,6 +119,16 @@ impl Forebay {
         kill(&mut self.process);
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_alive(&mut self) -> bool {
+        self.process.try_wait().is_ok_and(|status| status.is_none())
+    }
+
     /// How many files, sockets and so on it holds open.
     pub fn open_files(&self) -> usize {
         let files = fs::read_dir(format!("/proc/{}/fd", self.process.id()));
@@ -115,6 +138,11 @@ impl Forebay {
     /// Resident memory.
     pub fn rss_bytes(&self) -> u64 {
         self.status("VmRSS:") * 1024
+    }
+
+    /// The most resident memory since its start.
+    pub fn peak_rss_bytes(&self) -> u64 {
+        self.status("VmHWM:") * 1024
     }
 
     pub fn threads(&self) -> u64 {

@@ -8,6 +8,8 @@ mod language_server;
 mod lines;
 mod modbus_server;
 mod mosquitto;
+mod namespace;
+mod proxy;
 mod web_server;
 
 use std::{
@@ -24,7 +26,9 @@ pub use self::{
     forebay::{Forebay, forebay, program},
     language_server::LanguageServer,
     modbus_server::ModbusServer,
-    mosquitto::{Mosquitto, Subscriber, publish},
+    mosquitto::{Mosquitto, Publisher, Subscriber, publish},
+    namespace::start_inside,
+    proxy::Proxy,
     web_server::WebServer,
 };
 
@@ -61,9 +65,15 @@ pub fn throughout(span: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the pause between two looks, not a wait")]
 fn look_again_soon() {
-    std::thread::sleep(Duration::from_millis(20));
+    pause(Duration::from_millis(20));
+}
+
+/// Lets time pass: between two looks, or to a moment that is chosen at random. Never to give
+/// something time to happen.
+#[allow(clippy::disallowed_methods, reason = "the one place, and its use is said above")]
+pub fn pause(span: Duration) {
+    std::thread::sleep(span);
 }
 
 /// A port of this machine that nobody listens at.

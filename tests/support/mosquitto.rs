@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Write,
     net::TcpStream,
-    process::{Child, Stdio},
+    process::{Child, ChildStdin, Stdio},
 };
 
 use tempfile::TempDir;
@@ -16,7 +17,16 @@ pub struct Mosquitto {
     /// Everything that it logs, over all its restarts.
     pub log: Lines,
     pub port: u16,
+    /// More lines of its configuration.
+    more: String,
     folder: TempDir,
+}
+
+/// Where a Mosquitto speaks TLS.
+pub struct TlsListener {
+    pub port: u16,
+    /// Whom to trust, as PEM text.
+    pub ca: String,
 }
 
 impl Mosquitto {
@@ -28,22 +38,57 @@ impl Mosquitto {
         mosquitto
     }
 
+    /// One that sends each answer at once, and not only when the one before was confirmed.
+    #[track_caller]
+    pub fn start_prompt() -> Mosquitto {
+        let mut mosquitto = Mosquitto::stopped();
+        mosquitto.more = "set_tcp_nodelay true\n".to_owned();
+        mosquitto.resume();
+        mosquitto
+    }
+
     /// One that does not run yet, with its port chosen.
     pub fn stopped() -> Mosquitto {
         let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
-        Mosquitto { process: None, log: Lines::default(), port: free_port(), folder }
+        let (port, more) = (free_port(), String::new());
+        Mosquitto { process: None, log: Lines::default(), port, more, folder }
+    }
+
+    /// One that also speaks TLS, at another port and with a certificate made just now.
+    #[track_caller]
+    pub fn start_with_tls() -> (Mosquitto, TlsListener) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]);
+        let made = made.expect("making a certificate");
+        let mut mosquitto = Mosquitto::stopped();
+        let (cert, key) = (mosquitto.place("cert.pem"), mosquitto.place("key.pem"));
+        fs::write(&cert, made.cert.pem()).expect("writing a test file");
+        fs::write(&key, made.signing_key.serialize_pem()).expect("writing a test file");
+        let tls = TlsListener { port: free_port(), ca: made.cert.pem() };
+        mosquitto.more = format!(
+            "listener {} 127.0.0.1\ncertfile {}\nkeyfile {}\n",
+            tls.port,
+            cert.display(),
+            key.display()
+        );
+        mosquitto.resume();
+        (mosquitto, tls)
+    }
+
+    fn place(&self, file: &str) -> std::path::PathBuf {
+        self.folder.path().join(file)
     }
 
     /// Starts it, with what it kept on disk.
     #[track_caller]
     pub fn resume(&mut self) {
         assert!(self.process.is_none(), "it runs");
-        let config = self.folder.path().join("mosquitto.conf");
+        let config = self.place("mosquitto.conf");
         let (port, store) = (self.port, self.folder.path().display());
         let text = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\n\
-             log_type all\nconnection_messages true\npersistence true\n\
-             persistence_location {store}/\n",
+             log_type all\nconnection_messages true\nmax_queued_messages 0\n\
+             persistence true\npersistence_location {store}/\n{}",
+            self.more
         );
         fs::write(&config, text).expect("writing a test file");
         let mut command = command("mosquitto");
@@ -57,7 +102,7 @@ impl Mosquitto {
     /// Starts it as if for the first time: no sessions, no retained messages.
     #[track_caller]
     pub fn resume_fresh(&mut self) {
-        let _ = fs::remove_file(self.folder.path().join("mosquitto.db"));
+        let _ = fs::remove_file(self.place("mosquitto.db"));
         self.resume();
     }
 
@@ -125,6 +170,36 @@ pub fn publish(port: u16, topic: &str, payload: &str, options: &[&str]) {
     assert!(wait_exit(&mut process, "mosquitto_pub ends").success(), "publishing to {topic}");
 }
 
+/// A `mosquitto_pub` that publishes line after line at QoS 1.
+pub struct Publisher {
+    process: Child,
+    input: ChildStdin,
+}
+
+impl Publisher {
+    #[track_caller]
+    pub fn to(port: u16, topic: &str) -> Publisher {
+        let mut command = command("mosquitto_pub");
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", topic, "-q", "1", "-l"]);
+        let mut process = spawn(command.stdin(Stdio::piped()));
+        let input = process.stdin.take().expect("stdin is piped");
+        Publisher { process, input }
+    }
+
+    /// Publishes a line, some time soon.
+    #[track_caller]
+    pub fn send(&mut self, line: &str) {
+        writeln!(self.input, "{line}").expect("mosquitto_pub runs");
+    }
+
+    /// Returns once the broker has everything.
+    #[track_caller]
+    pub fn finish(mut self) {
+        drop(self.input);
+        assert!(wait_exit(&mut self.process, "mosquitto_pub ends").success(), "publishing lines");
+    }
+}
+
 /// A message as a subscriber got it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Got {
@@ -145,11 +220,22 @@ impl Subscriber {
     /// broker has agreed.
     #[track_caller]
     pub fn to(port: u16, topic: &str) -> Subscriber {
+        Subscriber::with(port, topic, &[])
+    }
+
+    /// One whom the broker remembers while it is not connected, and so while the broker restarts.
+    #[track_caller]
+    pub fn remembered(port: u16, topic: &str) -> Subscriber {
+        Subscriber::with(port, topic, &["-i", "subscriber", "-c"])
+    }
+
+    #[track_caller]
+    fn with(port: u16, topic: &str, options: &[&str]) -> Subscriber {
         // Else it keeps its lines to itself until a message comes.
         let mut command = command("stdbuf");
         command.arg("-oL").arg(find("mosquitto_sub"));
         command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", topic]);
-        command.args(["-q", "2", "-d", "-F", "%q\t%r\t%t\t%p"]);
+        command.args(["-q", "2", "-d", "-F", "%q\t%r\t%t\t%p"]).args(options);
         let mut process = spawn(command.stdout(Stdio::piped()));
         let lines = Lines::default();
         lines.collect(process.stdout.take().expect("stdout is piped"));
