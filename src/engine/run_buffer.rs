@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::{
-    buffer::{Batch, Folder, Limits, Log, Repairs},
+    buffer::{Batch, Disk, Folder, Limits, Log, Repairs},
     inbox::Inbox,
     queue::{Done, Job, Opened},
     status::Status,
@@ -105,13 +105,11 @@ fn report(repairs: &Repairs, node: &Name) {
 }
 
 /// Does what is to be done, as far as the disk lets it.
-fn work(log: &mut Log, job: Job, limits: Buffer) -> Done {
+fn work<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer) -> Done {
     let mut done = Done::default();
     log.set_limits(Limits { max_bytes: limits.max_bytes });
     job.acknowledged.into_iter().for_each(|seqs| log.ack(seqs));
-    let held = log.messages();
-    done.write_failed = write(log, &job.write, job.drop_older, limits, &mut done.dropped).err();
-    done.dropped_messages = (held + written(&done, &job.write)).saturating_sub(log.messages());
+    done.write_failed = write(log, &job.write, job.drop_older, limits, &mut done).err();
     if let Some((from, bytes)) = job.fetch {
         match log.read(from, usize::MAX, bytes) {
             Ok(stored) => {
@@ -125,29 +123,41 @@ fn work(log: &mut Log, job: Job, limits: Buffer) -> Done {
     done
 }
 
-fn written(done: &Done, write: &[(u64, Message)]) -> u64 {
-    if done.write_failed.is_none() { write.len() as u64 } else { 0 }
-}
-
-fn write(
-    log: &mut Log,
+fn write<D: Disk>(
+    log: &mut Log<D>,
     messages: &[(u64, Message)],
     drop_older: Option<Duration>,
     limits: Buffer,
-    dropped: &mut Vec<Range<u64>>,
+    done: &mut Done,
 ) -> io::Result<()> {
     if let Some(age) = drop_older {
         let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         let before = Timestamp::now().unix_nanos().saturating_sub(age);
-        dropped.extend(log.drop_before(Timestamp::from_unix_nanos(before))?);
+        drop_from(log, done, |log| log.drop_before(Timestamp::from_unix_nanos(before)))?;
     }
-    for batch in batches(messages) {
-        append(log, &batch, limits, dropped)?;
+    // A job that failed comes again, and part of it may be in the log by then.
+    let appended = messages.partition_point(|(seq, _)| *seq < log.next_seq());
+    for batch in batches(&messages[appended..]) {
+        append(log, &batch, limits, done)?;
     }
     if !messages.is_empty() && limits.sync != SyncPolicy::Never {
         log.sync()?;
     }
     log.settle()
+}
+
+/// Drops a part of the log, and takes note of it. False when there was nothing to drop.
+fn drop_from<D: Disk>(
+    log: &mut Log<D>,
+    done: &mut Done,
+    part: impl FnOnce(&mut Log<D>) -> io::Result<Option<Range<u64>>>,
+) -> io::Result<bool> {
+    let held = log.messages();
+    let seqs = part(log)?;
+    done.dropped_messages += held.saturating_sub(log.messages());
+    let dropped_any = seqs.is_some();
+    done.dropped.extend(seqs);
+    Ok(dropped_any)
 }
 
 /// Messages with numbers in a row.
@@ -167,23 +177,25 @@ fn batches(messages: &[(u64, Message)]) -> Vec<Batch> {
 }
 
 /// Appends, and with `drop_oldest` makes room first: in the buffer, or on a disk that is full.
-fn append(
-    log: &mut Log,
+fn append<D: Disk>(
+    log: &mut Log<D>,
     batch: &Batch,
     limits: Buffer,
-    dropped: &mut Vec<Range<u64>>,
+    done: &mut Done,
 ) -> io::Result<()> {
     let makes_room = limits.when_full == WhenFull::DropOldest;
     while makes_room && log.bytes() + batch.bytes() as u64 > limits.max_bytes {
-        let Some(seqs) = log.drop_oldest()? else { break };
-        dropped.push(seqs);
+        if !drop_from(log, done, Log::drop_oldest)? {
+            break;
+        }
     }
     loop {
         match log.append(batch) {
-            Err(error) if makes_room && is_full(&error) => match log.drop_oldest()? {
-                Some(seqs) => dropped.push(seqs),
-                None => return Err(error),
-            },
+            Err(error) if makes_room && is_full(&error) => {
+                if !drop_from(log, done, Log::drop_oldest)? {
+                    return Err(error);
+                }
+            }
             other => return other,
         }
     }
@@ -191,4 +203,29 @@ fn append(
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::buffer::Simulated, *};
+    use crate::config::Store;
+
+    #[test]
+    fn a_sync_that_failed_does_not_keep_the_log_from_taking_the_same_again() {
+        let disk = Simulated::default();
+        let limits = Buffer { store: Store::Disk, sync: SyncPolicy::Always, ..Buffer::default() };
+        let (mut log, _) = Log::open(disk.clone(), Limits { max_bytes: 1 << 20 }).unwrap();
+        let messages = |seqs: Range<u64>| seqs.map(|seq| (seq, Message::new("n", json!(seq))));
+        let job = |seqs| Job { write: messages(seqs).collect(), ..Job::default() };
+        assert!(work(&mut log, job(0..1), limits).write_failed.is_none());
+        disk.set(|faults| faults.failing_syncs = 1);
+        assert!(work(&mut log, job(1..3), limits).write_failed.is_some());
+        let done = work(&mut log, job(1..5), limits);
+        assert!(done.write_failed.is_none(), "{:?}", done.write_failed);
+        assert_eq!((done.stored_messages, done.dropped_messages), (5, 0));
+        let stored = log.read(0, 9, 9999).unwrap();
+        assert_eq!(stored.iter().map(|stored| stored.seq).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+    }
 }

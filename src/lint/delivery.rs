@@ -8,12 +8,7 @@ use crate::config::{Draft, Part, Store, WhenFull};
 
 /// Reports what breaks the promises of the sinks of a pipeline.
 pub(super) fn check(draft: &Draft, nodes: &[&Part], findings: &mut Vec<Finding>) {
-    let connections: BTreeMap<&str, &Part> = draft
-        .parts
-        .iter()
-        .filter(|part| part.role == Role::Connection)
-        .map(|part| (&*part.name, part))
-        .collect();
+    let connections = draft.connections();
     for sink in nodes.iter().filter(|node| node.role == Role::Sink) {
         let Some(configured) = &sink.configured else { continue };
         let capabilities = configured.capabilities();

@@ -60,6 +60,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+#[cfg(test)]
+pub(super) use self::simulated::Simulated;
 pub use self::{
     disk::{Disk, DiskFile, Folder},
     log::{Limits, Log, Repairs, Stored},
