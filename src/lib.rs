@@ -5,3 +5,4 @@ pub mod config;
 pub mod engine;
 pub mod lint;
 pub mod plugins;
+pub mod rules;

@@ -1,27 +1,27 @@
-//! The native node types in this build: the only file that names a plugin.
+//! The native plugins in this build: the only file that names one.
 
 use forebay_sdk::Plugin;
 
-/// Every plugin that this build has, in the order in which `forebay nodes` lists them.
-pub fn all() -> Vec<&'static Plugin> {
+/// Every plugin that this build has.
+pub fn all() -> Vec<Plugin> {
     vec![
         #[cfg(feature = "forebay-modbus")]
-        &forebay_modbus::PLUGIN,
+        forebay_modbus::plugin(),
         #[cfg(feature = "forebay-mqtt")]
-        &forebay_mqtt::PLUGIN,
+        forebay_mqtt::plugin(),
         #[cfg(feature = "forebay-http")]
-        &forebay_http::PLUGIN,
+        forebay_http::plugin(),
         #[cfg(feature = "forebay-broker")]
-        &forebay_broker::PLUGIN,
+        forebay_broker::plugin(),
         #[cfg(feature = "forebay-script")]
-        &forebay_script::PLUGIN,
+        forebay_script::plugin(),
         #[cfg(feature = "forebay-map")]
-        &forebay_map::PLUGIN,
+        forebay_map::plugin(),
         #[cfg(feature = "forebay-timer")]
-        &forebay_timer::PLUGIN,
+        forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]
-        &forebay_log::PLUGIN,
+        forebay_log::plugin(),
         #[cfg(feature = "forebay-file")]
-        &forebay_file::PLUGIN,
+        forebay_file::plugin(),
     ]
 }

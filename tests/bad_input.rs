@@ -160,7 +160,9 @@ fn what_only_one_can_hold_is_not_started_twice() {
         ],
     );
 
-    let client = "connections:\n  NAME: { type: mqtt, url: 'mqtt://127.0.0.1:1', client_id: me }\n";
+    let client = "connections:\n  NAME: { type: mqtt, url: 'mqtt://127.0.0.1:1', client_id: me }\n\
+                  sources:\n  s: { type: mqtt, connection: NAME, topics: [a] }\n\
+                  sinks:\n  o: { from: s, type: log }\n";
     let two = Folder::with(&[
         ("a.yaml", &client.replace("NAME", "one")),
         ("b.yaml", &client.replace("NAME", "two")),
@@ -369,9 +371,9 @@ fn a_secret_is_in_no_log_and_in_no_copy() {
         let leaks: Vec<String> =
             run.log.all().into_iter().filter(|line| line.contains(MARKER)).collect();
         assert_eq!(leaks, <[String; 0]>::default());
-        let copy = data.read("last-good/pipelines/x.yaml");
+        let copy = data.read("accepted/1/files/pipelines/x.yaml");
         assert!(copy.contains("${file:secret}") && !copy.contains(MARKER), "{copy}");
-        assert!(!data.path().join("last-good/secret").exists());
+        assert!(!data.path().join("accepted/1/files/secret").exists());
     }
 }
 

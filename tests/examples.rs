@@ -20,7 +20,7 @@ fn every_example_and_sample_lints_without_a_finding() {
     assert_eq!(stdout(&examples), "no findings in 3 pipelines\n");
     assert_eq!(examples.status.code(), Some(0));
     for plugin in plugins::all() {
-        let folder = Folder::with(&[("pipelines/sample.yaml", plugin.sample)]);
+        let folder = Folder::with(&[("pipelines/sample.yaml", &plugin.sample)]);
         let sample = lint_strict(folder.path());
         assert_eq!(stdout(&sample), "no findings in 1 pipeline\n", "{}", plugin.name);
         assert_eq!(sample.status.code(), Some(0), "{}", plugin.name);
@@ -116,7 +116,7 @@ fn a_new_folder_lints_and_runs() {
 #[test]
 fn a_new_file_of_every_type_lints_and_is_never_overwritten() {
     let names: BTreeSet<String> =
-        Types::new(&plugins::all()).iter().map(|entry| entry.node_type.name().to_owned()).collect();
+        Types::new(plugins::all()).iter().map(|entry| entry.node_type.name().to_owned()).collect();
     for name in names {
         let folder = Folder::new();
         let file = folder.path().join("pipelines").join("first.yaml");
@@ -166,7 +166,7 @@ fn a_plan_says_what_a_reload_would_do() {
     let mut run = Forebay::of(command);
     run.wait_for_log("running");
     until("the accepted files are kept", || {
-        data.path().join("last-good/pipelines/x.yaml").exists()
+        data.path().join("accepted/1/files/pipelines/x.yaml").exists()
     });
     assert_eq!(stdout(&plan()), "nothing would change\n3 untouched\n");
     run.signal("TERM");
@@ -196,6 +196,41 @@ fn a_plan_says_what_a_reload_would_do() {
 }
 
 #[test]
+fn a_plan_knows_the_scripts_that_ran_also_those_from_elsewhere() {
+    let script = |text: &str| format!("// {text}\nmsg\n");
+    let (place, data) = (Folder::new(), Folder::new());
+    let absolute = place.path().join("absolute.rhai");
+    let pipeline = format!(
+        "sources:\n  a: {{ type: timer, every: 1h }}\ntransforms:\n\
+         \x20 near: {{ from: a, type: script, script: scripts/near.rhai }}\n\
+         \x20 far: {{ from: near, type: script, script: ../../shared/far.rhai }}\n\
+         \x20 there: {{ from: far, type: script, script: {} }}\n\
+         sinks:\n  out: {{ from: there, type: log }}\n",
+        absolute.display()
+    );
+    let scripts = ["site/pipelines/scripts/near.rhai", "shared/far.rhai", "absolute.rhai"];
+    scripts.iter().for_each(|path| place.write(path, &script("as it ran")));
+    place.write("site/pipelines/x.yaml", &pipeline);
+    let site = place.path().join("site");
+    let plan = || {
+        let mut command = program();
+        command.arg("plan").arg(&site).arg("--data").arg(data.path());
+        stdout(&command.output().unwrap())
+    };
+    let mut run = Forebay::run_on(&site, data.path());
+    until("the accepted files are kept", || data.path().join("accepted/1").is_dir());
+    assert_eq!(plan(), "nothing would change\n5 untouched\n");
+    run.signal("TERM");
+    run.wait_exit();
+
+    for (path, node) in scripts.iter().zip(["near", "far", "there"]) {
+        place.write(path, &script("changed since"));
+        assert_eq!(plan(), format!("replace x/{node}\n4 untouched\n"));
+        place.write(path, &script("as it ran"));
+    }
+}
+
+#[test]
 fn a_plan_compares_two_folders() {
     let now = Folder::with(&[("x.yaml", ONE)]);
     let more = "  more: { from: a, type: log }\n";
@@ -203,7 +238,7 @@ fn a_plan_compares_two_folders() {
     let mut command = program();
     command.arg("plan").arg(wanted.path()).arg("--against").arg(now.path());
     assert_eq!(stdout(&command.output().unwrap()), "start x/more\nrewire x/a\n2 untouched\n");
-    let json = command.arg("--json").output().unwrap();
+    let json = command.args(["--format", "json"]).output().unwrap();
     let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
     assert_eq!(json["start"], serde_json::json!(["x/more"]));
     assert_eq!(json["rewire"], serde_json::json!(["x/a"]));
@@ -215,7 +250,7 @@ fn every_type_describes_itself() {
     let list = forebay(["nodes"]);
     assert_eq!(list.status.code(), Some(0));
     let list = stdout(&list);
-    for entry in Types::new(&plugins::all()).iter() {
+    for entry in Types::new(plugins::all()).iter() {
         let (role, name) = (entry.node_type.role().noun(), entry.node_type.name());
         assert!(
             list.contains(&format!("{role:<11} {name:<8} {}", entry.node_type.summary())),
@@ -223,7 +258,7 @@ fn every_type_describes_itself() {
         );
         let one = stdout(&forebay(["nodes", name]));
         assert!(one.contains(&format!("{name} {role}: ")), "{one}");
-        assert!(one.ends_with(entry.plugin.sample), "{one}");
+        assert!(one.ends_with(&*entry.plugin.sample), "{one}");
     }
     let mqtt = stdout(&forebay(["nodes", "mqtt"]));
     assert!(mqtt.contains("  keep_alive  (duration, default `1m`)\n"), "{mqtt}");
@@ -232,8 +267,11 @@ fn every_type_describes_itself() {
         "{mqtt}"
     );
     let json: serde_json::Value =
-        serde_json::from_str(&stdout(&forebay(["nodes", "mqtt", "--json"]))).unwrap();
+        serde_json::from_str(&stdout(&forebay(["nodes", "mqtt", "--format", "json"]))).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(3));
+    // As it was written before all verbs had `--format`.
+    let before = forebay(["nodes", "mqtt", "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&stdout(&before)).unwrap(), json);
 
     let unknown = forebay(["nodes", "nope"]);
     assert_eq!(unknown.status.code(), Some(2));

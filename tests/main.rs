@@ -11,6 +11,7 @@ mod first_boot;
 mod live;
 mod outage;
 mod reload;
+mod remembered;
 mod stop;
 
 mod bad_input;

@@ -19,14 +19,11 @@ use forebay::{
     lint::{
         Checked, lint,
         report::{Format, render},
-        rules::RULES,
     },
     plugins,
 };
-use forebay_sdk::{
-    Level, Span,
-    yaml::{Content, Limits, Yaml, parse},
-};
+use forebay_sdk::{Level, Span};
+use forebay_yaml::{Content, Limits, Yaml, parse};
 use futures_util::FutureExt;
 
 use crate::support::Folder;
@@ -39,7 +36,7 @@ fn what_lint_accepts_the_engine_starts() {
     let first = number("FOREBAY_SEED").unwrap_or_else(|| fastrand::u64(..1 << 48));
     let count = number("FOREBAY_MUTATIONS").unwrap_or(USUAL_COUNT);
     let corpus = Corpus::gather();
-    let types = Types::new(&plugins::all());
+    let types = Types::new(plugins::all());
     let folder = Folder::new();
     for (path, text) in &corpus.files {
         if path.ends_with(".rhai") || path.ends_with("user.yaml") {
@@ -73,7 +70,7 @@ fn bears(folder: &Folder, types: &Types, path: &str, text: &[u8], rng: &Rng) -> 
     let mut rng = rng.clone();
     let value = rng.choice(VALUES).copied().unwrap_or_default();
     let environment = move |name: &str| name.len().is_multiple_of(2).then(|| value.to_owned());
-    let draft = config::load(folder.path(), folder.path(), types, &environment).unwrap();
+    let draft = config::load(folder.path(), types, &environment).unwrap();
     let checked = lint(draft);
     match before.as_str() {
         "" => folder.remove(path),
@@ -138,9 +135,9 @@ impl Corpus {
             }
         }
         for plugin in plugins::all() {
-            files.push(("pipelines/sample.yaml", plugin.sample.to_owned()));
+            files.push(("pipelines/sample.yaml", plugin.sample.into_owned()));
         }
-        for rule in &RULES {
+        for rule in Types::new(plugins::all()).rules().iter() {
             files.extend(rule.files("Good"));
         }
         let words = |(_, text): &(&str, String)| {
@@ -351,7 +348,7 @@ fn places(text: &str) -> Vec<Place> {
             Content::Scalar(_) => (),
             Content::List(items) => items.iter().for_each(|item| walk(item, None, places)),
             Content::Map(entries) => {
-                let each = |entry: &forebay_sdk::yaml::Entry| {
+                let each = |entry: &forebay_yaml::Entry| {
                     walk(&entry.value, Some(entry.key_span.range()), places);
                 };
                 entries.iter().for_each(each);

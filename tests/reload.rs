@@ -1,9 +1,9 @@
 //! A reload changes what changed, leaves the rest, and leaks nothing.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{collections::BTreeSet, path::Path, thread, time::Duration};
 
 use crate::support::{
-    Folder, Forebay, ModbusServer, Mosquitto, Subscriber, WebServer, free_port, publish,
+    Folder, Forebay, ModbusServer, Mosquitto, Subscriber, WebServer, free_port, program, publish,
     throughout, until,
 };
 
@@ -141,6 +141,26 @@ fn a_swapped_link_to_the_whole_folder_is_a_reload() {
     });
     forebay.log_after(r#"{"version":3}"#, || ());
     assert_eq!(forebay.log.count_of("refused"), 0);
+}
+
+#[test]
+fn a_change_that_takes_a_restart_is_said_to_take_one() {
+    let data = Folder::new();
+    let (one, two) = (data.path().join("one"), data.path().join("two"));
+    let runtime = |data: &Path| format!("data: {}\nstop_within: 2s\n", data.display());
+    let folder = Folder::with(&[("pipelines/a.yaml", &beats(1)), ("forebay.yaml", &runtime(&one))]);
+    let mut command = program();
+    command.arg("run").arg(folder.path());
+    let forebay = Forebay::of(command);
+    forebay.wait_for_log("running");
+    let said = format!("the data folder stays {}; `data: {}` takes", one.display(), two.display());
+    forebay.log_after(&said, || folder.replace("forebay.yaml", &runtime(&two)));
+    forebay.log_after("what changed below `log:` takes a restart", || {
+        folder.replace("forebay.yaml", &(runtime(&one) + "log: { level: debug }\n"));
+    });
+    assert_eq!(forebay.log.count_of("the data folder stays"), 1);
+    until("the accepted files are kept where they were", || one.join("accepted").is_dir());
+    assert!(!two.exists());
 }
 
 #[test]

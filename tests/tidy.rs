@@ -13,19 +13,41 @@ use std::{
 use forebay::{
     cli::{nodes, schema},
     config::{NodeTypeEntry, Types},
-    lint::rules::RULES,
     plugins,
 };
+use forebay_sdk::{Rule, rules::RULES as CONTRACT};
 
 use crate::support::{Folder, python};
 
 /// What the files of a folder under `src/` may import of the crate.
-const MAY_IMPORT: [(&str, &[&str]); 4] = [
-    ("cli", &["cli", "lint", "engine", "config", "plugins"]),
-    ("lint", &["lint", "config"]),
+const MAY_IMPORT: [(&str, &[&str]); 5] = [
+    ("cli", &["cli", "lint", "engine", "config", "rules", "plugins"]),
+    ("lint", &["lint", "config", "rules"]),
     ("engine", &["engine", "config"]),
-    ("config", &["config"]),
+    ("config", &["config", "rules"]),
+    ("rules", &["rules"]),
 ];
+
+/// Who may read YAML. The SDK hands plugins what they need of it.
+const MAY_READ_YAML: [&str; 3] = ["cli", "lint", "config"];
+
+/// What the code of a plugin does not name: bytes come and go through the world that it is given, and
+/// the time is that of one clock, so that tests can put others in their place.
+const NOT_IN_PLUGINS: [&str; 9] = [
+    "tokio::net",
+    "tokio_serial",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::os::unix::net",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+];
+
+/// Files that may all the same, each with what it names and why.
+const IN_PLUGINS_ALL_THE_SAME: [(&str, &str, &str); 1] =
+    [("plugins/http/src/answer.rs", "std::time::SystemTime", "what the library makes of a date")];
 
 #[test]
 fn imports_go_one_way() {
@@ -33,11 +55,13 @@ fn imports_go_one_way() {
     let mut wrong = Vec::new();
     for (area, allowed) in MAY_IMPORT {
         for file in files(&source.join(area), "rs") {
-            // Tests may use the plugins that there are.
-            let is_test = file.ends_with("tests.rs");
+            // Tests may use the plugins that there are, and look at what lint makes of a draft.
+            let is_test = is_test(&file);
+            let above: &[&str] = if area == "config" { &["plugins", "lint"] } else { &["plugins"] };
             for path in imports(&file, &source) {
                 let Some(from) = path.first().filter(|first| is_area(first)) else { continue };
-                let fits = allowed.contains(&from.as_str()) || is_test && from == "plugins";
+                let from = from.as_str();
+                let fits = allowed.contains(&from) || is_test && above.contains(&from);
                 if !fits {
                     wrong.push(format!("{} imports {}", shown(&file), path.join("::")));
                 }
@@ -45,6 +69,71 @@ fn imports_go_one_way() {
         }
     }
     assert_eq!(wrong, <[String; 0]>::default());
+}
+
+#[test]
+fn who_reads_yaml_is_known() {
+    let source = root().join("src");
+    for file in files(&source, "rs") {
+        let area = file.strip_prefix(&source).unwrap().iter().next().unwrap().to_string_lossy();
+        let text = read(&file);
+        let reads = ["forebay_yaml", "yaml::"].iter().any(|name| text.contains(name));
+        assert!(!reads || MAY_READ_YAML.contains(&&*area), "{} reads YAML", shown(&file));
+    }
+}
+
+/// The files of each crate of ours can be read one after another.
+#[test]
+fn no_two_files_import_each_other() {
+    let plugins = plugin_folders().map(|name| plugin_folder(&name));
+    let crates = [root().to_owned(), root().join("yaml"), plugin_folder("sdk")];
+    let mut circles = Vec::new();
+    for folder in crates.into_iter().chain(plugins) {
+        let source = folder.join("src");
+        let mut texts = BTreeMap::new();
+        for file in files(&source, "rs") {
+            // The program is a crate of its own, on top of the library.
+            if !is_test(&file) && !file.ends_with("src/main.rs") {
+                let inner = file.strip_prefix(&source).unwrap().to_owned();
+                texts.insert(inner, code(&read(&file)));
+            }
+        }
+        let found = circles_of(&texts).into_iter();
+        circles.extend(found.map(|circle| format!("{}: {}", shown(&source), circle.join(", "))));
+    }
+    assert_eq!(
+        circles,
+        <[String; 0]>::default(),
+        "files that import each other, if only by way of others"
+    );
+}
+
+#[test]
+fn a_circle_of_files_is_seen() {
+    #[track_caller]
+    fn check(files: &[(&str, &str)], expected: &[&[&str]]) {
+        let files = files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_owned()));
+        let circles = circles_of(&files.collect());
+        assert_eq!(circles, expected);
+    }
+    check(&[("lib.rs", "pub use crate::a::A;"), ("a.rs", "use std::fs;")], &[]);
+    check(
+        &[("lib.rs", "pub use a::A;\nmod a;"), ("a.rs", "use crate::B;")],
+        &[&["a.rs", "lib.rs"]],
+    );
+    check(
+        &[("a.rs", "use crate::b::c::C;"), ("b/mod.rs", ""), ("b/c.rs", "use super::super::a;")],
+        &[&["a.rs", "b/c.rs"]],
+    );
+    check(
+        &[
+            ("a.rs", "use crate::b::B;"),
+            ("b.rs", "use self::c::C;"),
+            ("b/c.rs", "use crate::a::A;"),
+        ],
+        &[&["a.rs", "b/c.rs", "b.rs"]],
+    );
+    check(&[("a.rs", "use crate::b;"), ("b.rs", "use super::c;"), ("c.rs", "mod a;")], &[]);
 }
 
 /// A rule that looks at nothing is kept by everybody.
@@ -109,27 +198,59 @@ fn plugins_know_only_the_contract() {
 }
 
 #[test]
+fn plugins_go_outside_by_the_world_they_are_given() {
+    let mut found = BTreeSet::new();
+    for plugin in plugin_folders() {
+        for file in files(&plugin_folder(&plugin).join("src"), "rs") {
+            if is_test(&file) {
+                continue;
+            }
+            let paths = paths_of(&code(&read(&file)), &["std::", "tokio::", "tokio_serial"]);
+            for path in paths {
+                let named = NOT_IN_PLUGINS.iter().find(|name| is_below(&path, name));
+                found.extend(named.map(|name| (shown(&file), (*name).to_owned())));
+            }
+        }
+    }
+    let allowed = IN_PLUGINS_ALL_THE_SAME.iter();
+    let allowed = allowed.map(|(file, name, _)| ((*file).to_owned(), (*name).to_owned()));
+    assert_eq!(found, allowed.collect(), "left: what is named, right: what may be");
+}
+
+/// Whether a path is a name, or something in it.
+fn is_below(path: &str, name: &str) -> bool {
+    path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+#[test]
 fn every_plugin_is_listed_and_complete() {
     let manifest = read(&root().join("Cargo.toml"));
     let features = manifest.split("default = [").nth(1).and_then(|rest| rest.split(']').next());
     let features = features.expect("Cargo.toml has default features");
-    let listed: BTreeMap<&str, _> =
-        plugins::all().into_iter().map(|plugin| (plugin.name, plugin)).collect();
+    let listed = plugins::all();
     for name in plugin_folders() {
         let folder = plugin_folder(&name);
-        assert!(listed.contains_key(&*name), "plugins/{name} is not in src/plugins.rs");
+        let plugin = listed.iter().find(|plugin| plugin.name == name);
+        let plugin = plugin.unwrap_or_else(|| panic!("plugins/{name} is not in src/plugins.rs"));
         assert!(
             features.contains(&format!("\"forebay-{name}\"")),
             "plugins/{name} is not a default feature in Cargo.toml"
         );
-        for file in ["Cargo.toml", "README.md", "sample.yaml", "src/lib.rs"] {
+        for file in ["Cargo.toml", "README.md", "sample.yaml", "src/lib.rs", "src/settings.rs"] {
             assert!(folder.join(file).is_file(), "plugins/{name} has no {file}");
+        }
+        let runs = |role: &str| {
+            let source = folder.join("src");
+            source.join(format!("{role}.rs")).exists() || source.join(role).join("mod.rs").exists()
+        };
+        for node_type in &plugin.types {
+            let (noun, name) = (node_type.role().noun(), node_type.name());
+            assert!(runs(noun), "plugins/{name} offers a {noun} and has no src/{noun}.rs");
         }
         let sources = files(&folder.join("src"), "rs");
         let has_tests = sources.iter().any(|file| read(file).contains("#[test]"));
         assert!(has_tests, "plugins/{name} has no tests");
-        let plugin = listed[&*name];
-        for entry in plugin.types {
+        for entry in &plugin.types {
             let used = format!("type: {}", entry.name());
             assert!(plugin.sample.contains(&used), "plugins/{name}/sample.yaml shows no {used}");
         }
@@ -140,8 +261,8 @@ fn every_plugin_is_listed_and_complete() {
 #[test]
 fn the_tables_in_the_readmes_are_fresh() {
     for plugin in plugins::all() {
-        let path = plugin_folder(plugin.name).join("README.md");
-        let types = Types::new(&[plugin]);
+        let path = plugin_folder(&plugin.name).join("README.md");
+        let types = Types::new(vec![plugin]);
         let mut text = read(&path);
         for entry in types.iter() {
             text = with_table(&text, entry, &path);
@@ -165,7 +286,7 @@ fn with_table(readme: &str, entry: &NodeTypeEntry, path: &Path) -> String {
 
 #[test]
 fn the_tables_in_the_readmes_say_something() {
-    for entry in Types::new(&plugins::all()).iter() {
+    for entry in Types::new(plugins::all()).iter() {
         for row in nodes::rows(&entry.schema) {
             let (name, path) = (entry.node_type.name(), row.path);
             assert!(!row.about.is_empty(), "`{path}` of {name} does not say what it does");
@@ -286,59 +407,41 @@ fn validate(schema: &str, file: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
+/// Whoever declares a rule has its page beside it.
 #[test]
 fn every_rule_has_a_page_and_every_page_a_rule() {
-    // Words with a hyphen that name no rule.
-    const OTHERS: [&str; 8] = [
-        "content-length",
-        "last-good",
-        "retry-after",
-        "site-a",
-        "tell-nobody",
-        "transfer-encoding",
-        "x-forebay-was",
-        "yaml-language-server",
-    ];
-    let rules: BTreeSet<String> = RULES.iter().map(|rule| rule.name.to_owned()).collect();
-    let mut named = BTreeSet::new();
-    for folder in ["src", "plugins"] {
-        for file in files(&root().join(folder), "rs") {
-            let is_list = file.ends_with("src/lint/rules.rs");
-            if !is_list && !file.ends_with("tests.rs") && !file.parent().unwrap().ends_with("tests")
-            {
-                let code = read(&file);
-                let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
-                named.extend(words_with_hyphen(code));
-            }
-        }
+    let mut others: BTreeSet<&str> = names(&CONTRACT);
+    check_pages(&["yaml/rules", "plugins/sdk/rules"], &others);
+    for plugin in plugins::all() {
+        let own = names(&plugin.rules);
+        check_pages(&[&format!("plugins/{}/rules", plugin.name)], &own);
+        others.extend(own);
     }
-    named.retain(|word| !OTHERS.contains(&word.as_str()) && !word.starts_with("forebay-"));
-    assert_eq!(named, rules, "left: in the code, right: with a page in src/lint/rules");
-    let pages = files(&root().join("src/lint/rules"), "md");
-    let pages = pages.iter().map(|page| page.file_stem().unwrap().to_string_lossy().into_owned());
-    assert_eq!(pages.collect::<BTreeSet<_>>(), rules, "left: the pages, right: the list");
+    let types = Types::new(plugins::all());
+    let all: Vec<&Rule> = types.rules().iter().collect();
+    let core = names(&all).difference(&others).copied().collect();
+    check_pages(&["src/rules"], &core);
+    for rule in all {
+        let title = rule.page.lines().next();
+        assert_eq!(title, Some(&*format!("# {}", rule.name)), "the page is that of another rule");
+    }
 }
 
-/// Texts in quotes that are made of words with hyphens between them.
-fn words_with_hyphen(code: &str) -> impl Iterator<Item = String> {
-    let is_one = |text: &&str| {
-        text.contains('-')
-            && text
-                .split('-')
-                .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
-    };
-    // A rule of one word stands behind the call that makes a finding.
-    let alone = ["Finding::error(\"", "Finding::warning(\"", ".rule(\"", "rule: \""];
-    let alone = alone.iter().flat_map(|call| code.split(call).skip(1));
-    let alone = alone.filter_map(|rest| rest.split('"').next());
-    let mut found: BTreeSet<String> = code.split('"').filter(is_one).map(str::to_owned).collect();
-    found.extend(alone.map(str::to_owned));
-    found.into_iter()
+fn names(rules: &[&'static Rule]) -> BTreeSet<&'static str> {
+    rules.iter().map(|rule| rule.name).collect()
+}
+
+#[track_caller]
+fn check_pages(folders: &[&str], rules: &BTreeSet<&str>) {
+    let pages: Vec<PathBuf> =
+        folders.iter().flat_map(|folder| files(&root().join(folder), "md")).collect();
+    let pages = pages.iter().map(|page| page.file_stem().unwrap().to_str().unwrap());
+    assert_eq!(pages.collect::<BTreeSet<_>>(), *rules, "pages in {folders:?}, and the rules there");
 }
 
 #[test]
 fn the_top_level_is_what_a_visitor_expects() {
-    const EXPECTED: [&str; 11] = [
+    const EXPECTED: [&str; 12] = [
         "CHANGELOG.md",
         "Cargo.lock",
         "Cargo.toml",
@@ -350,6 +453,7 @@ fn the_top_level_is_what_a_visitor_expects() {
         "schemas",
         "src",
         "tests",
+        "yaml",
     ];
     const OPTIONAL: [&str; 2] = ["benches", "target"];
     let entries = fs::read_dir(root()).unwrap();
@@ -364,7 +468,7 @@ fn nothing_is_left_for_later() {
     // In two pieces, or this file would be the first to be found.
     let words = [["TO", "DO"], ["FIX", "ME"], ["XX", "X"], ["to", "do!("], ["unimpl", "emented!("]];
     let words = words.map(|halves| halves.concat());
-    for folder in ["src", "plugins", "tests", "benches", "pipelines"] {
+    for folder in ["src", "plugins", "yaml", "tests", "benches", "pipelines"] {
         for end in ["rs", "rhai", "toml", "yaml", "md", "py"] {
             for file in files(&root().join(folder), end) {
                 let text = fs::read(&file).unwrap();
@@ -390,36 +494,122 @@ fn must_be(path: &Path, expected: &str) {
     panic!("{} is stale; UPDATE=1 rewrites it. First difference: {differs:#?}", shown(path));
 }
 
-/// Where the paths of a file lead, as far as they stay in the crate.
-fn imports(file: &Path, source: &Path) -> Vec<Vec<String>> {
-    let inner = file.strip_prefix(source).unwrap().with_extension("");
+/// The files of a crate that import each other, by their paths below its `src`: each circle once.
+fn circles_of(files: &BTreeMap<PathBuf, String>) -> Vec<Vec<String>> {
+    let by_module: BTreeMap<Vec<String>, &PathBuf> =
+        files.keys().map(|file| (module_of(file), file)).collect();
+    let mut imports: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> = BTreeMap::new();
+    for (file, text) in files {
+        let module = module_of(file);
+        // A module is also named without `self::` in front, by the file that declares it.
+        let own: Vec<String> = declared(text).map(|name| format!("{name}::")).collect();
+        let own = paths_of(text, &own.iter().map(String::as_str).collect::<Vec<_>>());
+        let own = own.iter().map(|path| resolve(&format!("self::{path}"), &module));
+        let paths = imports_of(text, &module).into_iter().chain(own);
+        let target = |path: Vec<String>| {
+            let mut lengths = (0..=path.len()).rev();
+            lengths.find_map(|length| by_module.get(&path[..length]).copied())
+        };
+        imports.insert(file, paths.filter_map(target).filter(|target| *target != file).collect());
+    }
+    let reach = |from: &PathBuf| {
+        let mut seen = BTreeSet::new();
+        let mut ahead: Vec<&PathBuf> = imports[from].iter().copied().collect();
+        while let Some(next) = ahead.pop() {
+            if seen.insert(next) {
+                ahead.extend(&imports[next]);
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<&PathBuf, BTreeSet<&PathBuf>> =
+        imports.keys().map(|file| (*file, reach(file))).collect();
+    let circle = |file: &PathBuf| {
+        let there_and_back = reached[file].iter().filter(|other| reached[**other].contains(file));
+        there_and_back.map(|file| file.display().to_string()).collect::<Vec<_>>()
+    };
+    let circles: BTreeSet<Vec<String>> = files.keys().map(circle).collect();
+    circles.into_iter().filter(|circle| !circle.is_empty()).collect()
+}
+
+/// The modules that a file declares.
+fn declared(text: &str) -> impl Iterator<Item = &str> {
+    let lines = text.lines().map(|line| line.trim_start_matches("pub ").trim_end());
+    let lines = lines.map(|line| line.strip_prefix("pub(crate) ").unwrap_or(line));
+    lines.filter_map(|line| line.strip_prefix("mod ")?.strip_suffix(';'))
+}
+
+/// The module that a file below `src` holds.
+fn module_of(file: &Path) -> Vec<String> {
+    let parts = file.with_extension("");
     let mut module: Vec<String> =
-        inner.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
-    if module.last().is_some_and(|last| last == "mod") {
+        parts.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+    if module.last().is_some_and(|last| last == "mod") || module == ["lib"] || module == ["main"] {
         module.pop();
     }
-    imports_of(&read(file), &module)
+    module
+}
+
+/// Where the paths of a file lead, as far as they stay in the crate.
+fn imports(file: &Path, source: &Path) -> Vec<Vec<String>> {
+    imports_of(&read(file), &module_of(file.strip_prefix(source).unwrap()))
 }
 
 fn imports_of(text: &str, module: &[String]) -> Vec<Vec<String>> {
+    let paths = paths_of(text, &["crate::", "super::", "self::"]);
+    paths.iter().map(|path| resolve(path, module)).collect()
+}
+
+/// The paths in a text that begin in one of these ways, those in braces one by one.
+fn paths_of(text: &str, starts: &[&str]) -> Vec<String> {
     let code: String = text
         .lines()
         .map(|line| line.split("//").next().unwrap_or_default())
         .collect::<Vec<_>>()
         .join("\n");
     let mut found = Vec::new();
-    let starts = ["crate::", "super::", "self::"];
     let mut at = 0;
     while let Some(next) = starts.iter().filter_map(|start| code[at..].find(start)).min() {
         let begin = at + next;
         let before = code[..begin].chars().next_back().unwrap_or(' ');
         let tree = tree_at(&code[begin..]);
-        at = begin + tree.len().max("self::".len());
+        at = begin + tree.len().max("self::".len()).min(code.len() - begin);
         if !before.is_alphanumeric() && !matches!(before, '_' | ':' | '$') {
-            found.extend(expand(tree).iter().map(|path| resolve(path, module)));
+            found.extend(expand(tree));
         }
     }
     found
+}
+
+/// What a file runs: without its tests, and without what is there for tests only.
+fn code(text: &str) -> String {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut lines = text.lines();
+    let mut code = String::new();
+    while let Some(line) = lines.next() {
+        if line.trim() == "#[cfg(test)]" {
+            lines.next();
+            continue;
+        }
+        code += line;
+        code.push('\n');
+    }
+    code
+}
+
+/// Whether a file holds tests, or what is there for tests only.
+fn is_test(file: &Path) -> bool {
+    let below = file.strip_prefix(root()).unwrap_or(file);
+    let is_named = |part: &str| matches!(part, "tests" | "tests.rs" | "testing.rs");
+    let is_declared = || {
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let declaration = format!("#[cfg(test)]\nmod {stem};");
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let beside = ["mod.rs", "lib.rs"].map(|name| folder.join(name));
+        let mut parents = beside.into_iter().chain([folder.with_extension("rs")]);
+        parents.any(|parent| fs::read_to_string(parent).is_ok_and(|t| t.contains(&declaration)))
+    };
+    below.iter().any(|part| part.to_str().is_some_and(is_named)) || is_declared()
 }
 
 /// The path that a text begins with, and the names in braces behind it.

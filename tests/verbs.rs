@@ -205,6 +205,17 @@ connections
         "p2n2 -> c0",
     ];
     assert_eq!(dot.lines().collect::<Vec<_>>(), expected);
+    let json = stdout(&in_root(["graph", "pipelines/power-meter.yaml", "--format", "json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let expected = serde_json::json!({
+        "name": "unreadable",
+        "role": "sink",
+        "type": "log",
+        "connection": null,
+        "from": [{ "node": "meter", "output": "errors" }, { "node": "load", "output": "errors" }],
+    });
+    assert_eq!(json["pipelines"][0]["nodes"][3], expected);
+    assert_eq!(json["connections"][1]["name"], "meter-bus");
     let mermaid = stdout(&in_root(["graph", ".", "--format", "mermaid"]));
     assert!(mermaid.starts_with("flowchart LR\n  subgraph p0 [\"heartbeat\"]\n"), "{mermaid}");
     assert!(mermaid.contains("    p1n1 -->|alarm| p1n2\n"), "{mermaid}");
@@ -218,6 +229,13 @@ fn a_graph_of_broken_pipelines_is_not_drawn() {
     let said = stdout(&drawn);
     assert!(said.contains("error[unknown-node]: no node is named `b`"), "{said}");
     assert!(said.ends_with("nothing was drawn\n"), "{said}");
+
+    // A program that reads the graph can read why there is none.
+    let json = forebay(["graph".as_ref(), folder.path().as_os_str(), "--format=json".as_ref()]);
+    assert_eq!(json.status.code(), Some(1));
+    let rules: Vec<serde_json::Value> =
+        stdout(&json).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(rules.iter().any(|finding| finding["rule"] == "unknown-node"), "{rules:#?}");
 }
 
 /// CI systems read these by readers of their own, so somebody else's must find them right.
@@ -351,14 +369,20 @@ fn pipelines_in_markdown_are_checked_in_their_place() {
         );
         assert_eq!(short.status.code(), Some(1));
     }
-    let full = stdout(&lint("docs", "human"));
+    let full = stdout(&lint("docs", "text"));
     assert!(full.contains("7 |     m: { type: timer, evry: 1h }\n"), "{full}");
     assert!(full.contains("1 error in 2 examples;"), "{full}");
+    assert_eq!(stdout(&lint("docs", "human")), full, "as it was called before");
 }
 
 #[test]
 fn the_pipelines_in_the_documentation_are_right() {
-    let checked = in_root(["lint", "--strict", "README.md", "plugins"]);
+    // The pages of rules show what is wrong, and have a test of their own.
+    let plugins = fs::read_dir(root().join("plugins")).unwrap();
+    let pages = plugins.map(|plugin| plugin.unwrap().path().join("README.md"));
+    let pages = pages.filter(|page| page.exists());
+    let checked =
+        in_root(["lint", "--strict", "README.md"].map(PathBuf::from).into_iter().chain(pages));
     assert_eq!(checked.status.code(), Some(0), "{}", stdout(&checked));
     assert!(stdout(&checked).starts_with("no findings in "), "{}", stdout(&checked));
 }
@@ -388,8 +412,8 @@ fn lint_looks_again_after_each_change() {
 fn the_hooks_for_pre_commit_are_verbs() {
     let text = fs::read_to_string(root().join(".pre-commit-hooks.yaml")).unwrap();
     let mut findings = Vec::new();
-    let limits = forebay_sdk::yaml::Limits::default();
-    let hooks = forebay_sdk::yaml::parse(&text, 0, limits, &mut findings).unwrap().to_value();
+    let limits = forebay_yaml::Limits::default();
+    let hooks = forebay_yaml::parse(&text, 0, limits, &mut findings).unwrap().to_value();
     assert_eq!(findings, []);
     let folder = Folder::with(&[("pipelines/x.yaml", NEAT)]);
     let hooks = hooks.as_array().unwrap();

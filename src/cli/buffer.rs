@@ -13,7 +13,10 @@ use clap::Subcommand;
 use forebay_sdk::{Format as PayloadFormat, Message, Role, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::{DEFAULT_FOLDER, Ending, check, data_folder, print, process_environment};
+use super::{
+    folder::{DEFAULT_FOLDER, check, data_folder, process_environment},
+    output::{Ending, Format, print},
+};
 use crate::{
     config::Graph,
     engine::buffer::{self, Disk, Folder, Look, Repairs, Stored},
@@ -42,7 +45,7 @@ struct List {
     /// The data folder of the runtime. [default: FOREBAY_DATA, `data` in forebay.yaml, or /var/lib/forebay]
     #[arg(long)]
     data: Option<PathBuf>,
-    /// How the list is printed.
+    /// How the list is printed; as JSON, one object a line.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -55,7 +58,7 @@ struct Show {
     /// How many messages.
     #[arg(long, default_value_t = 20)]
     limit: usize,
-    /// How they are printed.
+    /// How they are printed; as JSON, one object a line.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -86,16 +89,6 @@ struct Node {
     data: Option<PathBuf>,
 }
 
-/// How something is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    /// For people.
-    #[default]
-    Text,
-    /// One object a line.
-    Json,
-}
-
 pub(super) fn buffer(arguments: Arguments) -> anyhow::Result<Ending> {
     match arguments.action {
         Action::Ls(arguments) => list(&arguments)?,
@@ -110,10 +103,8 @@ pub(super) fn buffer(arguments: Arguments) -> anyhow::Result<Ending> {
 fn data(argument: &Option<PathBuf>, folder: Option<&Path>) -> PathBuf {
     let is_said = argument.is_some() || std::env::var_os("FOREBAY_DATA").is_some();
     let folder = folder.unwrap_or(Path::new(DEFAULT_FOLDER));
-    let setting = match is_said {
-        true => None,
-        false => check(folder, &process_environment).ok().and_then(|checked| checked.runtime.data),
-    };
+    let setting = || check(folder, &process_environment).ok()?.runtime.data;
+    let setting = if is_said { None } else { setting() };
     data_folder(argument.clone(), setting)
 }
 
@@ -140,10 +131,10 @@ fn list(arguments: &List) -> anyhow::Result<()> {
         Format::Json => rows.into_iter().try_for_each(|row| print(&format!("{}\n", row.as_json()))),
         Format::Text => {
             let rows: Vec<Row> = rows.collect();
-            match rows.is_empty() {
-                true => print(&format!("no buffer on disk below {}\n", data.display())),
-                false => print(&table(&rows)),
+            if rows.is_empty() {
+                return print(&format!("no buffer on disk below {}\n", data.display()));
             }
+            print(&table(&rows))
         }
     }
 }
@@ -249,9 +240,10 @@ impl Node {
         }
         let names: Vec<String> =
             buffer::list(&data).unwrap_or_default().into_iter().map(|(node, _)| node).collect();
-        let known = match names.is_empty() {
-            true => "there is none".to_owned(),
-            false => format!("there are {}", names.join(", ")),
+        let known = if names.is_empty() {
+            "there is none".to_owned()
+        } else {
+            format!("there are {}", names.join(", "))
         };
         bail!("`{}` has no buffer below {}; {known}", self.node, data.display())
     }
@@ -347,9 +339,8 @@ fn is_text(message: &Message) -> bool {
 
 /// A text from outside must not move the cursor of a terminal, or worse.
 fn printable(text: &str) -> String {
-    let escape = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
+    let escape = |c: char| {
+        if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
     };
     text.chars().map(escape).collect()
 }

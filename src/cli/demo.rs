@@ -12,7 +12,13 @@ use std::{
 
 use anyhow::Context;
 
-use super::{Ending, init_log, print, run};
+use super::{
+    folder::process_environment,
+    init_log,
+    output::{Ending, print},
+    run,
+    runtime::block_on,
+};
 use crate::plugins;
 
 /// Run the example pipelines against a simulated meter and the embedded broker.
@@ -49,7 +55,7 @@ pub(super) fn demo(arguments: Arguments) -> anyhow::Result<Ending> {
     let temporary = std::env::temp_dir().join(format!("forebay-demo-{}", std::process::id()));
     let folder = arguments.folder.clone().unwrap_or_else(|| temporary.clone());
     write_examples(&folder)?;
-    let outcome = run::block_on(play(&folder));
+    let outcome = block_on(play(&folder));
     if arguments.folder.is_none() {
         fs::remove_dir_all(&temporary)
             .with_context(|| format!("removing {}", temporary.display()))?;
@@ -75,7 +81,7 @@ async fn play(folder: &Path) -> anyhow::Result<Ending> {
     let environment = move |name: &str| match name {
         "METER_URL" => Some(meter_url.clone()),
         "BROKER_LISTEN" => Some(broker.clone()),
-        _ => super::process_environment(name),
+        _ => process_environment(name),
     };
     let arguments = run::Arguments { folder: folder.to_owned(), data: Some(data), poll: false };
     init_log::init(&crate::config::runtime::Log::default());

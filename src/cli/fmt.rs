@@ -8,15 +8,16 @@ use std::{
 };
 
 use anyhow::Context;
-use forebay_sdk::{
-    Finding, Level, Role,
-    yaml::{
-        Limits,
-        layout::{Layout, Refused, layout},
-    },
+use forebay_sdk::{Finding, Level, Role};
+use forebay_yaml::{
+    Limits,
+    layout::{Layout, Refused, layout},
 };
 
-use super::{DEFAULT_FOLDER, Ending, count_of, lint::nothing_here, print, use_color};
+use super::{
+    folder::{DEFAULT_FOLDER, nothing_here},
+    output::{Ending, count_of, print, use_color},
+};
 use crate::{
     config::{Folder, Texts, folder},
     lint::report::{Format, render},
@@ -57,9 +58,10 @@ pub(super) fn fmt(arguments: Arguments) -> anyhow::Result<Ending> {
     }
     let mut files: Vec<PathBuf> = Vec::new();
     for path in &arguments.paths {
-        match path.is_file() {
-            true => files.push(path.clone()),
-            false => files.extend(files_of(path)?),
+        if path.is_file() {
+            files.push(path.clone());
+        } else {
+            files.extend(files_of(path)?);
         }
     }
     let (mut changed, mut refused) = (0, 0);
@@ -92,10 +94,8 @@ pub(super) fn fmt(arguments: Arguments) -> anyhow::Result<Ending> {
         }
     }
     print(&summary(files.len(), changed, refused, arguments.check))?;
-    match refused > 0 || arguments.check && changed > 0 {
-        true => Ok(Ending::Findings),
-        false => Ok(Ending::Fine),
-    }
+    let fails = refused > 0 || arguments.check && changed > 0;
+    Ok(if fails { Ending::Findings } else { Ending::Fine })
 }
 
 /// For editors. What cannot be laid out comes back as it was, so that nothing is lost.
@@ -120,14 +120,14 @@ fn standard_input(check: bool) -> anyhow::Result<Ending> {
 
 /// The pipelines of a folder and its `forebay.yaml`.
 fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let folder = Folder::open(path, path)?;
+    let folder = Folder::open(path)?;
     let runtime = path.join("forebay.yaml");
     let runtime = runtime.is_file().then_some(runtime);
     let files: Vec<PathBuf> = runtime.into_iter().chain(folder.pipelines).collect();
-    match files.is_empty() {
-        true => anyhow::bail!("{}", nothing_here(path)),
-        false => Ok(files),
+    if files.is_empty() {
+        anyhow::bail!("{}", nothing_here(path));
     }
+    Ok(files)
 }
 
 fn laid_out(text: &str, shown: &str) -> Outcome {

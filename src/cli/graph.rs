@@ -1,24 +1,22 @@
 //! `forebay graph`: the pipelines of a folder as a picture.
 
 mod boxes;
+mod picture;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write,
-    path::{Path, PathBuf},
-};
+use std::{fmt::Write, path::PathBuf};
 
 use forebay_sdk::Role;
+use serde_json::{Value, json};
 
+use self::picture::{Connection, Node, Picture, Pipeline, Wire};
 use super::{
-    DEFAULT_FOLDER, Ending,
-    lint::{folder_of, nothing_here},
-    print, process_environment, summary, types, use_color,
+    folder::{DEFAULT_FOLDER, folder_of, nothing_here, process_environment, types},
+    output::{Ending, print, summary, use_color},
 };
 use crate::{
-    config::{self, Draft, Part},
+    config,
     lint::report::{self, render},
 };
 
@@ -43,51 +41,17 @@ enum Format {
     /// Boxes and lines for the terminal.
     #[default]
     Text,
+    /// One JSON object.
+    Json,
     /// Mermaid, which Git hosts draw in Markdown files.
     Mermaid,
     /// DOT, for Graphviz: `forebay graph --format dot | dot -Tsvg`.
     Dot,
 }
 
-/// What a picture shows.
-struct Picture {
-    pipelines: Vec<Pipeline>,
-    connections: Vec<Connection>,
-}
-
-struct Pipeline {
-    name: String,
-    /// In the order of the file.
-    nodes: Vec<Node>,
-}
-
-#[derive(Clone)]
-struct Node {
-    role: Role,
-    name: String,
-    type_name: String,
-    /// The name of the connection it uses; None for one of its own.
-    connection: Option<String>,
-    reads: Vec<Wire>,
-}
-
-/// One entry of `from:`.
-#[derive(Clone)]
-struct Wire {
-    /// Which of the nodes of the pipeline.
-    from: usize,
-    /// The name of the output; None for the main one.
-    output: Option<String>,
-}
-
-struct Connection {
-    name: String,
-    type_name: String,
-}
-
 pub(super) fn graph(arguments: Arguments) -> anyhow::Result<Ending> {
     let (folder, only) = folder_of(&arguments.path);
-    let draft = config::load(&folder, &folder, types(), &process_environment)?;
+    let draft = config::load(&folder, types(), &process_environment)?;
     if draft.pipelines.is_empty() && draft.findings.is_empty() {
         anyhow::bail!("{}", nothing_here(&folder));
     }
@@ -95,6 +59,10 @@ pub(super) fn graph(arguments: Arguments) -> anyhow::Result<Ending> {
     // What lint refuses has wires that lead nowhere.
     let checked = crate::lint::lint(draft);
     if checked.graph.is_none() {
+        if arguments.format == Format::Json {
+            print(&render(&checked.findings, &checked.texts, report::Format::Json, false))?;
+            return Ok(Ending::Findings);
+        }
         let color = use_color(&std::io::stdout());
         print(&render(&checked.findings, &checked.texts, report::Format::Full, color))?;
         print(&format!("{}: nothing was drawn\n", summary(&checked)))?;
@@ -102,6 +70,7 @@ pub(super) fn graph(arguments: Arguments) -> anyhow::Result<Ending> {
     }
     print(&match arguments.format {
         Format::Text => picture.text(),
+        Format::Json => format!("{}\n", picture.json()),
         Format::Mermaid => picture.mermaid(),
         Format::Dot => picture.dot(),
     })?;
@@ -109,29 +78,6 @@ pub(super) fn graph(arguments: Arguments) -> anyhow::Result<Ending> {
 }
 
 impl Picture {
-    /// Of all pipelines, or of the one in a file.
-    fn of(draft: &Draft, only: Option<&Path>) -> Picture {
-        let is_wanted = |pipeline: &&config::Pipeline| {
-            only.is_none_or(|only| Path::new(draft.texts.path(pipeline.file)) == only)
-        };
-        let wanted = draft.pipelines.iter().filter(is_wanted);
-        let pipelines: Vec<Pipeline> = wanted
-            .map(|pipeline| {
-                let parts: Vec<&Part> = draft.nodes(&pipeline.name).collect();
-                let nodes = parts.iter().map(|part| Node::of(part, &parts)).collect();
-                Pipeline { name: pipeline.name.clone(), nodes }
-            })
-            .collect();
-        let nodes = pipelines.iter().flat_map(|pipeline| &pipeline.nodes);
-        let used: BTreeSet<&str> = nodes.filter_map(|node| node.connection.as_deref()).collect();
-        let shared = draft.parts.iter().filter(|part| part.role == Role::Connection);
-        let connections = shared
-            .filter(|part| used.contains(&*part.name))
-            .map(|part| Connection { name: part.short.clone(), type_name: part.type_name.clone() })
-            .collect();
-        Picture { pipelines, connections }
-    }
-
     fn text(&self) -> String {
         let mut text = String::new();
         for pipeline in &self.pipelines {
@@ -164,12 +110,12 @@ impl Picture {
         text
     }
 
-    fn users(&self, connection: &Connection) -> impl Iterator<Item = (&Pipeline, &Node)> {
-        let nodes = self
-            .pipelines
-            .iter()
-            .flat_map(|pipeline| pipeline.nodes.iter().map(move |node| (pipeline, node)));
-        nodes.filter(|(_, node)| node.connection.as_ref() == Some(&connection.name))
+    fn json(&self) -> Value {
+        let connection = |one: &Connection| json!({ "name": one.name, "type": one.type_name });
+        json!({
+            "pipelines": self.pipelines.iter().map(Pipeline::json).collect::<Value>(),
+            "connections": self.connections.iter().map(connection).collect::<Value>(),
+        })
     }
 
     fn mermaid(&self) -> String {
@@ -248,42 +194,22 @@ impl Picture {
         }
         text + "}\n"
     }
-
-    /// Which node uses which connection, by their numbers. Data come from it to a source, and go
-    /// to it from a sink.
-    fn uses(&self) -> Vec<((usize, usize), usize, Role)> {
-        let mut uses = Vec::new();
-        for (number, pipeline) in self.pipelines.iter().enumerate() {
-            for (index, node) in pipeline.nodes.iter().enumerate() {
-                let Some(name) = &node.connection else { continue };
-                let connection = self.connections.iter().position(|one| one.name == *name);
-                uses.extend(connection.map(|connection| ((number, index), connection, node.role)));
-            }
-        }
-        uses
-    }
 }
 
-impl Node {
-    fn of(part: &Part, parts: &[&Part]) -> Node {
-        let position = |name: &str| parts.iter().position(|part| part.short == name);
-        let mut reads: Vec<Wire> = Vec::new();
-        for input in &part.from {
-            let Some(from) = position(&input.node) else { continue };
-            let is_same = |wire: &Wire| wire.from == from && wire.output == input.output;
-            if !reads.iter().any(is_same) {
-                reads.push(Wire { from, output: input.output.clone() });
-            }
-        }
-        // A connection written in place is called after its node.
-        let shared = part.uses.as_ref().filter(|uses| !uses.connection.contains('/'));
-        Node {
-            role: part.role,
-            name: part.short.clone(),
-            type_name: part.type_name.clone(),
-            connection: shared.map(|uses| uses.connection.to_string()),
-            reads,
-        }
+impl Pipeline {
+    fn json(&self) -> Value {
+        let wire =
+            |wire: &Wire| json!({ "node": self.nodes[wire.from].name, "output": wire.output });
+        let node = |node: &Node| {
+            json!({
+                "name": node.name,
+                "role": node.role.noun(),
+                "type": node.type_name,
+                "connection": node.connection,
+                "from": node.reads.iter().map(wire).collect::<Value>(),
+            })
+        };
+        json!({ "name": self.name, "nodes": self.nodes.iter().map(node).collect::<Value>() })
     }
 }
 

@@ -3,7 +3,7 @@
 use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::use_color;
+use super::output::use_color;
 use crate::config::runtime::{Log, LogFormat, LogLevel};
 
 /// Starts logging. `FOREBAY_LOG` goes before the level of `forebay.yaml`.

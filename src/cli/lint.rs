@@ -12,15 +12,16 @@ use anyhow::bail;
 use forebay_sdk::{Finding, Level, Timestamp};
 
 use super::{
-    DEFAULT_FOLDER, Ending, count_of, explain::no_rule, found, print, process_environment, run,
-    types, use_color,
+    explain::rule,
+    folder::{DEFAULT_FOLDER, folder_of, nothing_to_run, process_environment, types},
+    output::{Ending, count_of, found, print, use_color},
+    runtime::block_on,
 };
 use crate::{
     config::{self, Draft, watch::Watch},
     lint::{
         Checked,
         report::{Format, Part, render_all},
-        rules::{self, Rule},
     },
 };
 
@@ -58,15 +59,15 @@ pub(super) struct Arguments {
 }
 
 fn rule_name(name: &str) -> anyhow::Result<String> {
-    rules::find(name).map(|rule| rule.name.to_owned()).ok_or_else(|| no_rule(name))
+    rule(name).map(|rule| rule.name.to_owned())
 }
 
 fn lowerable_rule_name(name: &str) -> anyhow::Result<String> {
-    let name = rule_name(name)?;
-    match rules::find(&name).is_some_and(Rule::can_be_allowed) {
-        true => Ok(name),
-        false => bail!("`{name}` cannot be a warning: nothing can run with it"),
+    let rule = rule(name)?;
+    if !rule.can_be_allowed() {
+        bail!("`{name}` cannot be a warning: nothing can run with it");
     }
+    Ok(rule.name.to_owned())
 }
 
 impl Arguments {
@@ -99,7 +100,7 @@ struct Looked {
 
 pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
     if arguments.watch {
-        return run::block_on(watch(&arguments));
+        return block_on(watch(&arguments));
     }
     let looked = look(&wanted(&arguments.paths)?, &arguments)?;
     report(&looked, &arguments)
@@ -119,10 +120,8 @@ fn report(looked: &Looked, arguments: &Arguments) -> anyhow::Result<Ending> {
         print(&format!("{summary}{}\n", more.unwrap_or_default()))?;
     }
     let mut findings = looked.checked.iter().flat_map(|checked| &checked.findings);
-    match findings.any(|finding| finding.level <= least) {
-        true => Ok(Ending::Findings),
-        false => Ok(Ending::Fine),
-    }
+    let fails = findings.any(|finding| finding.level <= least);
+    Ok(if fails { Ending::Findings } else { Ending::Fine })
 }
 
 /// Checks again after each change. Ends with a signal.
@@ -160,7 +159,7 @@ fn begin_again(format: Format) -> anyhow::Result<()> {
         return Ok(());
     }
     let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
-    print(&format!("{clear}checked at {} UTC\n\n", &Timestamp::now().to_rfc3339()[11..19]))
+    print(&format!("{clear}checked at {} UTC\n\n", Timestamp::now().time_of_day()))
 }
 
 fn wanted(paths: &[PathBuf]) -> anyhow::Result<Wanted> {
@@ -175,16 +174,13 @@ fn wanted(paths: &[PathBuf]) -> anyhow::Result<Wanted> {
             wanted.folders.entry(folder).or_default().extend(file);
             continue;
         }
-        let folder = config::Folder::open(path, path)?;
+        let folder = config::Folder::open(path)?;
         let holds_pipelines = !folder.pipelines.is_empty() || !folder.overlooked().is_empty();
-        let pages = match holds_pipelines {
-            true => Vec::new(),
-            false => markdown::files_below(path)?,
-        };
-        match pages.is_empty() {
-            true => wanted.folders.entry(path.clone()).or_default().clear(),
-            false => wanted.markdown.extend(pages),
+        let pages = if holds_pipelines { Vec::new() } else { markdown::files_below(path)? };
+        if pages.is_empty() {
+            wanted.folders.entry(path.clone()).or_default().clear();
         }
+        wanted.markdown.extend(pages);
     }
     Ok(wanted)
 }
@@ -195,7 +191,7 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
     let is_alone = wanted.folders.len() + wanted.markdown.len() == 1;
     let is_for_ci = matches!(arguments.format, Format::Junit | Format::Sarif);
     for (folder, files) in &wanted.folders {
-        let draft = config::load(folder, folder, types(), &process_environment)?;
+        let draft = config::load(folder, types(), &process_environment)?;
         let mut checked = arguments.lint(draft);
         if checked.is_empty() {
             bail!("{}", nothing_to_run(folder, &checked));
@@ -262,11 +258,9 @@ fn summary(looked: &Looked, paths: &[PathBuf]) -> String {
         places.push(count_of(looked.examples, "example"));
     }
     let found = found(looked.count(Level::Error), looked.count(Level::Warning));
-    let place = match places.is_empty() {
-        // None could be read.
-        true => String::new(),
-        false => format!(" in {}", places.join(" and ")),
-    };
+    // None could be read.
+    let nowhere = places.is_empty();
+    let place = if nowhere { String::new() } else { format!(" in {}", places.join(" and ")) };
     let of = match paths {
         [path] if path.is_file() && !markdown::is_markdown(path) => {
             format!(" ({})", path.file_name().unwrap_or_default().display())
@@ -274,44 +268,4 @@ fn summary(looked: &Looked, paths: &[PathBuf]) -> String {
         _ => String::new(),
     };
     format!("{found}{place}{of}")
-}
-
-/// What stands in the place of pipelines, when something does.
-pub(super) fn nothing_to_run(folder: &Path, checked: &Checked) -> String {
-    let said: Vec<&str> = checked.findings.iter().map(|found| found.message.as_str()).collect();
-    match said.is_empty() {
-        true => nothing_here(folder),
-        false => {
-            format!("{} holds no pipeline file (*.yaml): {}", folder.display(), said.join("; "))
-        }
-    }
-}
-
-/// The same words wherever an empty folder is met.
-pub(super) fn nothing_here(folder: &Path) -> String {
-    let folder = folder.display();
-    format!(
-        "{folder} holds no pipeline file (*.yaml); `forebay new {folder}/hello.yaml` writes one"
-    )
-}
-
-/// The folder to read, and the one file of it to report on, relative to the folder.
-pub(super) fn folder_of(path: &Path) -> (PathBuf, Option<PathBuf>) {
-    if !path.is_file() {
-        return (path.to_owned(), None);
-    }
-    let here = Path::new(".");
-    let or_here = |folder: &Path| match folder.as_os_str().is_empty() {
-        true => here.to_owned(),
-        false => folder.to_owned(),
-    };
-    let parent = path.parent().unwrap_or(here);
-    let name = path.file_name().map(PathBuf::from);
-    match parent.file_name().is_some_and(|name| name == "pipelines") {
-        true => {
-            let name = name.map(|name| Path::new("pipelines").join(name));
-            (or_here(parent.parent().unwrap_or(here)), name)
-        }
-        false => (or_here(parent), name),
-    }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{Ending, print};
+use super::output::{Ending, print};
 use crate::plugins;
 
 /// Write a pipeline to begin with, or a whole folder. Never overwrites a file.
@@ -31,31 +31,28 @@ pub(super) fn new(arguments: Arguments) -> anyhow::Result<Ending> {
     let sample = sample(&arguments.node_type)?;
     let path = &arguments.path;
     let is_file = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
-    let folder = match is_file {
-        true => {
-            write_new(path, sample)?;
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-        }
-        false => {
-            let pipeline = path.join("pipelines").join(format!("{}.yaml", arguments.node_type));
-            write_new(&pipeline, sample)?;
-            write_new(&path.join("forebay.yaml"), RUNTIME)?;
-            path
-        }
+    let folder = if is_file {
+        write_new(path, &sample)?;
+        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    } else {
+        let pipeline = path.join("pipelines").join(format!("{}.yaml", arguments.node_type));
+        write_new(&pipeline, &sample)?;
+        write_new(&path.join("forebay.yaml"), RUNTIME)?;
+        path
     };
     print(&format!("next: forebay lint {0} && forebay run {0}\n", folder.display()))?;
     Ok(Ending::Fine)
 }
 
-fn sample(node_type: &str) -> anyhow::Result<&'static str> {
+fn sample(node_type: &str) -> anyhow::Result<String> {
     let plugins = plugins::all();
     let offers = |name: &str| {
         plugins.iter().find(|plugin| plugin.types.iter().any(|entry| entry.name() == name))
     };
     match offers(node_type) {
-        Some(plugin) => Ok(plugin.sample),
+        Some(plugin) => Ok(plugin.sample.to_string()),
         None => {
-            let names: Vec<&str> = plugins.iter().map(|plugin| plugin.name).collect();
+            let names: Vec<&str> = plugins.iter().map(|plugin| &*plugin.name).collect();
             bail!("there is no node type `{node_type}`; types are {}", names.join(", "))
         }
     }

@@ -1,57 +1,54 @@
 //! `forebay nodes`: every node type, its settings and a sample, out of the settings structs.
 
-use forebay_sdk::units::form;
+#[cfg(test)]
+mod tests;
+
+use forebay_sdk::units::form_of;
 use serde_json::{Value, json};
 
-use super::{Ending, print, types};
-use crate::config::NodeTypeEntry;
+use super::{
+    folder::types,
+    kinds::{self, Kind},
+    output::{Ending, Format, Printed, print},
+};
+use crate::config::common::NEEDED;
 
 /// List the node types, or describe one with its settings and a sample.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The type to describe, such as `mqtt`.
     name: Option<String>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    printed: Printed,
 }
 
 pub(super) fn nodes(arguments: Arguments) -> anyhow::Result<Ending> {
-    let types = types();
     let name = arguments.name.as_deref();
-    let chosen: Vec<&NodeTypeEntry> = types
-        .iter()
-        .filter(|entry| name.is_none_or(|name| entry.node_type.name() == name))
-        .collect();
+    let mut chosen = kinds::all(types());
+    chosen.retain(|kind| name.is_none_or(|name| kind.name == name));
     if let (Some(name), true) = (name, chosen.is_empty()) {
         anyhow::bail!("there is no node type `{name}`; `forebay nodes` lists them");
     }
-    let text = match (arguments.json, name) {
-        (true, _) => {
-            chosen.iter().map(|entry| as_json(entry)).collect::<Value>().to_string() + "\n"
-        }
-        (false, None) => list(&chosen),
-        (false, Some(_)) => describe(&chosen),
+    let text = match (arguments.printed.format(), name) {
+        (Format::Json, _) => chosen.iter().map(as_json).collect::<Value>().to_string() + "\n",
+        (Format::Text, None) => list(&chosen),
+        (Format::Text, Some(_)) => describe(&chosen),
     };
     print(&text)?;
     Ok(Ending::Fine)
 }
 
-fn list(entries: &[&NodeTypeEntry]) -> String {
-    let line = |entry: &&NodeTypeEntry| {
-        let (role, name) = (entry.node_type.role().noun(), entry.node_type.name());
-        format!("{role:<11} {name:<8} {}\n", entry.node_type.summary())
-    };
-    let lines: String = entries.iter().map(line).collect();
+fn list(kinds: &[Kind<'_>]) -> String {
+    let line = |kind: &Kind| format!("{:<11} {:<8} {}\n", kind.noun, kind.name, kind.summary);
+    let lines: String = kinds.iter().map(line).collect();
     lines + "\n`forebay nodes TYPE` shows the settings of a type and a sample.\n"
 }
 
-fn describe(entries: &[&NodeTypeEntry]) -> String {
+fn describe(kinds: &[Kind<'_>]) -> String {
     let mut text = String::new();
-    for entry in entries {
-        let (name, noun) = (entry.node_type.name(), entry.node_type.role().noun());
-        text += &format!("{name} {noun}: {}\n\n", entry.node_type.summary());
-        for row in rows(&entry.schema) {
+    for kind in kinds {
+        text += &format!("{}: {}\n\n", kind.title(), kind.summary);
+        for row in rows(kind.schema) {
             text += &format!("  {}  ({})\n", row.path, row.value);
             for line in [&row.about].into_iter().chain(&row.choices).flat_map(|text| wrap(text)) {
                 text += &format!("      {line}\n");
@@ -59,19 +56,20 @@ fn describe(entries: &[&NodeTypeEntry]) -> String {
         }
         text += "\n";
     }
-    if let Some(entry) = entries.first() {
-        text += &format!("Sample:\n\n{}", entry.plugin.sample);
+    if let Some(kind) = kinds.first() {
+        text += &format!("Sample:\n\n{}", kind.plugin.sample);
     }
     text
 }
 
-fn as_json(entry: &NodeTypeEntry) -> Value {
+fn as_json(kind: &Kind<'_>) -> Value {
+    let name = if kind.role.is_some() { "type" } else { "section" };
     json!({
-        "type": entry.node_type.name(),
-        "role": entry.node_type.role().noun(),
-        "plugin": entry.plugin.name,
-        "summary": entry.node_type.summary(),
-        "schema": entry.schema,
+        name: kind.name,
+        "role": kind.noun,
+        "plugin": kind.plugin.name,
+        "summary": kind.summary,
+        "schema": kind.schema,
     })
 }
 
@@ -114,8 +112,7 @@ fn add_rows(schema: &Value, prefix: &str, found: &mut Vec<Row>) {
         }
         let path = format!("{prefix}{name}");
         let about = property["description"].as_str().unwrap_or_default().to_owned();
-        // Lint has a rule of its own for a missing `from`, so the schema does not ask for it.
-        let is_required = required.contains(&name.as_str()) || path == "from";
+        let is_required = required.contains(&name.as_str()) || property[NEEDED] == true;
         let value = value_words(property, is_required);
         let choices = alternatives(property).into_iter().flat_map(choices_described).collect();
         found.push(Row { path: path.clone(), value, about, choices });
@@ -168,13 +165,8 @@ fn type_words(schema: &Value) -> String {
         Value::Array(kinds) => kinds.iter().find(|kind| *kind != "null").unwrap_or(&Value::Null),
         kind => kind,
     };
-    let words = match (schema["format"].as_str(), kind.as_str()) {
-        (Some(form::DURATION), _) => "duration",
-        (Some(form::SIZE), _) => "size",
-        (Some(form::RATE), _) => "rate",
-        (Some(form::SYNC), _) => "`always`, `never` or duration",
-        (Some(form::SECRET | form::HIDDEN | form::PEM), _) => "secret text",
-        (Some(form::SCRIPT), _) => "script, or path of a `.rhai` file",
+    let words = match (form_of(schema), kind.as_str()) {
+        (Some(form), _) => form.noun,
         (_, Some("string")) => "text",
         (_, Some("boolean")) => "`true` or `false`",
         (_, Some("integer")) => "whole number",
@@ -191,13 +183,11 @@ fn type_words(schema: &Value) -> String {
 
 /// `list of text`. What is inside a map of settings stands in rows of its own.
 fn collection(noun: &str, inside: &Value) -> String {
-    match inside.is_object() && !inside["properties"].is_object() {
-        true => {
-            let each: Vec<String> = alternatives(inside).into_iter().map(type_words).collect();
-            format!("{noun} of {}", each.join(" or "))
-        }
-        false => noun.to_owned(),
+    if !inside.is_object() || inside["properties"].is_object() {
+        return noun.to_owned();
     }
+    let each: Vec<String> = alternatives(inside).into_iter().map(type_words).collect();
+    format!("{noun} of {}", each.join(" or "))
 }
 
 /// What each choice means, when its author says so and there is one.

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use super::{
-    DEFAULT_FOLDER, Ending, check, data_folder, last_good, print, process_environment, summary,
-    types, use_color,
+    accepted,
+    folder::{DEFAULT_FOLDER, check, data_folder, process_environment, types},
+    output::{Ending, Format, Printed, print, summary, use_color},
 };
 use crate::{
-    config::{self, Graph},
+    config::Graph,
     engine,
     lint::{
-        Checked,
-        report::{Format, render},
+        self, Checked,
+        report::{self, render},
     },
 };
 
@@ -27,24 +28,27 @@ pub(super) struct Arguments {
     /// The data folder of the runtime.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Print one JSON object.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    printed: Printed,
 }
 
 pub(super) fn plan(arguments: Arguments) -> anyhow::Result<Ending> {
     let wanted = check(&arguments.folder, &process_environment)?;
     let Some(graph) = &wanted.graph else {
+        if arguments.printed.format() == Format::Json {
+            print(&render(&wanted.findings, &wanted.texts, report::Format::Json, false))?;
+            return Ok(Ending::Findings);
+        }
         let color = use_color(&std::io::stdout());
-        print(&render(&wanted.findings, &wanted.texts, Format::Full, color))?;
+        print(&render(&wanted.findings, &wanted.texts, report::Format::Full, color))?;
         print(&format!("{}: a reload would be refused\n", summary(&wanted)))?;
         return Ok(Ending::Findings);
     };
     let running = running(&arguments, &wanted)?;
     let plan = engine::plan(running.as_ref().unwrap_or(&Graph::default()), graph);
-    match arguments.json {
-        true => print(&format!("{}\n", as_json(&plan)))?,
-        false => print(&as_text(&plan, running.is_some()))?,
+    match arguments.printed.format() {
+        Format::Json => print(&format!("{}\n", as_json(&plan)))?,
+        Format::Text => print(&as_text(&plan, running.is_some()))?,
     }
     Ok(Ending::Fine)
 }
@@ -55,13 +59,9 @@ fn running(arguments: &Arguments, wanted: &Checked) -> anyhow::Result<Option<Gra
         return Ok(check(other, &process_environment)?.graph);
     }
     let data = data_folder(arguments.data.clone(), wanted.runtime.data.clone());
-    let copy = last_good::folder(&data);
-    if !copy.is_dir() {
-        return Ok(None);
-    }
-    // Secrets stand in the folder itself; the copy has none.
-    let draft = config::load(&copy, &arguments.folder, types(), &process_environment)?;
-    Ok(crate::lint::lint(draft).graph)
+    let Some(copy) = accepted::newest(&data)? else { return Ok(None) };
+    let draft = copy.load(&arguments.folder, types(), &process_environment)?;
+    Ok(lint::lint(draft).graph)
 }
 
 fn as_text(plan: &engine::Plan, is_known: bool) -> String {

@@ -9,18 +9,25 @@ use std::{
 use anyhow::{Context, bail};
 use forebay_sdk::{Level, Timestamp};
 use tokio::{
-    runtime::Builder,
     signal::unix::{Signal, SignalKind, signal},
     task::spawn_blocking,
+    time::Instant,
 };
 use tracing::{debug, error, info, warn};
 
 use super::{
-    DEFAULT_FOLDER, Ending, check, data_folder, init_log, last_good, lint::nothing_to_run,
-    process_environment, summary, use_color,
+    accepted,
+    folder::{DEFAULT_FOLDER, check, data_folder, nothing_to_run, process_environment},
+    init_log,
+    output::{Ending, summary, use_color},
+    runtime::block_on,
 };
 use crate::{
-    config::{runtime::LogFormat, watch::Watch},
+    config::{
+        Runtime, Texts,
+        runtime::{Log, LogFormat},
+        watch::Watch,
+    },
     engine::Engine,
     lint::{
         Checked,
@@ -73,28 +80,6 @@ async fn check_beside(folder: &Path, variables: &Variables) -> anyhow::Result<Ch
     spawn_blocking(move || check(&folder, &*variables)).await.context("reading the folder")?
 }
 
-/// Runs a task to its end, and does not wait for a disk or terminal that is stuck.
-///
-/// One thread runs all nodes: on a router there is little to gain from more, and each costs memory.
-/// Files are read beside it.
-pub(super) fn block_on(
-    work: impl Future<Output = anyhow::Result<Ending>>,
-) -> anyhow::Result<Ending> {
-    const FILE_THREADS: usize = 4;
-    // A script nested as deep as its limits allow is compiled on such a thread. Touched on demand.
-    const STACK_BYTES: usize = 8 << 20;
-    const LAST_WORDS: Duration = Duration::from_millis(500);
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(FILE_THREADS)
-        .thread_stack_size(STACK_BYTES)
-        .build()
-        .context("starting")?;
-    let outcome = runtime.block_on(work);
-    runtime.shutdown_timeout(LAST_WORDS);
-    outcome
-}
-
 async fn serve(
     arguments: Arguments,
     variables: Variables,
@@ -103,32 +88,37 @@ async fn serve(
     let mut signals = Signals::new()?;
     let mut watch = Watch::new(!arguments.poll);
     watch.set(&checked.watched);
-    let data = data_folder(arguments.data, checked.runtime.data.clone());
+    let data = data_folder(arguments.data.clone(), checked.runtime.data.clone());
     let mut running = Running {
         engine: Engine::new(arguments.folder.as_path(), data.as_path()),
+        data_argument: arguments.data,
         data,
         stop_within: *checked.runtime.stop_within,
-        log_format: checked.runtime.log.format,
+        log: checked.runtime.log.clone(),
         accepted: checked.content_hash,
         seen: checked.content_hash,
         since: String::new(),
     };
     running.start(checked, &arguments.folder).await;
     loop {
-        let asked = tokio::select! {
-            () = watch.changed() => false,
+        let cause = tokio::select! {
+            () = watch.changed() => Cause::Change,
             reason = signals.next() => match reason {
-                Reason::Reload => true,
+                Reason::Reload => Cause::Signal,
                 Reason::Stop(name) => {
                     info!("stopping on {name}");
                     break;
                 }
             },
+            () = running.engine.damaged() => {
+                running.engine.mend().await;
+                continue;
+            }
         };
         match check_beside(&arguments.folder, &variables).await {
             Ok(checked) => {
                 watch.set(&checked.watched);
-                running.reload(checked, asked).await;
+                running.reload(checked, cause).await;
             }
             Err(error) => {
                 watch.forget();
@@ -156,14 +146,24 @@ async fn serve(
 /// The engine, and what is known about the files behind it.
 struct Running {
     engine: Engine,
+    /// What the command line said about the data folder.
+    data_argument: Option<PathBuf>,
     data: PathBuf,
     stop_within: Duration,
-    log_format: LogFormat,
+    log: Log,
     /// Content of the set that runs.
     accepted: u64,
     /// Content of the set that was looked at last, so that a bad one is reported once.
     seen: u64,
     since: String,
+}
+
+/// Why the files were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Change,
+    /// Somebody asked for it, and wants to hear what came of it.
+    Signal,
 }
 
 impl Running {
@@ -172,23 +172,23 @@ impl Running {
         let Some(graph) = checked.graph else { return };
         let nodes = graph.nodes.len();
         self.engine.apply(graph).await;
-        self.since = now();
+        self.since = Timestamp::now().time_of_day();
         info!(pipelines, nodes, folder = %folder.display(), version = env!("CARGO_PKG_VERSION"), "running");
         self.engine.report_orphans().await;
         self.keep_copy(texts).await;
     }
 
     /// Goes over to a set of files, or refuses it and says why.
-    async fn reload(&mut self, checked: Checked, asked: bool) {
+    async fn reload(&mut self, checked: Checked, cause: Cause) {
         if checked.content_hash == self.seen {
-            match asked {
-                true => info!("reload asked for: nothing changed"),
-                false => debug!("nothing changed"),
+            match cause {
+                Cause::Signal => info!("reload asked for: nothing changed"),
+                Cause::Change => debug!("nothing changed"),
             }
             return;
         }
         self.seen = checked.content_hash;
-        print_findings(&checked, self.log_format);
+        print_findings(&checked, self.log.format);
         let found = summary(&checked);
         let Some(graph) = checked.graph else {
             error!("reload refused: {found}; {}", self.goes_on());
@@ -199,9 +199,15 @@ impl Running {
             return;
         }
         self.stop_within = *checked.runtime.stop_within;
+        self.say_what_takes_a_restart(&checked.runtime);
+        let began = Instant::now();
         let plan = self.engine.apply(graph).await;
+        debug!(
+            millis = began.elapsed().as_millis(),
+            "went from the running graph to the wanted one"
+        );
         self.accepted = checked.content_hash;
-        self.since = now();
+        self.since = Timestamp::now().time_of_day();
         match checked.pipelines {
             0 => warn!("reloaded: {plan}; no pipeline is left, waiting for files"),
             _ => info!("reloaded: {plan}; {found}"),
@@ -213,11 +219,23 @@ impl Running {
         format!("still running the pipelines loaded at {}", self.since)
     }
 
+    /// Buffers are open below the data folder, and the log goes where it goes from the first line on.
+    fn say_what_takes_a_restart(&self, runtime: &Runtime) {
+        let data = data_folder(self.data_argument.clone(), runtime.data.clone());
+        if data != self.data {
+            let (now, after) = (self.data.display(), data.display());
+            warn!("the data folder stays {now}; `data: {after}` takes a restart");
+        }
+        if runtime.log != self.log {
+            warn!("the log stays as it is; what changed below `log:` takes a restart");
+        }
+    }
+
     /// For `forebay plan`. A folder that cannot be written is no reason not to run.
-    async fn keep_copy(&self, texts: crate::config::Texts) {
+    async fn keep_copy(&self, texts: Texts) {
         let data = self.data.clone();
-        let saved = spawn_blocking(move || last_good::save(&data, &texts)).await;
-        if let Ok(Err(error)) = saved {
+        let kept = spawn_blocking(move || accepted::keep(&data, &texts)).await;
+        if let Ok(Err(error)) = kept {
             warn!("{error:#}; `forebay plan` will not know what runs");
         }
     }
@@ -235,17 +253,12 @@ fn print_findings(checked: &Checked, format: LogFormat) {
                 let line =
                     render(std::slice::from_ref(finding), &checked.texts, Format::Short, false);
                 match finding.level {
-                    Level::Error => error!(rule = finding.rule, "{}", line.trim_end()),
-                    Level::Warning => warn!(rule = finding.rule, "{}", line.trim_end()),
+                    Level::Error => error!(rule = finding.rule.name, "{}", line.trim_end()),
+                    Level::Warning => warn!(rule = finding.rule.name, "{}", line.trim_end()),
                 }
             }
         }
     }
-}
-
-/// The time of day in UTC, `09:14:02`.
-fn now() -> String {
-    Timestamp::now().to_rfc3339()[11..19].to_owned()
 }
 
 /// Why the main loop woke up.

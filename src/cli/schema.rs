@@ -1,10 +1,17 @@
 //! `forebay schema`: JSON Schemas for editors, out of the settings structs.
 
+#[cfg(test)]
+mod tests;
+
 use forebay_sdk::{Role, schema_of};
 use serde_json::{Map, Value, json};
 
-use super::{Ending, print, types};
-use crate::config::{NodeTypeEntry, Runtime, Types};
+use super::{
+    folder::types,
+    kinds::{self, Kind},
+    output::{Ending, print},
+};
+use crate::config::{Runtime, Types, common::NEEDED};
 
 /// Print the JSON Schema of a kind of file, for editors.
 #[derive(clap::Args)]
@@ -60,16 +67,14 @@ fn pipeline(types: &Types) -> Value {
     let mut properties = Map::new();
     let about = "What the pipeline is for. One sentence.";
     properties.insert("description".to_owned(), json!({ "type": "string", "description": about }));
-    let mut definitions = Map::new();
+    let kinds = kinds::all(types);
     for role in Role::ALL {
-        let of_role: Vec<&NodeTypeEntry> =
-            types.iter().filter(|entry| entry.node_type.role() == role).collect();
-        let names: Vec<&str> = of_role.iter().map(|entry| entry.node_type.name()).collect();
-        let choose = |entry: &&NodeTypeEntry| {
-            let name = entry.node_type.name();
+        let of_role: Vec<&Kind> = kinds.iter().filter(|kind| kind.role == Some(role)).collect();
+        let names: Vec<&str> = of_role.iter().map(|kind| kind.name).collect();
+        let choose = |kind: &&Kind| {
             let is_it =
-                json!({ "properties": { "type": { "const": name } }, "required": ["type"] });
-            json!({ "if": is_it, "then": { "$ref": format!("#/$defs/{}", key(role, name)) } })
+                json!({ "properties": { "type": { "const": kind.name } }, "required": ["type"] });
+            json!({ "if": is_it, "then": { "$ref": reference(kind) } })
         };
         let node = json!({
             "type": "object",
@@ -77,17 +82,14 @@ fn pipeline(types: &Types) -> Value {
             "required": ["type"],
             "allOf": of_role.iter().map(choose).collect::<Vec<_>>(),
         });
-        for entry in &of_role {
-            definitions.insert(key(role, entry.node_type.name()), published(entry));
-        }
-        let section = json!({
-            "type": ["object", "null"],
-            "description": section_about(role),
-            "propertyNames": { "pattern": NAMES },
-            "additionalProperties": node,
-        });
-        properties.insert(role.section().to_owned(), section);
+        properties.insert(role.section().to_owned(), section(section_about(role), node));
     }
+    for kind in kinds.iter().filter(|kind| kind.role.is_none()) {
+        let each = json!({ "$ref": reference(kind) });
+        properties.insert(kind.name.to_owned(), section(kind.summary, each));
+    }
+    let definitions: Map<String, Value> =
+        kinds.iter().map(|kind| (key(kind), published(kind))).collect();
     json!({
         "$schema": DIALECT,
         "type": "object",
@@ -97,23 +99,42 @@ fn pipeline(types: &Types) -> Value {
     })
 }
 
-fn key(role: Role, name: &str) -> String {
-    format!("{}-{name}", role.noun())
+/// A map of names that its author chooses.
+fn section(about: &str, each: Value) -> Value {
+    json!({
+        "type": ["object", "null"],
+        "description": about,
+        "propertyNames": { "pattern": NAMES },
+        "additionalProperties": each,
+    })
+}
+
+/// By which name its schema stands among the definitions.
+fn key(kind: &Kind<'_>) -> String {
+    match kind.role {
+        Some(role) => format!("{}-{}", role.noun(), kind.name),
+        None => kind.noun.to_owned(),
+    }
+}
+
+fn reference(kind: &Kind<'_>) -> String {
+    format!("#/$defs/{}", key(kind))
 }
 
 /// A number or a word may also come from a variable, which is text to an editor.
-fn published(entry: &NodeTypeEntry) -> Value {
-    let mut schema = entry.schema.clone();
+fn published(kind: &Kind<'_>) -> Value {
+    let mut schema = kind.schema.clone();
     // What an editor shows above the description of a setting.
-    let title = format!("{} {}", entry.node_type.name(), entry.node_type.role().noun());
+    let title = kind.title();
     schema["title"] = title.as_str().into();
-    if let Some(properties) = schema["properties"].as_object_mut() {
-        properties.values_mut().for_each(|property| allow_variable(property, &title));
+    let mut needed = Vec::new();
+    for (name, property) in schema["properties"].as_object_mut().into_iter().flatten() {
+        let mark = property.as_object_mut().and_then(|property| property.remove(NEEDED));
+        needed.extend(mark.map(|_| Value::from(name.as_str())));
+        allow_variable(property, &title);
     }
-    if matches!(entry.node_type.role(), Role::Transform | Role::Sink)
-        && let Some(required) = schema["required"].as_array_mut()
-    {
-        required.push("from".into());
+    if let Some(required) = schema["required"].as_array_mut() {
+        required.extend(needed);
     }
     schema
 }

@@ -7,18 +7,17 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::{
-    Configured, Finding, Port, Problem, Role, Span,
-    yaml::{Entry, Yaml},
-};
+use forebay_sdk::{Configured, Finding, NodeType, Port, Problem, Role, Span};
+use forebay_yaml::{Entry, Yaml};
 
 use super::{
-    buffer::{Batch, Buffer},
+    common::Common,
+    filled::Filled,
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output},
     inside::inside,
     runtime::Runtime,
     texts::Texts,
-    variables::Filled,
+    types::Types,
 };
 
 /// A folder that was read.
@@ -39,6 +38,8 @@ pub struct Draft {
     pub watched: BTreeSet<PathBuf>,
     /// What came out of variables.
     pub filled: Filled,
+    /// The types that its nodes can have.
+    pub types: Arc<Types>,
     noted: DefaultHasher,
 }
 
@@ -60,16 +61,22 @@ pub struct Part {
     pub short: String,
     /// The pipeline it stands in.
     pub pipeline: String,
-    /// Where its name stands.
+    /// Where its name stands, or that of the whole that it was taken out of.
     pub name_span: Span,
+    /// The YAML that made it, when it was not written as it is.
+    pub origin: Option<Span>,
     /// The section it stands in.
     pub role: Role,
     /// What stands after `type:`. Empty when nothing does.
     pub type_name: String,
+    /// The type, when there is one of that name.
+    pub node_type: Option<Arc<dyn NodeType>>,
     /// Its own settings, without those that every node has.
     pub settings: Yaml,
-    /// Those that every node has, and that the engine takes.
-    pub common: Vec<Entry>,
+    /// Those that every node has, as written.
+    pub common_settings: Yaml,
+    /// Those that every node has, as the engine takes them.
+    pub common: Common,
     /// None when the settings are wrong.
     pub configured: Option<Arc<dyn Configured>>,
     /// The connection it uses.
@@ -77,13 +84,7 @@ pub struct Part {
     /// Whether it says what it reads, be it right or wrong.
     pub has_from: bool,
     /// What it reads.
-    pub from: Vec<Input>,
-    /// The queue in front of it.
-    pub buffer: Buffer,
-    /// How many messages go into one write.
-    pub batch: Batch,
-    /// A sink: whether no message may be lost on the way to it.
-    pub must_deliver: bool,
+    pub from: Vec<Upstream>,
 }
 
 /// A node's use of a connection.
@@ -92,24 +93,37 @@ pub struct Uses {
     pub connection: Name,
     /// Where it stands.
     pub span: Span,
-    /// Whether it is written there, in place of a name.
-    pub in_place: bool,
-    /// The types of connection that the node can use.
-    pub allowed: &'static [&'static str],
+    /// In which of the ways.
+    pub how: How,
+}
+
+/// The ways in which a node says what connection it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// It names one of the folder.
+    ByName,
+    /// It has one of its own, whose settings stand there.
+    InPlace,
+    /// Both were made of one thing.
+    Sibling,
 }
 
 /// One entry of `from:`.
-pub struct Input {
+pub struct Upstream {
     /// The node.
     pub node: String,
     /// The output, when one is named.
     pub output: Option<String>,
     /// Where it stands.
     pub span: Span,
+    /// How it is written: `meter`, or `route.high`.
+    pub written: Arc<str>,
+    /// Whether both were made of one thing. Nobody else can name such a node.
+    pub is_sibling: bool,
 }
 
 impl Draft {
-    pub(super) fn new() -> Draft {
+    pub(super) fn new(types: Arc<Types>) -> Draft {
         Draft {
             texts: Texts::default(),
             findings: Vec::new(),
@@ -119,6 +133,7 @@ impl Draft {
             runtime_written: None,
             watched: BTreeSet::new(),
             filled: Filled::default(),
+            types,
             noted: DefaultHasher::new(),
         }
     }
@@ -143,12 +158,6 @@ impl Draft {
         self.parts.iter().filter(is_node)
     }
 
-    /// The connections, by name.
-    pub fn connections(&self) -> BTreeMap<&str, &Part> {
-        let connections = self.parts.iter().filter(|part| part.role == Role::Connection);
-        connections.map(|part| (&*part.name, part)).collect()
-    }
-
     /// The graph. Only for a draft that lint found no error in.
     pub fn into_graph(self) -> Graph {
         const WHY: &str = "lint refuses a draft in which this is wrong";
@@ -163,12 +172,15 @@ impl Draft {
                 graph.connections.insert(part.name, spec);
                 continue;
             }
-            let mut from = BTreeSet::new();
-            for input in part.from {
-                let node: Name = format!("{}/{}", part.pipeline, input.node).into();
-                let outputs = ports.get(&node).expect(WHY);
-                let port = port(outputs, input.output.as_deref()).expect(WHY);
-                from.insert(Output { node, port });
+            let mut from: Vec<Output> = Vec::new();
+            for upstream in part.from {
+                let node: Name = format!("{}/{}", part.pipeline, upstream.node).into();
+                let port = port(ports.get(&node).expect(WHY), upstream.output.as_deref());
+                let output = Output { node, port: port.expect(WHY), written: upstream.written };
+                if from.iter().all(|other| (&other.node, other.port) != (&output.node, output.port))
+                {
+                    from.push(output);
+                }
             }
             let spec = NodeSpec {
                 role: part.role,
@@ -177,8 +189,7 @@ impl Draft {
                 configured,
                 connection: part.uses.map(|uses| uses.connection),
                 from,
-                buffer: part.buffer,
-                batch: part.batch,
+                common: part.common,
             };
             graph.nodes.insert(part.name, spec);
         }
@@ -201,9 +212,14 @@ impl Part {
         self.configured.as_ref().map(|configured| configured.outputs()).unwrap_or_default()
     }
 
-    /// One of the settings that every node has.
-    pub fn common(&self, key: &str) -> Option<&Entry> {
-        self.common.iter().find(|setting| setting.key == key)
+    /// One of the settings that every node has, as written.
+    pub fn common_setting(&self, key: &str) -> Option<&Entry> {
+        self.common_settings.entry(key)
+    }
+
+    /// Where it is made: where what is wrong with all of it is marked.
+    pub fn span(&self) -> Span {
+        self.origin.unwrap_or(self.name_span)
     }
 
     /// What it is, for a finding: "mqtt sink `plant`".
@@ -225,7 +241,7 @@ impl Part {
             finding = finding.edit("this would be right", value.span, text);
         }
         if problem.setting.is_empty() {
-            finding.span = Some(self.name_span);
+            finding.span = Some(self.span());
         }
         match problem.inside.map(|at| (at, inside(value, at, texts))) {
             Some((_, Some(inside))) => {
@@ -255,6 +271,7 @@ impl Part {
         let mut hasher = DefaultHasher::new();
         self.type_name.hash(&mut hasher);
         self.role.hash(&mut hasher);
+        self.node_type.as_ref().map(|node_type| node_type.fingerprint()).hash(&mut hasher);
         self.uses.as_ref().map(|uses| &uses.connection).hash(&mut hasher);
         hash_value(&self.settings.to_value(), &mut hasher);
         hasher.finish()

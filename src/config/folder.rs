@@ -1,14 +1,19 @@
 //! Which files of a folder are pipelines, and reading them with care.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
-use forebay_sdk::Finding;
+use forebay_sdk::{
+    Finding, Rule,
+    rules::{YAML_SYNTAX, YAML_TOO_BIG},
+};
+
+use crate::rules::UNREADABLE_FILE;
 
 /// At most this many pipeline files are read.
 const MOST_FILES: usize = 10_000;
@@ -17,8 +22,11 @@ const MOST_FILES: usize = 10_000;
 pub struct Folder {
     /// The folder that the user named.
     pub root: PathBuf,
-    /// What `${file:path}` is relative to.
+    /// What `${file:path}` is relative to: the folder itself, but for a copy of it.
     pub files: PathBuf,
+    /// In a copy, where the files are now that were read from outside the folder, by the paths that
+    /// users know them by.
+    outside: BTreeMap<String, PathBuf>,
     /// Where the pipeline files are: the folder itself, or `pipelines` in it.
     pub place: PathBuf,
     /// The pipeline files, sorted.
@@ -29,10 +37,20 @@ pub struct Folder {
     pub findings: Vec<Finding>,
 }
 
+/// A copy of a folder, which can be read as if it stood in its place.
+pub struct Copy<'a> {
+    /// What was in the folder.
+    pub root: &'a Path,
+    /// What was read from outside of it, by the paths that users know it by.
+    pub outside: BTreeMap<String, PathBuf>,
+    /// The folder itself, for the secrets in it.
+    pub original: &'a Path,
+}
+
 /// Why a file was not read.
-pub struct Problem {
+pub struct Unreadable {
     /// The rule that names it.
-    pub rule: &'static str,
+    pub rule: &'static Rule,
     /// Goes on from the file's name: `cannot be read`.
     pub message: String,
     /// The reason.
@@ -41,19 +59,16 @@ pub struct Problem {
 
 impl Folder {
     /// Looks through `root/pipelines` when there is one, else through `root` itself.
-    pub fn open(root: &Path, files: &Path) -> anyhow::Result<Folder> {
+    pub fn open(root: &Path) -> anyhow::Result<Folder> {
         if !root.is_dir() {
-            match root.exists() {
-                true => {
-                    bail!("{} is a file; forebay runs a folder of pipeline files", root.display())
-                }
-                false => bail!("there is no folder {}", root.display()),
+            if root.exists() {
+                bail!("{} is a file; forebay runs a folder of pipeline files", root.display())
             }
+            bail!("there is no folder {}", root.display())
         }
         let inner = root.join("pipelines");
         let place = if inner.is_dir() { inner } else { root.to_owned() };
         let mut folder = Folder {
-            files: files.to_owned(),
             place: place.clone(),
             watched: BTreeSet::from([root.to_owned(), place.clone()]),
             ..Folder::empty(root)
@@ -62,12 +77,14 @@ impl Folder {
             fs::read_dir(&place).with_context(|| format!("reading {}", place.display()))?;
         for entry in entries {
             let path = entry.with_context(|| format!("reading {}", place.display()))?.path();
-            if !is_pipeline_name(&path) || path == root.join("forebay.yaml") {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !is_pipeline_name(&name) || path == root.join("forebay.yaml") {
                 continue;
             }
-            match path.is_dir() {
-                true => folder.findings.push(folder.a_folder(&path)),
-                false => folder.pipelines.push(path),
+            if path.is_dir() {
+                folder.findings.push(folder.a_folder(&path));
+            } else {
+                folder.pipelines.push(path);
             }
         }
         folder.pipelines.sort();
@@ -77,11 +94,18 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Looks through a copy.
+    pub fn open_copy(copy: Copy<'_>) -> anyhow::Result<Folder> {
+        let Copy { root, outside, original } = copy;
+        Ok(Folder { files: original.to_owned(), outside, ..Folder::open(root)? })
+    }
+
     /// A folder of which nothing is read.
     pub fn empty(root: &Path) -> Folder {
         Folder {
             root: root.to_owned(),
             files: root.to_owned(),
+            outside: BTreeMap::new(),
             place: root.to_owned(),
             pipelines: Vec::new(),
             watched: BTreeSet::new(),
@@ -94,25 +118,30 @@ impl Folder {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
+    /// Reads a text of at most `most_bytes` that a pipeline names.
+    pub fn read(&self, path: &Path, most_bytes: usize) -> Result<String, Unreadable> {
+        let copy = self.outside.get(&self.shown(path));
+        read_text(copy.map_or(path, PathBuf::as_path), most_bytes)
+    }
+
     fn a_folder(&self, path: &Path) -> Finding {
         let message = format!("{} is a folder, not a pipeline file", self.shown(path));
-        Finding::error("unreadable-file", None, message, "")
+        Finding::error(&UNREADABLE_FILE, None, message, "")
             .help("rename it, or move it out of this folder")
     }
 }
 
 /// `*.yaml` and `*.yml`, but for hidden files and the tests of pipelines.
-fn is_pipeline_name(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+pub(super) fn is_pipeline_name(name: &str) -> bool {
     let is_yaml = name.ends_with(".yaml") || name.ends_with(".yml");
     let is_test = name.ends_with(".test.yaml") || name.ends_with(".test.yml");
     is_yaml && !is_test && !name.starts_with('.')
 }
 
 /// Reads a text of at most `most_bytes`.
-pub fn read_text(path: &Path, most_bytes: usize) -> Result<String, Problem> {
-    let unreadable = |label: String| Problem {
-        rule: "unreadable-file",
+pub fn read_text(path: &Path, most_bytes: usize) -> Result<String, Unreadable> {
+    let unreadable = |label: String| Unreadable {
+        rule: &UNREADABLE_FILE,
         message: "cannot be read".to_owned(),
         label,
     };
@@ -127,15 +156,15 @@ pub fn read_text(path: &Path, most_bytes: usize) -> Result<String, Problem> {
         .and_then(|file| file.take(most_bytes as u64 + 1).read_to_end(&mut bytes))
         .map_err(|error| unreadable(reason(&error)))?;
     if bytes.len() > most_bytes {
-        return Err(Problem {
-            rule: "yaml-too-big",
+        return Err(Unreadable {
+            rule: &YAML_TOO_BIG,
             message: "is too long".to_owned(),
             label: format!("more than {} KiB", most_bytes / 1024),
         });
     }
     let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
-    String::from_utf8(bytes).map_err(|error| Problem {
-        rule: "yaml-syntax",
+    String::from_utf8(bytes).map_err(|error| Unreadable {
+        rule: &YAML_SYNTAX,
         message: "is not text".to_owned(),
         label: match is_utf16 {
             true => "it is UTF-16; save it as UTF-8".to_owned(),

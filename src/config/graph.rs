@@ -7,7 +7,7 @@ use std::{
 
 use forebay_sdk::{Configured, Port, Role};
 
-use super::buffer::{Batch, Buffer};
+use super::common::Common;
 
 /// `boiler-room/meter` for a node, `cloud` for a connection.
 pub type Name = Arc<str>;
@@ -26,7 +26,8 @@ pub struct Graph {
 pub struct ConnectionSpec {
     /// What users write after `type:`.
     pub type_name: String,
-    /// Changes when anything in the settings does, filled-in variables included.
+    /// Changes when anything in the settings does, filled-in variables and the type's own code
+    /// included.
     pub fingerprint: u64,
     /// Builds it.
     pub configured: Arc<dyn Configured>,
@@ -39,19 +40,17 @@ pub struct NodeSpec {
     pub role: Role,
     /// What users write after `type:`.
     pub type_name: String,
-    /// Changes when anything in the settings does, filled-in variables and script text included.
-    /// The wires and the buffer are not part of it: they belong to the engine.
+    /// Changes when anything in the type's own settings does, filled-in variables, script text and
+    /// the type's own code included. The wires and what every node has are not part of it.
     pub fingerprint: u64,
     /// Builds it.
     pub configured: Arc<dyn Configured>,
     /// The connection it uses.
     pub connection: Option<Name>,
-    /// What it reads.
-    pub from: BTreeSet<Output>,
-    /// The limits of its queue.
-    pub buffer: Buffer,
-    /// A sink: how many messages go into one write.
-    pub batch: Batch,
+    /// What it reads, in the order in which it is written, none of it twice.
+    pub from: Vec<Output>,
+    /// The settings that every node of its role has.
+    pub common: Common,
 }
 
 /// One output of one node.
@@ -61,33 +60,61 @@ pub struct Output {
     pub node: Name,
     /// Which of its outputs.
     pub port: Port,
+    /// How the reader wrote it: `meter`, or `route.high`.
+    pub written: Arc<str>,
+}
+
+/// The wires of a graph: for each node that is read, its readers and the output that each reads.
+pub type Wires = BTreeMap<Name, BTreeSet<Wire>>;
+
+/// From an output of a node to a reader.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wire {
+    /// The output.
+    pub port: Port,
+    /// Who reads it.
+    pub reader: Name,
+    /// How the reader wrote it.
+    pub written: Arc<str>,
 }
 
 impl Graph {
-    /// Who reads the outputs of a node: each reader with the port it reads.
-    pub fn readers(&self, of: &str) -> BTreeSet<(Port, Name)> {
-        let reads = |(reader, spec): (&Name, &NodeSpec)| {
-            let from = spec.from.iter().filter(|source| &*source.node == of);
-            from.map(|source| (source.port, Arc::clone(reader))).collect::<Vec<_>>()
-        };
-        self.nodes.iter().flat_map(reads).collect()
+    /// Who reads what, of all nodes in one go.
+    pub fn wires(&self) -> Wires {
+        let mut wires = Wires::new();
+        for (reader, spec) in &self.nodes {
+            for Output { node, port, written } in &spec.from {
+                let (reader, written) = (Arc::clone(reader), Arc::clone(written));
+                let wire = Wire { port: *port, reader, written };
+                wires.entry(Arc::clone(node)).or_default().insert(wire);
+            }
+        }
+        wires
     }
 
     /// The nodes in an order in which each comes after what it reads. The graph has no cycle.
     pub fn topological(&self) -> Vec<Name> {
-        let mut order: Vec<Name> = Vec::new();
-        let mut placed: BTreeSet<Name> = BTreeSet::new();
-        while order.len() < self.nodes.len() {
-            let before = order.len();
-            for (name, spec) in &self.nodes {
-                let ready = spec.from.iter().all(|source| placed.contains(&source.node));
-                if ready && !placed.contains(name) {
-                    placed.insert(Arc::clone(name));
-                    order.push(Arc::clone(name));
+        let wires = self.wires();
+        let mut unplaced: BTreeMap<&Name, usize> =
+            self.nodes.iter().map(|(name, spec)| (name, spec.from.len())).collect();
+        let mut order: Vec<Name> = self
+            .nodes
+            .iter()
+            .filter(|(_, spec)| spec.from.is_empty())
+            .map(|(n, _)| Arc::clone(n))
+            .collect();
+        let mut next = 0;
+        while let Some(name) = order.get(next).cloned() {
+            next += 1;
+            for wire in wires.get(&name).into_iter().flatten() {
+                let left = unplaced.get_mut(&wire.reader).expect("readers are nodes of the graph");
+                *left -= 1;
+                if *left == 0 {
+                    order.push(Arc::clone(&wire.reader));
                 }
             }
-            assert!(order.len() > before, "lint refuses a cycle");
         }
+        assert_eq!(order.len(), self.nodes.len(), "lint refuses a cycle");
         order
     }
 }

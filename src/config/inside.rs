@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-use forebay_sdk::{
-    Span,
-    yaml::{Scalar, Style, Yaml},
-};
+use forebay_sdk::Span;
+use forebay_yaml::{Scalar, Style, Yaml};
 
 use super::texts::Texts;
 

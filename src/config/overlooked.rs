@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use forebay_sdk::Finding;
+use forebay_sdk::{Finding, Role};
 
-use super::folder::Folder;
+use super::folder::{Folder, is_pipeline_name};
+use crate::rules::IGNORED_FILE;
 
 /// Enough to see what a file is.
 const LOOK_BYTES: u64 = 4096;
@@ -44,7 +45,7 @@ fn find(folder: &Folder) -> Vec<Finding> {
                 let why = format!("folders below {shown} are not looked into");
                 findings.push(ignored(folder, &inner, &why, &target(&name)));
             }
-        } else if plain != name && is_yaml(plain) && looks_like_one(&path) {
+        } else if plain != name && is_pipeline_name(plain) && looks_like_one(&path) {
             let why = "the names of pipelines end in `.yaml`";
             findings.push(ignored(folder, &path, why, &target(plain)));
         }
@@ -64,7 +65,7 @@ fn find(folder: &Folder) -> Vec<Finding> {
 
 fn ignored(folder: &Folder, path: &Path, why: &str, target: &str) -> Finding {
     let message = format!("{} is not read: {why}", folder.shown(path));
-    Finding::warning("ignored-file", None, message, "").help(format!("rename it to {target}"))
+    Finding::warning(&IGNORED_FILE, None, message, "").help(format!("rename it to {target}"))
 }
 
 /// What stands in a folder, sorted, without what is hidden.
@@ -78,25 +79,21 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn is_yaml(name: &str) -> bool {
-    (name.ends_with(".yaml") || name.ends_with(".yml"))
-        && !name.ends_with(".test.yaml")
-        && !name.ends_with(".test.yml")
-}
-
 fn is_pipeline(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| is_yaml(&name.to_string_lossy())) && looks_like_one(path)
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    is_pipeline_name(&name) && looks_like_one(path)
 }
 
 /// Whether a section of a pipeline begins in the file.
 fn looks_like_one(path: &Path) -> bool {
-    const SECTIONS: [&str; 3] = ["sources:", "transforms:", "sinks:"];
+    // Other programs have connections too.
+    let sections = || Role::ALL.into_iter().filter(|role| *role != Role::Connection);
+    let begins = |line: &str| {
+        let behind = |role: Role| line.strip_prefix(role.section());
+        sections().filter_map(behind).any(|rest| rest.starts_with(':'))
+    };
     let mut bytes = Vec::new();
     let is_file = fs::metadata(path).is_ok_and(|meta| meta.is_file());
     let mut read = || fs::File::open(path)?.take(LOOK_BYTES).read_to_end(&mut bytes);
-    is_file
-        && read().is_ok()
-        && String::from_utf8_lossy(&bytes)
-            .lines()
-            .any(|line| SECTIONS.iter().any(|section| line.starts_with(section)))
+    is_file && read().is_ok() && String::from_utf8_lossy(&bytes).lines().any(begins)
 }

@@ -2,11 +2,9 @@
 
 use std::path::PathBuf;
 
-use forebay_sdk::{Period, schema_of, yaml};
+use forebay_sdk::Period;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::{Environment, draft::Draft, folder::Folder, read_tree};
 
 /// The settings of the runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,17 +91,4 @@ impl Default for Runtime {
             lint: Judgement::default(),
         }
     }
-}
-
-pub(super) fn read(folder: &Folder, environment: Environment<'_>, draft: &mut Draft) {
-    let path = folder.root.join("forebay.yaml");
-    if !path.exists() {
-        return;
-    }
-    let Some((_, tree)) = read_tree(&path, folder, environment, draft) else { return };
-    let schema = schema_of::<Runtime>();
-    if let Some(runtime) = yaml::read(&tree, &schema, "forebay.yaml", &mut draft.findings) {
-        draft.runtime = runtime;
-    }
-    draft.runtime_written = Some(tree);
 }

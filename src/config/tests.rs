@@ -40,7 +40,7 @@ fn read_folder(folder: &std::path::Path) -> anyhow::Result<Draft> {
         let found = VARIABLES.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    load(folder, folder, &Types::new(&plugins::all()), &environment)
+    load(folder, &Types::new(plugins::all()), &environment)
 }
 
 /// Findings as `file:line:column: rule: message (label)`.

@@ -1,104 +1,198 @@
-//! The node types that pipelines may use, each with the settings that every node has.
+//! What pipelines may use: the node types at hand, each with the settings that every node has.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use forebay_sdk::{NodeType, Plugin, Role, schema_of};
+use forebay_sdk::{Expansion, NodeType, Plugin, Role};
 use serde_json::{Map, Value, json};
 
-use super::buffer::{BatchSettings, BufferSettings, QueueSettings};
+use super::{common, loader::Loader};
+use crate::rules::Rules;
 
 /// A node type and the whole of what its author may write.
 pub struct NodeTypeEntry {
     /// The type itself.
-    pub node_type: &'static dyn NodeType,
+    pub node_type: Arc<dyn NodeType>,
     /// The plugin that offers it.
-    pub plugin: &'static Plugin,
+    pub plugin: Arc<Plugin>,
     /// JSON Schema of the node: its own settings and those that every node has.
     pub schema: Value,
 }
 
-/// All node types of a build.
-pub struct Types {
-    entries: BTreeMap<(Role, &'static str), NodeTypeEntry>,
+/// Something that stands for several nodes, and the whole of what its author may write.
+pub struct ExpansionEntry {
+    /// What takes it apart.
+    pub expansion: Arc<dyn Expansion>,
+    /// The plugin that offers it.
+    pub plugin: Arc<Plugin>,
+    /// JSON Schema of one of them: its own settings and, for a type, those that every node has.
+    pub schema: Value,
 }
 
-/// The settings that the engine takes before a node sees its own.
-pub const COMMON: [&str; 6] = ["type", "connection", "from", "buffer", "batch", "must_deliver"];
+/// The node types at hand: those of a build, or of a build and a folder.
+#[derive(Clone)]
+pub struct Types {
+    nodes: BTreeMap<Role, BTreeMap<String, Arc<NodeTypeEntry>>>,
+    expansions: BTreeMap<Option<Role>, BTreeMap<String, Arc<ExpansionEntry>>>,
+    rules: Rules,
+    loader: Option<Arc<dyn Loader>>,
+}
 
 impl Types {
-    /// Gathers the types of all plugins.
-    pub fn new(plugins: &[&'static Plugin]) -> Types {
-        let all = plugins.iter().flat_map(|plugin| plugin.types.iter().map(|t| (*plugin, *t)));
-        let entry = |(plugin, node_type): (&'static Plugin, &'static dyn NodeType)| {
-            let schema = whole_schema(node_type);
-            ((node_type.role(), node_type.name()), NodeTypeEntry { node_type, plugin, schema })
+    /// Gathers the types of plugins that are compiled in. Made once for a process: their schemas
+    /// cost more than reading a folder.
+    pub fn new(plugins: Vec<Plugin>) -> Types {
+        let none = Types {
+            nodes: BTreeMap::new(),
+            expansions: BTreeMap::new(),
+            rules: Rules::with([]),
+            loader: None,
         };
-        Types { entries: all.map(entry).collect() }
+        none.with(plugins)
+    }
+
+    /// Looks for further plugins in each folder that is read.
+    pub fn loading(self, loader: impl Loader + 'static) -> Types {
+        Types { loader: Some(Arc::new(loader)), ..self }
+    }
+
+    /// What finds further plugins in a folder.
+    pub(super) fn loader(&self) -> Option<Arc<dyn Loader>> {
+        self.loader.clone()
+    }
+
+    /// These types and those of some more plugins. A name that is taken stays with who has it.
+    pub(super) fn with(&self, plugins: Vec<Plugin>) -> Types {
+        let mut types = self.clone();
+        let of_plugins = plugins.iter().flat_map(|plugin| plugin.rules.iter().copied());
+        types.rules = Rules::with(self.rules.iter().chain(of_plugins));
+        plugins.into_iter().map(Arc::new).for_each(|plugin| types.add(&plugin));
+        types
+    }
+
+    fn add(&mut self, plugin: &Arc<Plugin>) {
+        for node_type in &plugin.types {
+            let of_role = self.nodes.entry(node_type.role()).or_default();
+            of_role.entry(node_type.name().to_owned()).or_insert_with(|| {
+                let schema = schema_of_type(&**node_type);
+                let (node_type, plugin) = (Arc::clone(node_type), Arc::clone(plugin));
+                Arc::new(NodeTypeEntry { node_type, plugin, schema })
+            });
+        }
+        for expansion in &plugin.expansions {
+            let of_role = self.expansions.entry(expansion.role()).or_default();
+            of_role.entry(expansion.name().to_owned()).or_insert_with(|| {
+                let schema = schema_of_expansion(&**expansion);
+                let (expansion, plugin) = (Arc::clone(expansion), Arc::clone(plugin));
+                Arc::new(ExpansionEntry { expansion, plugin, schema })
+            });
+        }
     }
 
     /// The type called `name` in the section of `role`.
-    pub fn get(&self, role: Role, name: &str) -> Option<&NodeTypeEntry> {
-        self.entries.iter().find(|(key, _)| **key == (role, name)).map(|(_, entry)| entry)
+    pub fn get(&self, role: Role, name: &str) -> Option<&Arc<NodeTypeEntry>> {
+        self.nodes.get(&role)?.get(name)
+    }
+
+    /// What is called `name` in the section of `role` and stands for several nodes.
+    pub fn expansion(&self, role: Role, name: &str) -> Option<&Arc<ExpansionEntry>> {
+        self.expansions.get(&Some(role))?.get(name)
+    }
+
+    /// What has a section of this name of its own.
+    pub fn section(&self, name: &str) -> Option<&Arc<ExpansionEntry>> {
+        self.expansions.get(&None)?.get(name)
     }
 
     /// All types, by role and name.
     pub fn iter(&self) -> impl Iterator<Item = &NodeTypeEntry> {
-        self.entries.values()
+        self.nodes.values().flat_map(BTreeMap::values).map(|entry| &**entry)
     }
 
-    /// The names of all types of a role.
-    pub fn names(&self, role: Role) -> impl Iterator<Item = &'static str> {
-        self.entries.keys().filter(move |(of, _)| *of == role).map(|(_, name)| *name)
+    /// All that stands for several nodes: what has a section of its own, then the types.
+    pub fn expansions(&self) -> impl Iterator<Item = &ExpansionEntry> {
+        self.expansions.values().flat_map(BTreeMap::values).map(|entry| &**entry)
+    }
+
+    /// What can stand behind `type:` in the section of a role.
+    pub fn names(&self, role: Role) -> impl Iterator<Item = &str> {
+        let nodes = self.nodes.get(&role).into_iter().flat_map(BTreeMap::keys);
+        let several = self.expansions.get(&Some(role)).into_iter().flat_map(BTreeMap::keys);
+        nodes.chain(several).map(String::as_str)
+    }
+
+    /// What can stand at the top of a pipeline file.
+    pub fn sections(&self) -> impl Iterator<Item = &str> {
+        let own = self.expansions.get(&None).into_iter().flat_map(BTreeMap::keys);
+        let usual = [DESCRIPTION].into_iter().chain(Role::ALL.map(Role::section));
+        usual.chain(own.map(String::as_str))
+    }
+
+    /// The names that no other plugin can have.
+    pub(super) fn taken(&self) -> BTreeSet<(Option<Role>, String)> {
+        let sections = self.sections().map(|name| (None, name.to_owned()));
+        let of_role = |role| self.names(role).map(move |name| (Some(role), name.to_owned()));
+        sections.chain(Role::ALL.into_iter().flat_map(of_role)).collect()
+    }
+
+    /// The rules that findings about these types can name.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
     }
 }
 
-fn whole_schema(node_type: &dyn NodeType) -> Value {
-    let mut properties = Map::new();
-    let mut required = vec![json!("type")];
-    properties.insert(
-        "type".to_owned(),
-        json!({ "const": node_type.name(), "description": node_type.summary() }),
-    );
-    if !node_type.connections().is_empty() {
-        let description =
-            "The connection to use: the name of a shared one, or the settings of one of its own.";
-        let either = json!([{ "type": "string" }, { "type": "object" }]);
-        properties.insert(
-            "connection".to_owned(),
-            json!({ "description": description, "anyOf": either }),
-        );
-        required.push(json!("connection"));
-    }
-    if matches!(node_type.role(), Role::Transform | Role::Sink) {
-        let description = "The node to read, or a list of nodes; `node.output` reads a named output, `node.errors` what a node could not handle.";
-        let either = json!([{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }]);
-        properties
-            .insert("from".to_owned(), json!({ "description": description, "anyOf": either }));
-    }
-    let mut schema = node_type.schema().clone();
-    let object = schema.as_object_mut().expect("settings are a struct");
+/// What a pipeline is for, at the top of its file.
+pub const DESCRIPTION: &str = "description";
+
+fn schema_of_type(node_type: &dyn NodeType) -> Value {
+    let common = common_of(node_type.role(), node_type.name(), node_type.summary());
+    let common =
+        common.filter(|(key, _)| key != "connection" || !node_type.connections().is_empty());
+    whole_schema(common.collect(), node_type.schema(), node_type.summary())
+}
+
+fn schema_of_expansion(expansion: &dyn Expansion) -> Value {
+    let (name, summary) = (expansion.name(), expansion.summary());
+    let common = expansion.role().into_iter().flat_map(|role| common_of(role, name, summary));
+    // What its parts connect to is its own affair.
+    let common = common.filter(|(key, _)| key != "connection");
+    whole_schema(common.collect(), expansion.schema(), summary)
+}
+
+/// The settings that every node of a role has, in the words of one type.
+fn common_of(role: Role, name: &str, summary: &str) -> impl Iterator<Item = (String, Value)> {
+    let of_type = json!({ "const": name, "description": summary });
+    let common = common::schema(role)["properties"].as_object().into_iter().flatten();
+    common.map(move |(key, schema)| match key.as_str() {
+        "type" => (key.clone(), of_type.clone()),
+        _ => (key.clone(), schema.clone()),
+    })
+}
+
+/// One schema of what every node has and of a type's own settings. What few pipelines need stands
+/// last.
+fn whole_schema(common: Map<String, Value>, own: &Value, summary: &str) -> Value {
+    let is_in_front = |key: &String| common::IN_FRONT.contains(&key.as_str());
+    // A type that can use a connection needs one.
+    let is_needed = |key: &&str| common.contains_key(*key);
+    let needed = ["type", "connection"].into_iter().filter(is_needed);
+    let mut required: Vec<Value> = needed.map(Value::from).collect();
+    let (mut properties, behind): (Map<_, _>, Map<_, _>) =
+        common.into_iter().partition(|(key, _)| is_in_front(key));
+    let mut schema = own.clone();
+    let object = schema.as_object_mut().expect("settings are a map");
     if let Some(Value::Object(own)) = object.remove("properties") {
         properties.extend(own);
     }
-    // Last, because few pipelines need them.
-    if node_type.role() == Role::Transform {
-        properties.insert("buffer".to_owned(), schema_of::<QueueSettings>());
-    }
-    if node_type.role() == Role::Sink {
-        properties.insert("buffer".to_owned(), schema_of::<BufferSettings>());
-        properties.insert("batch".to_owned(), schema_of::<BatchSettings>());
-        let description = "Says that no message may be lost on the way to this sink. Lint then refuses what would lose one.";
-        properties.insert(
-            "must_deliver".to_owned(),
-            json!({ "description": description, "type": "boolean", "default": false }),
-        );
-    }
+    properties.extend(behind);
     if let Some(Value::Array(own)) = object.remove("required") {
         required.extend(own);
     }
     object.remove("$schema");
     object.remove("title");
-    object.insert("description".to_owned(), node_type.summary().into());
+    object.insert("description".to_owned(), summary.into());
     object.insert("type".to_owned(), "object".into());
     object.insert("properties".to_owned(), properties.into());
     object.insert("required".to_owned(), required.into());

@@ -3,63 +3,20 @@
 //! This happens after parsing, so a value can never change the structure of a file. Blocks of
 //! lines are left alone: a script writes `${x}` for its own purposes.
 
-use forebay_sdk::{
-    Finding, Span,
-    yaml::{Scalar, Style, Yaml},
-};
+use forebay_sdk::{Finding, Span};
+use forebay_yaml::{Scalar, Style, Yaml};
 
-use super::{draft::Draft, folder, folder::Folder};
+use super::{
+    draft::Draft,
+    folder::{self, Folder},
+};
+use crate::rules::UNSET_VARIABLE;
 
 /// Looks up a variable of the environment.
 pub type Environment<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
 
 /// A secret is a line or a certificate, not a database.
 const MOST_FILE_BYTES: usize = 64 * 1024;
-
-/// What came out of variables, and where they stand. It may be secret.
-#[derive(Default)]
-pub struct Filled(Vec<(Span, String, String)>);
-
-impl Filled {
-    fn note(&mut self, span: Span, name: &str, value: String) {
-        // A default stands in the file itself.
-        if !value.is_empty() && !name.contains(&value) {
-            self.0.push((span, value, format!("${{{name}}}")));
-        }
-    }
-
-    /// Puts the variable in the place of its value in what a finding says about that place.
-    pub fn hide(&self, finding: &mut Finding) {
-        let places = finding.span.into_iter().chain(finding.context.iter().map(|(span, _)| *span));
-        let places: Vec<Span> = places.collect();
-        let is_shown = |span: Span| places.iter().any(|place| span.holds(*place));
-        for (_, value, variable) in self.0.iter().filter(|(span, ..)| is_shown(*span)) {
-            let labels = finding.context.iter_mut().map(|(_, label)| label);
-            let texts = [&mut finding.message, &mut finding.label].into_iter();
-            let texts = texts.chain(&mut finding.help).chain(&mut finding.note).chain(labels);
-            texts.for_each(|text| *text = replace(text, value, variable));
-            // It would put the value into the file.
-            finding.edit.take_if(|edit| edit.text.contains(value.as_str()));
-        }
-    }
-}
-
-/// Puts the variable where its value stands. A short one, such as a number of seconds, also stands
-/// in words that have nothing to do with it, so it counts only where it is quoted or found.
-fn replace(text: &str, value: &str, variable: &str) -> String {
-    const SHORT: usize = 4;
-    if value.len() >= SHORT {
-        return text.replace(value, variable);
-    }
-    let quoted = |text: String, quote: &str| {
-        text.replace(&format!("{quote}{value}{quote}"), &format!("{quote}{variable}{quote}"))
-    };
-    let text = quoted(quoted(text.to_owned(), "`"), "\"");
-    match text.strip_suffix(&format!("found {value}")) {
-        Some(front) => format!("{front}found {variable}"),
-        None => text,
-    }
-}
 
 pub(super) fn fill(
     tree: &mut Yaml,
@@ -96,7 +53,7 @@ fn fill_scalar(
         filled += &rest[..at];
         let Some(length) = rest[at..].find('}') else {
             let message = "a variable is not closed";
-            draft.findings.push(Finding::error("unset-variable", span, message, "expected a `}`"));
+            draft.findings.push(Finding::error(&UNSET_VARIABLE, span, message, "expected a `}`"));
             return;
         };
         let name = &rest[at + 2..at + length];
@@ -129,7 +86,7 @@ fn value(
     draft: &mut Draft,
 ) -> Result<String, Box<Finding>> {
     let unset =
-        |message: String, label: String| Finding::error("unset-variable", None, message, label);
+        |message: String, label: String| Finding::error(&UNSET_VARIABLE, None, message, label);
     match name.split_once(':') {
         Some(("env", name)) => {
             let (name, default) = match name.split_once(":-") {

@@ -3,15 +3,21 @@
 
 use std::time::Duration;
 
-use forebay_sdk::Timestamp;
-use tokio::time::{Instant, sleep, sleep_until};
+use forebay_sdk::{Timestamp, World};
+use tokio::time::{Instant, sleep_until};
 
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
-const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
+#[derive(Clone)]
 pub struct Backoff {
     next: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff::new()
+    }
 }
 
 impl Backoff {
@@ -26,41 +32,52 @@ impl Backoff {
 
     /// Waits; longer each time. Not past the moment at which the wall clock is set: until then
     /// every certificate seems not to be valid yet, and that is nobody's outage.
-    pub async fn pause(&mut self) {
-        self.pause_by(|| Timestamp::now().clock_was_set()).await;
-    }
-
-    async fn pause_by(&mut self, clock_is_set: impl Fn() -> bool) {
+    pub async fn pause(&mut self, world: &World) {
         let pause = self.next.mul_f64(0.75 + 0.5 * fastrand::f64());
         self.next = (self.next * 2).min(LONGEST);
         let until = Instant::now() + pause;
-        if clock_is_set() {
-            return sleep_until(until).await;
-        }
-        while Instant::now() < until {
-            sleep(CLOCK_CHECK.min(until - Instant::now())).await;
-            if clock_is_set() {
+        while !Timestamp::now().clock_was_set() {
+            tokio::select! {
+                () = sleep_until(until) => return,
+                () = world.clock_was_moved() => (),
+            }
+            if Timestamp::now().clock_was_set() {
                 return self.reset();
             }
         }
+        sleep_until(until).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use forebay_sdk::world::memory::Memory;
+
     use super::*;
+
+    const LONG_AGO: i64 = 1_000_000_000_000_000_000;
+    const NOW: i64 = 1_795_251_600_000_000_000;
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_set_ends_the_pause() {
+        let memory = Arc::new(Memory::new(LONG_AGO));
+        let _entered = memory.enter();
+        let world = memory.world();
         let mut backoff = Backoff { next: LONGEST };
         let began = Instant::now();
-        backoff.pause_by(|| began.elapsed() >= Duration::from_secs(5)).await;
+        let set = async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            memory.set_wall(NOW);
+        };
+        tokio::join!(backoff.pause(&world), set);
         assert_eq!(began.elapsed(), Duration::from_secs(5));
         assert_eq!(backoff.next, FIRST);
 
         let mut backoff = Backoff { next: LONGEST };
         let began = Instant::now();
-        backoff.pause_by(|| true).await;
+        backoff.pause(&world).await;
         assert!(began.elapsed() > Duration::from_secs(20));
     }
 }

@@ -6,13 +6,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use forebay_sdk::{Message, outlet::Envelope};
+use forebay_sdk::{Envelope, Message};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -22,12 +22,13 @@ pub use super::queue::Pushed;
 use super::{
     queue::{Done, Due, Job, Opened, Queue, Turn},
     status::Status,
+    stop::Stop,
 };
-use crate::config::{Buffer, Name};
+use crate::config::Buffer;
 
 /// A bounded queue of messages.
 pub struct Inbox {
-    node: Name,
+    /// Of the node that reads: what is dropped here is dropped by its buffer.
     status: Arc<Status>,
     queue: Mutex<Queue>,
     /// Told when a message came or the inbox was closed.
@@ -38,20 +39,22 @@ pub struct Inbox {
     disk: Notify,
     /// Told when no reader is needed any more.
     done: Notify,
+    /// Told when the disk has let go of a message.
+    let_go: Notify,
     /// What is not on disk is to be put there, and nothing more comes.
     finishing: AtomicBool,
 }
 
 impl Inbox {
-    pub fn new(node: Name, status: Arc<Status>) -> Inbox {
+    pub fn new(status: Arc<Status>) -> Inbox {
         Inbox {
-            node,
             status,
             queue: Mutex::new(Queue::new()),
             work: Notify::new(),
             room: Notify::new(),
             disk: Notify::new(),
             done: Notify::new(),
+            let_go: Notify::new(),
             finishing: AtomicBool::new(false),
         }
     }
@@ -65,9 +68,13 @@ impl Inbox {
         self.change(Queue::expect_log);
     }
 
-    /// Puts a message in, or says why not. Never waits.
-    pub fn push(&self, envelope: Envelope) -> Pushed {
-        let pushed = self.change(|queue| queue.push(envelope));
+    /// Puts a message in, or says why not. Never waits. `from` is how the reader wrote where it comes
+    /// from.
+    pub fn push(&self, envelope: Envelope, from: &Arc<str>) -> Pushed {
+        let pushed = self.change(|queue| queue.push(envelope, from));
+        if let Pushed::DroppedOldest | Pushed::DroppedNewest = pushed {
+            self.status.dropped_for_room();
+        }
         self.work.notify_one();
         pushed
     }
@@ -83,13 +90,17 @@ impl Inbox {
     }
 
     /// Takes the first message, for a reader that handles it without an `await`.
-    pub fn pop(&self) -> Option<Envelope> {
+    pub fn pop(&self) -> Option<(Envelope, Arc<str>)> {
         self.change(Queue::pop)
     }
 
-    /// Waits for a message to [`Inbox::pop`]. False once the inbox is closed and empty.
-    pub async fn wait(&self) -> bool {
+    /// Waits for a message to [`Inbox::pop`]. False once the inbox is closed and empty, or the reader
+    /// was asked to stop.
+    pub async fn wait(&self, stop: &Stop) -> bool {
         loop {
+            if stop.is_asked() {
+                return false;
+            }
             {
                 let queue = self.queue();
                 if queue.has_next() {
@@ -101,6 +112,11 @@ impl Inbox {
             }
             self.work.notified().await;
         }
+    }
+
+    /// Has the reader look again.
+    pub fn wake(&self) {
+        self.work.notify_one();
     }
 
     /// Waits for messages and shows up to `most` of them, which stay until they are released. Waits
@@ -131,7 +147,7 @@ impl Inbox {
     fn turn(&self, most: usize) -> Turn {
         let (expired, turn) = self.change(|queue| (queue.drop_expired(), queue.turn(most)));
         if expired > 0 {
-            self.status.expired(&self.node, expired as u64);
+            self.status.expired(expired as u64);
         }
         turn
     }
@@ -139,6 +155,30 @@ impl Inbox {
     /// Takes out the first `count` messages; the caller owes the deliveries that come with them.
     pub fn release(&self, count: usize) -> Vec<Envelope> {
         self.change(|queue| queue.release(count))
+    }
+
+    /// Lets go of the first message that is shown, before a write that must not be repeated: it is in
+    /// no queue any more, and on disk it is one in doubt. The caller owes its delivery.
+    pub async fn let_go(&self) -> Option<Envelope> {
+        loop {
+            let mut told = std::pin::pin!(self.let_go.notified());
+            told.as_mut().enable();
+            if self.change(Queue::may_let_go) {
+                return self.release(1).pop();
+            }
+            told.await;
+        }
+    }
+
+    /// What was let go turned out not to have happened: it is the first again.
+    pub fn put_back(&self, message: Message) {
+        self.change(|queue| queue.put_back(message));
+        self.work.notify_one();
+    }
+
+    /// It is known, or was told, what became of the message that was let go.
+    pub fn doubt_is_over(&self) {
+        self.change(Queue::doubt_is_over);
     }
 
     /// A write or a connect failed: the link is suspect.
@@ -216,6 +256,7 @@ impl Inbox {
     /// The log could not be opened.
     pub fn open_failed(&self) {
         self.change(Queue::open_failed);
+        self.let_go.notify_waiters();
         self.work.notify_one();
     }
 
@@ -233,8 +274,9 @@ impl Inbox {
     /// The disk did a job, or part of it.
     pub fn disk_did(&self, done: Done) {
         let dropped = self.change(|queue| queue.done(done));
+        self.let_go.notify_waiters();
         if dropped > 0 {
-            self.status.dropped_from_log(&self.node, dropped);
+            self.status.dropped_from_log(dropped);
         }
         self.work.notify_one();
     }
@@ -264,6 +306,6 @@ impl Inbox {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().expect("no panic while the lock is held")
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,10 +3,11 @@
 
 mod backoff;
 pub mod buffer;
-pub mod clock;
 mod inbox;
+mod keeper;
 mod outbox;
 pub mod plan;
+mod post;
 mod queue;
 mod run_buffer;
 mod run_connection;
@@ -17,6 +18,7 @@ mod run_transform;
 mod simulation;
 mod station;
 mod status;
+mod stop;
 #[cfg(test)]
 mod tests;
 
@@ -27,16 +29,21 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{Links, Memory, Role, Shared, outlet::Wires};
+use forebay_sdk::{Role, Site, Voice, World, clock, outlet::Wires};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
-use self::{outbox::Wire, run_connection::RunningConnection, station::Station};
+use self::{
+    outbox::Wire,
+    run_connection::{Damaged, Farewell, Place, RunningConnection},
+    station::Station,
+    status::Status,
+};
 pub use self::{
     plan::{Plan, plan},
     status::{Count, Counts, State},
 };
-use crate::config::{Graph, Name};
+use crate::config::{Graph, Name, NodeSpec};
 
 /// The nodes that run.
 pub struct Engine {
@@ -44,9 +51,12 @@ pub struct Engine {
     folder: Arc<Path>,
     /// For what must survive a restart.
     data: Arc<Path>,
+    world: World,
     graph: Graph,
     connections: BTreeMap<Name, RunningConnection>,
     stations: BTreeMap<Name, Station>,
+    damaged: Arc<Damaged>,
+    farewell: Farewell,
 }
 
 /// How a stop ended.
@@ -60,12 +70,28 @@ pub struct Stopped {
 }
 
 impl Engine {
-    /// An engine that runs nothing yet. Buffers on disk are below `data`.
+    /// An engine that runs nothing yet. Buffers and states on disk are below `data`.
     pub fn new(folder: impl Into<Arc<Path>>, data: impl Into<Arc<Path>>) -> Engine {
+        Engine::in_world(folder, data, World::system())
+    }
+
+    /// The same, in another world than the system.
+    pub fn in_world(
+        folder: impl Into<Arc<Path>>,
+        data: impl Into<Arc<Path>>,
+        world: World,
+    ) -> Engine {
         clock::begin();
-        let (connections, stations) = (BTreeMap::new(), BTreeMap::new());
-        let (folder, data) = (folder.into(), data.into());
-        Engine { folder, data, graph: Graph::default(), connections, stations }
+        Engine {
+            folder: folder.into(),
+            data: data.into(),
+            world,
+            graph: Graph::default(),
+            connections: BTreeMap::new(),
+            stations: BTreeMap::new(),
+            damaged: Arc::default(),
+            farewell: run_connection::nothing_to_say(),
+        }
     }
 
     /// The graph that runs.
@@ -78,6 +104,36 @@ impl Engine {
     pub async fn apply(&mut self, wanted: Graph) -> Plan {
         let plan = plan(&self.graph, &wanted);
         self.graph = wanted;
+        self.go(&plan).await;
+        plan
+    }
+
+    /// Waits until a connection has panicked, so that [`Engine::mend`] has something to do. Dropping
+    /// the future loses nothing.
+    pub async fn damaged(&self) {
+        self.damaged.next().await;
+    }
+
+    /// Waits until a connection has panicked, and makes it anew, with all nodes that use it. Dropping
+    /// the future before that loses nothing; once it has begun, it is to be waited for.
+    pub async fn mend(&mut self) {
+        let name = self.damaged.next().await;
+        self.damaged.remove(&name);
+        if !self.graph.connections.contains_key(&name) {
+            return;
+        }
+        let uses = |spec: &NodeSpec| spec.connection.as_ref() == Some(&name);
+        let users = self.graph.nodes.iter().filter(|(_, spec)| uses(spec));
+        let plan = Plan {
+            replace: users.map(|(name, _)| Arc::clone(name)).collect(),
+            replace_connections: BTreeSet::from([Arc::clone(&name)]),
+            ..Plan::default()
+        };
+        self.go(&plan).await;
+    }
+
+    /// Goes the way of a plan, to the graph at hand.
+    async fn go(&mut self, plan: &Plan) {
         for name in plan.stop.iter().chain(&plan.replace) {
             if let Some(station) = self.stations.get_mut(name) {
                 station.halt().await;
@@ -85,21 +141,24 @@ impl Engine {
         }
         let gone: Vec<Station> =
             plan.stop.iter().filter_map(|name| self.stations.remove(name)).collect();
-        self.change_connections(&plan).await;
+        self.change_connections(plan);
         for name in &plan.start {
             self.stations.insert(Arc::clone(name), Station::new(Arc::clone(name)));
         }
         // Limits first, so that a full queue that grew takes more at once.
         for (name, spec) in &self.graph.nodes {
+            let folder = self.data_of(name);
             let station = self.stations.get_mut(name).expect("made or kept above");
             station.set_buffer(spec, &self.data);
+            if !station.runs() {
+                station.set_state(spec, &folder).await;
+            }
         }
         self.rewire();
         for station in gone {
             station.retire().await;
         }
-        self.launch(&plan);
-        plan
+        self.launch();
     }
 
     /// Stops taking anything new, delivers what is queued, and ends. Takes at most `within`.
@@ -119,12 +178,18 @@ impl Engine {
             station.inbox.close();
             if timeout_at(deadline, station.finished()).await.is_err() {
                 warn!(node = %name, "not done when the time to stop was up");
+                continue;
             }
+            // Its sources hear that it is delivered once what it remembers is safe.
+            let _ = timeout_at(deadline, station.keeper.finish()).await;
         }
         self.settle_sources(deadline).await;
         let mut stopped = Stopped { undelivered: 0, kept: 0 };
-        for (name, station) in &mut self.stations {
+        for station in self.stations.values_mut() {
             station.halt().await;
+        }
+        // All are halted: what one had in doubt is in the queue of another.
+        for (name, station) in &mut self.stations {
             // Local, and short: not a matter of the other side.
             station.keep().await;
             let (left, lost) = (station.inbox.len(), station.inbox.unsafe_len());
@@ -132,7 +197,8 @@ impl Engine {
             stopped.kept += left.saturating_sub(lost);
             debug!(node = %name, "stopped: {}", station.status.counts());
         }
-        run_connection::close(self.connections.into_values()).await;
+        run_connection::said(run_connection::close(self.connections.into_values(), &self.farewell))
+            .await;
         stopped
     }
 
@@ -170,50 +236,102 @@ impl Engine {
         nodes.chain(connections.map(|(name, c)| (Arc::clone(name), c.status.state()))).collect()
     }
 
-    async fn change_connections(&mut self, plan: &Plan) {
-        let gone = plan.stop_connections.iter().chain(&plan.replace_connections);
-        let gone: Vec<_> = gone.filter_map(|name| self.connections.remove(name)).collect();
-        run_connection::close(gone).await;
+    /// The share of its time that each connection is busy, of those that say so.
+    pub fn loads(&self) -> BTreeMap<Name, f64> {
+        let loads = self.connections.iter().map(|(name, c)| (Arc::clone(name), c.status.busy()));
+        loads.filter(|(_, share)| *share > 0.0).collect()
+    }
+
+    fn change_connections(&mut self, plan: &Plan) {
+        let going = plan.stop_connections.iter().chain(&plan.replace_connections);
+        let going: BTreeMap<Name, RunningConnection> =
+            going.filter_map(|name| self.connections.remove_entry(name)).collect();
+        let backoff = |(name, running): (&Name, &RunningConnection)| {
+            (Arc::clone(name), Arc::clone(&running.backoff))
+        };
+        let backoffs: BTreeMap<Name, _> = going.iter().map(backoff).collect();
+        self.farewell = run_connection::close(going.into_values(), &self.farewell);
         for name in plan.start_connections.iter().chain(&plan.replace_connections) {
-            let spec = &self.graph.connections[name];
-            let folder = Arc::clone(&self.folder);
-            let memory = Memory::default();
-            let links = Links { name: Arc::clone(name), folder, connection: None, memory };
-            let running = RunningConnection::start(links, &*spec.configured);
+            let configured = Arc::clone(&self.graph.connections[name].configured);
+            let status = Arc::new(Status::new(Arc::clone(name)));
+            let place = Place {
+                site: self.site(name, &status, None, Arc::new([])),
+                status,
+                farewell: self.farewell.clone(),
+                damaged: Arc::clone(&self.damaged),
+                backoff: backoffs.get(name).map(Arc::clone).unwrap_or_default(),
+            };
+            let running = RunningConnection::start(&*configured, place);
             self.connections.insert(Arc::clone(name), running);
         }
     }
 
+    /// Where a node or a connection stands.
+    fn site(
+        &self,
+        name: &Name,
+        status: &Arc<Status>,
+        connection: Option<forebay_sdk::Shared>,
+        inputs: Arc<[Arc<str>]>,
+    ) -> Site {
+        Site {
+            name: Arc::clone(name),
+            folder: Arc::clone(&self.folder),
+            data: self.data_of(name).into(),
+            connection,
+            inputs,
+            memory: None,
+            world: self.world.clone(),
+            voice: Voice::new(Arc::clone(status) as _),
+        }
+    }
+
+    /// The folder of a node's own.
+    fn data_of(&self, name: &str) -> PathBuf {
+        let mut folder = self.data.join("nodes");
+        folder.extend(name.splitn(2, '/').map(buffer::escape));
+        folder
+    }
+
     fn rewire(&self) {
+        let mut wires = self.graph.wires();
         for (name, station) in &self.stations {
-            let readers: BTreeSet<_> = self.graph.readers(name);
-            let wire = |(port, reader): (_, Name)| {
-                let inbox = Arc::clone(&self.stations[&reader].inbox);
-                Wire { port, inbox }
+            let wire = |wire: crate::config::Wire| {
+                let inbox = Arc::clone(&self.stations[&wire.reader].inbox);
+                Wire { port: wire.port, inbox, written: wire.written }
             };
+            let readers = wires.remove(name).unwrap_or_default();
             station.outbox.rewire(readers.into_iter().map(wire).collect());
         }
     }
 
-    /// Starts what the plan starts or replaces. Readers first, so that nothing waits for them.
-    fn launch(&mut self, plan: &Plan) {
+    /// Starts what does not run: what is new or was halted, and what could not be made before. Readers
+    /// first, so that nothing waits for them.
+    fn launch(&mut self) {
         for role in [Role::Sink, Role::Transform, Role::Source] {
-            for name in plan.start.iter().chain(&plan.replace) {
-                let spec = &self.graph.nodes[name];
-                if spec.role != role {
+            for (name, spec) in self.graph.nodes.iter().filter(|(_, spec)| spec.role == role) {
+                let station = &self.stations[name];
+                if station.runs() {
                     continue;
                 }
-                let connection = spec.connection.as_ref().map(|c| self.shared(c));
-                let station = self.stations.get_mut(name).expect("made or kept above");
-                let folder = Arc::clone(&self.folder);
-                let memory = station.memory.clone();
-                station.launch(spec, Links { name: Arc::clone(name), folder, connection, memory });
+                let inputs = spec.from.iter().map(|output| Arc::clone(&output.written)).collect();
+                let connection = match &spec.connection {
+                    None => None,
+                    Some(used) => {
+                        let used = self.connections.get(used);
+                        let used = used.expect("lint refuses an unknown connection");
+                        let Some(shared) = used.shared.clone() else {
+                            station.cannot_launch(&anyhow::anyhow!("its connection is broken"));
+                            continue;
+                        };
+                        Some(shared)
+                    }
+                };
+                let site = self.site(name, &station.status, connection, inputs);
+                let station = self.stations.get_mut(name).expect("looked up above");
+                station.launch(spec, site);
             }
         }
-    }
-
-    fn shared(&self, connection: &str) -> Shared {
-        self.connections.get(connection).expect("lint refuses an unknown connection").shared.clone()
     }
 }
 

@@ -3,15 +3,12 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use forebay_sdk::{
-    Delivery, Message, Port, Timestamp,
-    outlet::{Envelope, Wires},
-};
+use forebay_sdk::{Delivery, Envelope, Message, Port, Timestamp, outlet::Wires};
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Value, json};
 
@@ -26,6 +23,8 @@ use crate::config::Name;
 pub struct Wire {
     pub port: Port,
     pub inbox: Arc<Inbox>,
+    /// How the reader wrote it in its `from:`.
+    pub written: Arc<str>,
 }
 
 /// The outputs of a node.
@@ -41,8 +40,8 @@ pub struct Outbox {
 struct State {
     wires: Vec<Wire>,
     /// Posted, and no room yet. Bounded by what a node posts before it waits for room: the outputs
-    /// of one message.
-    pending: VecDeque<(Arc<Inbox>, Envelope)>,
+    /// of one message, and what a source sends again of what it has under way.
+    pending: VecDeque<(Wire, Envelope)>,
 }
 
 impl Outbox {
@@ -59,7 +58,9 @@ impl Outbox {
     /// Replaces the wires. What waits for a reader that is gone is lost, and its source hears so.
     pub fn rewire(&self, wires: Vec<Wire>) {
         let mut state = self.state();
-        state.pending.retain(|(inbox, _)| wires.iter().any(|wire| Arc::ptr_eq(&wire.inbox, inbox)));
+        state
+            .pending
+            .retain(|(old, _)| wires.iter().any(|wire| Arc::ptr_eq(&wire.inbox, &old.inbox)));
         state.wires = wires;
     }
 
@@ -71,6 +72,11 @@ impl Outbox {
     /// Whether the node ever sent a message whose end it wants to know.
     pub fn has_tracked(&self) -> bool {
         self.tracked.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing waits for room.
+    pub fn is_clear(&self) -> bool {
+        self.state().pending.is_empty()
     }
 
     /// How many messages wait for room.
@@ -91,7 +97,11 @@ impl Outbox {
         about: Option<&Message>,
         delivery: Option<&Delivery>,
     ) -> bool {
-        self.status.error(&self.node, error, self.is_read(Port::ERRORS));
+        if self.is_read(Port::ERRORS) {
+            self.status.trouble(error);
+        } else {
+            self.status.lost(error);
+        }
         let topic =
             about.map_or_else(|| Arc::clone(&self.node), |message| Arc::clone(&message.topic));
         let mut message = Message::new(topic, complaint(&self.node, error, about));
@@ -99,20 +109,23 @@ impl Outbox {
         self.post(Port::ERRORS, Envelope { message, delivery: delivery.cloned() })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while the lock is held")
+    /// Posts a message of which nobody knows whether the node has done what it says.
+    pub fn post_in_doubt(&self, why: &str, message: &Message) {
+        self.status.add(Count::InDoubt);
+        let error = anyhow::anyhow!("in doubt: it may have happened, and is not done again: {why}");
+        self.post_error(&error, Some(message), None);
     }
 
-    /// Hands one copy to a reader. Gives it back when there is no room.
-    fn push(&self, inbox: &Inbox, envelope: Envelope) -> Option<Envelope> {
-        match inbox.push(envelope) {
-            Pushed::Taken => None,
-            Pushed::Full(envelope) => Some(envelope),
-            Pushed::DroppedOldest | Pushed::DroppedNewest => {
-                self.status.dropped(&self.node);
-                None
-            }
-        }
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hands one copy to a reader. Gives it back when there is no room.
+fn push(wire: &Wire, envelope: Envelope) -> Option<Envelope> {
+    match wire.inbox.push(envelope, &wire.written) {
+        Pushed::Full(envelope) => Some(envelope),
+        Pushed::Taken | Pushed::DroppedOldest | Pushed::DroppedNewest => None,
     }
 }
 
@@ -126,16 +139,18 @@ impl Wires for Outbox {
             self.status.add(Count::Emitted);
         }
         let State { wires, pending } = &mut *state;
-        for wire in wires.iter().filter(|wire| wire.port == port) {
+        let mut readers = wires.iter().filter(|wire| wire.port == port).peekable();
+        let mut left = Some(envelope);
+        while let Some(wire) = readers.next() {
+            // The last reader gets the envelope itself.
+            let copy = if readers.peek().is_some() { left.clone() } else { left.take() };
+            let Some(copy) = copy else { break };
             // Behind what waits already, so that order is kept.
-            let refused = match pending.is_empty() {
-                true => self.push(&wire.inbox, envelope.clone()),
-                false => Some(envelope.clone()),
-            };
-            pending.extend(refused.map(|envelope| (Arc::clone(&wire.inbox), envelope)));
+            let refused = if pending.is_empty() { push(wire, copy) } else { Some(copy) };
+            pending.extend(refused.map(|envelope| (wire.clone(), envelope)));
         }
-        // The copies carry the promise on; where nobody reads, there is nothing to promise.
-        envelope.delivery.into_iter().for_each(Delivery::settle);
+        // Where nobody reads, there is nothing to promise.
+        Delivery::settle_all(left.and_then(|envelope| envelope.delivery));
         pending.is_empty()
     }
 
@@ -145,9 +160,10 @@ impl Wires for Outbox {
                 let full = {
                     let mut state = self.state();
                     loop {
-                        let Some((inbox, envelope)) = state.pending.pop_front() else { return };
-                        if let Some(envelope) = self.push(&inbox, envelope) {
-                            state.pending.push_front((Arc::clone(&inbox), envelope));
+                        let Some((wire, envelope)) = state.pending.pop_front() else { return };
+                        if let Some(envelope) = push(&wire, envelope) {
+                            let inbox = Arc::clone(&wire.inbox);
+                            state.pending.push_front((wire, envelope));
                             break inbox;
                         }
                     }
@@ -167,7 +183,7 @@ impl Wires for Outbox {
     }
 
     fn ready(&self) {
-        self.status.running(&self.node);
+        self.status.running();
     }
 }
 

@@ -28,6 +28,7 @@ pub struct Plan {
 /// Compares two graphs.
 pub fn plan(running: &Graph, wanted: &Graph) -> Plan {
     let mut plan = Plan::default();
+    let (running_wires, wanted_wires) = (running.wires(), wanted.wires());
     for (name, connection) in &wanted.connections {
         match running.connections.get(name) {
             None => plan.start_connections.insert(Arc::clone(name)),
@@ -48,8 +49,8 @@ pub fn plan(running: &Graph, wanted: &Graph) -> Plan {
             }
             Some(old) if !is_same_node(old, node) => &mut plan.replace,
             Some(_) if uses_any(node, &plan.replace_connections) => &mut plan.replace,
-            Some(old) if old.buffer != node.buffer => &mut plan.rewire,
-            Some(_) if running.readers(name) != wanted.readers(name) => &mut plan.rewire,
+            Some(old) if old.common != node.common => &mut plan.rewire,
+            Some(_) if running_wires.get(name) != wanted_wires.get(name) => &mut plan.rewire,
             Some(_) => {
                 plan.untouched += 1;
                 continue;
@@ -69,7 +70,8 @@ fn is_same_connection(old: &ConnectionSpec, new: &ConnectionSpec) -> bool {
 
 fn is_same_node(old: &NodeSpec, new: &NodeSpec) -> bool {
     let settings = old.type_name == new.type_name && old.fingerprint == new.fingerprint;
-    settings && old.connection == new.connection && old.batch == new.batch
+    let inputs = old.from == new.from || !new.configured.capabilities().tells_inputs_apart;
+    settings && inputs && old.connection == new.connection && new.common.keeps_node(&old.common)
 }
 
 fn uses_any(node: &NodeSpec, connections: &BTreeSet<Name>) -> bool {

@@ -7,13 +7,14 @@
 use std::{io, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use forebay_sdk::{Message, SyncPolicy, Timestamp};
+use forebay_sdk::{Message, SyncPolicy, Timestamp, clock};
 use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::{
     buffer::{Batch, Disk, Folder, Limits, Log, Repairs},
     inbox::Inbox,
+    outbox::Outbox,
     queue::{Done, Job, Opened},
     status::Status,
 };
@@ -28,9 +29,13 @@ pub async fn run_buffer(
     limits: Buffer,
     node: Name,
     inbox: Arc<Inbox>,
+    outbox: Arc<Outbox>,
     status: Arc<Status>,
 ) {
     let Some(mut log) = open(folder, limits, &node, &inbox, &status).await else { return };
+    if let Some(message) = log.take_doubt() {
+        outbox.post_in_doubt("the program ended meanwhile", &message);
+    }
     while let Some((job, limits)) = inbox.disk_work().await {
         let did = spawn_blocking(move || {
             let done = work(&mut log, job, limits);
@@ -41,12 +46,12 @@ pub async fn run_buffer(
         log = same;
         for (error, doing) in [(&done.write_failed, "writing"), (&done.read_failed, "reading")] {
             if let Some(error) = error {
-                status.disk_failed(&node, &format!("{doing} the buffer on disk: {error}"));
+                status.disk_failed(&format!("{doing} the buffer on disk: {error}"));
             }
         }
         report(&log.take_repairs(), &node);
         if done.write_failed.is_none() && done.read_failed.is_none() {
-            status.disk_works(&node);
+            status.disk_works();
         }
         inbox.disk_did(done);
     }
@@ -60,11 +65,9 @@ async fn open(
     status: &Status,
 ) -> Option<Log> {
     loop {
-        let path = folder.clone();
-        let opening = spawn_blocking(move || {
-            let opened = Log::open(Folder::new(path), Limits { max_bytes: limits.max_bytes })?;
-            io::Result::Ok(opened)
-        });
+        let (path, clock) = (folder.clone(), clock::current());
+        let limits = Limits { max_bytes: limits.max_bytes };
+        let opening = spawn_blocking(move || Log::open_at(Folder::new(path), limits, clock));
         match opening.await.context("opening") {
             Ok(Ok((log, repairs))) => {
                 report(&repairs, node);
@@ -77,15 +80,15 @@ async fn open(
                 if opened.messages > 0 {
                     info!(node = %node, messages = opened.messages, "going on with what is in the buffer on disk");
                 }
-                status.disk_works(node);
+                status.disk_works();
                 inbox.opened(opened);
                 return Some(log);
             }
             Ok(Err(error)) => {
                 let text = format!("opening the buffer {}: {error}", folder.display());
-                status.disk_failed(node, &text);
+                status.disk_failed(&text);
             }
-            Err(error) => status.disk_failed(node, &format!("{error:#}")),
+            Err(error) => status.disk_failed(&format!("{error:#}")),
         }
         inbox.open_failed();
         if !inbox.pause_before_open(OPEN_AGAIN_AFTER).await {
@@ -109,7 +112,15 @@ fn work<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer) -> Done {
     let mut done = Done::default();
     log.set_limits(Limits { max_bytes: limits.max_bytes });
     job.acknowledged.into_iter().for_each(|seqs| log.ack(seqs));
+    if job.doubt_is_over {
+        // What stays noted is told once more after a crash, which is no more than the truth.
+        let _ = log.doubt_is_over();
+    }
     done.write_failed = write(log, &job.write, job.drop_older, limits, &mut done).err();
+    if let Some((seq, message)) = job.let_go {
+        let noted = log.let_go(seq, &message).err();
+        done.write_failed = done.write_failed.or(noted);
+    }
     if let Some((from, bytes)) = job.fetch {
         match log.read(from, usize::MAX, bytes) {
             Ok(stored) => {
@@ -132,7 +143,7 @@ fn write<D: Disk>(
 ) -> io::Result<()> {
     if let Some(age) = drop_older {
         let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        let before = Timestamp::now().unix_nanos().saturating_sub(age);
+        let before = log.now().unix_nanos().saturating_sub(age);
         drop_from(log, done, |log| log.drop_before(Timestamp::from_unix_nanos(before)))?;
     }
     // A job that failed comes again, and part of it may be in the log by then.

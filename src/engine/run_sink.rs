@@ -1,148 +1,285 @@
 //! Writes a sink's queue out, batch by batch, until each message was taken or refused.
+//!
+//! A message leaves the queue once the other side has it. For a sink that must not repeat it is the
+//! other way round: it leaves the queue first, and what the sink does not know then, nobody knows.
 
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use forebay_sdk::{Delivery, Message, Node, WriteError, node::DynSink, outlet::Wires};
+use forebay_sdk::{
+    Capabilities, Delivery, Emitter, Message, Node, WriteError, Written,
+    node::{DynSink, LONGEST_PAUSE},
+    outlet::Wires,
+};
 use tokio::time::{sleep, timeout};
 
 use super::{
     backoff::Backoff,
-    station::{Post, guard},
+    post::{Post, guard, guard_call},
     status::Count,
 };
 use crate::config::Batch;
 
-/// A write or connect that takes longer is tried again: the other side went silent.
-const LONGEST_TRY: Duration = Duration::from_secs(120);
 /// A batch on which the node panics this often is not tried again as a whole.
 const MOST_PANICS: u32 = 3;
 
-/// Runs until the queue was closed and needs no reader, also when the link is down by then.
+/// Runs until the queue was closed and needs no reader, also when the link is down by then; or until
+/// the sink cannot be made anew after a panic.
 pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
-    let inbox = Arc::clone(&post.inbox);
+    let (inbox, doubt) = (Arc::clone(&post.inbox), Arc::clone(&post.doubt));
+    let done = async {
+        inbox.done().await;
+        doubt.over().await;
+    };
     tokio::select! {
         biased;
         () = write_out(sink, post, batch) => (),
-        () = inbox.done() => (),
+        () = done => (),
     }
 }
 
 async fn write_out(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
+    let capabilities = post.configured.capabilities();
     let mut run = SinkRun {
-        sink,
+        sink: Some(sink),
         post,
+        capabilities,
         backoff: Backoff::new(),
+        answers: Emitter::default(),
         connected: false,
         panics: 0,
         write_failed: false,
     };
-    // Also what a predecessor posted to `errors`.
-    run.post.outbox.room().await;
+    let most_in_batch = if capabilities.repeats { batch.max_messages } else { 1 };
     // Halved to find a message that is refused, and back to the full size after a success.
-    let mut most = batch.max_messages;
-    loop {
+    let mut most = most_in_batch;
+    while run.sink.is_some() {
+        // Also what a predecessor posted to its outputs.
+        if !run.post.outbox.is_clear() {
+            run.post.outbox.room().await;
+        }
         if !run.connected {
             run.connect().await;
             continue;
         }
         let Some(messages) = run.post.inbox.hold(most, batch.max_wait).await else { return };
+        if !capabilities.repeats {
+            run.write_once().await;
+            continue;
+        }
         match run.write(&messages).await {
-            Ok(()) => {
-                run.delivered(messages.len());
-                most = (most * 2).min(batch.max_messages);
+            Ok(written) => {
+                run.delivered(messages.len(), written);
+                most = (most * 2).min(most_in_batch);
             }
             Err(WriteError::Reject(_)) if messages.len() > 1 => most = messages.len() / 2,
-            Err(WriteError::Reject(error)) => run.refused(&messages[0], &error).await,
-            Err(WriteError::Retry { error, after }) => {
+            Err(WriteError::Reject(error)) => run.refused(&messages[0], &error),
+            Err(WriteError::Retry { error, after, taken }) => {
+                let taken = taken.min(messages.len());
+                run.post.status.add_many(Count::Delivered, taken as u64);
+                run.settle(taken);
                 run.write_failed = true;
                 run.again(&error, after).await;
+            }
+            // A sink that says so without having said that it must not repeat: it is repeated.
+            Err(WriteError::InDoubt(error)) => {
+                run.write_failed = true;
+                run.again(&error, None).await;
             }
         }
     }
 }
 
 struct SinkRun {
-    sink: Box<dyn DynSink>,
+    /// None once it panicked and could not be made anew.
+    sink: Option<Box<dyn DynSink>>,
     post: Post,
+    capabilities: Capabilities,
     backoff: Backoff,
+    answers: Emitter,
     connected: bool,
     /// In a row.
     panics: u32,
     write_failed: bool,
 }
 
+/// How a call of the sink ended.
+enum Ended<T> {
+    By(T),
+    Panic(anyhow::Error),
+    /// The engine stopped waiting.
+    TimeOut(anyhow::Error),
+}
+
 impl SinkRun {
     async fn connect(&mut self) {
-        let attempt = timeout(LONGEST_TRY, guard(self.sink.connect())).await;
+        let Some(sink) = &mut self.sink else { return };
+        let attempt = timeout(self.capabilities.longest_try, guard(sink.connect())).await;
         match attempt.context("connecting took too long") {
             Ok(Ok(Ok(()))) => {
                 self.connected = true;
                 // After a failed write, only the next one tells whether it works again.
                 if !self.write_failed {
-                    self.post.status.running(&self.post.name);
+                    self.post.status.running();
                 }
             }
-            Ok(Ok(Err(error))) | Err(error) => self.again(&error, None).await,
+            Ok(Ok(Err(error))) => self.again(&error, None).await,
             Ok(Err(panic)) => {
-                self.rebuild();
+                self.make_anew();
                 self.again(&panic, None).await;
+            }
+            Err(error) => {
+                self.break_off();
+                self.again(&error, None).await;
             }
         }
     }
 
-    async fn write(&mut self, messages: &[Message]) -> Result<(), WriteError> {
-        let attempt = timeout(LONGEST_TRY, guard(self.sink.write(messages))).await;
-        match attempt.context("the other side did not answer")? {
-            Ok(outcome) => {
+    /// Writes a batch that may be written again.
+    async fn write(&mut self, messages: &[Message]) -> Result<Written, WriteError> {
+        match self.call(messages).await {
+            Ended::By(outcome) => {
                 self.panics = 0;
                 outcome
             }
-            Err(panic) => {
-                self.rebuild();
+            Ended::TimeOut(error) => Err(WriteError::retry(error)),
+            Ended::Panic(panic) => {
                 self.panics += 1;
-                match self.panics < MOST_PANICS {
-                    true => Err(WriteError::retry(panic)),
-                    false => Err(WriteError::reject(panic)),
+                if self.panics < MOST_PANICS {
+                    Err(WriteError::retry(panic))
+                } else {
+                    Err(WriteError::reject(panic))
                 }
             }
         }
     }
 
-    fn delivered(&mut self, count: usize) {
-        let settled = self.post.inbox.release(count);
+    /// Writes the first message, which must not be written again: it leaves the queue before, and is
+    /// in doubt until the sink has said what became of it.
+    async fn write_once(&mut self) {
+        let Some(envelope) = self.post.inbox.let_go().await else { return };
+        // From here to the end of the write there is no way back: whoever stops this task tells.
+        let message = envelope.message;
+        self.post.doubt.begin(message.clone());
+        Delivery::settle_all(envelope.delivery);
+        self.post.status.add(Count::Received);
+        let outcome = match self.call(std::slice::from_ref(&message)).await {
+            Ended::By(outcome) => outcome,
+            Ended::Panic(error) | Ended::TimeOut(error) => Err(WriteError::in_doubt(error)),
+        };
+        self.post.doubt.end();
+        let outcome = match outcome {
+            Err(WriteError::Retry { error, after, .. }) => {
+                self.post.inbox.put_back(message);
+                self.write_failed = true;
+                return self.again(&error, after).await;
+            }
+            other => other,
+        };
+        match outcome {
+            Ok(written) => self.works(1, written),
+            Err(WriteError::InDoubt(error)) => {
+                self.connected = false;
+                self.post.outbox.post_in_doubt(&format!("{error:#}"), &message);
+            }
+            Err(WriteError::Reject(error) | WriteError::Retry { error, .. }) => {
+                self.post.outbox.post_error(&error, Some(&message), None);
+            }
+        }
+        self.post.inbox.doubt_is_over();
+    }
+
+    /// Calls the sink, for as long as a write may take.
+    async fn call(&mut self, messages: &[Message]) -> Ended<Result<Written, WriteError>> {
+        let Some(sink) = &mut self.sink else {
+            return Ended::Panic(anyhow::anyhow!("the node could not be made anew"));
+        };
+        // What an earlier write had answered before it failed.
+        self.answers.discard();
+        let writing = guard(sink.write(messages, &mut self.answers));
+        match timeout(self.capabilities.longest_try, writing).await {
+            Ok(Ok(outcome)) => Ended::By(outcome),
+            Ok(Err(panic)) => {
+                self.make_anew();
+                Ended::Panic(panic)
+            }
+            Err(_) => {
+                self.break_off();
+                let waited = self.capabilities.longest_try.as_secs();
+                Ended::TimeOut(anyhow::anyhow!("the other side did not answer within {waited} s"))
+            }
+        }
+    }
+
+    fn delivered(&mut self, count: usize, written: Written) {
+        // The answers first: the messages are delivered once those are on their way.
+        self.works(count, written);
+        self.settle(count);
+    }
+
+    /// The other side did what it was asked to.
+    fn works(&mut self, count: usize, written: Written) {
+        if let Err(error) = self.answers.end() {
+            self.post.outbox.post_error(&error, None, None);
+        }
+        for (port, envelope) in self.answers.drain() {
+            self.post.outbox.post(port, envelope);
+        }
         self.post.inbox.link_works();
-        self.post.status.add_many(Count::Received, count as u64);
         self.post.status.add_many(Count::Delivered, count as u64);
-        settled.into_iter().filter_map(|envelope| envelope.delivery).for_each(Delivery::settle);
+        self.post.status.add_many(Count::BytesOut, written.wire_bytes.unwrap_or(0));
         self.backoff.reset();
         self.write_failed = false;
-        self.post.status.running(&self.post.name);
+        self.post.status.running();
+    }
+
+    /// The first messages are dealt with.
+    fn settle(&mut self, count: usize) {
+        if count > 0 {
+            let settled = self.post.inbox.release(count);
+            self.post.status.add_many(Count::Received, settled.len() as u64);
+            Delivery::settle_all(settled.into_iter().filter_map(|envelope| envelope.delivery));
+        }
     }
 
     /// The other side will never take this message: it goes to `errors`, and its source is told
     /// that it was dealt with, for sending it again would change nothing.
-    async fn refused(&mut self, message: &Message, error: &anyhow::Error) {
+    fn refused(&mut self, message: &Message, error: &anyhow::Error) {
         self.post.status.add(Count::Received);
         let delivery = self.post.inbox.release(1).pop().and_then(|envelope| envelope.delivery);
         self.post.outbox.post_error(error, Some(message), delivery.as_ref());
-        delivery.into_iter().for_each(Delivery::settle);
-        self.post.outbox.room().await;
+        Delivery::settle_all(delivery);
     }
 
     async fn again(&mut self, error: &anyhow::Error, after: Option<Duration>) {
         self.connected = false;
         self.post.inbox.link_failed();
-        self.post.status.waiting(&self.post.name, error);
+        if self.sink.is_none() {
+            return;
+        }
+        self.post.status.waiting(error);
         match after {
-            Some(after) => sleep(after).await,
-            None => self.backoff.pause().await,
+            Some(after) => sleep(after.min(LONGEST_PAUSE)).await,
+            None => self.backoff.pause(&self.post.site.world).await,
         }
     }
 
-    fn rebuild(&mut self) {
-        if let Node::Sink(fresh) = self.post.build() {
-            self.sink = fresh;
+    /// The engine stopped waiting for an answer, which must not come to the next write.
+    fn break_off(&mut self) {
+        self.connected = false;
+        let Some(sink) = &mut self.sink else { return };
+        if guard_call(|| sink.break_off()).is_err() {
+            self.make_anew();
+        }
+    }
+
+    fn make_anew(&mut self) {
+        self.connected = false;
+        drop(self.sink.take());
+        match self.post.build() {
+            Ok(Node::Sink(fresh)) => self.sink = Some(fresh),
+            Ok(_) => unreachable!("a node type is registered under its own role"),
+            Err(panic) => self.post.status.broken(&panic),
         }
     }
 }

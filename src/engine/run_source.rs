@@ -6,10 +6,11 @@ use forebay_sdk::{Node, Outlet, node::DynSource, outlet::Wires};
 
 use super::{
     backoff::Backoff,
-    station::{Post, guard},
+    post::{Post, guard},
     status::State,
 };
 
+/// Runs until it is dropped, or until the source cannot be made anew after a panic.
 pub async fn run_source(mut source: Box<dyn DynSource>, post: Post) {
     let wires: Arc<dyn Wires> = Arc::clone(&post.outbox) as _;
     let outlet = Outlet::new(Arc::clone(&post.name), wires);
@@ -17,20 +18,23 @@ pub async fn run_source(mut source: Box<dyn DynSource>, post: Post) {
     // What a predecessor posted goes first.
     post.outbox.room().await;
     loop {
-        let error = match guard(source.run(&outlet)).await {
-            Ok(Ok(())) => anyhow::anyhow!("the other side closed the connection"),
-            Ok(Err(error)) => error,
-            Err(panic) => {
-                if let Node::Source(fresh) = post.build() {
-                    source = fresh;
-                }
-                panic
-            }
+        let (error, panicked) = match guard(source.run(&outlet)).await {
+            Ok(Ok(())) => (anyhow::anyhow!("the other side closed the connection"), false),
+            Ok(Err(error)) => (error, false),
+            Err(panic) => (panic, true),
         };
         if post.status.state() == State::Running {
             backoff.reset();
         }
-        post.status.waiting(&post.name, &error);
-        backoff.pause().await;
+        post.status.waiting(&error);
+        if panicked {
+            drop(source);
+            source = match post.build() {
+                Ok(Node::Source(fresh)) => fresh,
+                Ok(_) => unreachable!("a node type is registered under its own role"),
+                Err(panic) => return post.status.broken(&panic),
+            };
+        }
+        backoff.pause(&post.site.world).await;
     }
 }

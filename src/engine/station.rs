@@ -1,17 +1,25 @@
 //! A node's place in the engine: what stays when the node itself is replaced.
 
-use std::{any::Any, panic::AssertUnwindSafe, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
-use forebay_sdk::{Configured, Links, Memory, Node, Role};
-use futures_util::FutureExt;
+use forebay_sdk::{Node, Role, Site};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use super::{
-    buffer::folder_of, inbox::Inbox, outbox::Outbox, run_buffer::run_buffer, run_sink::run_sink,
-    run_source::run_source, run_transform::run_transform, status::Status,
+    buffer::folder_of,
+    inbox::Inbox,
+    keeper::Keeper,
+    outbox::Outbox,
+    post::{Doubt, Post},
+    run_buffer::run_buffer,
+    run_sink::run_sink,
+    run_source::run_source,
+    run_transform::run_transform,
+    status::Status,
+    stop::Stop,
 };
-use crate::config::{Name, NodeSpec, Store};
+use crate::config::{Name, NodeSpec, StateKept, Store};
 
 /// The queue in front of a node, the wires behind it, its numbers, and the task that runs it.
 pub struct Station {
@@ -19,102 +27,133 @@ pub struct Station {
     pub inbox: Arc<Inbox>,
     pub outbox: Arc<Outbox>,
     pub status: Arc<Status>,
-    /// What the node leaves to its successor.
-    pub memory: Memory,
-    task: Option<JoinHandle<()>>,
+    /// What the node remembers.
+    pub keeper: Arc<Keeper>,
+    doubt: Arc<Doubt>,
+    task: Option<Task>,
     /// Keeps the log behind the inbox.
-    keeper: Option<JoinHandle<()>>,
+    log: Option<JoinHandle<()>>,
 }
 
-/// What a node's task works with.
-#[derive(Clone)]
-pub struct Post {
-    pub name: Name,
-    pub inbox: Arc<Inbox>,
-    pub outbox: Arc<Outbox>,
-    pub status: Arc<Status>,
-    configured: Arc<dyn Configured>,
-    links: Links,
-}
-
-impl Post {
-    /// Makes the node, also anew after it panicked.
-    pub fn build(&self) -> Node {
-        self.configured.build(self.links.clone())
-    }
+struct Task {
+    handle: JoinHandle<()>,
+    /// Ends it where it stands, when it has something to hand over. Others are aborted.
+    stop: Option<Arc<Stop>>,
 }
 
 impl Station {
     pub fn new(name: Name) -> Station {
-        let status = Arc::new(Status::new());
+        let status = Arc::new(Status::new(Arc::clone(&name)));
         let outbox = Outbox::new(Arc::clone(&name), Arc::clone(&status));
         Station {
-            inbox: Arc::new(Inbox::new(Arc::clone(&name), Arc::clone(&status))),
+            inbox: Arc::new(Inbox::new(Arc::clone(&status))),
             name,
             outbox: Arc::new(outbox),
+            keeper: Arc::new(Keeper::new(Arc::clone(&status))),
             status,
-            memory: Memory::default(),
+            doubt: Arc::default(),
             task: None,
-            keeper: None,
+            log: None,
         }
     }
 
     /// Sets the limits of the queue, and puts a log behind that of a sink if that is asked for, or if
     /// there is one from when it was.
     pub fn set_buffer(&mut self, spec: &NodeSpec, data: &Path) {
-        let buffer = spec.buffer;
+        let buffer = spec.common.buffer;
         self.inbox.set_limits(buffer);
-        if spec.role != Role::Sink || self.keeper.is_some() {
+        if spec.role != Role::Sink || self.log.is_some() {
             return;
         }
         let folder = folder_of(data, &self.name);
         if buffer.store != Store::Memory || folder.is_dir() {
             self.inbox.expect_log();
             let (name, inbox) = (Arc::clone(&self.name), Arc::clone(&self.inbox));
-            let status = Arc::clone(&self.status);
-            self.keeper = Some(tokio::spawn(run_buffer(folder, buffer, name, inbox, status)));
+            let (outbox, status) = (Arc::clone(&self.outbox), Arc::clone(&self.status));
+            let log = run_buffer(folder, buffer, name, inbox, outbox, status);
+            self.log = Some(tokio::spawn(log));
+        }
+    }
+
+    /// Sets where what the node remembers is kept. Reads what is there from an earlier run.
+    pub async fn set_state(&self, spec: &NodeSpec, folder: &Path) {
+        match spec.common.state {
+            StateKept::Memory => self.keeper.keep_in_memory(),
+            StateKept::Persist { .. } => self.keeper.keep_on_disk(folder).await,
         }
     }
 
     /// Puts on disk what is not there yet and can be. Only for a node that was halted.
     pub async fn keep(&mut self) {
-        if let Some(keeper) = self.keeper.take() {
+        self.keeper.finish().await;
+        if let Some(log) = self.log.take() {
             self.inbox.finish();
-            let _ = keeper.await;
+            let _ = log.await;
         }
     }
 
+    /// Whether a node runs here.
+    pub fn runs(&self) -> bool {
+        self.task.as_ref().is_some_and(|task| !task.handle.is_finished())
+    }
+
     /// Starts the node.
-    pub fn launch(&mut self, spec: &NodeSpec, links: Links) {
+    pub fn launch(&mut self, spec: &NodeSpec, site: Site) {
+        let stop = Arc::new(Stop::default());
         let post = Post {
             name: Arc::clone(&self.name),
             inbox: Arc::clone(&self.inbox),
             outbox: Arc::clone(&self.outbox),
             status: Arc::clone(&self.status),
+            keeper: Arc::clone(&self.keeper),
+            doubt: Arc::clone(&self.doubt),
+            stop: Arc::clone(&stop),
             configured: Arc::clone(&spec.configured),
-            links,
+            site,
         };
-        self.task = Some(match post.build() {
-            Node::Source(source) => tokio::spawn(run_source(source, post)),
-            Node::Transform(transform) => tokio::spawn(run_transform(transform, post)),
-            Node::Sink(sink) => tokio::spawn(run_sink(sink, post, spec.batch)),
-            Node::Connection(..) => unreachable!("a node type is registered under its own role"),
-        });
+        let common = spec.common;
+        let (handle, stop) = match post.build() {
+            Ok(Node::Source(source)) => (tokio::spawn(run_source(source, post)), None),
+            Ok(Node::Transform(transform)) => {
+                (tokio::spawn(run_transform(transform, post, common.state)), Some(stop))
+            }
+            Ok(Node::Sink(sink)) => (tokio::spawn(run_sink(sink, post, common.batch)), None),
+            Ok(Node::Connection(..)) => {
+                unreachable!("a node type is registered under its own role")
+            }
+            Err(panic) => return self.status.broken(&panic),
+        };
+        self.task = Some(Task { handle, stop });
     }
 
-    /// Stops the node where it stands. Its queue, and what it posted, stay.
+    /// The node cannot be made, because what it stands on could not be.
+    pub fn cannot_launch(&self, why: &anyhow::Error) {
+        self.status.broken(why);
+    }
+
+    /// Stops the node where it stands. Its queue, what it posted and what it remembers stay.
     pub async fn halt(&mut self) {
-        if let Some(task) = self.task.take() {
-            task.abort();
+        if let Some(Task { handle, stop }) = self.task.take() {
+            match stop {
+                Some(stop) => {
+                    stop.ask();
+                    self.inbox.wake();
+                }
+                None => handle.abort(),
+            }
             // An error here says that it was stopped, which is known.
-            let _ = task.await;
+            let _ = handle.await;
+        }
+        if let Some(message) = self.doubt.end() {
+            self.outbox.post_in_doubt("the node was stopped meanwhile", &message);
+            self.inbox.doubt_is_over();
         }
     }
 
     /// Resolves when the node has read its closed queue to the end.
     pub async fn finished(&mut self) {
         if let Some(task) = &mut self.task {
-            let _ = task.await;
+            let _ = (&mut task.handle).await;
             self.task = None;
         }
     }
@@ -133,23 +172,4 @@ impl Station {
         }
         self.inbox.clear();
     }
-}
-
-/// Runs a node's code and turns a panic into an error.
-pub async fn guard<T>(work: impl Future<Output = T>) -> Result<T, anyhow::Error> {
-    AssertUnwindSafe(work).catch_unwind().await.map_err(|panic| panicked(&*panic))
-}
-
-/// Like [`guard`], for code that does not wait.
-pub fn guard_call<T>(work: impl FnOnce() -> T) -> Result<T, anyhow::Error> {
-    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(&*panic))
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    anyhow::anyhow!(
-        "the node panicked, which is a bug in it: {}",
-        text.unwrap_or("no reason given")
-    )
 }

@@ -3,12 +3,13 @@
 use std::{
     fmt,
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use forebay_sdk::{Figure, voice::Hears};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -25,13 +26,32 @@ pub enum Count {
     Delivered,
     /// Errors, each message or poll by itself.
     Errors,
-    /// Messages dropped because a buffer was full.
+    /// Messages that were dropped because there was no room for them, or because they were too old.
     Dropped,
     /// Attempts that will be repeated.
     Retries,
+    /// Writes of which nobody knows whether they happened.
+    InDoubt,
+    /// Beats or turns that were skipped because the one before took too long.
+    Overruns,
+    /// Bytes that came over the wire.
+    BytesIn,
+    /// Bytes that went over the wire.
+    BytesOut,
 }
 
-const NAMES: [&str; 6] = ["received", "emitted", "delivered", "errors", "dropped", "retries"];
+const NAMES: [&str; 10] = [
+    "received",
+    "emitted",
+    "delivered",
+    "errors",
+    "dropped",
+    "retries",
+    "in doubt",
+    "overruns",
+    "bytes in",
+    "bytes out",
+];
 
 /// All numbers of a node, in the order of [`Count`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,10 +66,15 @@ pub enum State {
     Running,
     /// It is tried again, after a pause. With the reason.
     Waiting(String),
+    /// It could not be made. The next reload tries again. With the reason.
+    Broken(String),
 }
 
 /// The status of a node or connection.
 pub struct Status {
+    name: Name,
+    /// The share of its time that it is busy, as the bits of an `f64`.
+    busy: AtomicU64,
     counts: [AtomicU64; NAMES.len()],
     state: Mutex<State>,
     complaint: Mutex<Complaint>,
@@ -70,8 +95,10 @@ const BETWEEN_EQUALS: Duration = Duration::from_secs(60);
 const BETWEEN_OTHERS: Duration = Duration::from_secs(1);
 
 impl Status {
-    pub fn new() -> Status {
+    pub fn new(name: Name) -> Status {
         Status {
+            name,
+            busy: AtomicU64::new(0),
             counts: Default::default(),
             state: Mutex::new(State::Starting),
             complaint: Mutex::default(),
@@ -88,94 +115,145 @@ impl Status {
         self.counts[count as usize].fetch_add(by, Ordering::Relaxed);
     }
 
+    /// The share of its time that it is busy, as far as it says.
+    pub fn busy(&self) -> f64 {
+        f64::from_bits(self.busy.load(Ordering::Relaxed))
+    }
+
     pub fn counts(&self) -> Counts {
         Counts(std::array::from_fn(|index| self.counts[index].load(Ordering::Relaxed)))
     }
 
     pub fn state(&self) -> State {
-        self.state.lock().expect("no panic while the lock is held").clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The other side is there.
-    pub fn running(&self, node: &Name) {
+    pub fn running(&self) {
         let before = std::mem::replace(
-            &mut *self.state.lock().expect("no panic while the lock is held"),
+            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
             State::Running,
         );
-        if let State::Waiting(reason) = before {
-            info!(node = %node, "works again, after: {reason}");
-            *self.complaint.lock().expect("no panic while the lock is held") = Complaint::default();
+        if let State::Waiting(reason) | State::Broken(reason) = before {
+            info!(node = %self.name, "works again, after: {reason}");
+            *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Complaint::default();
         }
     }
 
     /// An attempt that will be repeated.
-    pub fn waiting(&self, node: &Name, error: &anyhow::Error) {
+    pub fn waiting(&self, error: &anyhow::Error) {
         self.add(Count::Retries);
         let text = format!("{error:#}");
         if let Some(unwritten) =
-            self.complaint.lock().expect("no panic while the lock is held").write(&text)
+            self.complaint.lock().unwrap_or_else(PoisonError::into_inner).write(&text)
         {
-            warn!(node = %node, unwritten, "will try again: {text}");
+            warn!(node = %self.name, unwritten, "will try again: {text}");
         }
-        *self.state.lock().expect("no panic while the lock is held") = State::Waiting(text);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Waiting(text);
     }
 
-    /// A message that could not be handled, or a device that did not answer. It is lost unless
-    /// somebody reads the `errors` output.
-    pub fn error(&self, node: &Name, error: &anyhow::Error, is_read: bool) {
+    /// It could not be made, and waits for a reload.
+    pub fn broken(&self, error: &anyhow::Error) {
+        let text = format!("{error:#}");
+        error!(node = %self.name, "cannot be made: {text}; the next reload tries again");
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Broken(text);
+    }
+
+    /// Something went wrong and nothing is lost: a device did not answer, or somebody reads the
+    /// `errors` output and has the message.
+    pub fn trouble(&self, error: &anyhow::Error) {
+        if let Some((text, unwritten)) = self.complain(error) {
+            warn!(node = %self.name, unwritten, "{text}");
+        }
+    }
+
+    /// A message could not be handled, and nobody reads the `errors` output.
+    pub fn lost(&self, error: &anyhow::Error) {
+        if let Some((text, unwritten)) = self.complain(error) {
+            error!(node = %self.name, unwritten, "{text}");
+        }
+    }
+
+    /// Counts an error. Its text when it is to be written, and how many were not since the last.
+    fn complain(&self, error: &anyhow::Error) -> Option<(String, Option<u64>)> {
         self.add(Count::Errors);
         let text = format!("{error:#}");
-        let Some(unwritten) =
-            self.complaint.lock().expect("no panic while the lock is held").write(&text)
-        else {
-            return;
-        };
-        match is_read {
-            true => warn!(node = %node, unwritten, "{text}"),
-            false => error!(node = %node, unwritten, "{text}"),
-        }
+        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        complaint.write(&text).map(|unwritten| (text, unwritten))
     }
 
     /// A message was dropped because a buffer is full and set to drop.
-    pub fn dropped(&self, node: &Name) {
+    pub fn dropped_for_room(&self) {
         self.add(Count::Dropped);
         if let Some(unwritten) =
-            self.drops.lock().expect("no panic while the lock is held").write("full")
+            self.drops.lock().unwrap_or_else(PoisonError::into_inner).write("full")
         {
-            error!(node = %node, unwritten, "a reader's buffer is full: message dropped, as `when_full` says");
+            error!(node = %self.name, unwritten, "the buffer is full: message dropped, as `when_full` says");
         }
     }
 
     /// Messages were dropped from the log on disk, because it was full and set to drop, or because
     /// they were too old.
-    pub fn dropped_from_log(&self, node: &Name, count: u64) {
+    pub fn dropped_from_log(&self, count: u64) {
         self.add_many(Count::Dropped, count);
-        error!(node = %node, count, "the oldest messages in the buffer on disk were dropped, as its limits say");
+        error!(node = %self.name, count, "the oldest messages in the buffer on disk were dropped, as its limits say");
     }
 
     /// Messages were too old when their turn came.
-    pub fn expired(&self, node: &Name, count: u64) {
+    pub fn expired(&self, count: u64) {
         self.add_many(Count::Dropped, count);
         if let Some(unwritten) =
-            self.drops.lock().expect("no panic while the lock is held").write("old")
+            self.drops.lock().unwrap_or_else(PoisonError::into_inner).write("old")
         {
-            error!(node = %node, count, unwritten, "messages were too old and dropped, as `max_age` or `expires_after` says");
+            error!(node = %self.name, count, unwritten, "messages were too old and dropped, as `max_age` or `expires_after` says");
         }
     }
 
     /// The disk under the node's buffer did not do what it should.
-    pub fn disk_failed(&self, node: &Name, error: &str) {
-        let mut disk = self.disk.lock().expect("no panic while the lock is held");
+    pub fn disk_failed(&self, error: &str) {
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(unwritten) = disk.get_or_insert_default().write(error) {
-            error!(node = %node, unwritten, "{error}; messages wait in memory, will try again");
+            error!(node = %self.name, unwritten, "{error}; messages wait in memory, will try again");
         }
     }
 
     /// It does again.
-    pub fn disk_works(&self, node: &Name) {
-        if self.disk.lock().expect("no panic while the lock is held").take().is_some() {
-            info!(node = %node, "the buffer on disk works again");
+    pub fn disk_works(&self) {
+        if self.disk.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            info!(node = %self.name, "the buffer on disk works again");
         }
+    }
+}
+
+impl Hears for Status {
+    fn ready(&self) {
+        self.running();
+    }
+
+    fn trouble(&self, error: &anyhow::Error) {
+        Status::trouble(self, error);
+    }
+
+    fn count(&self, figure: Figure, by: u64) {
+        let count = match figure {
+            Figure::BytesIn => Count::BytesIn,
+            Figure::BytesOut => Count::BytesOut,
+            Figure::Dropped => Count::Dropped,
+            Figure::Overruns => Count::Overruns,
+        };
+        self.add_many(count, by);
+    }
+
+    fn dropped(&self, by: u64, why: &str) {
+        self.add_many(Count::Dropped, by);
+        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unwritten) = drops.write(why) {
+            error!(node = %self.name, dropped = by, unwritten, "messages were dropped: {why}");
+        }
+    }
+
+    fn busy(&self, share: f64) {
+        self.busy.store(share.to_bits(), Ordering::Relaxed);
     }
 }
 

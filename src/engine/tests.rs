@@ -1,7 +1,7 @@
 //! The engine's promises, on a stopped clock.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -9,32 +9,41 @@ use std::{
 };
 
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Emitter, Message, Node, Outcome, Outlet, Port, Problem, Sink,
-    Source, Transform, WriteError,
+    Capabilities, Configured, Connection, Emitter, Held, Input, Message, Node, Outcome, Outlet,
+    Port, Saved, Shared, Sink, Source, Transform, WriteError, Written, clock::Now,
 };
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Batch, Buffer, NodeSpec, WhenFull};
+use crate::config::{Batch, Buffer, Common, ConnectionSpec, NodeSpec, StateKept, WhenFull};
 
 /// Settings of a node that a test makes.
-struct Fake(Box<dyn Fn(Links) -> Node + Send + Sync>);
+pub struct Fake {
+    make: Box<dyn Fn(Site) -> Node + Send + Sync>,
+    capabilities: Capabilities,
+    outputs: Vec<String>,
+}
+
+impl Fake {
+    pub fn new(make: impl Fn(Site) -> Node + Send + Sync + 'static) -> Fake {
+        let (capabilities, outputs) = (Capabilities::default(), vec!["named".to_owned()]);
+        Fake { make: Box::new(make), capabilities, outputs }
+    }
+
+    pub fn can(self, capabilities: Capabilities) -> Fake {
+        Fake { capabilities, ..self }
+    }
+}
 
 impl Configured for Fake {
-    fn check(&self) -> Vec<Problem> {
-        Vec::new()
-    }
-    fn claims(&self) -> Vec<Claim> {
-        Vec::new()
-    }
     fn outputs(&self) -> Vec<String> {
-        Vec::new()
+        self.outputs.clone()
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+        self.capabilities
     }
-    fn build(&self, links: Links) -> Node {
-        (self.0)(links)
+    fn build(&self, site: Site) -> Node {
+        (self.make)(site)
     }
 }
 
@@ -44,36 +53,69 @@ pub struct Sketch(pub Graph);
 
 impl Sketch {
     pub fn node(
-        mut self,
+        self,
         role: Role,
         name: &str,
         version: u64,
         from: &[&str],
         make: impl Fn() -> Node + Send + Sync + 'static,
     ) -> Sketch {
-        let from = from.iter().map(|from| match from.split_once('.') {
-            Some((node, "errors")) => {
-                crate::config::Output { node: node.into(), port: Port::ERRORS }
-            }
-            Some((node, _)) => crate::config::Output { node: node.into(), port: Port::named(0) },
-            None => crate::config::Output { node: (*from).into(), port: Port::MAIN },
+        self.add(role, name, version, from, Fake::new(move |_| make()))
+    }
+
+    /// A node of which more is to be said.
+    pub fn add(
+        mut self,
+        role: Role,
+        name: &str,
+        version: u64,
+        from: &[&str],
+        configured: Fake,
+    ) -> Sketch {
+        let from = from.iter().map(|from| {
+            let (node, port) = match from.split_once('.') {
+                Some((node, "errors")) => (node, Port::ERRORS),
+                Some((node, _)) => (node, Port::named(0)),
+                None => (*from, Port::MAIN),
+            };
+            crate::config::Output { node: node.into(), port, written: (*from).into() }
         });
         let spec = NodeSpec {
             role,
             type_name: "fake".to_owned(),
             fingerprint: version,
-            configured: Arc::new(Fake(Box::new(move |_| make()))),
+            configured: Arc::new(configured),
             connection: None,
-            from: from.collect::<BTreeSet<_>>(),
-            buffer: Buffer { max_messages: 8, ..Buffer::default() },
-            batch: Batch { max_messages: 4, max_wait: Duration::ZERO },
+            from: from.collect(),
+            common: Common {
+                buffer: Buffer { max_messages: 8, ..Buffer::default() },
+                batch: Batch { max_messages: 4, max_wait: Duration::ZERO },
+                ..Common::default()
+            },
         };
         self.0.nodes.insert(name.into(), spec);
         self
     }
 
+    /// What the node remembers is kept on disk.
+    pub fn persist(mut self, name: &str, every: Duration) -> Sketch {
+        self.0.nodes.get_mut(name).unwrap().common.state = StateKept::Persist { every };
+        self
+    }
+
+    /// A connection, and who uses it.
+    pub fn connection(mut self, name: &str, version: u64, users: &[&str], fake: Fake) -> Sketch {
+        let (type_name, configured) = ("fake".to_owned(), Arc::new(fake));
+        let spec = ConnectionSpec { type_name, fingerprint: version, configured };
+        self.0.connections.insert(name.into(), spec);
+        for user in users {
+            self.0.nodes.get_mut(*user).unwrap().connection = Some(name.into());
+        }
+        self
+    }
+
     pub fn buffer(mut self, name: &str, buffer: Buffer) -> Sketch {
-        self.0.nodes.get_mut(name).unwrap().buffer = buffer;
+        self.0.nodes.get_mut(name).unwrap().common.buffer = buffer;
         self
     }
 }
@@ -164,7 +206,7 @@ impl Sink for Collect {
         }
     }
 
-    async fn write(&mut self, batch: &[Message]) -> Result<(), WriteError> {
+    async fn write(&mut self, batch: &[Message], _: &mut Emitter) -> Result<Written, WriteError> {
         tokio::time::sleep(Duration::from_millis(10)).await;
         for message in batch {
             let number = message.payload.value().unwrap().as_u64();
@@ -186,14 +228,14 @@ impl Sink for Collect {
         }
         let values = batch.iter().map(|message| message.payload.value().unwrap().clone());
         self.log.0.lock().unwrap().extend(values);
-        Ok(())
+        Ok(Written::bytes(batch.len()))
     }
 }
 
 fn pass() -> Node {
     struct Pass;
     impl Transform for Pass {
-        fn apply(&mut self, message: Message, out: &mut Emitter) -> anyhow::Result<()> {
+        fn apply(&mut self, Input { message, .. }: Input, out: &mut Emitter) -> anyhow::Result<()> {
             out.emit(message);
             Ok(())
         }
@@ -360,7 +402,7 @@ async fn a_panic_in_a_sink_is_an_error_of_that_node_alone() {
 async fn a_panic_or_error_in_a_transform_sends_the_message_to_errors() {
     struct Picky;
     impl Transform for Picky {
-        fn apply(&mut self, message: Message, out: &mut Emitter) -> anyhow::Result<()> {
+        fn apply(&mut self, Input { message, .. }: Input, out: &mut Emitter) -> anyhow::Result<()> {
             match message.payload.value().unwrap().as_u64() {
                 Some(3) => panic!("three"),
                 Some(4) => anyhow::bail!("four"),
@@ -420,7 +462,8 @@ async fn a_full_buffer_drops_what_it_is_told_to_and_counts_it() {
         let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
         engine.apply(graph.0).await;
         rest(60).await;
-        assert_eq!(engine.counts()["n"].get(Count::Dropped), 16);
+        assert_eq!(engine.counts()["s"].get(Count::Dropped), 16);
+        assert_eq!(engine.counts()["n"].get(Count::Dropped), 0);
         // Dropped by the author's wish: the source need not send them again.
         assert_eq!(log.outcomes(), vec![Outcome::Delivered; 16]);
         down.store(false, Ordering::SeqCst);
@@ -571,7 +614,7 @@ async fn a_source_hears_that_messages_were_lost_with_a_removed_sink() {
 async fn named_outputs_lead_to_their_readers() {
     struct Fork;
     impl Transform for Fork {
-        fn apply(&mut self, message: Message, out: &mut Emitter) -> anyhow::Result<()> {
+        fn apply(&mut self, Input { message, .. }: Input, out: &mut Emitter) -> anyhow::Result<()> {
             let is_odd = message.payload.value().unwrap().as_u64().unwrap() % 2 == 1;
             out.emit_to(if is_odd { Port::named(0) } else { Port::MAIN }, message);
             Ok(())
@@ -590,21 +633,25 @@ async fn named_outputs_lead_to_their_readers() {
     assert_eq!(even.outcomes(), vec![Outcome::Delivered; 6]);
 }
 
+fn number(message: &Message) -> u64 {
+    message.payload.value().unwrap().as_u64().unwrap()
+}
+
 /// Makes one message of each two.
 #[derive(Default)]
-struct Pairs(Option<u64>);
+struct Pairs(Option<(u64, Held)>);
 
 impl Transform for Pairs {
-    fn apply(&mut self, message: Message, out: &mut Emitter) -> anyhow::Result<()> {
-        let number = message.payload.value().unwrap().as_u64().unwrap();
+    fn apply(&mut self, Input { message, .. }: Input, out: &mut Emitter) -> anyhow::Result<()> {
+        let number = number(&message);
         match self.0.take() {
             // A third kind: dropped on purpose while another is held.
             held if number == 100 => self.0 = held,
-            Some(first) => out.emit(Message::new("sum", json!(first + number))),
-            None => {
-                self.0 = Some(number);
-                out.hold();
+            Some((first, held)) => {
+                let both = Held::join([held, out.hold()]);
+                out.emit_held(both, Port::MAIN, Message::new("sum", json!(first + number)));
             }
+            None => self.0 = Some((number, out.hold())),
         }
         Ok(())
     }
@@ -647,31 +694,25 @@ async fn a_message_dropped_on_purpose_does_not_acknowledge_the_one_that_is_held(
 #[tokio::test(start_paused = true)]
 async fn a_replaced_node_finds_what_its_predecessor_left() {
     /// Counts over all of its lives.
-    struct Counter(u64, forebay_sdk::Memory);
+    struct Counter(u64);
     impl Transform for Counter {
-        fn apply(&mut self, _: Message, out: &mut Emitter) -> anyhow::Result<()> {
+        fn apply(&mut self, _: Input, out: &mut Emitter) -> anyhow::Result<()> {
             self.0 += 1;
             out.emit(Message::new("count", json!(self.0)));
             Ok(())
         }
-    }
-    impl Drop for Counter {
-        fn drop(&mut self) {
-            self.1.leave(self.0);
+        fn save(&self) -> Option<Saved> {
+            Saved::of(1, &self.0).ok()
         }
     }
+    let make = |site: Site| Node::transform(Counter(site.remembered(1).unwrap_or(0)));
     let log = Log::default();
     let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
     for version in 1..=3 {
-        let mut sketch = Sketch::default()
+        let sketch = Sketch::default()
             .node(Role::Source, "n", version, &[], log.count(version * 10, false))
-            .node(Role::Transform, "t", version, &["n"], pass)
+            .add(Role::Transform, "t", version, &["n"], Fake::new(make))
             .node(Role::Sink, "s", 1, &["t"], log.collect());
-        let make = |links: Links| {
-            let before = links.memory.take().unwrap_or(0);
-            Node::transform(Counter(before, links.memory))
-        };
-        sketch.0.nodes.get_mut("t").unwrap().configured = Arc::new(Fake(Box::new(make)));
         engine.apply(sketch.0).await;
         rest(10).await;
     }
@@ -775,7 +816,7 @@ mod plans {
     fn another_buffer_does_not_restart_a_node() {
         let running = graph("meter 1\ncloud 1 < meter");
         let mut wanted = graph("meter 1\ncloud 1 < meter");
-        wanted.nodes.get_mut("cloud").unwrap().buffer.max_messages = 99;
+        wanted.nodes.get_mut("cloud").unwrap().common.buffer.max_messages = 99;
         assert_eq!(plan(&running, &wanted).to_string(), "rewire cloud; 1 node untouched");
     }
 }
@@ -838,5 +879,607 @@ mod on_disk {
         engine.apply(graph(&log, "p/s", Store::Memory, Trouble::None, 30)).await;
         rest(30).await;
         assert_eq!(sorted(log.got()), (0..30).collect::<Vec<_>>());
+    }
+}
+
+/// What a transform holds, and remembers.
+mod held {
+    use super::*;
+
+    /// A window for each parity: emits the sum of two even, or of two odd numbers.
+    #[derive(Default)]
+    struct Keyed(BTreeMap<u64, Vec<(u64, Held)>>);
+
+    impl Transform for Keyed {
+        fn apply(&mut self, Input { message, .. }: Input, out: &mut Emitter) -> anyhow::Result<()> {
+            let number = number(&message);
+            let lane = self.0.entry(number % 2).or_default();
+            lane.push((number, out.hold()));
+            if lane.len() == 2 {
+                let (numbers, held): (Vec<u64>, Vec<Held>) =
+                    std::mem::take(lane).into_iter().unzip();
+                let sum = Message::new("sum", json!(numbers.iter().sum::<u64>()));
+                out.emit_held(Held::join(held), Port::MAIN, sum);
+            }
+            Ok(())
+        }
+    }
+
+    /// 0 1 2: the even window (0, 2) is emitted; 1 still waits in the node, and its source must not
+    /// have heard that it is delivered.
+    #[tokio::test(start_paused = true)]
+    async fn a_keyed_window_acknowledges_only_what_it_emitted() {
+        let log = Log::default();
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(3, true))
+            .node(Role::Transform, "t", 1, &["n"], || Node::transform(Keyed::default()))
+            .node(Role::Sink, "s", 1, &["t"], log.collect());
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        rest(10).await;
+        assert_eq!(log.got(), [2]);
+        assert_eq!(log.outcomes(), [Outcome::Delivered; 2], "0 and 2 are delivered, 1 is not");
+    }
+
+    /// Delays each message by ten seconds, and by its number.
+    #[derive(Default)]
+    struct Delay(Vec<(Instant, u64, Held)>);
+
+    impl Transform for Delay {
+        fn apply(&mut self, Input { message, .. }: Input, out: &mut Emitter) -> anyhow::Result<()> {
+            let number = number(&message);
+            self.0.push((Instant::now() + Duration::from_secs(10 + number), number, out.hold()));
+            Ok(())
+        }
+        fn wake_at(&self) -> Option<Instant> {
+            self.0.iter().map(|(due, ..)| *due).min()
+        }
+        fn wake(&mut self, now: Now, out: &mut Emitter) -> anyhow::Result<()> {
+            for (_, number, held) in self.0.extract_if(.., |(due, ..)| *due <= now.at) {
+                out.emit_held(held, Port::MAIN, Message::new("later", json!(number)));
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_delay_acknowledges_each_message_with_itself() {
+        let log = Log::default();
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(3, true))
+            .node(Role::Transform, "t", 1, &["n"], || Node::transform(Delay::default()))
+            .node(Role::Sink, "s", 1, &["t"], log.collect());
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        tokio::time::sleep(Duration::from_millis(10_500)).await;
+        assert_eq!(log.got(), [0]);
+        assert_eq!(log.outcomes(), [Outcome::Delivered], "only 0 left the node");
+        rest(2).await;
+        assert_eq!(log.got(), [0, 1, 2]);
+        assert_eq!(log.outcomes(), [Outcome::Delivered; 3]);
+    }
+
+    /// Holds 0, panics on 1, passes the rest on. Remembers nothing.
+    struct Panics(Option<Held>);
+
+    impl Transform for Panics {
+        fn apply(&mut self, Input { message, .. }: Input, out: &mut Emitter) -> anyhow::Result<()> {
+            match number(&message) {
+                0 => self.0 = Some(out.hold()),
+                1 => panic!("a bug"),
+                _ => out.emit(message),
+            }
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_panicked_node_held_is_lost_and_its_source_hears_so() {
+        let log = Log::default();
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(3, true))
+            .node(Role::Transform, "t", 1, &["n"], || Node::transform(Panics(None)))
+            .node(Role::Sink, "s", 1, &["t"], log.collect());
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        rest(10).await;
+        assert_eq!(log.got(), [2]);
+        assert!(log.outcomes().contains(&Outcome::Lost), "0 is nowhere: {:?}", log.outcomes());
+    }
+
+    /// Counts, remembers, and panics at 2 and 6, half done.
+    struct Counts(u64);
+
+    impl Transform for Counts {
+        fn apply(&mut self, Input { message, .. }: Input, out: &mut Emitter) -> anyhow::Result<()> {
+            self.0 += 1;
+            let number = number(&message);
+            assert!(number != 2 && number != 6, "a bug");
+            out.emit(Message::new("count", json!(self.0)));
+            Ok(())
+        }
+        fn save(&self) -> Option<Saved> {
+            Saved::of(1, &self.0).ok()
+        }
+    }
+
+    fn counts() -> Fake {
+        Fake::new(|site| Node::transform(Counts(site.remembered(1).unwrap_or(0))))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_node_remembers_after_a_panic_is_that_of_the_last_good_message() {
+        let log = Log::default();
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(8, false))
+            .add(Role::Transform, "t", 1, &["n"], counts())
+            .node(Role::Sink, "s", 1, &["t"], log.collect());
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        rest(10).await;
+        assert_eq!(log.got(), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_state_on_disk_is_there_after_a_crash_with_all_that_was_acknowledged() {
+        let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+        let graph = |to| {
+            Sketch::default()
+                .node(Role::Source, "n", to, &[], log.count(to, true))
+                .add(Role::Transform, "p/t", 1, &["n"], counts())
+                .persist("p/t", Duration::from_secs(10))
+                .node(Role::Sink, "s", 1, &["p/t"], log.collect())
+                .0
+        };
+        log.2.store(10, Ordering::SeqCst);
+        let mut engine = Engine::new(Path::new("."), data.path());
+        engine.apply(graph(15)).await;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        assert_eq!((log.got(), log.outcomes()), (vec![1, 2, 3, 4, 5], vec![]));
+        rest(1).await;
+        assert_eq!(log.outcomes(), [Outcome::Delivered; 5]);
+        // The next is not on disk yet when the program is killed.
+        engine.apply(graph(16)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        drop(engine);
+
+        let log = Log::default();
+        log.2.store(20, Ordering::SeqCst);
+        let mut engine = Engine::new(Path::new("."), data.path());
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(21, true))
+            .add(Role::Transform, "p/t", 1, &["n"], counts())
+            .persist("p/t", Duration::from_secs(10))
+            .node(Role::Sink, "s", 1, &["p/t"], log.collect());
+        engine.apply(graph.0).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!((log.got(), log.outcomes()), (vec![6], vec![]));
+        engine.stop(Duration::from_secs(5)).await;
+        assert_eq!(log.outcomes(), [Outcome::Delivered], "written at the stop");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_takes_no_state_holds_acknowledgements_back_until_it_does() {
+        let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+        let in_the_way = data.path().join("nodes");
+        std::fs::write(&in_the_way, "").unwrap();
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(2, true))
+            .add(Role::Transform, "p/t", 1, &["n"], counts())
+            .persist("p/t", Duration::from_secs(1))
+            .node(Role::Sink, "s", 1, &["p/t"], log.collect());
+        let mut engine = Engine::new(Path::new("."), data.path());
+        engine.apply(graph.0).await;
+        rest(60).await;
+        assert_eq!((log.got(), log.outcomes()), (vec![1, 2], vec![]));
+        std::fs::remove_file(&in_the_way).unwrap();
+        rest(5).await;
+        assert_eq!(log.outcomes(), [Outcome::Delivered; 2]);
+    }
+
+    /// Says by which entry of `from:` each message came.
+    struct Whence;
+
+    impl Transform for Whence {
+        fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
+            out.emit(Message::new("whence", json!(*input.from)));
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transform_knows_by_which_input_a_message_came() {
+        struct Both;
+        impl Transform for Both {
+            fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
+                out.emit_to(Port::named(0), input.message.clone());
+                out.emit(input.message);
+                Ok(())
+            }
+        }
+        let log = Log::default();
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(1, true))
+            .node(Role::Transform, "both", 1, &["n"], || Node::transform(Both))
+            .node(Role::Transform, "t", 1, &["both.named", "both", "n"], || Node::transform(Whence))
+            .node(Role::Sink, "s", 1, &["t"], log.collect());
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        rest(10).await;
+        let mut values = log.values();
+        values.sort_by_key(Value::to_string);
+        assert_eq!(values, ["both", "both.named", "n"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_wall_clock_is_told_to_who_waits() {
+        /// Wakes once a day, by the wall clock.
+        struct Daily;
+        impl Transform for Daily {
+            fn apply(&mut self, _: Input, _: &mut Emitter) -> anyhow::Result<()> {
+                Ok(())
+            }
+            fn wake_at(&self) -> Option<Instant> {
+                Some(Instant::now() + Duration::from_secs(86_400))
+            }
+            fn clock_was_moved(&mut self, now: Now, out: &mut Emitter) -> anyhow::Result<()> {
+                out.emit(Message::new("moved", json!(now.wall.unix_nanos())));
+                Ok(())
+            }
+        }
+        const NOW: i64 = 1_795_251_600_000_000_000;
+        let memory = forebay_sdk::world::memory::Memory::new(NOW);
+        let _entered = memory.enter();
+        let log = Log::default();
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(1, true))
+            .node(Role::Transform, "t", 1, &["n"], || Node::transform(Daily))
+            .node(Role::Sink, "s", 1, &["t"], log.collect());
+        let mut engine = Engine::in_world(Path::new("."), Path::new("no-data"), memory.world());
+        engine.apply(graph.0).await;
+        rest(10).await;
+        memory.set_wall(NOW + 3_600_000_000_000);
+        rest(1).await;
+        assert_eq!(log.got(), [(NOW + 3_600_000_000_000) as u64]);
+    }
+}
+
+/// What can go wrong where a node is made, or a connection runs.
+mod broken {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_build_that_panics_does_not_end_the_program_and_the_next_reload_tries_again() {
+        let log = Log::default();
+        let is_bad = Arc::new(AtomicBool::new(true));
+        let graph = || {
+            let (bad, collect) = (Arc::clone(&is_bad), log.collect());
+            Sketch::default()
+                .node(Role::Source, "n", 1, &[], log.count(3, false))
+                .node(Role::Sink, "s", 1, &["n"], move || {
+                    assert!(!bad.load(Ordering::SeqCst), "a bug in build");
+                    collect()
+                })
+                .0
+        };
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph()).await;
+        rest(10).await;
+        let state = engine.states()["s"].clone();
+        assert!(
+            matches!(&state, State::Broken(why) if why.ends_with("a bug in build")),
+            "{state:?}"
+        );
+        is_bad.store(false, Ordering::SeqCst);
+        engine.apply(graph()).await;
+        rest(10).await;
+        assert_eq!(log.got(), [0, 1, 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_panics_is_made_anew_with_all_that_use_it() {
+        /// Counts its lives; panics in its first after ten seconds.
+        struct Bus(u64);
+        impl Connection for Bus {
+            async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
+                voice.ready();
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                assert!(self.0 > 1, "a bug");
+                std::future::pending().await
+            }
+        }
+        /// Says in which life of the connection it was made.
+        struct Says(u64);
+        impl Source for Says {
+            async fn run(&mut self, out: &Outlet) -> anyhow::Result<()> {
+                out.send(Message::new("life", json!(self.0))).await;
+                std::future::pending().await
+            }
+        }
+        let (log, lives) = (Log::default(), Arc::new(AtomicU64::new(0)));
+        let bus = Fake::new(move |_| {
+            let life = lives.fetch_add(1, Ordering::SeqCst) + 1;
+            Node::connection(Shared::new(Arc::new(life)), Bus(life))
+        });
+        let says = Fake::new(|site: Site| Node::source(Says(*site.connection::<u64>().unwrap())));
+        let graph = Sketch::default()
+            .add(Role::Source, "n", 1, &[], says)
+            .node(Role::Sink, "s", 1, &["n"], log.collect())
+            .connection("bus", 1, &["n"], bus);
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        engine.mend().await;
+        rest(60).await;
+        assert_eq!(log.got(), [1, 2]);
+        assert_eq!(engine.states()["bus"], State::Running);
+        assert!(tokio::time::timeout(Duration::from_secs(60), engine.mend()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_does_not_wait_for_a_connection_to_say_good_bye() {
+        /// Says good-bye for ever; counts who runs at the same time.
+        struct Slow(Arc<AtomicU64>);
+        impl Connection for Slow {
+            async fn run(&mut self, _: &Voice) -> anyhow::Result<()> {
+                assert_eq!(self.0.fetch_add(1, Ordering::SeqCst), 0, "two at a time");
+                std::future::pending().await
+            }
+            async fn close(&mut self) {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        let (log, running) = (Log::default(), Arc::new(AtomicU64::new(0)));
+        let graph = |version| {
+            let running = Arc::clone(&running);
+            let make =
+                move |_| Node::connection(Shared::new(Arc::new(())), Slow(Arc::clone(&running)));
+            Sketch::default()
+                .node(Role::Source, "n", 1, &[], log.count(0, false))
+                .connection("bus", version, &["n"], Fake::new(make))
+                .0
+        };
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph(1)).await;
+        rest(1).await;
+        let began = Instant::now();
+        engine.apply(graph(2)).await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        rest(2).await;
+        assert_eq!(running.load(Ordering::SeqCst), 1, "the new one began after the old one's end");
+    }
+}
+
+/// Sinks that answer, and sinks that must not repeat.
+mod commands {
+    use super::*;
+
+    /// How a command goes.
+    #[derive(Clone, Copy)]
+    enum Fate {
+        Works,
+        /// Not even sent.
+        NotSent,
+        Unknown,
+        Refused,
+        Hangs,
+        Panics,
+    }
+
+    /// Takes note of each command that it gives.
+    struct Commands(Log, Arc<dyn Fn(u64) -> Fate + Send + Sync>);
+
+    impl Sink for Commands {
+        async fn connect(&mut self) -> anyhow::Result<()> {
+            Ok(())
+        }
+        async fn write(
+            &mut self,
+            batch: &[Message],
+            out: &mut Emitter,
+        ) -> Result<Written, WriteError> {
+            assert_eq!(batch.len(), 1);
+            let number = number(&batch[0]);
+            let fate = self.1(number);
+            if let Fate::NotSent = fate {
+                return Err(WriteError::retry(anyhow::anyhow!("not sent")));
+            }
+            self.0.0.lock().unwrap().push(json!(number));
+            match fate {
+                Fate::Unknown => return Err(WriteError::in_doubt(anyhow::anyhow!("no answer"))),
+                Fate::Refused => return Err(WriteError::reject(anyhow::anyhow!("illegal"))),
+                Fate::Hangs => std::future::pending().await,
+                Fate::Panics => panic!("a bug"),
+                _ => out.emit_to(Port::named(0), Message::new("answer", json!(number * 10))),
+            }
+            Ok(Written::bytes(8))
+        }
+    }
+
+    fn graph(
+        version: u64,
+        log: &Log,
+        to: u64,
+        told: [&Log; 2],
+        fate: impl Fn(u64) -> Fate + Send + Sync + 'static,
+    ) -> Sketch {
+        let (gives, fate) = (log.clone(), Arc::new(fate));
+        let make = move |_| Node::sink(Commands(gives.clone(), Arc::clone(&fate) as _));
+        let once = Capabilities { repeats: false, ..Capabilities::default() };
+        Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(to, true))
+            .add(Role::Sink, "p/s", version, &["n"], Fake::new(make).can(once))
+            .node(Role::Sink, "answers", 1, &["p/s.named"], told[0].collect())
+            .node(Role::Sink, "errors", 1, &["p/s.errors"], told[1].collect())
+    }
+
+    fn errors(log: &Log) -> Vec<(u64, String)> {
+        let read = |value: Value| {
+            let payload = value["message"]["payload"].as_u64().unwrap();
+            (payload, value["error"].as_str().unwrap().to_owned())
+        };
+        log.values().into_iter().map(read).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_command_is_given_once_and_somebody_hears_how_it_went() {
+        let (log, answers, told) = (Log::default(), Log::default(), Log::default());
+        let tries = AtomicU64::new(0);
+        let fate = move |number| match number {
+            1 if tries.fetch_add(1, Ordering::SeqCst) < 3 => Fate::NotSent,
+            2 => Fate::Unknown,
+            3 => Fate::Refused,
+            4 => Fate::Hangs,
+            5 => Fate::Panics,
+            _ => Fate::Works,
+        };
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph(1, &log, 8, [&answers, &told], fate).0).await;
+        rest(600).await;
+        assert_eq!(log.got(), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(answers.got(), [0, 10, 60, 70]);
+        let why =
+            |text: &str| format!("in doubt: it may have happened, and is not done again: {text}");
+        assert_eq!(
+            errors(&told),
+            [
+                (2, why("no answer")),
+                (3, "illegal".to_owned()),
+                (4, why("the other side did not answer within 120 s")),
+                (5, why("the node panicked, which is a bug in it: a bug")),
+            ]
+        );
+        assert_eq!(log.outcomes(), [Outcome::Delivered; 8]);
+        assert_eq!(engine.counts()["p/s"].get(Count::InDoubt), 3);
+        assert_eq!(engine.counts()["p/s"].get(Count::BytesOut), 32);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_in_mid_write_repeats_no_command_and_tells_that_it_is_in_doubt() {
+        let (log, answers, told) = (Log::default(), Log::default(), Log::default());
+        let hangs = |number| if number == 1 { Fate::Hangs } else { Fate::Works };
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph(1, &log, 3, [&answers, &told], hangs).0).await;
+        rest(10).await;
+        engine.apply(graph(2, &log, 3, [&answers, &told], hangs).0).await;
+        rest(10).await;
+        assert_eq!((log.got(), answers.got()), (vec![0, 1, 2], vec![0, 20]));
+        let [(1, why)] = &errors(&told)[..] else { panic!("{:?}", told.values()) };
+        assert!(why.ends_with("the node was stopped meanwhile"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crash_in_mid_write_repeats_no_command_and_the_next_start_tells() {
+        let data = tempfile::tempdir().unwrap();
+        let (log, answers, told) = (Log::default(), Log::default(), Log::default());
+        let on_disk =
+            Buffer { store: crate::config::Store::Disk, max_bytes: 1 << 20, ..Buffer::default() };
+        let hangs = |number| if number == 1 { Fate::Hangs } else { Fate::Works };
+        let runtime = || {
+            let builder = &mut tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().start_paused(true).build().unwrap()
+        };
+        let first = {
+            let (log, data, on_disk) = (log.clone(), data.path().to_owned(), on_disk);
+            let (answers, told) = (answers.clone(), told.clone());
+            std::thread::spawn(move || {
+                runtime().block_on(async move {
+                    let mut engine = Engine::new(Path::new("."), data);
+                    let graph = graph(1, &log, 4, [&answers, &told], hangs);
+                    engine.apply(graph.buffer("p/s", on_disk).0).await;
+                    rest(10).await;
+                });
+            })
+        };
+        first.join().unwrap();
+        assert_eq!(log.got(), [0, 1]);
+        let mut engine = Engine::new(Path::new("."), data.path());
+        let graph = graph(1, &log, 4, [&answers, &told], hangs).buffer("p/s", on_disk);
+        engine.apply(graph.0).await;
+        rest(10).await;
+        assert_eq!(log.got(), [0, 1, 2, 3]);
+        let [(1, why)] = &errors(&told)[..] else { panic!("{:?}", told.values()) };
+        assert!(why.ends_with("the program ended meanwhile"), "{why}");
+        engine.stop(Duration::from_secs(5)).await;
+        let folder = buffer::folder_of(data.path(), "p/s");
+        let (mut buffer, _) =
+            buffer::Log::open(buffer::Folder::new(folder), buffer::Limits { max_bytes: 1 << 20 })
+                .unwrap();
+        assert!(buffer.take_doubt().is_none(), "told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_taken_of_a_batch_is_not_written_again() {
+        /// Takes two of each batch, then fails.
+        struct Half(Log);
+        impl Sink for Half {
+            async fn connect(&mut self) -> anyhow::Result<()> {
+                Ok(())
+            }
+            async fn write(
+                &mut self,
+                batch: &[Message],
+                _: &mut Emitter,
+            ) -> Result<Written, WriteError> {
+                let taken = batch.len().min(2);
+                let numbers = batch[..taken].iter().map(|message| json!(number(message)));
+                self.0.0.lock().unwrap().extend(numbers);
+                if taken == batch.len() {
+                    return Ok(Written::default());
+                }
+                Err(WriteError::retry(anyhow::anyhow!("cut off")).taken(taken))
+            }
+        }
+        let (log, sink) = (Log::default(), Log::default());
+        let half = sink.clone();
+        let graph = Sketch::default().node(Role::Source, "n", 1, &[], log.count(20, true)).node(
+            Role::Sink,
+            "s",
+            1,
+            &["n"],
+            move || Node::sink(Half(half.clone())),
+        );
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        rest(600).await;
+        assert_eq!(sink.got(), (0..20).collect::<Vec<_>>());
+        assert_eq!(log.outcomes(), [Outcome::Delivered; 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_the_engine_gave_up_breaks_the_session() {
+        struct Silent(Arc<AtomicU64>);
+        impl Sink for Silent {
+            async fn connect(&mut self) -> anyhow::Result<()> {
+                Ok(())
+            }
+            async fn write(
+                &mut self,
+                _: &[Message],
+                _: &mut Emitter,
+            ) -> Result<Written, WriteError> {
+                std::future::pending().await
+            }
+            fn break_off(&mut self) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let (log, broken_off) = (Log::default(), Arc::new(AtomicU64::new(0)));
+        let times = Arc::clone(&broken_off);
+        let quick = Capabilities { longest_try: Duration::from_secs(7), ..Capabilities::default() };
+        let silent = Fake::new(move |_| Node::sink(Silent(Arc::clone(&times)))).can(quick);
+        let graph = Sketch::default().node(Role::Source, "n", 1, &[], log.count(1, true)).add(
+            Role::Sink,
+            "s",
+            1,
+            &["n"],
+            silent,
+        );
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        rest(6).await;
+        assert_eq!(broken_off.load(Ordering::SeqCst), 0);
+        rest(2).await;
+        assert_eq!(broken_off.load(Ordering::SeqCst), 1);
     }
 }

@@ -1,10 +1,14 @@
 //! The time of connections: what the nodes of one ask of it, all files taken together.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{any::Any, collections::BTreeMap, time::Duration};
 
 use forebay_sdk::{Busy, Finding};
 
-use crate::config::{Draft, Part};
+use super::index::Connections;
+use crate::{
+    config::{Draft, Part},
+    rules::POLLS_TOO_FAST,
+};
 
 /// From this share on there is no room for an answer that is late.
 const NEARLY_ALL: f64 = 0.8;
@@ -12,24 +16,35 @@ const NEARLY_ALL: f64 = 0.8;
 const MOST_SHOWN: usize = 6;
 
 /// Reports connections that are asked for more time than there is, or nearly.
-pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
-    let connections = draft.connections();
-    let mut by_connection: BTreeMap<&str, Vec<(&Part, Busy)>> = BTreeMap::new();
-    for part in &draft.parts {
-        let (Some(uses), Some(configured)) = (&part.uses, &part.configured) else { continue };
-        let connection = connections.get(&*uses.connection).copied();
-        let Some(settings) = connection.and_then(|part| part.configured.as_ref()) else { continue };
-        if let Some(busy) = configured.busy(&**settings).filter(|busy| !busy.every.is_zero()) {
-            by_connection.entry(&uses.connection).or_default().push((part, busy));
-        }
+pub(super) fn check(draft: &Draft, connections: &Connections<'_>, findings: &mut Vec<Finding>) {
+    let mut by_connection: BTreeMap<&str, (&Part, Vec<&Part>)> = BTreeMap::new();
+    for part in draft.parts.iter().filter(|part| part.configured.is_some()) {
+        let Some(connection) = part.uses.as_ref().and_then(|uses| connections.get(uses)) else {
+            continue;
+        };
+        let (_, users) = by_connection.entry(&connection.name).or_insert((connection, Vec::new()));
+        users.push(part);
     }
-    for (connection, mut users) in by_connection {
+    for (connection, users) in by_connection.into_values() {
+        let mut load = load(connection, &users);
         // The one that takes most first.
-        users.sort_by(|(_, one), (_, other)| share(other).total_cmp(&share(one)));
-        if users.iter().map(|(_, busy)| share(busy)).sum::<f64>() >= NEARLY_ALL {
-            findings.push(too_busy(connections[connection], &users));
+        load.sort_by(|(_, one), (_, other)| share(other).total_cmp(&share(one)));
+        if load.iter().map(|(_, busy)| share(busy)).sum::<f64>() >= NEARLY_ALL {
+            findings.push(too_busy(connection, &load));
         }
     }
+}
+
+/// How much of the connection's time its users take, as far as it can say.
+fn load<'a>(connection: &Part, users: &[&'a Part]) -> Vec<(&'a Part, Busy)> {
+    let Some(configured) = &connection.configured else { return Vec::new() };
+    let settings: Vec<&dyn Any> = users
+        .iter()
+        .filter_map(|user| user.configured.as_ref())
+        .map(|configured| &**configured as &dyn Any)
+        .collect();
+    let load = configured.load(&settings).into_iter().filter(|busy| !busy.every.is_zero());
+    load.filter_map(|busy| Some((*users.get(busy.user)?, busy))).collect()
 }
 
 fn too_busy(connection: &Part, users: &[(&Part, Busy)]) -> Finding {
@@ -46,10 +61,10 @@ fn too_busy(connection: &Part, users: &[(&Part, Busy)]) -> Finding {
         (true, _) => format!("the nodes on `{name}` ask for {} of its time", percent(total)),
         (false, _) => format!("`{name}` is busy for {} of its time", percent(total)),
     };
-    let span = node.settings.at(busy.setting).span;
-    let mut finding = Finding::warning("polls-too-fast", span, message, takes(busy));
+    let span = node.settings.at(&busy.setting).span;
+    let mut finding = Finding::warning(&POLLS_TOO_FAST, span, message, takes(busy));
     for (other, busy) in others.iter().take(MOST_SHOWN) {
-        finding = finding.context(other.settings.at(busy.setting).span, takes(busy));
+        finding = finding.context(other.settings.at(&busy.setting).span, takes(busy));
     }
     if span.file == node.name_span.file {
         finding = finding.context(node.name_span, "");

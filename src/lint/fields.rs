@@ -4,24 +4,30 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use forebay_sdk::{FieldRead, Fields, Finding, Problem, Sends, finding::nearest};
+use forebay_sdk::{
+    FieldRead, Fields, Finding, Problem, Sends,
+    finding::{nearest, quoted},
+};
 
-use super::checks::quoted;
-use crate::config::{Input, Part, Texts};
+use super::index::Nodes;
+use crate::{
+    config::{Part, Texts, Upstream},
+    rules::UNPRODUCED_FIELD,
+};
 
 /// The fields that may be in a message. None when nobody can say.
 type Known = Option<BTreeSet<String>>;
 
 /// Reports the fields that the nodes of a pipeline read and that nothing upstream sends.
-pub(super) fn check(nodes: &[&Part], texts: &Texts, findings: &mut Vec<Finding>) {
+pub(super) fn check(nodes: &Nodes<'_>, texts: &Texts, findings: &mut Vec<Finding>) {
     let named = nodes.iter().filter_map(|node| {
         let fields = node.configured.as_ref()?.fields();
-        Some((node.short.as_str(), (*node, fields)))
+        Some((node.short.as_str(), (node, fields)))
     });
     let nodes: BTreeMap<&str, (&Part, Fields)> = named.collect();
-    let mut pipeline = Pipeline { nodes: &nodes, sent: HashMap::new() };
+    let mut flow = Flow { nodes: &nodes, sent: HashMap::new() };
     for (node, fields) in nodes.values().filter(|(_, fields)| !fields.reads.is_empty()) {
-        let Some(incoming) = pipeline.incoming(node) else { continue };
+        let Some(incoming) = flow.incoming(node) else { continue };
         let mut known = incoming.clone();
         if let Sends::Only(own) | Sends::Also(own) = &fields.sends {
             known.extend(own.iter().cloned());
@@ -29,19 +35,19 @@ pub(super) fn check(nodes: &[&Part], texts: &Texts, findings: &mut Vec<Finding>)
         let mut said = BTreeSet::new();
         for read in &fields.reads {
             if !known.contains(&read.field) && said.insert(read.field.clone()) {
-                findings.push(pipeline.missing(node, read, &incoming, texts));
+                findings.push(flow.missing(node, read, &incoming, texts));
             }
         }
     }
 }
 
-struct Pipeline<'a> {
+struct Flow<'a> {
     nodes: &'a BTreeMap<&'a str, (&'a Part, Fields)>,
     /// What each node sends. A node that is being looked at is there as unknown, so a cycle ends.
     sent: HashMap<&'a str, Known>,
 }
 
-impl<'a> Pipeline<'a> {
+impl<'a> Flow<'a> {
     fn incoming(&mut self, node: &'a Part) -> Known {
         let mut all = BTreeSet::new();
         for input in &node.from {
@@ -50,7 +56,7 @@ impl<'a> Pipeline<'a> {
         Some(all)
     }
 
-    fn sent_to(&mut self, input: &Input) -> Known {
+    fn sent_to(&mut self, input: &Upstream) -> Known {
         // What a node could not handle may be anything.
         if input.output.as_deref() == Some("errors") {
             return None;
@@ -87,7 +93,8 @@ impl<'a> Pipeline<'a> {
         };
         let message =
             format!("nothing upstream of `{}` gives a field `{}`", node.short, read.field);
-        let mut problem = Problem::new(read.setting, message, label).rule("unproduced-field");
+        let mut problem =
+            Problem::new(read.setting.clone(), message, label).rule(&UNPRODUCED_FIELD);
         problem.inside = read.inside;
         let mut finding = node.place(problem.warning(), texts);
         let inputs = node.from.iter().filter_map(|input| self.nodes.get(input.node.as_str()));

@@ -1,49 +1,49 @@
 //! Who decides how bad a finding is: the rule, then `lint:` in `forebay.yaml`, then a comment
 //! `# forebay: allow rule-name (reason)` at the line.
 
-use forebay_sdk::{Finding, Level, Span};
+use forebay_sdk::{Finding, Level, Rule, Span};
 
-use super::rules::{self, Rule};
-use crate::config::Draft;
+use crate::{
+    config::Draft,
+    rules::{BAD_ALLOW, Rules, UNKNOWN_RULE, USELESS_ALLOW},
+};
 
 /// Takes out what comments allow, and gives the rest the levels that the folder asks for.
 pub(super) fn apply(draft: &Draft, findings: &mut Vec<Finding>) {
+    let rules = draft.types.rules();
     let mut added = Vec::new();
     for file in 0..draft.texts.count() {
         let text = draft.texts.text(file);
-        let mut allows = read(&text, file, &mut added);
+        let mut allows = read(&text, file, rules, &mut added);
         if allows.is_empty() {
             continue;
         }
-        findings.retain(|finding| {
-            let at = finding.span.filter(|span| span.file == file);
-            let fits = |allow: &&mut Allow| {
-                allow.rule.name == finding.rule && at.is_some_and(|at| allow.covers(at))
-            };
-            allows.iter_mut().find(fits).map(|allow| allow.is_used = true).is_none()
+        findings.retain(|finding| match allows.iter_mut().find(|allow| allow.fits(finding)) {
+            Some(allow) => {
+                allow.is_used = true;
+                false
+            }
+            None => true,
         });
-        added.extend(allows.iter().filter(|allow| !allow.is_used).map(Allow::is_useless));
+        added.extend(allows.iter().filter(|allow| !allow.is_used).map(useless));
     }
     // What an allow is there for may be what an error hides.
     if findings.iter().any(|finding| finding.level == Level::Error) {
-        added.retain(|finding| finding.rule != USELESS);
+        added.retain(|finding| finding.rule != &USELESS_ALLOW);
     }
     findings.append(&mut added);
     let asked = &draft.runtime.lint;
     report_unknown(draft, findings);
     for finding in findings {
-        let lowered = asked.warn.iter().any(|name| name == finding.rule);
-        let raised = asked.deny.iter().any(|name| name == finding.rule);
-        let can_be_lowered = || rules::find(finding.rule).is_some_and(Rule::can_be_allowed);
+        let lowered = asked.warn.iter().any(|name| name == finding.rule.name);
+        let raised = asked.deny.iter().any(|name| name == finding.rule.name);
         match (lowered, raised) {
-            (true, _) if can_be_lowered() => finding.level = Level::Warning,
+            (true, _) if finding.rule.can_be_allowed() => finding.level = Level::Warning,
             (false, true) => finding.level = Level::Error,
             _ => (),
         }
     }
 }
-
-const USELESS: &str = "useless-allow";
 
 /// A comment that allows a rule in one line.
 struct Allow {
@@ -56,18 +56,23 @@ struct Allow {
 }
 
 impl Allow {
-    fn covers(&self, place: Span) -> bool {
-        (self.line.start..=self.line.end).contains(&place.range().start)
-    }
-
-    fn is_useless(&self) -> Finding {
-        let message = format!("there is no `{}` to allow here", self.rule.name);
-        Finding::warning(USELESS, self.span, message, "allows nothing").help("remove the comment")
+    /// Whether the finding is of the rule, and in the line.
+    fn fits(&self, finding: &Finding) -> bool {
+        let line = self.line.start..=self.line.end;
+        let is_here =
+            |span: Span| span.file == self.span.file && line.contains(&span.range().start);
+        self.rule == finding.rule && finding.span.is_some_and(is_here)
     }
 }
 
+fn useless(allow: &Allow) -> Finding {
+    let message = format!("there is no `{}` to allow here", allow.rule);
+    Finding::warning(&USELESS_ALLOW, allow.span, message, "allows nothing")
+        .help("remove the comment")
+}
+
 /// The comments of a file that allow something; reports those that cannot.
-fn read(text: &str, file: u32, findings: &mut Vec<Finding>) -> Vec<Allow> {
+fn read(text: &str, file: u32, rules: &Rules, findings: &mut Vec<Finding>) -> Vec<Allow> {
     const WORD: &str = "forebay:";
     let mut allows = Vec::new();
     if !text.contains(WORD) {
@@ -79,7 +84,7 @@ fn read(text: &str, file: u32, findings: &mut Vec<Finding>) -> Vec<Allow> {
         if let Some((at, words)) = comment(line, WORD) {
             let span = Span::new(file, start + at..start + line.trim_end().len());
             let alone = line[..at].trim().is_empty();
-            match parse(words, span) {
+            match parse(words, span, rules) {
                 Ok(rule) => {
                     let line = match alone {
                         true => next_line(text, end),
@@ -119,9 +124,9 @@ fn next_line(text: &str, from: usize) -> std::ops::Range<usize> {
 }
 
 /// Reads `allow rule-name (reason)`. `span` is the comment, which ends with these words.
-fn parse(words: &str, span: Span) -> Result<&'static Rule, Box<Finding>> {
+fn parse(words: &str, span: Span, rules: &Rules) -> Result<&'static Rule, Box<Finding>> {
     let wrong = |message: String, label: String| {
-        Box::new(Finding::warning("bad-allow", span, message, label))
+        Box::new(Finding::warning(&BAD_ALLOW, span, message, label))
     };
     const EXPECTED: &str = "expected `forebay: allow rule-name (reason)`";
     let Some(rest) = words.strip_prefix("allow ").map(str::trim) else {
@@ -129,10 +134,10 @@ fn parse(words: &str, span: Span) -> Result<&'static Rule, Box<Finding>> {
         return Err(wrong(message, EXPECTED.to_owned()));
     };
     let (name, reason) = rest.split_once([' ', '(']).unwrap_or((rest, ""));
-    let Some(rule) = rules::find(name) else {
+    let Some(rule) = rules.find(name) else {
         let start = span.end as usize - rest.len();
         let span = Span::new(span.file, start..start + name.len());
-        return Err(unknown(name, span).into());
+        return Err(unknown(name, span, rules).into());
     };
     if !rule.can_be_allowed() {
         let message = format!("`{name}` cannot be allowed");
@@ -148,10 +153,10 @@ fn parse(words: &str, span: Span) -> Result<&'static Rule, Box<Finding>> {
     Ok(rule)
 }
 
-fn unknown(name: &str, span: Span) -> Finding {
+fn unknown(name: &str, span: Span, rules: &Rules) -> Finding {
     let message = format!("there is no rule `{name}`");
-    let finding = Finding::warning("unknown-rule", span, message, "");
-    match rules::near(name) {
+    let finding = Finding::warning(&UNKNOWN_RULE, span, message, "");
+    match rules.near(name) {
         Some(near) => Finding { label: format!("did you mean `{near}`?"), ..finding },
         None => finding.help("`forebay explain` lists the rules"),
     }
@@ -160,17 +165,17 @@ fn unknown(name: &str, span: Span) -> Finding {
 /// Rules that `lint:` in `forebay.yaml` names and that are not there, or cannot be lowered.
 fn report_unknown(draft: &Draft, findings: &mut Vec<Finding>) {
     let Some(written) = &draft.runtime_written else { return };
-    let asked = &draft.runtime.lint;
+    let (rules, asked) = (draft.types.rules(), &draft.runtime.lint);
     let lists = [("deny", &asked.deny), ("warn", &asked.warn)];
     for (list, names) in lists {
         for (index, name) in names.iter().enumerate() {
             let span = written.at(&format!("lint.{list}[{index}]")).span;
-            match rules::find(name) {
-                None => findings.push(unknown(name, span)),
+            match rules.find(name) {
+                None => findings.push(unknown(name, span, rules)),
                 Some(rule) if list == "warn" && !rule.can_be_allowed() => {
                     let message = format!("`{name}` cannot be a warning");
                     let label = "nothing can run with it";
-                    findings.push(Finding::warning("bad-allow", span, message, label));
+                    findings.push(Finding::warning(&BAD_ALLOW, span, message, label));
                 }
                 Some(_) => (),
             }

@@ -1,22 +1,33 @@
-//! Graph to findings. Every static check is either here or in a settings type's `check`, and both
-//! `lint` and `run` come through [`lint`].
+//! Graph to findings. What concerns one node is found when its settings are read; what concerns
+//! several is found here. Both `lint` and `run` come through [`lint`].
 
 mod busy;
-mod checks;
+mod connections;
 mod delivery;
 mod fields;
+mod index;
 mod levels;
+mod names;
+/// The pages of rules.
+#[cfg(test)]
+mod pages {
+    mod tests;
+}
 pub mod report;
-pub mod rules;
 mod sharing;
 #[cfg(test)]
 mod tests;
+mod wires;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
 use forebay_sdk::{Finding, Level, Span};
 
-use crate::config::{Draft, Graph, Runtime, Texts};
+use self::index::{Connections, Nodes};
+use crate::{
+    config::{Draft, Graph, Runtime, Texts},
+    rules::UNSET_VARIABLE,
+};
 
 /// What came of checking a folder.
 pub struct Checked {
@@ -39,8 +50,9 @@ pub struct Checked {
 /// Checks what was read.
 pub fn lint(mut draft: Draft) -> Checked {
     let mut findings = std::mem::take(&mut draft.findings);
-    checks::check(&draft, &mut findings);
+    check(&draft, &mut findings);
     drop_what_follows(&mut findings);
+    drop_edits_of_what_was_made(&draft, &mut findings);
     levels::apply(&draft, &mut findings);
     findings.iter_mut().for_each(|finding| draft.filled.hide(finding));
     findings.sort_by_key(|finding| (finding.span, finding.level, finding.rule));
@@ -53,13 +65,48 @@ pub fn lint(mut draft: Draft) -> Checked {
     Checked { graph, runtime, findings, texts, watched, content_hash, pipelines }
 }
 
+/// Adds what is wrong to what reading has found.
+fn check(draft: &Draft, findings: &mut Vec<Finding>) {
+    let connections = Connections::of(draft);
+    let pipelines = Nodes::of(draft);
+    names::check(draft, findings);
+    connections::check(draft, &connections, findings);
+    busy::check(draft, &connections, findings);
+    for nodes in &pipelines {
+        wires::lead_somewhere(draft, nodes, findings);
+        wires::cycles(nodes, findings);
+        delivery::check(draft, &connections, nodes, findings);
+    }
+    // What seems unread may be what an error stands in for.
+    let errors = findings.iter().filter(|finding| finding.level == Level::Error);
+    let wrong: BTreeSet<u32> = errors.filter_map(|finding| Some(finding.span?.file)).collect();
+    let with_parts: BTreeSet<&str> = draft.parts.iter().map(|part| &*part.pipeline).collect();
+    for nodes in pipelines.iter().filter(|nodes| !wrong.contains(&nodes.pipeline.file)) {
+        wires::unread(nodes, findings);
+        wires::never(nodes, findings);
+        fields::check(nodes, &draft.texts, findings);
+        if !with_parts.contains(&*nodes.pipeline.name) {
+            findings.extend(names::empty(nodes, draft));
+        }
+    }
+    sharing::check(draft, findings);
+}
+
 /// A value that could not be filled in is wrong in no other way that is known.
 fn drop_what_follows(findings: &mut Vec<Finding>) {
-    const RULE: &str = "unset-variable";
-    let of_rule = findings.iter().filter(|finding| finding.rule == RULE);
-    let unset: Vec<Span> = of_rule.filter_map(|finding| finding.span).collect();
+    let is_unset = |finding: &&Finding| finding.rule == &UNSET_VARIABLE;
+    let unset: Vec<Span> =
+        findings.iter().filter(is_unset).filter_map(|finding| finding.span).collect();
     let follows = |span: Span| unset.iter().any(|unset| unset.holds(span));
-    findings.retain(|finding| finding.rule == RULE || !finding.span.is_some_and(follows));
+    findings.retain(|finding| is_unset(&finding) || !finding.span.is_some_and(follows));
+}
+
+/// An edit of what has no place of its own would replace all that made it.
+fn drop_edits_of_what_was_made(draft: &Draft, findings: &mut [Finding]) {
+    let origins: BTreeSet<Span> = draft.parts.iter().filter_map(|part| part.origin).collect();
+    for finding in findings {
+        finding.edit.take_if(|edit| origins.contains(&edit.span));
+    }
 }
 
 impl Checked {

@@ -2,8 +2,9 @@
 
 mod junit;
 mod sarif;
+mod short;
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use annotate_snippets::{
     Annotation, AnnotationKind, Group, Level as Drawn, Patch, Renderer, Snippet,
@@ -12,6 +13,8 @@ use annotate_snippets::{
 use forebay_sdk::{Finding, Level, Span};
 use serde_json::json;
 
+pub use self::short::{Part, level};
+use self::short::{printable, short};
 use crate::config::Texts;
 
 /// How findings are printed.
@@ -19,7 +22,7 @@ use crate::config::Texts;
 pub enum Format {
     /// With the lines of the file, the wrong text marked.
     #[default]
-    #[value(name = "human", alias = "full")]
+    #[value(name = "text", aliases = ["human", "full"])]
     Full,
     /// One line each: `file:line:column: level[rule]: message`.
     Short,
@@ -29,14 +32,6 @@ pub enum Format {
     Junit,
     /// SARIF 2.1.0, for code hosts: one JSON object with all findings.
     Sarif,
-}
-
-/// Findings, and the files that they speak of.
-pub struct Part<'a> {
-    /// In the order in which they are printed.
-    pub findings: &'a [Finding],
-    /// The files.
-    pub texts: &'a Texts,
 }
 
 /// All findings of one set of files as one text, each ending in a line break.
@@ -67,7 +62,7 @@ fn full(finding: &Finding, texts: &Texts, color: bool) -> String {
         Level::Error => Drawn::ERROR,
         Level::Warning => Drawn::WARNING,
     };
-    let title = level.primary_title(printable(&finding.message)).id(finding.rule);
+    let title = level.primary_title(printable(&finding.message)).id(finding.rule.name);
     let mut main = Group::with_title(title);
     for snippet in snippets(finding, texts) {
         main = main.element(snippet);
@@ -120,25 +115,9 @@ fn marked(span: Span, texts: &Texts) -> std::ops::Range<usize> {
     range.start..range.start + first
 }
 
-fn short(finding: &Finding, texts: &Texts) -> String {
-    let label = match finding.label.as_str() {
-        "" => String::new(),
-        label => format!(" ({})", printable(label)),
-    };
-    let place = match finding.span {
-        Some(span) => {
-            let (line, column) = texts.line_column(span.file, span.range().start);
-            format!("{}:{line}:{column}: ", texts.path(span.file))
-        }
-        None => String::new(),
-    };
-    let (level, rule) = (level(finding.level), finding.rule);
-    format!("{place}{level}[{rule}]: {}{label}", printable(&finding.message))
-}
-
 fn json(finding: &Finding, texts: &Texts) -> String {
     let mut object = json!({
-        "rule": finding.rule,
+        "rule": finding.rule.name,
         "level": level(finding.level),
         "message": finding.message,
         "label": finding.label,
@@ -163,20 +142,4 @@ fn json(finding: &Finding, texts: &Texts) -> String {
         object["help"] = help.as_str().into();
     }
     object.to_string()
-}
-
-/// As it is written in a report.
-pub fn level(level: Level) -> &'static str {
-    match level {
-        Level::Error => "error",
-        Level::Warning => "warning",
-    }
-}
-
-/// Text from files must not steer the terminal.
-fn printable(text: &str) -> Cow<'_, str> {
-    match text.chars().any(char::is_control) {
-        false => text.into(),
-        true => text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(),
-    }
 }

@@ -2,9 +2,12 @@
 
 use std::{collections::HashMap, fs};
 
-use forebay_sdk::{Claim, Finding, Held, Span};
+use forebay_sdk::{Claim, Finding, Holding, Span};
 
-use crate::config::{Draft, Part};
+use crate::{
+    config::{Draft, Part},
+    rules::CLAIMED_TWICE,
+};
 
 /// Reports what is claimed twice, with both claimants.
 pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
@@ -34,25 +37,25 @@ fn clash(first: (&Part, Span, &Claim), again: (&Part, Span, &Claim)) -> Finding 
         true => "first claimed here".to_owned(),
         false => format!("first claimed here, as {}", held.what),
     };
-    Finding::error("claimed-twice", span, message, "claimed again here").context(first, label)
+    Finding::error(&CLAIMED_TWICE, span, message, "claimed again here").context(first, label)
 }
 
 /// Where a claim is made. A default claims without a word: then the name is marked.
 fn place(part: &Part, claim: &Claim) -> Span {
     let span = match claim.setting.as_str() {
-        "" => part.name_span,
+        "" => part.span(),
         setting => part.settings.at(setting).span,
     };
-    if span == part.settings.span { part.name_span } else { span }
+    if span == part.settings.span { part.span() } else { span }
 }
 
 /// A device has several names, such as those below `/dev/serial/by-id`. Follows links and opens
 /// nothing; where there is no such file, on the desk at home, the name counts as written.
 fn resolved(claim: Claim) -> Claim {
     match &claim.held {
-        Held::Path(path) if path.is_absolute() => {
+        Holding::Path(path) if path.is_absolute() => {
             let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-            Claim { held: Held::Path(path), ..claim }
+            Claim { held: Holding::Path(path), ..claim }
         }
         _ => claim,
     }
@@ -60,8 +63,8 @@ fn resolved(claim: Claim) -> Claim {
 
 fn bucket(claim: &Claim) -> String {
     match &claim.held {
-        Held::Named(name) => name.clone(),
-        Held::Path(path) => path.display().to_string(),
-        Held::Listener(address) => address.port().to_string(),
+        Holding::Named(name) => name.clone(),
+        Holding::Path(path) => path.display().to_string(),
+        Holding::Listener(address) => address.port().to_string(),
     }
 }

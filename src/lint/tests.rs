@@ -5,29 +5,33 @@ use serde_json::json;
 use super::{
     lint,
     report::{Format, render},
-    rules,
 };
 use crate::{
-    config::{self, Types, runtime::Judgement, tests::folder_of},
+    config::{self, Types, example, runtime::Judgement, tests::folder_of},
     plugins,
 };
 
 /// All findings of a folder, written as `folder_of` takes it.
 fn find(files: &str, format: Format) -> String {
+    find_with(&Types::new(plugins::all()), files, format)
+}
+
+fn find_with(types: &Types, files: &str, format: Format) -> String {
     let folder = folder_of(files);
-    let types = Types::new(&plugins::all());
     let environment = |name: &str| match name {
         "SECRET" => Some("hunter2".to_owned()),
         "SHORT" => Some("on".to_owned()),
         _ => None,
     };
-    let checked = lint(config::load(folder.path(), folder.path(), &types, &environment).unwrap());
+    let checked = lint(config::load(folder.path(), types, &environment).unwrap());
     let has_error = checked.findings.iter().any(|finding| finding.level == super::Level::Error);
     assert_eq!(checked.graph.is_none(), has_error, "an error is what keeps a folder from running");
     if checked.runtime.lint == Judgement::default() {
         for finding in &checked.findings {
-            let level = rules::find(finding.rule).map(rules::Rule::level);
-            assert_eq!(level, Some(finding.level), "{}: not as its page says", finding.rule);
+            let level = finding.rule.level();
+            assert_eq!(level, finding.level, "{}: not as its page says", finding.rule);
+            let is_known = types.rules().find(finding.rule.name).is_some();
+            assert!(is_known, "{} is not among the rules", finding.rule);
         }
     }
     render(&checked.findings, &checked.texts, format, false)
@@ -36,6 +40,14 @@ fn find(files: &str, format: Format) -> String {
 #[track_caller]
 fn check(files: &str, expected: &[&str]) {
     let found = find(files, Format::Short);
+    let found: Vec<&str> = found.lines().collect();
+    assert_eq!(found, expected, "{found:#?}");
+}
+
+/// The findings about types that stand for no real ones.
+#[track_caller]
+fn check_example(file: &str, expected: &[&str]) {
+    let found = find_with(&Types::new(vec![example::plugin()]), file, Format::Short);
     let found: Vec<&str> = found.lines().collect();
     assert_eq!(found, expected, "{found:#?}");
 }
@@ -484,6 +496,93 @@ fn an_output_is_read_or_said_to_be_unread() {
 }
 
 #[test]
+fn what_a_sink_is_answered_can_be_read() {
+    let ask = |more: &str| {
+        format!(
+            "sources:\n  b: {{ type: beat }}\nsinks:\n  \
+             ask: {{ type: command, from: b, connection: {{ type: line }} }}\n{more}"
+        )
+    };
+    // And need not be.
+    check_example(&ask(""), &[]);
+    check_example(&ask("  e: { type: end, from: ask.answers }\n"), &[]);
+    check_example(
+        &ask("  e: { type: end, from: ask }\n"),
+        &[
+            "pipelines/x.yaml:5:25: error[unknown-output]: `ask` is a sink: nothing comes out of it but by name (cannot be read)",
+        ],
+    );
+    check_example(
+        &ask("  e: { type: end, from: ask.answer }\n"),
+        &["pipelines/x.yaml:5:25: error[unknown-output]: `ask` has no output `answer`"],
+    );
+}
+
+#[test]
+fn a_connection_that_nobody_uses_works_for_others_or_for_nobody() {
+    let unused = "pipelines/x.yaml:2:3: warning[unused-connection]: connection `l` is not used";
+    check_example("connections:\n  l: { type: line }\n", &[unused]);
+    // To claim something is not to serve anybody.
+    check_example("connections:\n  l: { type: line, id: a }\n", &[unused]);
+    check_example("connections:\n  l: { type: line, serves: true }\n", &[]);
+}
+
+#[test]
+fn a_node_says_what_is_wrong_on_its_connection() {
+    check_example(
+        "connections:\n  l: { type: line, id: a }\nsources:\n  \
+         t: { type: tap, connection: l, to: a }\nsinks:\n  e: { type: end, from: t }\n",
+        &[
+            "pipelines/x.yaml:4:38: error[setting-value]: a line does not hear itself (expected another)",
+        ],
+    );
+}
+
+#[test]
+fn what_several_nodes_share_is_counted_once() {
+    let taps = |first: &str, second: &str| {
+        format!(
+            "connections:\n  l: {{ type: line }}\nsources:\n  \
+             a: {{ type: tap, connection: l, takes: 500ms, to: {first} }}\n  \
+             b: {{ type: tap, connection: l, takes: 500ms, to: {second} }}\n\
+             sinks:\n  e: {{ type: end, from: [a, b] }}\n"
+        )
+    };
+    check_example(&taps("x", "x"), &[]);
+    check_example(
+        &taps("x", "y"),
+        &[
+            "pipelines/x.yaml:4:41: warning[polls-too-fast]: `l` is busy for 100 % of its time (one cycle takes 500ms of each 1s (50 %))",
+        ],
+    );
+}
+
+#[test]
+fn what_a_type_finds_in_its_settings_is_placed_and_can_be_allowed() {
+    let beat = |say: &str, comment: &str| {
+        format!(
+            "sources:\n  b: {{ type: beat, say: {say} }} {comment}\n\
+             sinks:\n  e: {{ type: end, from: b }}\n"
+        )
+    };
+    check_example(
+        &beat("nothing", ""),
+        &[
+            "pipelines/x.yaml:2:25: error[setting-value]: the beat cannot say that (expected a word)",
+        ],
+    );
+    let quiet =
+        "pipelines/x.yaml:2:25: warning[too-quiet]: the beat says nothing (expected a word)";
+    check_example(&beat("''", ""), &[quiet]);
+    check_example(&beat("''", "# forebay: allow too-quiet (at night)"), &[]);
+    // A rule of a plugin that is not there is no rule.
+    check(
+        "# forebay: allow too-quiet (at night)\n",
+        &["pipelines/x.yaml:1:18: warning[unknown-rule]: there is no rule `too-quiet`"],
+    );
+}
+
+#[test]
 fn a_pipeline_without_nodes_is_said_to_be_empty() {
     let empty = "pipelines/x.yaml:1:1: warning[empty-pipeline]: pipeline has no node";
     check("description: soon\n", &[empty]);
@@ -582,6 +681,8 @@ fn what_only_one_can_hold_is_claimed_once() {
     check(
         &two("type: mqtt, url: 'mqtt://B:1883', client_id: me", client),
         &[
+            "pipelines/a.yaml:2:3: warning[unused-connection]: connection `one` is not used",
+            "pipelines/b.yaml:2:3: warning[unused-connection]: connection `two` is not used",
             "pipelines/b.yaml:2:50: error[claimed-twice]: `one` and `two` both claim client id `me` at b:1883 (claimed again here)",
         ],
     );
@@ -886,6 +987,8 @@ fn what_a_variable_gave_is_not_shown() {
     check(
         &format!("connections:\n  one: {{ {claim} }}\n  two: {{ {claim} }}\n"),
         &[
+            "pipelines/x.yaml:2:3: warning[unused-connection]: connection `one` is not used",
+            "pipelines/x.yaml:3:3: warning[unused-connection]: connection `two` is not used",
             "pipelines/x.yaml:3:50: error[claimed-twice]: `one` and `two` both claim client id `x-${env:SECRET}` at b:1883 (claimed again here)",
         ],
     );
@@ -894,6 +997,8 @@ fn what_a_variable_gave_is_not_shown() {
     check(
         &format!("connections:\n  one: {{ {claim} }}\n  two: {{ {claim} }}\n"),
         &[
+            "pipelines/x.yaml:2:3: warning[unused-connection]: connection `one` is not used",
+            "pipelines/x.yaml:3:3: warning[unused-connection]: connection `two` is not used",
             "pipelines/x.yaml:3:50: error[claimed-twice]: `one` and `two` both claim client id `${env:SHORT}` at b:1883 (claimed again here)",
         ],
     );

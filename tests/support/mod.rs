@@ -15,7 +15,7 @@ mod web_server;
 use std::{
     ffi::OsStr,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
@@ -117,7 +117,7 @@ fn find(program: impl AsRef<OsStr>) -> PathBuf {
     let mut places = folders.map(|folder| folder.join(program));
     places.find(|place| place.is_file()).unwrap_or_else(|| {
         let program = program.display();
-        panic!("no {program}: run the tests with `tests/run`, it installs what they need")
+        panic!("there is no {program}: run `tests/run` once, it installs what the tests need")
     })
 }
 
@@ -161,8 +161,15 @@ pub fn test_tools() -> PathBuf {
 /// The Python of the test tools, with pymodbus in it.
 #[track_caller]
 pub fn python() -> PathBuf {
-    let beside = || concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-tools/bin/python").into();
-    let python = std::env::var_os("FOREBAY_TEST_PYTHON").map_or_else(beside, PathBuf::from);
-    assert!(python.exists(), "no {}: run the tests with `tests/run`", python.display());
+    let built = || {
+        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("test-tools/bin/python")
+    };
+    let python = std::env::var_os("FOREBAY_TEST_PYTHON").map_or_else(built, PathBuf::from);
+    assert!(
+        python.exists(),
+        "there is no {}: run `tests/run` once, it installs what this test needs",
+        python.display()
+    );
     python
 }

@@ -4,9 +4,14 @@
 //! The engine behind it is `mqtt5`. We open the listeners and own every task ourselves, so that
 //! nothing outlives the connection; of `mqtt5` we use the protocol, the router and the sessions.
 
+mod connection;
+mod feed;
+mod house;
 mod listen;
 mod local;
-mod serve;
+mod place;
+mod properties;
+mod rules;
 mod settings;
 mod users;
 
@@ -17,17 +22,17 @@ use forebay_sdk::{Native, Plugin, Role};
 
 use crate::settings::BrokerSettings;
 
-/// The plugin.
-pub static PLUGIN: Plugin = Plugin {
-    name: "broker",
-    types: &[&CONNECTION],
-    readme: include_str!("../README.md"),
-    sample: include_str!("../sample.yaml"),
-    devices: &[],
-};
+/// What this folder offers.
+pub fn plugin() -> Plugin {
+    Plugin::new("broker", include_str!("../README.md"), include_str!("../sample.yaml"))
+        .offers(broker())
+        .rules(&[&rules::OPEN_BROKER])
+}
 
-static CONNECTION: Native<BrokerSettings> = Native::new(
-    Role::Connection,
-    "broker",
-    "An MQTT broker in this program, for devices on the local network and for `mqtt` nodes.",
-);
+fn broker() -> Native<BrokerSettings> {
+    Native::new(
+        Role::Connection,
+        "broker",
+        "An MQTT broker in this program, for devices on the local network and for `mqtt` nodes.",
+    )
+}

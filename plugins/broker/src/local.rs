@@ -1,71 +1,55 @@
 //! Publish and subscribe for the nodes of this program, without a network in between.
 
 use std::{
-    collections::HashSet,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use anyhow::{Context, anyhow, bail};
-use bytes::Bytes;
+use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    PubSub, Subscription,
-    connection::{LocalBroker, Publication},
+    Voice, WriteError, Written,
+    mqtt::{PubSub, Publication, Subscribe, Subscription},
 };
 use futures_util::future::{BoxFuture, FutureExt};
-use mqtt5::{
-    ProtocolVersion, QoS,
-    broker::{
-        router::{DeliveryLanes, LaneReceivers, MessageRouter, SubscriptionRequest},
-        storage::{ClientQueue, QueuedMessage},
-    },
-    packet::publish::PublishPacket,
-};
+use mqtt5::broker::router::{MessageRouter, ROUTE_BUDGET_MAX};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::timeout,
+    sync::{Notify, watch},
+    time::{Instant, timeout},
 };
+
+use crate::{place::Place, properties::packet_of};
 
 /// How long a node waits for the broker to start.
 const LONGEST_START: Duration = Duration::from_secs(10);
-/// The most messages on the short way to a subscriber. What is beyond goes through its queue.
-pub const MOST_IN_LANE: usize = 256;
-/// How many messages leave the queue at a time.
-const MOST_IN_HAND: usize = 64;
+/// How long the messages of one batch may wait for slow subscribers, all together.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What nodes see of the broker. Works while the broker runs.
+/// What nodes see of the broker. Outlives a run of it, and so does what they have not settled.
 pub struct Local {
     router: watch::Sender<Option<Arc<MessageRouter>>>,
-    subscribers: mpsc::Sender<Subscriber>,
-    next: AtomicU64,
+    desk: Mutex<Desk>,
+    /// A reader came.
+    asked: Notify,
+    voice: Voice,
 }
 
-/// A subscription that the broker's task is to serve.
-pub struct Subscriber {
-    /// No client on the network can have it: mqtt5 refuses a `/` in theirs.
-    client_id: String,
-    filters: Vec<String>,
-    qos: QoS,
-    capacity: usize,
-    answer: oneshot::Sender<anyhow::Result<Subscription>>,
+#[derive(Default)]
+struct Desk {
+    /// The places of readers, by their names.
+    places: BTreeMap<Arc<str>, Arc<Place>>,
+    feeds: u64,
 }
 
 impl Local {
-    /// The nodes' side, and where their subscriptions come out.
-    pub fn new() -> (Arc<Local>, mpsc::Receiver<Subscriber>) {
-        const MOST_AT_ONCE: usize = 16;
-        let (subscribers, subscribers_out) = mpsc::channel(MOST_AT_ONCE);
-        let local =
-            Local { router: watch::Sender::default(), subscribers, next: AtomicU64::new(0) };
-        (Arc::new(local), subscribers_out)
-    }
-
-    /// As the nodes get to see it.
-    pub fn shared(self: &Arc<Local>) -> Arc<LocalBroker> {
-        Arc::new(LocalBroker(Arc::clone(self) as Arc<dyn PubSub>))
+    /// Without readers. `voice` hears of what is dropped.
+    pub fn new(voice: Voice) -> Arc<Local> {
+        Arc::new(Local {
+            router: watch::Sender::default(),
+            desk: Mutex::default(),
+            asked: Notify::new(),
+            voice,
+        })
     }
 
     /// The broker runs.
@@ -80,164 +64,91 @@ impl Local {
 
     /// The router, once the broker runs.
     pub async fn router(&self) -> anyhow::Result<Arc<MessageRouter>> {
+        if let Some(router) = &*self.router.borrow() {
+            return Ok(Arc::clone(router));
+        }
         let mut router = self.router.subscribe();
         let running = timeout(LONGEST_START, router.wait_for(Option::is_some)).await;
         let running = running.ok().and_then(Result::ok).and_then(|router| router.clone());
         running.context("the broker in this program is not running")
     }
 
-    async fn route(&self, publication: Publication) -> anyhow::Result<()> {
-        let Publication { topic, payload, qos, retain } = publication;
-        mqtt5::validate_topic_name(&topic).map_err(|error| anyhow!("{error}"))?;
-        let mut packet = PublishPacket::new_v311(&*topic, payload, QoS::from(qos));
-        packet.retain = retain;
-        self.router().await?.route_message(&packet, None).await;
-        Ok(())
+    /// Resolves when a reader came that may not be fed yet.
+    pub async fn asked(&self) {
+        self.asked.notified().await;
     }
 
-    async fn join(
-        &self,
-        filters: Vec<String>,
-        qos: u8,
-        capacity: usize,
-    ) -> anyhow::Result<Subscription> {
-        for filter in &filters {
-            mqtt5::validate_topic_filter(filter).map_err(|error| anyhow!("{error}"))?;
+    /// The places that nobody fills, each with a number for its feed. Also gives up those to which
+    /// nobody came back.
+    pub fn unfed(&self) -> Vec<(Arc<Place>, u64)> {
+        let now = Instant::now();
+        let mut desk = self.lock();
+        let Desk { places, feeds } = &mut *desk;
+        places.retain(|_, place| match place.is_given_up(now) {
+            None => true,
+            Some(0) => false,
+            Some(left) => {
+                let left = u64::try_from(left).unwrap_or(u64::MAX);
+                self.voice.dropped(left, "the source for which they came is gone");
+                false
+            }
+        });
+        let mut unfed = Vec::new();
+        for place in places.values() {
+            if place.begin_feed(*feeds, now) {
+                unfed.push((Arc::clone(place), *feeds));
+                *feeds += 1;
+            }
         }
-        self.router().await?;
-        let (answer, answered) = oneshot::channel();
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let subscriber = Subscriber {
-            client_id: format!("forebay/{number}"),
-            filters,
-            qos: QoS::from(qos),
-            capacity,
-            answer,
-        };
-        let stopped = "the broker in this program stopped";
-        if self.subscribers.send(subscriber).await.is_err() {
-            bail!(stopped);
+        unfed
+    }
+
+    async fn route(&self, batch: Vec<Publication>) -> Result<Written, WriteError> {
+        for publication in &batch {
+            let topic = &publication.topic;
+            mqtt5::validate_topic_name(topic).map_err(|error| {
+                WriteError::reject(anyhow!(
+                    "the message's topic cannot be published to: {error}, found `{topic}`"
+                ))
+            })?;
         }
-        timeout(LONGEST_START, answered).await.ok().and_then(Result::ok).context(stopped)?
+        let longest = Instant::now() + LONGEST_WAIT;
+        for (taken, publication) in batch.into_iter().enumerate() {
+            let router =
+                self.router().await.map_err(|error| WriteError::retry(error).taken(taken))?;
+            let deadline = longest.min(Instant::now() + ROUTE_BUDGET_MAX);
+            router.route_message_with_deadline(&packet_of(publication), None, deadline).await;
+        }
+        // No wire is between us.
+        Ok(Written::default())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Desk> {
+        // Every change leaves the desk whole, so a panic elsewhere does not matter.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl PubSub for Local {
-    fn publish(&self, publication: Publication) -> BoxFuture<'_, anyhow::Result<()>> {
-        self.route(publication).boxed()
+    fn ready(&self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async { self.router().await.map(drop) }.boxed()
     }
 
-    fn subscribe(
-        &self,
-        filters: Vec<String>,
-        qos: u8,
-        capacity: usize,
-    ) -> BoxFuture<'_, anyhow::Result<Subscription>> {
-        self.join(filters, qos, capacity).boxed()
+    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>> {
+        self.route(batch).boxed()
     }
-}
 
-impl Subscriber {
-    /// Serves the subscription until it is dropped.
-    pub async fn serve(self, router: Arc<MessageRouter>) {
-        let Subscriber { client_id, filters, qos, capacity, answer } = self;
-        let (lanes, mut arriving) = DeliveryLanes::channel(MOST_IN_LANE);
-        let queue = router.queue_handle(&client_id);
-        // Nobody else has this id, so nobody takes the place of this subscriber.
-        let (displace, _displaced) = oneshot::channel();
-        router.register_client(client_id.clone(), lanes, Arc::clone(&queue), displace).await;
-
-        let (out, subscription) = mpsc::channel(capacity.max(1));
-        let subscribed = subscribe(&router, &client_id, &filters, qos).await;
-        // A node that went away meanwhile drops the answer and with it the subscription.
-        let _ = answer.send(subscribed.map(|()| subscription));
-        tokio::select! {
-            () = out.closed() => (),
-            () = forward(&router, &filters, &mut arriving, &queue, &out) => (),
-        }
-        router.unregister_client(&client_id).await;
-        queue.clear(None);
+    fn subscribe(&self, wish: Subscribe) -> Box<dyn Subscription> {
+        let mut desk = self.lock();
+        let new = || Place::new(wish.clone());
+        let place = desk.places.entry(Arc::clone(&wish.reader)).or_insert_with(new);
+        let seat = place.sit(wish);
+        drop(desk);
+        self.asked.notify_one();
+        Box::new(seat)
     }
-}
 
-async fn subscribe(
-    router: &MessageRouter,
-    client_id: &str,
-    filters: &[String],
-    qos: QoS,
-) -> anyhow::Result<()> {
-    for filter in filters {
-        let request = SubscriptionRequest::new(client_id, filter, qos)
-            .with_protocol_version(ProtocolVersion::V311);
-        router
-            .subscribe(request)
-            .await
-            .map_err(|error| anyhow!("{error}"))
-            .with_context(|| format!("subscribing to `{filter}`"))?;
-    }
-    Ok(())
-}
-
-/// Hands over what is retained, then what comes, and never returns while somebody reads.
-///
-/// A reader that is slow fills the lane; the router then waits a little and puts what follows into
-/// the queue, which drops its oldest when it is full.
-async fn forward(
-    router: &MessageRouter,
-    filters: &[String],
-    arriving: &mut LaneReceivers,
-    queue: &ClientQueue,
-    out: &mpsc::Sender<Publication>,
-) {
-    let mut seen = HashSet::new();
-    for filter in filters {
-        // A shared subscription gets nothing that is retained.
-        for kept in router.get_retained_messages(filter).await {
-            if seen.insert(kept.topic_name.clone()) {
-                hand_over(out, publication_of(kept, true)).await;
-            }
-        }
-    }
-    loop {
-        tokio::select! {
-            biased;
-            Some(message) = arriving.recv() => hand_over(out, publication_of(message.publish, false)).await,
-            () = queue.notified() => {
-                // What is in the lane is older than what is in the queue.
-                while let Ok(message) = arriving.try_recv() {
-                    hand_over(out, publication_of(message.publish, false)).await;
-                }
-                loop {
-                    let batch = queue.take(MOST_IN_HAND).await;
-                    if batch.is_empty() {
-                        break;
-                    }
-                    for message in batch {
-                        hand_over(out, queued_publication_of(message)).await;
-                    }
-                    queue.finish_drain();
-                }
-            }
-        }
-    }
-}
-
-async fn hand_over(out: &mpsc::Sender<Publication>, publication: Publication) {
-    // An error means that nobody reads any more, which ends the subscription elsewhere.
-    let _ = out.send(publication).await;
-}
-
-fn publication_of(packet: PublishPacket, retain: bool) -> Publication {
-    let PublishPacket { topic_name, payload, qos, .. } = packet;
-    Publication { topic: topic_name.into(), payload, qos: qos as u8, retain }
-}
-
-fn queued_publication_of(message: QueuedMessage) -> Publication {
-    let QueuedMessage { topic, payload, qos, .. } = message;
-    Publication {
-        topic: topic.into(),
-        payload: Bytes::from(payload),
-        qos: qos as u8,
-        retain: false,
+    fn break_off(&self, _: anyhow::Error) {
+        // Nothing is under way that could come late: what was routed has arrived.
     }
 }

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use forebay_sdk::{Claim, Links, Node, Problem, Secret, Settings, Shared, Size};
+use forebay_sdk::{Claim, Configured, Problem, Secret, Settings, Size};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{local::Local, serve::Broker};
+use crate::{connection::BrokerConnection, house::Terms, rules::OPEN_BROKER};
 
 /// An MQTT broker in this program.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -49,17 +49,10 @@ const SMALLEST_PACKET: Size = Size(1 << 10);
 /// The standard's limit, rounded down.
 const LARGEST_PACKET: Size = Size(255 << 20);
 
-impl BrokerSettings {
-    /// The addresses to listen at. The settings were checked, so none is left out.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listen.iter().filter_map(|text| text.parse().ok()).collect()
-    }
-}
-
 impl Settings for BrokerSettings {
-    fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut taken: Vec<Claim> = Vec::new();
+    fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
+        let mut listen = Vec::with_capacity(self.listen.len());
+        let mut claims: Vec<Claim> = Vec::new();
         for (index, text) in self.listen.iter().enumerate() {
             let setting = format!("listen[{index}]");
             let Ok(address) = text.parse::<SocketAddr>() else {
@@ -68,9 +61,10 @@ impl Settings for BrokerSettings {
                 problems.push(Problem::new(setting, message, label));
                 continue;
             };
+            listen.push(address);
             let claim = Claim::listener(address, &*setting);
             let clash = |other: &&Claim| claim.iter().any(|claim| claim.clashes(other));
-            if let Some(other) = taken.iter().find(clash) {
+            if let Some(other) = claims.iter().find(clash) {
                 let message = format!("`{setting}` is taken by another entry of `listen`");
                 let label = format!("clashes with `{}`", other.setting);
                 problems.push(Problem::new(&*setting, message, label));
@@ -79,9 +73,9 @@ impl Settings for BrokerSettings {
                 let message = format!("anybody on the network may publish at {address}");
                 let problem = Problem::new(setting, message, "reachable from other devices");
                 let note = "Set `users`, or listen at 127.0.0.1 only.";
-                problems.push(problem.rule("open-broker").warning().note(note));
+                problems.push(problem.rule(&OPEN_BROKER).warning().note(note));
             }
-            taken.extend(claim);
+            claims.extend(claim);
         }
         if self.users.as_ref().is_some_and(BTreeMap::is_empty) {
             let label = "expected at least one user, or no `users` to let anybody in";
@@ -91,20 +85,9 @@ impl Settings for BrokerSettings {
             let label = format!("expected `{SMALLEST_PACKET}` to `{LARGEST_PACKET}`");
             problems.push(Problem::new("max_packet", "`max_packet` is out of range", label));
         }
-        problems
-    }
-
-    fn claims(&self) -> Vec<Claim> {
-        let claim = |(index, text): (usize, &String)| {
-            Claim::listener(text.parse().ok()?, format!("listen[{index}]"))
-        };
-        self.listen.iter().enumerate().filter_map(claim).collect()
-    }
-
-    fn build(self, _: Links) -> Node {
-        let (local, subscribers) = Local::new();
-        let shared = Shared::new(local.shared());
-        Node::connection(shared, Broker::new(self, local, subscribers))
+        let BrokerSettings { users, max_connections, max_packet, max_queued, .. } = self;
+        let terms = Terms { users, max_connections, max_packet, max_queued };
+        Some(BrokerConnection { listen, claims, terms })
     }
 }
 
@@ -112,11 +95,11 @@ impl Settings for BrokerSettings {
 mod tests {
     use forebay_sdk::testing::configure;
 
-    use crate::CONNECTION;
+    use crate::broker;
 
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
-        match configure(&CONNECTION, text) {
+        match configure(&broker(), text) {
             Ok(_) => assert_eq!(expected, <[&str; 0]>::default()),
             Err(said) => assert_eq!(said, expected),
         }
@@ -158,9 +141,14 @@ mod tests {
     }
 
     #[test]
+    fn it_serves_others_than_the_nodes_of_this_program() {
+        assert!(configure(&broker(), "{}").unwrap().capabilities().serves);
+    }
+
+    #[test]
     fn each_listener_is_claimed() {
         let broker =
-            configure(&CONNECTION, "listen: ['127.0.0.1:1883', '[::1]:1884', '127.0.0.1:0']");
+            configure(&broker(), "listen: ['127.0.0.1:1883', '[::1]:1884', '127.0.0.1:0']");
         let claims: Vec<_> =
             broker.unwrap().claims().into_iter().map(|c| (c.what, c.setting)).collect();
         assert_eq!(

@@ -2,14 +2,27 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use forebay_sdk::{Connection, PubSub, connection::Publication};
+use forebay_sdk::{
+    Connection, Endpoint, Figure, Voice, World, WriteError,
+    mqtt::{self, Claim, Parcel, Properties, PubSub, Publication, Subscribe, Subscription},
+    testing::{Heard, voice},
+    world::{Dial, memory::Memory},
+};
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, MqttOptions, Packet,
     Publish, PublishOptions, QoS,
 };
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::{JoinHandle, yield_now},
+    time::{advance, timeout},
+};
 
-use super::{local::Local, serve::Broker, settings::BrokerSettings};
+use super::{
+    connection::{BrokerConnection, Embedded},
+    house::Terms,
+    local::Local,
+    place::HOLD,
+};
 
 /// No test waits longer for anything.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -18,32 +31,60 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(DEADLINE, what).await.expect("it happens within the deadline")
 }
 
-fn settings(listen: &[&str]) -> BrokerSettings {
-    BrokerSettings {
-        listen: listen.iter().map(|text| (*text).to_owned()).collect(),
+fn settings(listen: &[&str]) -> BrokerConnection {
+    let terms = Terms {
         users: None,
         max_connections: 100,
         max_packet: forebay_sdk::Size(1 << 20),
         max_queued: 1000,
-    }
+    };
+    let listen = listen.iter().map(|text| text.parse().unwrap()).collect();
+    BrokerConnection { listen, claims: Vec::new(), terms }
+}
+
+fn with_terms(listen: &[&str], change: impl FnOnce(&mut Terms)) -> BrokerConnection {
+    let mut settings = settings(listen);
+    change(&mut settings.terms);
+    settings
 }
 
 /// A broker that runs until it is stopped or dropped.
 struct Running {
     local: Arc<Local>,
+    heard: Arc<Heard>,
+    voice: Voice,
     addresses: Vec<SocketAddr>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Running {
-    async fn start(settings: BrokerSettings) -> Running {
-        let most = settings.listen.len();
-        let (local, subscribers) = Local::new();
-        let mut broker = Broker::new(settings, Arc::clone(&local), subscribers);
-        let mut bound = broker.bound();
-        let task = tokio::spawn(async move { broker.run(&|| ()).await });
-        let addresses = soon(bound.wait_for(|b| b.len() == most)).await.unwrap().clone();
-        Running { local, addresses, task }
+    async fn start(settings: BrokerConnection) -> Running {
+        Running::start_in(World::system(), settings).await
+    }
+
+    async fn start_in(world: World, settings: BrokerConnection) -> Running {
+        let (voice, heard) = voice();
+        let local = Local::new(voice.clone());
+        let (task, addresses) = run(world, settings, &local, &voice).await;
+        Running { local, heard, voice, addresses, task }
+    }
+
+    /// Runs it once more, as the engine does.
+    async fn start_again(&mut self, settings: BrokerConnection) {
+        self.task.abort();
+        assert!((&mut self.task).await.unwrap_err().is_cancelled());
+        (self.task, self.addresses) =
+            run(World::system(), settings, &self.local, &self.voice).await;
+    }
+
+    fn reader(&self, name: &str, filters: &[&str], qos: u8, capacity: usize) -> Reader {
+        let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+        let wish = Subscribe { reader: name.into(), filters, qos, capacity };
+        Reader(self.local.subscribe(wish))
+    }
+
+    async fn publish(&self, publication: Publication) {
+        soon(self.local.publish(vec![publication])).await.unwrap();
     }
 
     /// Drops `run`, as the engine does.
@@ -61,6 +102,62 @@ impl Running {
 
     async fn client(&self, client_id: &str) -> Client {
         Client::connect(self.options(client_id)).await.unwrap()
+    }
+}
+
+/// Runs a broker; resolves once it listens.
+async fn run(
+    world: World,
+    settings: BrokerConnection,
+    local: &Arc<Local>,
+    voice: &Voice,
+) -> (JoinHandle<anyhow::Result<()>>, Vec<SocketAddr>) {
+    let most = settings.listen.len();
+    let mut broker = Embedded::new(settings, world, Arc::clone(local));
+    let (mut bound, voice) = (broker.bound(), voice.clone());
+    let task = tokio::spawn(async move { broker.run(&voice).await });
+    let addresses = soon(bound.wait_for(|b| b.len() == most)).await.unwrap().clone();
+    soon(local.router()).await.unwrap();
+    (task, addresses)
+}
+
+/// A node that reads.
+struct Reader(Box<dyn Subscription>);
+
+impl Reader {
+    /// The next message, not settled.
+    async fn take(&mut self) -> (Publication, Option<Box<dyn Claim>>) {
+        match soon(self.0.next()).await {
+            mqtt::Event::Parcel(Parcel { publication, claim, .. }) => (publication, claim),
+            mqtt::Event::Granted => Box::pin(self.take()).await,
+            mqtt::Event::Refused { filter, why } => panic!("{filter} was refused: {why}"),
+            mqtt::Event::Ended => panic!("ended"),
+        }
+    }
+
+    /// The next message, settled.
+    async fn next(&mut self) -> Publication {
+        let (publication, claim) = self.take().await;
+        if let Some(claim) = claim {
+            claim.settle();
+        }
+        publication
+    }
+
+    async fn number(&mut self) -> usize {
+        std::str::from_utf8(&self.next().await.payload).unwrap().parse().unwrap()
+    }
+
+    /// Waits until the broker has subscribed.
+    async fn granted(mut self) -> Reader {
+        match soon(self.0.next()).await {
+            mqtt::Event::Granted => self,
+            _ => panic!("it is granted first"),
+        }
+    }
+
+    async fn is_idle(&mut self) -> bool {
+        timeout(Duration::from_secs(1), self.take()).await.is_err()
     }
 }
 
@@ -138,8 +235,7 @@ impl Client {
 }
 
 fn publication(topic: &str, payload: &str, qos: u8, retain: bool) -> Publication {
-    let payload = payload.to_owned().into();
-    Publication { topic: topic.into(), payload, qos, retain }
+    Publication::new(topic, payload.to_owned()).qos(qos).retain(retain)
 }
 
 #[tokio::test]
@@ -150,7 +246,7 @@ async fn a_stopped_broker_frees_its_port_at_once() {
     for round in 0..20 {
         let broker = Running::start(settings(&[&address])).await;
         let mut device = broker.client(&format!("device{round}")).await;
-        let _inside = broker.local.subscribe(vec!["#".into()], 1, 1).await.unwrap();
+        let _inside = broker.reader("a", &["#"], 1, 1).granted().await;
         broker.stop().await;
         device.lost().await;
     }
@@ -160,15 +256,15 @@ async fn a_stopped_broker_frees_its_port_at_once() {
 async fn a_port_in_use_is_named() {
     let first = Running::start(settings(&["127.0.0.1:0"])).await;
     let address = first.addresses[0];
-    let (local, subscribers) = Local::new();
-    let mut second = Broker::new(settings(&[&address.to_string()]), local, subscribers);
-    let error = soon(second.run(&|| ())).await.unwrap_err();
+    let embedded = |listen: &str| {
+        Embedded::new(settings(&[listen]), World::system(), Local::new(Voice::unheard()))
+    };
+    let mut second = embedded(&address.to_string());
+    let error = soon(second.run(&Voice::unheard())).await.unwrap_err();
     let port = address.port();
     assert_eq!(error.to_string(), format!("port {port} of 127.0.0.1 is in use by another program"));
 
-    let (local, subscribers) = Local::new();
-    let mut elsewhere = Broker::new(settings(&["192.0.2.1:1883"]), local, subscribers);
-    let error = soon(elsewhere.run(&|| ())).await.unwrap_err();
+    let error = soon(embedded("192.0.2.1:1883").run(&Voice::unheard())).await.unwrap_err();
     assert_eq!(error.to_string(), "this device does not have the address 192.0.2.1");
 }
 
@@ -177,16 +273,15 @@ async fn devices_and_nodes_reach_each_other_at_every_qos() {
     let broker = Running::start(settings(&["127.0.0.1:0", "127.0.0.1:0"])).await;
     let mut device = broker.client("device").await;
     device.subscribe("down/#", QoS::ExactlyOnce).await;
-    let mut inside = broker.local.subscribe(vec!["up/+".into()], 2, 10).await.unwrap();
+    let mut inside = broker.reader("a", &["up/+"], 2, 10).granted().await;
     for (number, qos) in
         [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].into_iter().enumerate()
     {
         let number = number as u8;
         device.publish("up/a", "hello", qos, false).await;
-        let got = soon(inside.recv()).await.unwrap();
-        assert_eq!(got, publication("up/a", "hello", number, false));
+        assert_eq!(inside.next().await, publication("up/a", "hello", number, false));
 
-        broker.local.publish(publication("down/b", "hi", number, false)).await.unwrap();
+        broker.publish(publication("down/b", "hi", number, false)).await;
         let got = device.next().await;
         assert_eq!((&got.topic[..], &got.payload[..], got.qos), (&b"down/b"[..], &b"hi"[..], qos));
     }
@@ -197,19 +292,18 @@ async fn what_is_retained_comes_first() {
     let broker = Running::start(settings(&["127.0.0.1:0"])).await;
     let mut device = broker.client("device").await;
     device.publish("state/a", "on", QoS::AtLeastOnce, true).await;
-    broker.local.publish(publication("state/b", "off", 1, true)).await.unwrap();
+    broker.publish(publication("state/b", "off", 1, true)).await;
 
-    let filters = vec!["state/+".into(), "state/a".into()];
-    let mut inside = broker.local.subscribe(filters, 1, 10).await.unwrap();
-    broker.local.publish(publication("state/c", "new", 1, false)).await.unwrap();
-    let mut kept = vec![soon(inside.recv()).await.unwrap(), soon(inside.recv()).await.unwrap()];
+    let mut inside = broker.reader("a", &["state/+", "state/a"], 1, 10).granted().await;
+    broker.publish(publication("state/c", "new", 1, false)).await;
+    let mut kept = vec![inside.next().await, inside.next().await];
     kept.sort_by(|one, other| one.topic.cmp(&other.topic));
     let expected = [publication("state/a", "on", 1, true), publication("state/b", "off", 1, true)];
     assert_eq!(kept, expected);
-    assert_eq!(soon(inside.recv()).await.unwrap(), publication("state/c", "new", 1, false));
+    assert_eq!(inside.next().await, publication("state/c", "new", 1, false));
 
     // An empty message clears what is kept.
-    broker.local.publish(publication("state/a", "", 1, true)).await.unwrap();
+    broker.publish(publication("state/a", "", 1, true)).await;
     device.subscribe("state/#", QoS::AtLeastOnce).await;
     let got = device.next().await;
     assert_eq!((&got.topic[..], got.retain), (&b"state/b"[..], true));
@@ -218,7 +312,7 @@ async fn what_is_retained_comes_first() {
 #[tokio::test]
 async fn only_users_with_their_password_get_in() {
     let users = [("plc".to_owned(), forebay_sdk::Secret::new("secret"))];
-    let settings = BrokerSettings { users: Some(users.into()), ..settings(&["127.0.0.1:0"]) };
+    let settings = with_terms(&["127.0.0.1:0"], |terms| terms.users = Some(users.into()));
     let broker = Running::start(settings).await;
     let login = async |name: &str, password: &str| {
         let mut options = broker.options("device");
@@ -233,18 +327,21 @@ async fn only_users_with_their_password_get_in() {
         let ConnectionError::ConnectionRefused(code) = refused else { panic!("{refused}") };
         assert_eq!(code, ConnectReturnCode::BadUserNamePassword, "{name}");
     }
+    let refused = "refused a login from 127.0.0.1: bad user name or password";
+    assert_eq!(broker.heard.said().troubles, [refused; 4]);
 }
 
 #[tokio::test]
 async fn connections_and_packets_are_bounded() {
-    let settings = BrokerSettings {
-        max_connections: 1,
-        max_packet: forebay_sdk::Size(2048),
-        ..settings(&["127.0.0.1:0"])
-    };
+    let settings = with_terms(&["127.0.0.1:0"], |terms| {
+        terms.max_connections = 1;
+        terms.max_packet = forebay_sdk::Size(2048);
+    });
     let broker = Running::start(settings).await;
     let mut first = broker.client("first").await;
     assert!(Client::connect(broker.options("second")).await.is_err());
+    let refused = "refused a connection from 127.0.0.1: `max_connections` reached";
+    assert_eq!(broker.heard.said().troubles, [refused]);
 
     first.client.publish("t", vec![0; 4096], PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
     first.lost().await;
@@ -254,7 +351,7 @@ async fn connections_and_packets_are_bounded() {
 
 #[tokio::test]
 async fn remembered_sessions_are_bounded() {
-    let settings = BrokerSettings { max_connections: 2, ..settings(&["127.0.0.1:0"]) };
+    let settings = with_terms(&["127.0.0.1:0"], |terms| terms.max_connections = 2);
     let broker = Running::start(settings).await;
     let remember = async |client_id: &str| {
         let mut options = broker.options(client_id);
@@ -282,63 +379,217 @@ async fn a_device_that_was_away_gets_what_it_missed() {
     device.client.try_disconnect_now().unwrap();
     device.lost().await;
 
-    broker.local.publish(publication("cmd", "start", 1, false)).await.unwrap();
+    broker.publish(publication("cmd", "start", 1, false)).await;
     let mut device = Client::connect(options).await.unwrap();
     assert_eq!(&device.next().await.payload[..], b"start");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_node_has_a_bounded_queue_that_drops_its_oldest() {
-    let broker = Running::start(BrokerSettings { max_queued: 10, ..settings(&[]) }).await;
-    let mut slow = broker.local.subscribe(vec!["t".into()], 1, 1).await.unwrap();
+async fn a_slow_node_has_a_bounded_queue_and_what_it_drops_is_told() {
+    let broker = Running::start(with_terms(&[], |terms| terms.max_queued = 10)).await;
+    let mut slow = broker.reader("slow", &["t"], 1, 1).granted().await;
     const SENT: usize = 400;
     for number in 0..SENT {
-        broker.local.publish(publication("t", &number.to_string(), 1, false)).await.unwrap();
+        broker.publish(publication("t", &number.to_string(), 1, false)).await;
     }
     let mut got = Vec::new();
-    while let Ok(next) = timeout(Duration::from_secs(1), slow.recv()).await {
-        let text = String::from_utf8(next.unwrap().payload.to_vec()).unwrap();
-        got.push(text.parse::<usize>().unwrap());
+    while got.last() != Some(&(SENT - 1)) {
+        got.push(slow.number().await);
     }
     // In order: what fitted on the short way, then the newest of what came after.
-    assert!(got.is_sorted() && got.len() < SENT, "{got:?}");
+    assert!(got.is_sorted(), "{got:?}");
     assert_eq!(got[..256], (0..256).collect::<Vec<_>>());
     assert_eq!(got[got.len() - 10..], (SENT - 10..SENT).collect::<Vec<_>>());
+    let lost = (SENT - got.len()) as u64;
+    assert!(lost > 100, "{got:?}");
+    assert_eq!(broker.heard.figure(Figure::Dropped), lost);
+    assert!(broker.heard.said().dropped[0].contains("`max_queued`"));
 
-    // Once it has caught up, messages take the short way again.
-    broker.local.publish(publication("t", "again", 1, false)).await.unwrap();
-    assert_eq!(soon(slow.recv()).await.unwrap().payload, "again");
+    // Once it has caught up, messages take the short way again, and nothing is lost.
+    broker.publish(publication("t", "500", 1, false)).await;
+    assert_eq!(slow.number().await, 500);
+    assert_eq!(broker.heard.figure(Figure::Dropped), lost);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_learns_that_the_broker_stopped() {
+async fn a_slow_node_holds_up_who_publishes_before_anything_is_dropped() {
     let broker = Running::start(settings(&[])).await;
-    let mut inside = broker.local.subscribe(vec!["t".into()], 1, 1).await.unwrap();
-    let local = Arc::clone(&broker.local);
-    broker.stop().await;
-    assert_eq!(soon(inside.recv()).await, None);
-    let error = soon(local.publish(publication("t", "x", 1, false))).await.unwrap_err();
-    assert_eq!(error.to_string(), "the broker in this program is not running");
+    let mut slow = broker.reader("slow", &["t"], 1, 1).granted().await;
+    let batch: Vec<_> =
+        (0..400).map(|number| publication("t", &number.to_string(), 1, false)).collect();
+    let read = async {
+        for expected in 0..400 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert_eq!(slow.number().await, expected);
+        }
+    };
+    let (written, ()) = tokio::join!(broker.local.publish(batch), read);
+    written.unwrap();
+    assert_eq!(broker.heard.figure(Figure::Dropped), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dropped_subscription_ends() {
+async fn what_comes_at_qos_0_does_not_wait_for_a_slow_node_and_is_counted() {
+    let broker = Running::start(settings(&[])).await;
+    let mut slow = broker.reader("slow", &["t"], 0, 5).granted().await;
+    for number in 0..20 {
+        broker.publish(publication("t", &number.to_string(), 1, false)).await;
+        yield_now().await;
+    }
+    for expected in 0..5 {
+        assert_eq!(slow.number().await, expected);
+    }
+    assert!(slow.is_idle().await);
+    assert_eq!(broker.heard.figure(Figure::Dropped), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_takes_no_more_than_it_may_have_unsettled() {
+    let broker = Running::start(settings(&[])).await;
+    let mut reader = broker.reader("a", &["t"], 2, 2).granted().await;
+    for number in 0..5 {
+        broker.publish(publication("t", &number.to_string(), 1, false)).await;
+    }
+    let (first, second) = (reader.take().await, reader.take().await);
+    assert!(reader.is_idle().await);
+    first.1.unwrap().settle();
+    let third = reader.take().await;
+    assert_eq!(third.0.payload, "2");
+    // What is not settled is given back, and comes in its order.
+    drop((second, third));
+    for expected in [1, 2, 3, 4] {
+        assert_eq!(reader.number().await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_replaced_leaves_what_it_holds_to_its_successor() {
+    let broker = Running::start(settings(&[])).await;
+    let mut old = broker.reader("a", &["t"], 1, 10).granted().await;
+    let mut other = broker.reader("b", &["t"], 1, 10).granted().await;
+    for number in 0..4 {
+        broker.publish(publication("t", &number.to_string(), 1, false)).await;
+    }
+    let (first, second, third) = (old.take().await, old.take().await, old.take().await);
+    second.1.unwrap().settle();
+    drop(third);
+    drop(old);
+    // What comes while nobody is there waits too, and what is retained does not come anew.
+    broker.publish(publication("t", "4", 1, true)).await;
+    advance(HOLD / 2).await;
+    let mut new = broker.reader("a", &["t"], 1, 10);
+    assert_eq!([new.number().await, new.number().await, new.number().await], [2, 3, 4]);
+    // The old pipeline gives up: it comes twice rather than never.
+    drop(first);
+    assert_eq!(new.number().await, 0);
+    assert!(new.is_idle().await);
+    for expected in 0..5 {
+        assert_eq!(other.number().await, expected);
+    }
+    assert!(other.is_idle().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_two_of_a_node_overlap_the_new_one_reads() {
+    let broker = Running::start(settings(&[])).await;
+    let mut old = broker.reader("a", &["t"], 1, 10).granted().await;
+    let mut new = broker.reader("a", &["u"], 1, 10).granted().await;
+    broker.publish(publication("t", "0", 1, false)).await;
+    broker.publish(publication("u", "1", 1, false)).await;
+    assert_eq!(new.number().await, 1);
+    assert!(old.is_idle().await);
+    drop(old);
+    advance(2 * HOLD).await;
+    broker.publish(publication("u", "2", 1, false)).await;
+    assert_eq!(new.number().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_gone_for_good_is_forgotten() {
     let broker = Running::start(settings(&[])).await;
     let router = broker.local.router().await.unwrap();
-    let subscription = broker.local.subscribe(vec!["t".into()], 1, 1).await.unwrap();
-    assert_eq!((router.client_count().await, router.topic_count().await), (1, 1));
-    drop(subscription);
-    soon(async {
-        while router.client_count().await + router.topic_count().await > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let reader = broker.reader("a", &["t", "u/#"], 1, 10).granted().await;
+    assert_eq!((router.client_count().await, router.topic_count().await), (1, 2));
+    drop(reader);
+    broker.publish(publication("t", "0", 1, false)).await;
+    broker.publish(publication("t", "0", 0, false)).await;
+    tokio::time::sleep(HOLD + Duration::from_secs(1)).await;
+    assert_eq!((router.client_count().await, router.topic_count().await), (0, 0));
+    assert_eq!(broker.heard.figure(Figure::Dropped), 1);
+    assert!(broker.local.unfed().is_empty());
+
+    let mut reader = broker.reader("a", &["t"], 1, 10).granted().await;
+    assert!(reader.is_idle().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_node_has_not_settled_outlives_the_broker() {
+    let mut broker = Running::start(settings(&[])).await;
+    let mut reader = broker.reader("a", &["t"], 1, 10).granted().await;
+    for number in 0..3 {
+        broker.publish(publication("t", &number.to_string(), 1, false)).await;
+    }
+    let (first, second) = (reader.take().await, reader.take().await);
+    broker.start_again(settings(&[])).await;
+    let mut reader = reader.granted().await;
+    broker.publish(publication("t", "3", 1, false)).await;
+    drop(second);
+    first.1.unwrap().settle();
+    assert_eq!([reader.number().await, reader.number().await], [1, 2]);
+    assert_eq!(reader.number().await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_publishes_learns_that_the_broker_stopped() {
+    let broker = Running::start(settings(&[])).await;
+    let local = Arc::clone(&broker.local);
+    broker.stop().await;
+    let failed = soon(local.publish(vec![publication("t", "x", 1, false)])).await.unwrap_err();
+    let WriteError::Retry { error, taken: 0, .. } = failed else { panic!("{failed:?}") };
+    assert_eq!(error.to_string(), "the broker in this program is not running");
+    let error = soon(local.ready()).await.unwrap_err();
+    assert_eq!(error.to_string(), "the broker in this program is not running");
 }
 
 #[tokio::test(start_paused = true)]
 async fn wrong_topics_and_filters_are_refused() {
     let broker = Running::start(settings(&[])).await;
-    assert!(broker.local.publish(publication("a/+", "x", 1, false)).await.is_err());
-    assert!(broker.local.subscribe(vec!["a/#/b".into()], 1, 1).await.is_err());
+    let mut all = broker.reader("all", &["#"], 1, 10).granted().await;
+    let batch = vec![publication("a", "x", 1, false), publication("a/+", "x", 1, false)];
+    let refused = soon(broker.local.publish(batch)).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Reject(_)), "{refused:?}");
+    assert!(all.is_idle().await);
+
+    let mut partly = broker.reader("a", &["a/#/b", "t"], 1, 1);
+    let mqtt::Event::Refused { filter, .. } = soon(partly.0.next()).await else {
+        panic!("refused")
+    };
+    assert_eq!(filter, "a/#/b");
+    let mut partly = partly.granted().await;
+    broker.publish(publication("t", "1", 1, false)).await;
+    assert_eq!(partly.number().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn properties_of_mqtt_5_come_through() {
+    let broker = Running::start(settings(&[])).await;
+    let mut reader = broker.reader("a", &["t"], 1, 10).granted().await;
+    let user = vec![("site".to_owned(), "a".to_owned())];
+    let properties = Properties { user, is_text: true, ..Properties::default() };
+    let publication = publication("t", "1", 1, false).properties(properties);
+    broker.publish(publication.clone()).await;
+    assert_eq!(reader.next().await, publication);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_world_in_memory_nodes_reach_the_broker_and_sockets_do_not() {
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let broker = Running::start_in(memory.world(), settings(&["127.0.0.1:1883"])).await;
+    let mut reader = broker.reader("a", &["t"], 1, 10).granted().await;
+    let to = Endpoint { host: "127.0.0.1".to_owned(), port: 1883 };
+    let _stream = memory.world().connect(Dial::new(to)).await.unwrap();
+    broker.publish(publication("t", "1", 1, false)).await;
+    assert_eq!(reader.number().await, 1);
+    let refused = "refused a connection from 127.0.0.1: it is no TCP socket";
+    assert_eq!(broker.heard.said().troubles, [refused]);
 }

@@ -5,17 +5,16 @@ use std::{
     future::{Future, ready},
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
-use forebay_sdk::{Secret, Tally};
+use anyhow::anyhow;
+use forebay_sdk::{Secret, Voice};
 use mqtt5::{
     broker::{AuthProvider, AuthResult, DynamicStorage, StorageBackend},
     packet::connect::ConnectPacket,
     protocol::v5::reason_codes::ReasonCode,
 };
-use tokio::time::Instant;
-use tracing::warn;
 
 /// Checks passwords, and bounds the sessions that the broker remembers.
 pub struct Users {
@@ -25,8 +24,8 @@ pub struct Users {
     pub storage: Arc<DynamicStorage>,
     /// The most sessions to remember.
     pub most_sessions: usize,
-    /// Logins that were refused.
-    pub refused: Mutex<Tally>,
+    /// Hears of logins that are refused.
+    pub voice: Voice,
 }
 
 impl Users {
@@ -36,22 +35,23 @@ impl Users {
             Some(passwords) => match self.user(passwords, connect) {
                 Some(user) => Some(user),
                 None => {
-                    let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(times) = refused.add(Instant::now()) {
-                        warn!(%from, times, "refused a login: bad user name or password");
-                    }
+                    self.refuse(from, "bad user name or password");
                     return AuthResult::fail(ReasonCode::BadUsernameOrPassword);
                 }
             },
         };
         if !connect.clean_start && !self.has_room_for(&connect.client_id).await {
-            warn!(%from, most = self.most_sessions, "refused a session: too many are remembered");
+            self.refuse(from, &format!("{} sessions are remembered already", self.most_sessions));
             return AuthResult::fail(ReasonCode::ServerUnavailable);
         }
         match user {
             Some(user) => AuthResult::success_with_user(user),
             None => AuthResult::success(),
         }
+    }
+
+    fn refuse(&self, from: SocketAddr, why: &str) {
+        self.voice.trouble(&anyhow!("refused a login from {}: {why}", from.ip()));
     }
 
     fn user<'a>(

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
+#[derive(Clone)]
 pub(crate) struct Appender {
     pub path: PathBuf,
     pub max_bytes: u64,
@@ -44,7 +45,7 @@ impl Appender {
                 self.sync_folders()?;
             }
             let (now, later) = rest.split_at(fitting);
-            open.append(&now.concat(), self.sync)?;
+            open.append(&now.concat())?;
             rest = later;
         }
         Ok(())
@@ -73,7 +74,7 @@ impl Appender {
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&self.path)?;
         let length = file.metadata()?.len();
         let is_torn = length > 0 && last_byte(&mut file)? != b'\n';
-        Ok(OpenFile { file, length, is_torn })
+        Ok(OpenFile { file, length, is_torn, sync: self.sync })
     }
 
     /// Makes room at `path`, by renaming the files from the oldest on.
@@ -125,17 +126,18 @@ struct OpenFile {
     length: u64,
     /// The last line has no line break: the power went while it was written.
     is_torn: bool,
+    /// What was appended must be on the disk.
+    sync: bool,
 }
 
 impl OpenFile {
-    fn append(&mut self, lines: &[u8], sync: bool) -> io::Result<()> {
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         let line_break = if self.is_torn { &b"\n"[..] } else { &[] };
         let bytes = [line_break, lines].concat();
-        let (written, result) = write_counted(&mut self.file, &bytes);
-        let result = match sync {
-            true => result.and_then(|()| self.file.sync_data()),
-            false => result,
-        };
+        let (written, mut result) = write_counted(&mut self.file, &bytes);
+        if self.sync {
+            result = result.and_then(|()| self.file.sync_data());
+        }
         match result {
             Ok(()) => self.length += written,
             Err(_) => self.undo(written),

@@ -5,11 +5,13 @@ use std::{
     process::Command,
 };
 
-use forebay_sdk::{Format, Message, Node, Payload, WriteError, node::DynSink, testing};
+use forebay_sdk::{
+    Emitter, Format, Message, Node, Payload, WriteError, Written, node::DynSink, testing,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{FILE, PLUGIN, append::Appender, record::record};
+use super::{append::Appender, file, plugin, record::record};
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -17,10 +19,14 @@ fn folder() -> TempDir {
 
 fn sink(path: &Path, settings: &str) -> Box<dyn DynSink> {
     let text = format!("path: {}\n{settings}", path.display());
-    match testing::build(&FILE, &text, None) {
+    match testing::build(&file(), &text, None) {
         Node::Sink(sink) => sink,
         _ => panic!("a file is a sink"),
     }
+}
+
+async fn write(sink: &mut Box<dyn DynSink>, batch: &[Message]) -> Result<Written, WriteError> {
+    sink.write(batch, &mut Emitter::default()).await
 }
 
 fn message(payload: impl Into<Payload>) -> Message {
@@ -54,9 +60,9 @@ fn check_files(folder: &TempDir, expected: &[(&str, &str)]) {
 
 /// The error of a write that may be tried again.
 #[track_caller]
-fn retried(written: Result<(), WriteError>) -> String {
+fn retried(written: Result<Written, WriteError>) -> String {
     match written {
-        Err(WriteError::Retry { error, after: None }) => format!("{error:#}"),
+        Err(WriteError::Retry { error, after: None, taken: 0 }) => format!("{error:#}"),
         other => panic!("{other:?}"),
     }
 }
@@ -68,7 +74,8 @@ async fn each_message_is_a_line_in_a_file_whose_folders_were_made() {
     for sync in [true, false] {
         let mut sink = sink(&path, &format!("sync: {sync}"));
         sink.connect().await.unwrap();
-        sink.write(&[message(json!({"b": 1, "a": 2})), message(json!("x\ny"))]).await.unwrap();
+        let batch = [message(json!({"b": 1, "a": 2})), message(json!("x\ny"))];
+        assert_eq!(write(&mut sink, &batch).await.unwrap(), Written::bytes(21));
     }
     let expected = "{\"b\":1,\"a\":2}\n\"x\\ny\"\n".repeat(2);
     assert_eq!(fs::read_to_string(path).unwrap(), expected);
@@ -100,7 +107,7 @@ async fn what_is_no_json_is_rejected_and_nothing_of_its_batch_is_written() {
     let mut sink = sink(&path, "");
     for bytes in [&b"{oops"[..], b"", b"1 2", b"\"\xff\"", b"1}\n{\"forged\":1"] {
         let batch = [message(json!(1)), message(Payload::encoded(bytes, Format::Json))];
-        match sink.write(&batch).await {
+        match write(&mut sink, &batch).await {
             Err(WriteError::Reject(error)) => {
                 let text = format!("{error:#}");
                 let start = "writing a message of topic \"site/a\": payload is not JSON: ";
@@ -193,17 +200,17 @@ async fn what_stands_in_the_way_is_retried_until_somebody_clears_it() {
 
     fs::create_dir_all(&path).unwrap();
     let expected = format!("appending to {shown}: not a regular file");
-    assert_eq!(retried(sink.write(&batch).await), expected);
+    assert_eq!(retried(write(&mut sink, &batch).await), expected);
     assert_eq!(format!("{:#}", sink.connect().await.unwrap_err()), expected);
 
     fs::remove_dir_all(folder.path().join("sub")).unwrap();
     fs::write(folder.path().join("sub"), "").unwrap();
-    let error = retried(sink.write(&batch).await);
+    let error = retried(write(&mut sink, &batch).await);
     let expected = format!("appending to {shown}: making the folder ");
     assert!(error.starts_with(&expected), "{error}");
 
     fs::remove_file(folder.path().join("sub")).unwrap();
-    sink.write(&batch).await.unwrap();
+    write(&mut sink, &batch).await.unwrap();
     assert_eq!(fs::read_to_string(path).unwrap(), "1\n");
 }
 
@@ -212,7 +219,7 @@ async fn a_device_or_a_pipe_is_not_written_to() {
     let folder = folder();
     let path = folder.path().join("log");
     symlink("/dev/null", &path).unwrap();
-    let error = retried(sink(&path, "").write(&[message(json!(1))]).await);
+    let error = retried(write(&mut sink(&path, ""), &[message(json!(1))]).await);
     assert!(error.ends_with(": not a regular file"), "{error}");
 }
 
@@ -281,7 +288,7 @@ fn write_until_refused(path: &Path) {
 fn what_is_wrong_is_said_in_the_words_of_the_settings() {
     #[track_caller]
     fn check(settings: &str, expected: &[&str]) {
-        let findings = testing::configure(&FILE, settings).err().unwrap_or_default();
+        let findings = testing::configure(&file(), settings).err().unwrap_or_default();
         assert_eq!(findings, expected, "{settings}");
     }
     let no_file = "setting-value: `path` does not name a file \
@@ -308,7 +315,7 @@ fn what_is_wrong_is_said_in_the_words_of_the_settings() {
 #[test]
 fn two_sinks_cannot_have_the_same_file() {
     let claim = |path: &str| {
-        let claims = testing::configure(&FILE, &format!("path: {path}")).unwrap().claims();
+        let claims = testing::configure(&file(), &format!("path: {path}")).unwrap().claims();
         assert_eq!(claims[0].setting, "path");
         claims[0].what.clone()
     };
@@ -318,7 +325,8 @@ fn two_sinks_cannot_have_the_same_file() {
 
 #[test]
 fn the_plugin_describes_itself() {
-    assert_eq!(PLUGIN.types[0].name(), PLUGIN.name);
-    assert!(PLUGIN.readme.contains("<!-- settings: file sink -->"));
-    assert!(PLUGIN.sample.contains("type: file"));
+    let plugin = plugin();
+    assert_eq!(plugin.types[0].name(), plugin.name);
+    assert!(plugin.readme.contains("<!-- settings: file sink -->"));
+    assert!(plugin.sample.contains("type: file"));
 }

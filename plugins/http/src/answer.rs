@@ -1,14 +1,17 @@
 //! What a server's answer means for the messages that were sent.
 
-use std::time::{Duration, SystemTime};
-
-use reqwest::{
-    Response, StatusCode, Url,
-    header::{DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
-/// A server that asks for more than this is asked again anyway.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+use forebay_sdk::{Format, Message, Meta, Payload, Timestamp, Value, node::LONGEST_PAUSE};
+use reqwest::{
+    Response, StatusCode, Url,
+    header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
+};
+use serde_json::Map;
+
 /// How much of an answer is read. A connection with more in it is closed.
 const ANSWER_BYTES: usize = 64 * 1024;
 const EXCERPT_CHARS: usize = 200;
@@ -32,30 +35,98 @@ pub(crate) fn verdict(status: StatusCode, retry_also: &[u16]) -> Verdict {
     }
 }
 
-/// How long the server asks to be left alone, an hour at most.
-pub(crate) fn wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+/// How long the server asks to be left alone, at most as long as the engine pauses.
+pub(crate) fn wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = text(headers, RETRY_AFTER)?.trim();
     let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            let end = httpdate::parse_http_date(text).ok()?;
+            let now = || Duration::from_nanos(u64::try_from(now.unix_nanos()).unwrap_or(0));
             // Both by the clock of the server: ours may not have been set.
-            let date = text_date(headers).unwrap_or(now);
-            end.duration_since(date).ok()?
+            let date = self::text(headers, DATE).and_then(since_1970).unwrap_or_else(now);
+            since_1970(text)?.checked_sub(date)?
         }
     };
-    (!wait.is_zero()).then(|| wait.min(LONGEST_WAIT))
+    (!wait.is_zero()).then(|| wait.min(LONGEST_PAUSE))
 }
 
-/// Reads an answer as far as there is any use in it. Keeps what was read when the rest fails.
-pub(crate) async fn read(response: &mut Response, answer: &mut Vec<u8>) {
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let room = ANSWER_BYTES - answer.len();
-        answer.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if chunk.len() >= room {
-            return;
+fn since_1970(date: &str) -> Option<Duration> {
+    httpdate::parse_http_date(date).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()
+}
+
+/// What a server says beside its status, as far as there is any use in it.
+#[derive(Default)]
+pub(crate) struct Answer {
+    pub bytes: Vec<u8>,
+    /// Nothing of it is missing.
+    is_whole: bool,
+}
+
+impl Answer {
+    /// Reads until the end, or the bound. Keeps what was read when the rest fails, or the future is
+    /// dropped.
+    pub async fn read(&mut self, response: &mut Response) {
+        while let Ok(chunk) = response.chunk().await {
+            let Some(chunk) = chunk else {
+                self.is_whole = true;
+                return;
+            };
+            let room = ANSWER_BYTES - self.bytes.len();
+            self.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() > room {
+                return;
+            }
         }
     }
+
+    /// The answer as a message: about what the request was about.
+    pub fn into_message(
+        self,
+        batch: &[Message],
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Message {
+        let content_type = text(headers, CONTENT_TYPE);
+        let mut http = Map::new();
+        http.insert("status".to_owned(), status.as_u16().into());
+        if let Some(content_type) = content_type {
+            http.insert("content_type".to_owned(), content_type.into());
+        }
+        if !self.is_whole {
+            http.insert("cut".to_owned(), true.into());
+        }
+        // What else is known about a question is known about its answer.
+        let mut meta = match batch {
+            [message] => message.meta.clone(),
+            _ => Meta::default(),
+        };
+        meta.source = None;
+        meta.insert("http", http);
+        let topic = batch.first().map_or_else(|| "".into(), |first| Arc::clone(&first.topic));
+        Message { meta, ..Message::new(topic, self.payload(content_type.unwrap_or_default())) }
+    }
+
+    /// What is cut is read as no JSON; what is nothing is `null`.
+    fn payload(self, content_type: &str) -> Payload {
+        if self.is_whole && self.bytes.is_empty() {
+            return Value::Null.into();
+        }
+        let format = if self.is_whole && is_json(content_type) {
+            Format::Json
+        } else if std::str::from_utf8(&self.bytes).is_ok() {
+            Format::Text
+        } else {
+            Format::Bytes
+        };
+        Payload::encoded(self.bytes, format)
+    }
+}
+
+/// `application/json; charset=utf-8`, and the likes of `application/problem+json`.
+fn is_json(content_type: &str) -> bool {
+    let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
+    let kind = kind.trim().to_ascii_lowercase();
+    kind == "application/json" || kind.ends_with("+json")
 }
 
 /// The answer in a few words, on one line.
@@ -91,9 +162,10 @@ fn excerpt(answer: &[u8], secrets: &[String]) -> String {
             excerpt.push('…');
             break;
         }
-        match c.is_control() {
-            true => excerpt.extend(c.escape_default()),
-            false => excerpt.push(c),
+        if c.is_control() {
+            excerpt.extend(c.escape_default());
+        } else {
+            excerpt.push(c);
         }
     }
     excerpt
@@ -122,8 +194,4 @@ pub(crate) fn secrets(headers: &HeaderMap, url: &Url) -> Vec<String> {
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
-}
-
-fn text_date(headers: &HeaderMap) -> Option<SystemTime> {
-    httpdate::parse_http_date(text(headers, DATE)?).ok()
 }

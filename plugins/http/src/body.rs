@@ -4,7 +4,7 @@ use anyhow::Context;
 use bytes::Bytes;
 use forebay_sdk::{Format, Message};
 
-use crate::settings::Shape;
+use crate::shape::Shape;
 
 /// The body of a request with these messages. An error is the fault of a message.
 pub(crate) fn body(batch: &[Message], shape: Shape, format: Format) -> anyhow::Result<Vec<u8>> {

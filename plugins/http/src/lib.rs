@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod client;
 mod settings;
+mod shape;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -13,13 +14,10 @@ use forebay_sdk::{Native, Plugin, Role};
 use crate::settings::HttpSettings;
 
 /// What this folder offers.
-pub static PLUGIN: Plugin = Plugin {
-    name: "http",
-    types: &[&HTTP],
-    readme: include_str!("../README.md"),
-    sample: include_str!("../sample.yaml"),
-    devices: &[],
-};
+pub fn plugin() -> Plugin {
+    Plugin::new("http", include_str!("../README.md"), include_str!("../sample.yaml")).offers(http())
+}
 
-static HTTP: Native<HttpSettings> =
-    Native::new(Role::Sink, "http", "Sends messages to a web service by POST or PUT.");
+fn http() -> Native<HttpSettings> {
+    Native::new(Role::Sink, "http", "Sends messages to a web service by POST or PUT.")
+}

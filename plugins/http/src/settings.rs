@@ -2,23 +2,25 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
-use forebay_sdk::tls::Tls;
 use forebay_sdk::{
-    Capabilities, Endpoint, Format, Links, Node, Period, Problem, Secret, Settings, units::form,
+    Configured, Endpoint, Format, Period, Problem, Secret, Settings, rules::UNENCRYPTED,
+    units::form,
 };
 use reqwest::{
     Method, Url,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{client::Opening, sink::HttpSink};
+use crate::{answer, body, shape::Shape, sink::HttpSink};
 
 const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+/// What a server hears of who calls.
+const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
 
-#[derive(Clone, Deserialize, JsonSchema)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpSettings {
     /// Where the requests go, such as `https://example.com/ingest?site=a`. Logs and errors show
@@ -64,19 +66,6 @@ enum Verb {
     Put,
 }
 
-/// How messages become the body of a request.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Shape {
-    /// One request per message; its body is the payload.
-    #[default]
-    Single,
-    /// Many messages per request, as a JSON array of payloads; of one payload too.
-    Array,
-    /// Many messages per request, as JSON lines (`application/x-ndjson`).
-    Lines,
-}
-
 /// Some headers hold secrets, and some a `Content-Type`.
 fn headers_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -93,14 +82,10 @@ fn default_connect_timeout() -> Period {
     Period::seconds(5)
 }
 
-/// Messages in one request, unless `batch:` says otherwise.
-const USUAL_BATCH: usize = 100;
-
 impl Settings for HttpSettings {
-    fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        problems.extend(check_url(&self.url));
-        problems.extend(check_headers(&self.headers));
+    fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
+        let url = read_url(&self.url, problems);
+        let mut headers = read_headers(&self.headers, problems);
         if self.body != Shape::Single && self.format != Format::Json {
             let message = "`format` is for `body: single` only";
             let label = "expected `json`: the other bodies are made of JSON";
@@ -116,83 +101,84 @@ impl Settings for HttpSettings {
             }
         }
         if self.ca.as_ref().is_some_and(|ca| ca.trim().is_empty()) {
-            let message = "`ca` is empty";
-            problems.push(Problem::new(
-                "ca",
-                message,
-                "expected the path of a PEM file, or its text",
-            ));
+            let label = "expected the path of a PEM file, or its text";
+            problems.push(Problem::new("ca", "`ca` is empty", label));
         }
-        problems
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        let batch_messages = match self.body {
-            Shape::Single => 1,
-            Shape::Array | Shape::Lines => USUAL_BATCH,
-        };
-        Capabilities { batch_messages, ..Capabilities::default() }
-    }
-
-    fn build(self, links: Links) -> Node {
-        let method = match self.method {
-            Verb::Post => Method::POST,
-            Verb::Put => Method::PUT,
-        };
-        let tls = Tls { folder: links.folder, ca: self.ca, cert: None, key: None };
-        let opening = Opening { url: self.url, tls, connect_timeout: self.connect_timeout.0 };
-        Node::sink(HttpSink {
-            opening,
-            method,
-            headers: header_map(&self.headers),
+        let url = url?;
+        let secrets = answer::secrets(&headers, &url).into();
+        let content_type = body::content_type(self.body, self.format);
+        let usual = [(CONTENT_TYPE, content_type), (ACCEPT, "*/*"), (USER_AGENT, OUR_NAME)];
+        for (name, value) in usual {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        }
+        Some(HttpSink {
+            url,
+            method: match self.method {
+                Verb::Post => Method::POST,
+                Verb::Put => Method::PUT,
+            },
+            headers,
+            secrets,
             shape: self.body,
             format: self.format,
-            timeout: self.timeout.0,
+            timeout: self.timeout,
+            connect_timeout: self.connect_timeout,
+            ca: self.ca,
             retry_also: self.retry_also,
-            open: None,
         })
     }
 }
 
-/// The labels never show the url: there may be a secret in it.
-fn check_url(text: &str) -> Option<Problem> {
+/// Reads a url. The labels never show it: there may be a secret in it.
+fn read_url(text: &str, problems: &mut Vec<Problem>) -> Option<Url> {
     const EXPECTED: &str = "expected such as `https://example.com/ingest`";
+    let mut refuse = |problem: Problem| {
+        problems.push(problem);
+        None
+    };
     let problem = |label: String| Problem::new("url", "`url` cannot be used", label);
     let is_scheme = |scheme: &str| {
         text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
     };
     // The parser would also take `https:/example.com` and blanks in front.
     if !is_scheme("https://") && !is_scheme("http://") {
-        return Some(problem(match text.contains("://") {
-            true => "expected `http://` or `https://`".to_owned(),
-            false => format!("{EXPECTED}, with `http://` or `https://` in front"),
-        }));
+        let label = if text.contains("://") {
+            "expected `http://` or `https://`".to_owned()
+        } else {
+            format!("{EXPECTED}, with `http://` or `https://` in front")
+        };
+        return refuse(problem(label));
     }
     if text.contains(char::is_whitespace) {
-        return Some(problem(format!("{EXPECTED}: a blank is written `%20`")));
+        return refuse(problem(format!("{EXPECTED}: a blank is written `%20`")));
     }
     let url = match Url::parse(text) {
         Ok(url) => url,
         Err(error) => {
-            return Some(problem(format!("{EXPECTED}: {}", url_words(&error.to_string()))));
+            let label = format!("{EXPECTED}: {}", url_words(&error.to_string()));
+            return refuse(problem(label));
         }
     };
     if !url.username().is_empty() || url.password().is_some() {
         let problem = problem("expected no user and password".to_owned());
-        return Some(problem.note(
+        return refuse(problem.note(
             "put them under `headers`: { Authorization: \"Basic ${file:secrets/ingest}\" }, \
              where the file holds user:password in base64",
         ));
     }
+    problems.extend(unencrypted(&url));
+    Some(url)
+}
+
+fn unencrypted(url: &Url) -> Option<Problem> {
     let endpoint = Endpoint::parse(url.authority(), 80).ok()?;
-    if url.scheme() == "http" && !endpoint.is_local() {
-        let label = format!("expected `https://{}`", endpoint.host);
-        let message = format!("`url` has no TLS, and {} is no local host", endpoint.host);
-        let problem = Problem::new("url", message, label);
-        let note = "who listens on the way reads messages and headers, and can change them";
-        return Some(problem.rule("unencrypted").warning().note(note));
+    if url.scheme() != "http" || endpoint.is_local() {
+        return None;
     }
-    None
+    let label = format!("expected `https://{}`", endpoint.host);
+    let message = format!("`url` has no TLS, and {} is no local host", endpoint.host);
+    let note = "who listens on the way reads messages and headers, and can change them";
+    Some(Problem::new("url", message, label).rule(&UNENCRYPTED).warning().note(note))
 }
 
 /// What the parser says, in words about what is wrong.
@@ -209,45 +195,33 @@ fn url_words(error: &str) -> &str {
     }
 }
 
-fn check_headers(headers: &BTreeMap<String, Secret>) -> Vec<Problem> {
+/// Reads the headers that may be set, and refuses the others.
+fn read_headers(headers: &BTreeMap<String, Secret>, problems: &mut Vec<Problem>) -> HeaderMap {
     // They say where a request ends. Another value would let one request pass for two.
     const OURS: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
-    let mut problems = Vec::new();
-    let mut seen = Vec::new();
+    let mut map = HeaderMap::new();
     for (name, value) in headers {
-        let setting = format!("headers.{name}");
+        let mut refuse = |message: String, label: &str| {
+            problems.push(Problem::new(format!("headers.{name}"), message, label));
+        };
         let Ok(known) = HeaderName::from_bytes(name.as_bytes()) else {
-            let message = format!("`{name}` is no name of a header");
             let label = "expected letters, digits and `-`, such as `X-Api-Key`";
-            problems.push(Problem::new(setting, message, label));
+            refuse(format!("`{name}` is no name of a header"), label);
             continue;
         };
         if OURS.contains(&known.as_str()) {
-            let message = format!("`{name}` cannot be set");
-            problems.push(Problem::new(setting, message, "it follows from the request"));
-        } else if HeaderValue::from_str(value.expose()).is_err() {
-            let message = format!("the value of `{name}` cannot stand in a header");
-            let label = "expected no line break or other control character";
-            problems.push(Problem::new(setting, message, label));
-        } else if seen.contains(&known) {
-            let message = format!("`{name}` stands here twice");
-            let label = "the names of headers differ by more than upper and lower case";
-            problems.push(Problem::new(setting, message, label));
+            refuse(format!("`{name}` cannot be set"), "it follows from the request");
+            continue;
         }
-        seen.push(known);
-    }
-    problems
-}
-
-/// The headers that [`check_headers`] let pass.
-fn header_map(headers: &BTreeMap<String, Secret>) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers {
-        let parsed =
-            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value.expose()));
-        if let (Ok(name), Ok(mut value)) = parsed {
-            value.set_sensitive(true);
-            map.insert(name, value);
+        let Ok(mut value) = HeaderValue::from_str(value.expose()) else {
+            let label = "expected no line break or other control character";
+            refuse(format!("the value of `{name}` cannot stand in a header"), label);
+            continue;
+        };
+        value.set_sensitive(true);
+        if map.insert(known, value).is_some() {
+            let label = "the names of headers differ by more than upper and lower case";
+            refuse(format!("`{name}` stands here twice"), label);
         }
     }
     map

@@ -4,9 +4,21 @@
 use std::{borrow::Cow, fmt::Write};
 
 use forebay_sdk::{Format, Message, Payload, Value};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 
-use crate::Layout;
+/// How a line looks.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Layout {
+    /// `09:14:02.120 site/a/boiler {"flow":71.5}`: time of day in UTC, topic (`-` for none), and
+    /// payload as JSON.
+    #[default]
+    Text,
+    /// A JSON object with `time`, `topic`, `payload` and `meta`.
+    Json,
+}
 
 /// The lines of a batch, each with its line break.
 pub(crate) fn lines(batch: &[Message], layout: Layout) -> String {
@@ -68,10 +80,11 @@ fn without_controls(text: &str) -> Cow<'_, str> {
     }
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match c.is_control() {
+        if c.is_control() {
             // All control characters are below U+00A0.
-            true => write!(escaped, "\\u{:04x}", u32::from(c)).expect("a String takes any text"),
-            false => escaped.push(c),
+            write!(escaped, "\\u{:04x}", u32::from(c)).expect("a String takes any text");
+        } else {
+            escaped.push(c);
         }
     }
     Cow::Owned(escaped)

@@ -1,9 +1,15 @@
 use std::io::{self, Write};
 
-use forebay_sdk::{Format, Message, Payload, Sink, Timestamp, WriteError, testing};
+use forebay_sdk::{
+    Emitter, Format, Message, Payload, Sink, Timestamp, WriteError, Written, testing,
+};
 use serde_json::{Value, json};
 
-use super::{LOG, Layout, Log, PLUGIN, line::lines};
+use super::{
+    line::{Layout, lines},
+    log, plugin,
+    sink::Log,
+};
 
 fn message(topic: &str, payload: impl Into<Payload>) -> Message {
     let time = Timestamp::from_unix_nanos(1_795_252_442_120_999_999);
@@ -80,10 +86,10 @@ impl Write for BrokenPipe {
 
 #[tokio::test]
 async fn a_broken_pipe_is_an_error_to_retry_and_no_panic() {
-    let mut sink = Log { layout: Layout::Text, open: || Box::new(BrokenPipe), printing: None };
+    let mut sink = Log { layout: Layout::Text, open: || Box::new(BrokenPipe) }.start();
     sink.connect().await.unwrap();
-    match sink.write(&[message("a", json!(1))]).await {
-        Err(WriteError::Retry { error, after: None }) => {
+    match sink.write(&[message("a", json!(1))], &mut Emitter::default()).await {
+        Err(WriteError::Retry { error, after: None, taken: 0 }) => {
             assert_eq!(format!("{error:#}"), "printing messages: broken pipe");
         }
         other => panic!("{other:?}"),
@@ -103,21 +109,24 @@ async fn a_batch_is_one_write() {
             Ok(())
         }
     }
-    let mut sink = Log { layout: Layout::Json, open: || Box::new(Counting(0)), printing: None };
-    sink.write(&vec![message("a", json!(1)); 100]).await.unwrap();
+    let mut sink = Log { layout: Layout::Json, open: || Box::new(Counting(0)) }.start();
+    let batch = vec![message("a", json!(1)); 100];
+    let written = sink.write(&batch, &mut Emitter::default()).await.unwrap();
+    assert_eq!(written, Written::bytes(lines(&batch, Layout::Json).len()));
 }
 
 #[test]
 fn settings_may_be_left_out_and_are_checked() {
-    assert_eq!(testing::configure(&LOG, "{}").unwrap().capabilities().batch_messages, 100);
-    assert!(testing::configure(&LOG, "{format: json, to: stderr}").is_ok());
-    let findings = testing::configure(&LOG, "to: syslog").err().unwrap();
+    assert_eq!(testing::configure(&log(), "{}").unwrap().capabilities().batch_messages, 100);
+    assert!(testing::configure(&log(), "{format: json, to: stderr}").is_ok());
+    let findings = testing::configure(&log(), "to: syslog").err().unwrap();
     assert!(findings[0].contains("expected `stdout` or `stderr`"), "{findings:?}");
 }
 
 #[test]
 fn the_plugin_describes_itself() {
-    assert_eq!(PLUGIN.types[0].name(), PLUGIN.name);
-    assert!(PLUGIN.readme.contains("<!-- settings: log sink -->"));
-    assert!(PLUGIN.sample.contains("type: log"));
+    let plugin = plugin();
+    assert_eq!(plugin.types[0].name(), plugin.name);
+    assert!(plugin.readme.contains("<!-- settings: log sink -->"));
+    assert!(plugin.sample.contains("type: log"));
 }

@@ -5,12 +5,11 @@ use std::borrow::Cow;
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Payload, Value,
+    Path, Payload, Value,
     json::{self, RawValue},
+    path::Step,
 };
 use serde::{Deserialize, de::IgnoredAny};
-
-use crate::path::{Path, Step};
 
 /// A part of a payload.
 #[derive(Clone, Copy)]
@@ -32,41 +31,39 @@ impl<'a> From<&'a RawValue> for Piece<'a> {
 impl<'a> Piece<'a> {
     /// The whole payload, and what is in it when it is a map. An error when it is not JSON.
     pub(crate) fn of(payload: &'a Payload) -> anyhow::Result<(Piece<'a>, Members<'a>)> {
-        let not_json = |error: serde_json::Error| anyhow!("payload is not JSON: {error}");
         let Some(text) = payload.json_text() else {
             let piece = Piece::Value(payload.value().map_err(|error| anyhow!(error.clone()))?);
-            return Ok((piece, piece.members()));
+            return Ok((piece, piece.members()?));
         };
         let text = text?;
-        let members = match text.starts_with('{') {
-            true => json::members(text),
-            false => serde_json::from_str(text).map(|IgnoredAny| Members::new()),
-        };
-        Ok((Piece::Text(text), members.map_err(not_json)?))
+        let piece = Piece::Text(text);
+        if !piece.is_map() {
+            let _: IgnoredAny = read(text)?;
+        }
+        Ok((piece, piece.members()?))
     }
 
-    /// What is in a map. Empty for anything else.
-    pub(crate) fn members(self) -> Members<'a> {
+    /// What is in a map. Empty for anything else. An error when a name in it is half a letter,
+    /// which nobody has looked for before.
+    pub(crate) fn members(self) -> anyhow::Result<Members<'a>> {
         match self {
-            Piece::Text(text) if text.starts_with('{') => {
-                // Valid JSON, so it can be read.
-                json::members(text).unwrap_or_default()
-            }
+            Piece::Text(text) if text.starts_with('{') => json::members(text).map_err(not_json),
             Piece::Value(Value::Object(fields)) => {
-                fields.iter().map(|(name, value)| (name.into(), Piece::Value(value))).collect()
+                let members = fields.iter().map(|(name, value)| (name.into(), Piece::Value(value)));
+                Ok(members.collect())
             }
-            _ => Members::new(),
+            _ => Ok(Members::new()),
         }
     }
 
-    fn item(self, index: usize) -> Option<Piece<'a>> {
+    fn item(self, index: usize) -> anyhow::Result<Option<Piece<'a>>> {
         match self {
             Piece::Text(text) if text.starts_with('[') => {
-                let items: Vec<&'a RawValue> = serde_json::from_str(text).ok()?;
-                items.get(index).map(|item| Piece::Text(item.get()))
+                let items: Vec<&'a RawValue> = read(text)?;
+                Ok(items.get(index).map(|item| Piece::Text(item.get())))
             }
-            Piece::Value(value) => value.get(index).map(Piece::Value),
-            Piece::Text(_) => None,
+            Piece::Value(value) => Ok(value.get(index).map(Piece::Value)),
+            Piece::Text(_) => Ok(None),
         }
     }
 
@@ -78,22 +75,28 @@ impl<'a> Piece<'a> {
         self.kind() == "null"
     }
 
-    pub(crate) fn number(self) -> Option<f64> {
+    /// The value of a number. None for anything else.
+    pub(crate) fn number(self) -> anyhow::Result<Option<f64>> {
         match self {
-            Piece::Text(text) => serde_json::from_str(text).ok(),
-            Piece::Value(value) => value.as_f64(),
+            _ if self.kind() != "a number" => Ok(None),
+            Piece::Text(text) => read(text).map(Some),
+            Piece::Value(value) => Ok(value.as_f64()),
         }
     }
 
     /// As text stands in a topic: a text without its quotes, a number, `true` or `false`.
-    pub(crate) fn word(self) -> Option<Cow<'a, str>> {
-        match (self.kind(), self) {
-            ("a text", Piece::Text(text)) => serde_json::from_str(text).ok().map(|Word(text)| text),
+    /// None for what is neither.
+    pub(crate) fn word(self) -> anyhow::Result<Option<Cow<'a, str>>> {
+        Ok(match (self.kind(), self) {
+            ("a text", Piece::Text(text)) => {
+                let Word(text) = read(text)?;
+                Some(text)
+            }
             ("a text", Piece::Value(value)) => value.as_str().map(Cow::from),
             ("a number" | "true or false", Piece::Text(text)) => Some(text.into()),
             ("a number" | "true or false", Piece::Value(value)) => Some(value.to_string().into()),
             _ => None,
-        }
+        })
     }
 
     /// What it is, in words.
@@ -126,6 +129,17 @@ impl<'a> Piece<'a> {
     }
 }
 
+/// Writes a member of a map as it came.
+pub(crate) fn write_member((name, piece): &(Cow<'_, str>, Piece<'_>), out: &mut Vec<u8>) {
+    match piece {
+        Piece::Text(text) => json::write_member(name, text, out),
+        Piece::Value(value) => {
+            json::write_name(name, out);
+            json::write(value, out);
+        }
+    }
+}
+
 /// The values that are wanted of a payload, as a tree: each part of the payload is gone through once.
 #[derive(Default)]
 pub(crate) struct Wanted {
@@ -148,13 +162,17 @@ impl Wanted {
         here.slot = Some(slot);
     }
 
+    fn looks_inside(&self) -> bool {
+        !self.inside.is_empty()
+    }
+
     /// Fills the slots with what there is in `piece`. `members` is what is in it as a map.
     pub(crate) fn read<'a>(
         &self,
         piece: Piece<'a>,
         members: &Members<'a>,
         slots: &mut [Option<Piece<'a>>],
-    ) {
+    ) -> anyhow::Result<()> {
         if let Some(slot) = self.slot {
             slots[slot] = Some(piece);
         }
@@ -162,15 +180,22 @@ impl Wanted {
             let found = match step {
                 // Of two members of the same name the last one counts.
                 Step::Name(name) => members.iter().rfind(|(there, _)| there == name).map(|m| m.1),
-                Step::Index(index) => piece.item(*index),
+                Step::Index(index) => piece.item(*index)?,
             };
             let Some(found) = found else { continue };
-            match wanted.inside.is_empty() {
-                true => wanted.read(found, &Members::new(), slots),
-                false => wanted.read(found, &found.members(), slots),
-            }
+            let inside = if wanted.looks_inside() { found.members()? } else { Members::new() };
+            wanted.read(found, &inside, slots)?;
         }
+        Ok(())
     }
+}
+
+fn read<'a, T: Deserialize<'a>>(text: &'a str) -> anyhow::Result<T> {
+    serde_json::from_str(text).map_err(not_json)
+}
+
+fn not_json(error: serde_json::Error) -> anyhow::Error {
+    anyhow!("payload is not JSON: {error}")
 }
 
 /// A text, borrowed from the JSON when it has no escapes.

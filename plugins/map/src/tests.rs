@@ -1,16 +1,19 @@
-use forebay_sdk::{Emitter, Format, Message, Node, Payload, Timestamp, Value, testing};
+use forebay_sdk::{
+    Emitter, Fields, Format, Input, Message, Node, Payload, Sends, Timestamp, Value, testing,
+};
 
-use super::MAP;
+use super::{map, plugin};
 
 /// What a node of these settings makes of a message.
 fn apply(settings: &str, message: Message) -> Result<Message, String> {
-    let Node::Transform(mut node) = testing::build(&MAP, settings, None) else {
+    let Node::Transform(mut node) = testing::build(&map(), settings, None) else {
         panic!("a map is a transform")
     };
     let mut out = Emitter::default();
-    node.apply(message, &mut out).map_err(|error| format!("{error:#}"))?;
-    let [(_, message)] = <[_; 1]>::try_from(out.drain().collect::<Vec<_>>()).unwrap();
-    Ok(message)
+    let input = Input { message, from: "meter".into() };
+    node.apply(input, &mut out).map_err(|error| format!("{error:#}"))?;
+    let [(_, envelope)] = <[_; 1]>::try_from(out.drain().collect::<Vec<_>>()).unwrap();
+    Ok(envelope.message)
 }
 
 fn text(message: &Message) -> String {
@@ -47,7 +50,7 @@ fn check_topic(template: &str, came: &'static str, expected: Result<&str, &str>)
 
 #[track_caller]
 fn check_finding(settings: &str, expected: &str) {
-    let findings = testing::configure(&MAP, settings).err().unwrap_or_default();
+    let findings = testing::configure(&map(), settings).err().unwrap_or_default();
     assert_eq!(findings, [expected]);
 }
 
@@ -136,7 +139,8 @@ fn the_whole_payload_can_be_taken() {
 
 #[test]
 fn the_example_of_the_readme_does_what_it_says() {
-    let mut blocks = super::PLUGIN.readme.split("```");
+    let readme = plugin().readme;
+    let mut blocks = readme.split("```");
     let mut block = |kind: &str| blocks.find_map(|block| block.strip_prefix(kind)).unwrap();
     let settings = block("yaml\n").split_once("type: map\n").unwrap().1;
     let (came, expected) = block("text\n").trim().split_once('\n').unwrap();
@@ -144,8 +148,8 @@ fn the_example_of_the_readme_does_what_it_says() {
     assert_eq!((text(&made).as_str(), &*made.topic), (expected, "site/a/power"));
 }
 
-fn message(text: &'static str) -> Message {
-    Message::new("t", Payload::encoded(text, Format::Json))
+fn message(text: &str) -> Message {
+    Message::new("t", Payload::encoded(text.to_owned(), Format::Json))
 }
 
 #[test]
@@ -196,6 +200,17 @@ fn what_is_no_map_is_an_error_that_says_what_it_is() {
         "`a` is a text; expected a number to compute with"
     });
     check_fails("fields: {a: {from: b, scale: 1e308}}", r#"{"b":1e308}"#, "`a` is too large");
+    check_fails("fields: {a: {from: b, scale: 0.1}}", r#"{"b":1e999}"#, "`a` is too large");
+}
+
+#[test]
+fn a_name_with_half_a_letter_takes_nothing_else_with_it() {
+    let came = r#"{"a":{"\ud800":1,"b":2,"c":3}}"#;
+    let half = "payload is not JSON: unexpected end of hex escape at line 1 column 9";
+    check_fails("remove: [a.b]", came, half);
+    check_fails("fields: {x: a.b}", came, half);
+    check_fails("topic: '{a.b}'", came, half);
+    check_fails("topic: '{a}'", r#"{"a":"\ud800"}"#, &half.replace('9', "8"));
 }
 
 #[test]
@@ -212,6 +227,44 @@ fn deep_and_wide_payloads_are_no_trouble() {
     let payload = Payload::encoded(deep.clone(), Format::Json);
     let made = apply("fields: {b: {value: 1}}", Message::new("t", payload)).unwrap();
     assert_eq!(text(&made), deep.replace("]}", r#"],"b":1}"#));
+}
+
+/// `reads > sends`: each field that is read with the setting that says so.
+#[track_caller]
+fn check_fields(settings: &str, expected: &str) {
+    let Fields { reads, sends } = testing::configure(&map(), settings).unwrap().fields();
+    let reads: Vec<String> =
+        reads.iter().map(|read| format!("{} by {}", read.field, read.setting)).collect();
+    let sends = match sends {
+        Sends::Unknown => "anything".to_owned(),
+        Sends::Only(fields) => format!("only {}", Vec::from_iter(fields).join(" ")),
+        Sends::Also(fields) => format!("also {}", Vec::from_iter(fields).join(" ")),
+    };
+    assert_eq!(format!("{} > {sends}", reads.join(", ")), expected, "{settings}");
+}
+
+#[test]
+fn lint_hears_which_fields_a_map_reads_and_sends() {
+    check_fields(
+        "{fields: {power: meter.watts, site: {value: a}, m.n: 'l[0]'}, rest: drop}",
+        "meter by fields.power.from, l by fields.m.n.from > only m power site",
+    );
+    check_fields("fields: {a: x, b: {from: x, default: 1}}", "x by fields.a.from > also a b");
+    check_fields("{remove: [raw], topic: 'a/{id.x}/{topic_level:2}'}", "id by topic > also ");
+    // What came in stands inside another field then.
+    check_fields("fields: {reading: .}", " > only reading");
+    check_fields("topic: a", " > also ");
+}
+
+#[test]
+fn nothing_is_said_about_a_map_that_was_not_understood() {
+    let (configured, problems) = testing::resolve(&map(), "fields: {a: b, c: d..e}");
+    assert!(configured.is_none());
+    assert_eq!(problems.len(), 1);
+    let (configured, problems) =
+        testing::resolve(&map(), "{fields: {a: b}, remove: [c], rest: drop}");
+    assert!(configured.is_some(), "a warning does not keep it from running");
+    assert_eq!(problems.len(), 1);
 }
 
 #[test]

@@ -1,18 +1,23 @@
 //! A topic with places to be filled in: `site/{meter.id}/power`, `plant/{topic_level: 2}`.
 
-use anyhow::{anyhow, bail};
+use std::sync::Arc;
 
-use crate::{path::Path, piece::Piece};
+use anyhow::{anyhow, bail};
+use forebay_sdk::Path;
+
+use crate::piece::Piece;
 
 /// The most bytes that a topic can have in MQTT.
 const MOST_BYTES: usize = 65_535;
 
 /// A topic, and what is to be filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Template(Vec<Part>);
+pub(crate) enum Template {
+    /// Nothing is: all messages get the same.
+    Fixed(Arc<str>),
+    Filled(Vec<Part>),
+}
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     Text(String),
     /// A field of the payload, and the slot where it is found.
     Field(String, usize),
@@ -45,21 +50,32 @@ impl Template {
             });
             rest = after;
         }
-        parts.push(Part::Text(fixed(rest)?));
-        Ok(Template(parts))
+        let rest = fixed(rest)?;
+        if text.len() > MOST_BYTES {
+            return Err(format!("expected at most {MOST_BYTES} bytes, found {}", text.len()));
+        }
+        if parts.is_empty() {
+            return Ok(Template::Fixed(rest.into()));
+        }
+        parts.push(Part::Text(rest));
+        Ok(Template::Filled(parts))
     }
 
     /// The topic for a message that came with the topic `came`.
-    pub(crate) fn fill(&self, came: &str, slots: &[Option<Piece<'_>>]) -> anyhow::Result<String> {
+    pub(crate) fn fill(&self, came: &str, slots: &[Option<Piece<'_>>]) -> anyhow::Result<Arc<str>> {
+        let parts = match self {
+            Template::Fixed(topic) => return Ok(Arc::clone(topic)),
+            Template::Filled(parts) => parts,
+        };
         let mut topic = String::new();
-        for part in &self.0 {
+        for part in parts {
             match part {
                 Part::Text(text) => topic.push_str(text),
                 Part::Field(path, slot) => {
                     let piece = slots[*slot]
                         .ok_or_else(|| anyhow!("`topic` needs `{path}`, which is not there"))?;
                     let kind = piece.kind();
-                    let word = piece.word().ok_or_else(|| {
+                    let word = piece.word()?.ok_or_else(|| {
                         anyhow!("`topic` needs `{path}` as a text or number, and it is {kind}")
                     })?;
                     // Whoever sends the payload must not choose other levels than the one meant.
@@ -75,10 +91,10 @@ impl Template {
                 })?),
             }
         }
-        match topic.len() <= MOST_BYTES {
-            true => Ok(topic),
-            false => bail!("`topic` gets longer than {MOST_BYTES} bytes"),
+        if topic.len() > MOST_BYTES {
+            bail!("`topic` gets longer than {MOST_BYTES} bytes");
         }
+        Ok(topic.into())
     }
 }
 
@@ -88,8 +104,8 @@ pub(crate) fn level(topic: &str, number: usize) -> Option<&str> {
 }
 
 fn fixed(text: &str) -> Result<String, String> {
-    match text.contains(['+', '#', '\0', '}']) {
-        true => Err(format!("expected a topic without `+`, `#` and `}}`, found `{text}`")),
-        false => Ok(text.to_owned()),
+    if text.contains(['+', '#', '\0', '}']) {
+        return Err(format!("expected a topic without `+`, `#` and `}}`, found `{text}`"));
     }
+    Ok(text.to_owned())
 }

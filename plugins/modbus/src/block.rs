@@ -62,10 +62,10 @@ fn merge(last: Block, next: Block, merging: Merging) -> Option<Block> {
     let count = end - u32::from(last.start);
     let near = u32::from(next.start) <= last.end() + u32::from(merging.max_gap);
     let fits = count <= last.table.most_in_one_request(merging.max_registers);
-    match last.table == next.table && near && fits {
-        true => u16::try_from(count).ok().map(|count| Block { count, ..last }),
-        false => None,
+    if last.table != next.table || !near || !fits {
+        return None;
     }
+    u16::try_from(count).ok().map(|count| Block { count, ..last })
 }
 
 impl Table {
@@ -86,10 +86,7 @@ impl Table {
 
     /// Sixteen bits fill a register, so the protocol's 125 registers and 2000 bits are one limit.
     fn most_in_one_request(self, max_registers: u16) -> u32 {
-        match self.holds_bits() {
-            true => u32::from(max_registers) * 16,
-            false => u32::from(max_registers),
-        }
+        u32::from(max_registers) * if self.holds_bits() { 16 } else { 1 }
     }
 }
 

@@ -1,175 +1,166 @@
-//! What users write for a `modbus` connection: where the bus is and how patient to be with it.
+//! The owner of a bus, who alone talks on it.
+//!
+//! It opens the link, and opens it anew after everything but an answer or an exception: a late
+//! answer would else be taken for that of the next request. When the link cannot be opened, `run`
+//! ends, the engine waits and calls it again; meanwhile every read fails at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc};
 
-use forebay_sdk::{Endpoint, Links, NoEndpoint, Node, Period, Problem, Settings, Shared};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use forebay_sdk::{Busy, Configured, Connection, Node, Shared, Site, Voice, World};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, interval_at, sleep_until},
+};
+use tracing::debug;
 
-use crate::{bus, serial::SerialLine};
+use crate::{
+    bus::{Bus, Line, Read, SharedBus},
+    busy::{BusyTime, SLICE},
+    link::{Answer, Failure, Link},
+    load,
+};
 
-/// The port that the standard gives to Modbus TCP.
-const MODBUS_PORT: u16 = 502;
+/// Reads that wait for their turn; further nodes wait for a place in the queue. A node has at most
+/// one read under way, so this is no limit that anybody sees.
+const QUEUE_READS: usize = 16;
 
-/// A bus with the devices on it: one device on the network, or a gateway with many behind it.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ModbusConnection {
-    /// Where the device or gateway is: `tcp://host` or `tcp://host:port`. The port is 502 unless
-    /// given. Behind a gateway, `?baud=9600&parity=even&stop=1` tells of its serial line, so that
-    /// `forebay lint` knows how long a poll takes; the gateway itself is not set by it.
-    pub url: String,
-    /// How long to wait for each answer, from `10ms` to `1m`. Then the connection is closed and
-    /// opened anew, so that a late answer is never taken for that of another request.
-    #[serde(default = "default_timeout")]
-    pub timeout: Period,
-    /// How long opening the connection may take, from `10ms` to `1m`.
-    #[serde(default = "default_connect_timeout")]
-    pub connect_timeout: Period,
-    /// How long to leave the bus alone after each answer, up to `1m`. For devices and gateways
-    /// that lose requests which come too fast.
-    #[serde(default = "default_pause")]
-    pub pause: Period,
+impl Configured for Bus {
+    fn build(&self, site: Site) -> Node {
+        let (line, line_seen) = watch::channel(Line::Opening);
+        let shared = SharedBus::new(self, line_seen);
+        let owner = Owner { bus: self.clone(), line, world: site.world };
+        Node::connection(Shared::new(Arc::new(shared)), owner)
+    }
+
+    fn load(&self, users: &[&dyn Any]) -> Vec<Busy> {
+        load::load(self, users)
+    }
 }
 
-fn default_timeout() -> Period {
-    Period::seconds(1)
+/// The task that owns the link.
+struct Owner {
+    bus: Bus,
+    line: watch::Sender<Line>,
+    world: World,
 }
 
-fn default_connect_timeout() -> Period {
-    Period::seconds(5)
+impl Owner {
+    /// Opens the link. Whoever waits learns why when that does not work.
+    async fn open(&self, voice: &Voice) -> anyhow::Result<Link> {
+        let Bus { to, connect_timeout, .. } = &self.bus;
+        let opened = Link::open(&self.world, to, *connect_timeout, voice).await;
+        opened.inspect_err(|error| {
+            self.line.send_replace(Line::Down(format!("{error:#}").into()));
+        })
+    }
 }
 
-fn default_pause() -> Period {
-    Period::seconds(0)
-}
-
-impl Settings for ModbusConnection {
-    fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if let Err(label) = endpoint(&self.url).and(serial_line(&self.url)) {
-            let problem = Problem::new("url", "`url` does not lead to a bus", label);
-            let meant = format!("tcp://{}", self.url);
-            problems.push(match endpoint(&meant) {
-                Ok(_) => problem.instead(meant),
-                Err(_) => problem,
-            });
-        }
-        let shortest = Period(Duration::from_millis(10));
-        let least = [
-            ("timeout", self.timeout, shortest),
-            ("connect_timeout", self.connect_timeout, shortest),
-            ("pause", self.pause, Period::seconds(0)),
-        ];
-        for (setting, period, least) in least {
-            if !(least..=Period::seconds(60)).contains(&period) {
-                let label = format!("expected {least} to 1m, found {period}");
-                problems.push(Problem::new(setting, format!("`{setting}` is out of range"), label));
+impl Connection for Owner {
+    /// Serves reads until the link cannot be opened.
+    async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
+        let owner = &*self;
+        let link = Some(owner.open(voice).await?);
+        let now = Instant::now();
+        let mut session =
+            Session { owner, voice, link, quiet_until: now, time: BusyTime::since(now) };
+        voice.ready();
+        let (reads, mut queue) = mpsc::channel(QUEUE_READS);
+        owner.line.send_replace(Line::Serving(reads));
+        let mut slice = interval_at(now + SLICE, SLICE);
+        loop {
+            tokio::select! {
+                read = queue.recv() => match read {
+                    Some(read) => session.serve(read).await?,
+                    // The line holds a sender, so the queue ends with this function and not before.
+                    None => return Ok(()),
+                },
+                _ = slice.tick() => voice.busy(session.time.turn(Instant::now())),
             }
         }
-        problems
-    }
-
-    fn build(self, _: Links) -> Node {
-        let (bus, owner) = bus::bus(self);
-        Node::connection(Shared::new(Arc::new(bus)), owner)
     }
 }
 
-impl ModbusConnection {
-    /// The serial line behind the gateway, when we were told of one.
-    pub fn serial_line(&self) -> Option<SerialLine> {
-        serial_line(&self.url).ok().flatten()
-    }
+/// One run of the owner. Dropped with it, and the link too: in the middle of a request it cannot
+/// be used again.
+struct Session<'a> {
+    owner: &'a Owner,
+    voice: &'a Voice,
+    link: Option<Link>,
+    quiet_until: Instant,
+    time: BusyTime,
 }
 
-fn serial_line(url: &str) -> Result<Option<SerialLine>, String> {
-    url.split_once('?').map(|(_, query)| SerialLine::parse(query)).transpose()
-}
-
-/// Reads `tcp://host:port`; says what would be right when it cannot.
-pub fn endpoint(url: &str) -> Result<Endpoint, String> {
-    const EXPECTED: &str = "expected `tcp://host` or `tcp://host:port`";
-    let (url, _) = url.split_once('?').unwrap_or((url, ""));
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(EXPECTED.to_owned());
-    };
-    match scheme {
-        "tcp" => (),
-        "rtu" | "rtu+tcp" => {
-            return Err(format!("only tcp:// is supported in this version, found {scheme}://"));
+impl Session<'_> {
+    /// Answers one read. Fails when the link cannot be opened.
+    async fn serve(&mut self, read: Read) -> anyhow::Result<()> {
+        // Its node was stopped meanwhile.
+        if read.reply.is_closed() {
+            return Ok(());
         }
-        _ => return Err(format!("{EXPECTED}; only tcp:// is supported in this version")),
+        quiet(self.quiet_until).await;
+        let began = Instant::now();
+        let was_open = self.link.is_some();
+        let mut answer = self.ask(&read).await?;
+        // Many devices hang up on who was silent for a minute, and a read may be repeated.
+        if was_open && matches!(answer, Err(Failure::HungUp(_))) {
+            debug!(bus = %self.owner.bus.to, "the other side hung up; asking again");
+            answer = self.ask(&read).await?;
+        }
+        self.quiet_until = Instant::now() + *self.owner.bus.pause;
+        self.time.add(self.quiet_until - began);
+        // The node may have been stopped meanwhile.
+        let _ = read.reply.send(answer);
+        Ok(())
     }
-    Endpoint::parse(rest, MODBUS_PORT).map_err(|wrong| match wrong {
-        NoEndpoint::Host => EXPECTED.to_owned(),
-        NoEndpoint::Port => "expected a port from 1 to 65535 behind the host".to_owned(),
-    })
+
+    async fn ask(&mut self, read: &Read) -> anyhow::Result<Result<Answer, Failure>> {
+        let mut link = match self.link.take() {
+            Some(link) => link,
+            None => self.owner.open(self.voice).await?,
+        };
+        let answer = link.read(read.unit, read.block, self.owner.bus.timeout).await;
+        match &answer {
+            Ok(_) | Err(Failure::Exception(_)) => self.link = Some(link),
+            Err(failure) => debug!(bus = %self.owner.bus.to, %failure, "closing the link"),
+        }
+        Ok(answer)
+    }
+}
+
+/// Waits until the bus was left alone for long enough. A timer that is due at once would still take
+/// a millisecond, and a poll of a hundred requests a tenth of a second.
+async fn quiet(until: Instant) {
+    if Instant::now() < until {
+        sleep_until(until).await;
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.voice.busy(0.0);
+        self.owner.line.send_if_modified(|line| match line {
+            Line::Serving(_) => {
+                *line = Line::stopped();
+                true
+            }
+            Line::Opening | Line::Down(_) => false,
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use forebay_sdk::testing::configure;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
 
     use super::*;
-    use crate::CONNECTION;
 
-    #[track_caller]
-    fn check(text: &str, expected: &[&str]) {
-        assert_eq!(configure(&CONNECTION, text).err().unwrap_or_default(), expected);
-    }
+    const PAUSE: Duration = Duration::from_secs(1);
 
-    #[test]
-    fn a_url_leads_to_an_endpoint_or_says_what_would_be_right() {
-        let read = |url| endpoint(url).map(|endpoint| endpoint.to_string());
-        assert_eq!(read("tcp://192.168.1.50").as_deref(), Ok("192.168.1.50:502"));
-        assert_eq!(read("tcp://[fe80::1]:503/").as_deref(), Ok("[fe80::1]:503"));
-        const EXPECTED: &str = "expected `tcp://host` or `tcp://host:port`";
-        for url in ["", "192.168.1.50", "tcp://", "tcp://user@host", "tcp://host/path"] {
-            assert_eq!(read(url), Err(EXPECTED.to_owned()), "{url}");
-        }
-        let port = "expected a port from 1 to 65535 behind the host";
-        assert_eq!(read("tcp://user:secret@host"), Err(port.to_owned()));
-    }
-
-    #[test]
-    fn a_gateway_may_say_what_line_is_behind_it() {
-        check("url: tcp://gateway:502/?baud=9600&parity=even&stop=1", &[]);
-        let endpoint = endpoint("tcp://gateway?baud=9600").map(|endpoint| endpoint.to_string());
-        assert_eq!(endpoint.as_deref(), Ok("gateway:502"));
-        check(
-            "url: tcp://gateway?baud=fast",
-            &["setting-value: `url` does not lead to a bus [expected `baud` from 300 to 921600]"],
-        );
-    }
-
-    #[test]
-    fn a_serial_line_is_refused_in_plain_words() {
-        for scheme in ["rtu", "rtu+tcp"] {
-            check(
-                &format!("url: {scheme}:///dev/rs485?baud=9600"),
-                &[&format!(
-                    "setting-value: `url` does not lead to a bus \
-                     [only tcp:// is supported in this version, found {scheme}://]"
-                )],
-            );
-        }
-    }
-
-    #[test]
-    fn patience_has_bounds() {
-        check("url: tcp://plc\ntimeout: 10ms\nconnect_timeout: 1m\npause: 0s", &[]);
-        check(
-            "url: tcp://plc\ntimeout: 9ms\nconnect_timeout: 61s\npause: 99999999999d",
-            &[
-                "setting-value: `timeout` is out of range [expected 10ms to 1m, found 9ms]",
-                "setting-value: `connect_timeout` is out of range [expected 10ms to 1m, found 61s]",
-                "setting-value: `pause` is out of range [expected 0s to 1m, found 99999999999d]",
-            ],
-        );
-        check(
-            "timeout: 1s",
-            &["missing-setting: modbus connection needs `url` [`url` is missing]"],
-        );
+    #[tokio::test(start_paused = true)]
+    async fn a_bus_without_a_pause_took_a_millisecond_between_requests() {
+        assert!(quiet(Instant::now()).now_or_never().is_some());
+        assert!(quiet(Instant::now() + PAUSE).now_or_never().is_none());
     }
 }

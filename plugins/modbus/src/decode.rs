@@ -23,15 +23,18 @@ pub enum Order {
 
 /// The numbers that registers hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NumberKind {
-    U16,
-    I16,
-    U32,
-    I32,
-    U64,
-    I64,
-    F32,
-    F64,
+pub struct NumberKind {
+    /// How many registers it fills: 1, 2 or 4; a float 2 or 4.
+    pub registers: u16,
+    pub sort: Sort,
+}
+
+/// How bits are a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Unsigned,
+    Signed,
+    Float,
 }
 
 /// How registers are read as a value.
@@ -75,17 +78,6 @@ pub fn decode(registers: &[u16], form: Form) -> Result<Value, String> {
     }
 }
 
-impl NumberKind {
-    /// How many registers it fills.
-    pub fn registers(self) -> u16 {
-        match self {
-            NumberKind::U16 | NumberKind::I16 => 1,
-            NumberKind::U32 | NumberKind::I32 | NumberKind::F32 => 2,
-            NumberKind::U64 | NumberKind::I64 | NumberKind::F64 => 4,
-        }
-    }
-}
-
 impl Scaling {
     fn apply(self, raw: &Number) -> Result<Value, String> {
         let raw = raw.as_f64().unwrap_or(f64::NAN);
@@ -110,14 +102,15 @@ fn bits(registers: &[u16], order: Order) -> u64 {
 }
 
 fn number(bits: u64, kind: NumberKind) -> Result<Number, String> {
-    // The casts cut `bits` to the width that was read.
-    match kind {
-        NumberKind::U16 | NumberKind::U32 | NumberKind::U64 => Ok(bits.into()),
-        NumberKind::I16 => Ok((bits as u16 as i16).into()),
-        NumberKind::I32 => Ok((bits as u32 as i32).into()),
-        NumberKind::I64 => Ok((bits as i64).into()),
-        NumberKind::F32 => finite(widen(f32::from_bits(bits as u32))),
-        NumberKind::F64 => finite(f64::from_bits(bits)),
+    match kind.sort {
+        Sort::Unsigned => Ok(bits.into()),
+        Sort::Signed => {
+            // To the left end and back, which brings copies of the sign along.
+            let unused = 64 - 16 * u32::from(kind.registers);
+            Ok(((bits << unused) as i64 >> unused).into())
+        }
+        Sort::Float if kind.registers == 2 => finite(widen(f32::from_bits(bits as u32))),
+        Sort::Float => finite(f64::from_bits(bits)),
     }
 }
 
@@ -128,10 +121,8 @@ fn widen(value: f32) -> f64 {
 }
 
 fn finite(value: f64) -> Result<Number, String> {
-    Number::from_f64(value).ok_or_else(|| match value.is_nan() {
-        true => "not a number (NaN)".to_owned(),
-        false => "infinite".to_owned(),
-    })
+    let why = if value.is_nan() { "not a number (NaN)" } else { "infinite" };
+    Number::from_f64(value).ok_or_else(|| why.to_owned())
 }
 
 /// Text up to the first zero byte, without the spaces that fill it up.
@@ -145,11 +136,19 @@ fn text(bytes: Vec<u8>) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use NumberKind::*;
     use Order::*;
     use serde_json::json;
 
     use super::*;
+
+    const U16: NumberKind = NumberKind { registers: 1, sort: Sort::Unsigned };
+    const I16: NumberKind = NumberKind { registers: 1, sort: Sort::Signed };
+    const U32: NumberKind = NumberKind { registers: 2, sort: Sort::Unsigned };
+    const I32: NumberKind = NumberKind { registers: 2, sort: Sort::Signed };
+    const F32: NumberKind = NumberKind { registers: 2, sort: Sort::Float };
+    const U64: NumberKind = NumberKind { registers: 4, sort: Sort::Unsigned };
+    const I64: NumberKind = NumberKind { registers: 4, sort: Sort::Signed };
+    const F64: NumberKind = NumberKind { registers: 4, sort: Sort::Float };
 
     const ORDERS: [Order; 4] = [Abcd, Cdab, Badc, Dcba];
 
@@ -167,7 +166,7 @@ mod tests {
     fn check(kind: NumberKind, value: Value, registers: [&[u16]; 4]) {
         for (order, registers) in ORDERS.into_iter().zip(registers) {
             assert_eq!(plain(registers, kind, order), Ok(value.clone()), "{kind:?} {order:?}");
-            assert_eq!(registers.len(), usize::from(kind.registers()));
+            assert_eq!(registers.len(), usize::from(kind.registers));
         }
     }
 

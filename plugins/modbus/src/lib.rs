@@ -1,43 +1,46 @@
 //! Reads Modbus devices: a connection is one bus with one owner, a source polls registers on it.
 //!
-//! Read `source.rs` and `connection.rs` for what users write, `bus.rs` for who may talk when.
+//! Read `settings.rs` for what users write, `bus.rs` and `connection.rs` for who may talk when.
 
 mod block;
 mod bus;
+mod busy;
 mod connection;
 mod decode;
 mod link;
-mod poll;
-mod register;
+mod load;
+mod rules;
 mod sdm630;
 mod serial;
+mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use forebay_sdk::{Device, Native, Plugin, Role};
 
-use crate::{connection::ModbusConnection, source::ModbusSource};
+use crate::settings::{ModbusSettings, ModbusSourceSettings};
 
 /// What this folder offers.
-pub static PLUGIN: Plugin = Plugin {
-    name: "modbus",
-    types: &[&CONNECTION, &SOURCE],
-    readme: include_str!("../README.md"),
-    sample: include_str!("../sample.yaml"),
-    devices: &[Device {
-        name: "sdm630",
-        summary: "An Eastron SDM630 three-phase meter whose values move like those of a workshop.",
-        start: || Box::pin(sdm630::start()),
-    }],
-};
+pub fn plugin() -> Plugin {
+    Plugin::new("modbus", include_str!("../README.md"), include_str!("../sample.yaml"))
+        .offers(connection())
+        .offers(source())
+        .rules(&[&rules::ONE_BASED_ADDRESS, &rules::REGISTER_OVERLAP])
+        .plays(Device {
+            name: "sdm630",
+            summary: "An Eastron SDM630 three-phase meter whose values move like those of a workshop.",
+            start: || Box::pin(sdm630::start()),
+        })
+}
 
-static CONNECTION: Native<ModbusConnection> =
-    Native::new(Role::Connection, "modbus", "A Modbus bus, shared by the nodes that read from it.");
+fn connection() -> Native<ModbusSettings> {
+    let summary = "A Modbus bus, shared by the nodes that read from it.";
+    Native::new(Role::Connection, "modbus", summary)
+}
 
-static SOURCE: Native<ModbusSource> = Native::new(
-    Role::Source,
-    "modbus",
-    "Reads registers of a Modbus device at a steady beat and sends one message per poll.",
-)
-.using(&["modbus"]);
+fn source() -> Native<ModbusSourceSettings> {
+    let summary =
+        "Reads registers of a Modbus device at a steady beat and sends one message per poll.";
+    Native::new(Role::Source, "modbus", summary).using(&["modbus"])
+}

@@ -1,4 +1,4 @@
-//! A TCP connection to a Modbus device, one request at a time.
+//! A link to a Modbus device over TCP, one request at a time.
 //!
 //! The protocol is tokio-modbus's. What stands here is what it leaves open: time limits, answers
 //! that are too short, and telling a peer that hangs up from one that talks something else.
@@ -12,10 +12,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use forebay_sdk::Period;
+use forebay_sdk::{
+    Endpoint, Figure, Period, Voice, World,
+    world::{Dial, Stream},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::timeout,
 };
 use tokio_modbus::{
@@ -24,10 +26,7 @@ use tokio_modbus::{
     slave::SlaveContext,
 };
 
-use crate::{
-    block::{Block, Table},
-    connection::endpoint,
-};
+use crate::block::{Block, Table};
 
 /// What a device says about a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,25 +48,27 @@ pub enum Failure {
     Broken(String),
 }
 
-/// A TCP connection to a Modbus device.
+/// A link to a Modbus device.
 pub struct Link {
     context: client::Context,
     place: Arc<str>,
 }
 
 impl Link {
-    /// Connects to where `url` leads.
-    pub async fn open(url: &str, patience: Period) -> anyhow::Result<Link> {
-        let place = endpoint(url).map_err(anyhow::Error::msg).context("reading `url`")?;
-        let connecting = TcpStream::connect((place.host.as_str(), place.port));
-        let stream = match timeout(*patience, connecting).await {
-            Ok(stream) => stream.with_context(|| format!("connecting to {place}"))?,
-            Err(_) => anyhow::bail!("connecting to {place}: no answer within {patience}"),
+    /// Connects. The voice hears how many bytes go to and fro.
+    pub async fn open(
+        world: &World,
+        to: &Endpoint,
+        patience: Period,
+        voice: &Voice,
+    ) -> anyhow::Result<Link> {
+        let stream = match timeout(*patience, world.connect(Dial::new(to.clone()))).await {
+            Ok(stream) => stream.with_context(|| format!("connecting to {to}"))?,
+            Err(_) => anyhow::bail!("connecting to {to}: no answer within {patience}"),
         };
-        // A request is one small packet; there is nothing to gather it with.
-        stream.set_nodelay(true).with_context(|| format!("connecting to {place}"))?;
-        let context = client::tcp::attach(Wire { stream, head: Vec::with_capacity(HEAD_BYTES) });
-        Ok(Link { context, place: place.to_string().into() })
+        let (head, voice) = (Vec::with_capacity(HEAD_BYTES), voice.clone());
+        let context = client::tcp::attach(Wire { stream, head, voice });
+        Ok(Link { context, place: to.to_string().into() })
     }
 
     /// Asks a device for a block. After any failure but an exception the link is out of step with
@@ -159,11 +160,18 @@ const HEAD_BYTES: usize = 6;
 
 /// A stream that looks at the head of each answer. The library would wait for as many bytes as a
 /// peer that is no Modbus device seems to announce, and it has no error for a peer that hangs up.
-#[derive(Debug)]
 struct Wire {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     /// The first bytes since the last request.
     head: Vec<u8>,
+    voice: Voice,
+}
+
+/// The library asks for it.
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire").field("head", &self.head).finish_non_exhaustive()
+    }
 }
 
 impl Wire {
@@ -192,7 +200,10 @@ impl AsyncRead for Wire {
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         match &buffer.filled()[before..] {
             [] if buffer.remaining() > 0 => Poll::Ready(Err(ErrorKind::ConnectionAborted.into())),
-            bytes => Poll::Ready(self.look_at(bytes)),
+            bytes => {
+                self.voice.count(Figure::BytesIn, bytes.len() as u64);
+                Poll::Ready(self.look_at(bytes))
+            }
         }
     }
 }
@@ -204,7 +215,9 @@ impl AsyncWrite for Wire {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.head.clear();
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.voice.count(Figure::BytesOut, written as u64);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

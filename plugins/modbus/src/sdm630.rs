@@ -6,10 +6,12 @@
 use std::{f32::consts::TAU, io, net::Ipv4Addr, time::Duration};
 
 use anyhow::Context;
-use forebay_sdk::RunningDevice;
+use forebay_sdk::{
+    RunningDevice, World,
+    world::{Listener, Stream},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -24,15 +26,15 @@ const ILLEGAL_DATA_VALUE: u8 = 3;
 
 /// Starts the meter on a free port.
 pub async fn start() -> anyhow::Result<RunningDevice> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .await
-        .context("opening a port for the simulated SDM630")?;
-    let address = listener.local_addr().context("opening a port for the simulated SDM630")?;
+    const OPENING: &str = "opening a port for the simulated SDM630";
+    let at = (Ipv4Addr::LOCALHOST, 0).into();
+    let listener = World::system().listen(at).await.context(OPENING)?;
+    let address = listener.local_addr().context(OPENING)?;
     Ok(RunningDevice { url: format!("tcp://{address}"), serve: Box::pin(serve(listener)) })
 }
 
 /// Serves until dropped, and hangs up on everybody then.
-pub async fn serve(listener: TcpListener) {
+pub async fn serve(listener: Box<dyn Listener>) {
     let since = Instant::now();
     let mut clients = JoinSet::new();
     loop {
@@ -50,7 +52,7 @@ pub async fn serve(listener: TcpListener) {
 }
 
 /// Answers one client until it leaves or says something that is no request.
-async fn talk(mut client: TcpStream, since: Instant) -> io::Result<()> {
+async fn talk(mut client: Box<dyn Stream>, since: Instant) -> io::Result<()> {
     loop {
         let mut head = [0; 7];
         client.read_exact(&mut head).await?;

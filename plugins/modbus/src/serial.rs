@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use forebay_sdk::world::Parity;
+
 use crate::block::Block;
 
 /// A serial line (Modbus RTU). Of one behind a gateway we know what its user tells us.
@@ -13,13 +15,6 @@ pub struct SerialLine {
     pub parity: Parity,
     /// 1 or 2.
     pub stop_bits: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parity {
-    None,
-    Even,
-    Odd,
 }
 
 /// Few devices begin to answer sooner.
@@ -85,10 +80,7 @@ impl SerialLine {
 
     /// Of three and a half bytes, which tells frames apart.
     fn silence(self) -> Duration {
-        match self.baud > FASTEST_WITH_OWN_SILENCE {
-            true => SHORTEST_SILENCE,
-            false => self.bytes(7) / 2,
-        }
+        if self.baud > FASTEST_WITH_OWN_SILENCE { SHORTEST_SILENCE } else { self.bytes(7) / 2 }
     }
 
     /// As the manual of a device has it: `9600 baud 8N1`.

@@ -1,8 +1,7 @@
-//! Sources and their bus against peers on the loopback interface: the simulated meter, and servers
-//! that do everything wrong.
+//! Sources and their bus against peers in memory, on a stopped clock: the simulated meter, and
+//! servers that do everything wrong.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -11,48 +10,76 @@ use std::{
 };
 
 use forebay_sdk::{
-    Message, Node, NodeType, Period, Shared, Value,
+    Endpoint, Figure, Message, Node, NodeType, Period, Shared, Site, Value, Voice, World,
     connection::DynConnection,
-    testing::{Collected, build, outlet},
+    testing::{self, Collected, Heard, build, build_at, outlet},
+    world::{
+        Listener, Stream,
+        memory::{Door, Memory},
+    },
     yaml::{self, Content, Limits},
 };
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
-    CONNECTION, PLUGIN, SOURCE,
     block::{Block, Table},
-    bus::{Answer, Bus, Failure},
-    link::Link,
-    sdm630,
+    bus::SharedBus,
+    connection,
+    link::{Answer, Failure, Link},
+    plugin, sdm630, source,
 };
 
 /// Nothing here takes as long, unless something hangs.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// The engine's pause before it runs a connection again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 const FIRST_TWO: Block = Block { table: Table::Input, start: 0, count: 2 };
+
+/// Where the peer is in each of the tests.
+const PLACE: &str = "meter.lan:502";
+const REFUSED: &str = "connecting to meter.lan:502: connection refused";
+const URL: &str = "url: tcp://meter.lan";
+
+/// 2026-11-21T09:00:00Z
+fn memory() -> Memory {
+    Memory::new(1_795_251_600_000_000_000)
+}
 
 /// A bus and its sources, run as the engine runs them.
 struct Rig {
     shared: Shared,
     tasks: JoinSet<()>,
+    /// What the connection says.
+    heard: Arc<Heard>,
+    /// What the sources say.
+    sources_heard: Arc<Heard>,
+    sources_voice: Voice,
 }
 
 impl Rig {
-    fn new(url: &str, more: &str) -> Rig {
-        let (shared, connection) = bus(url, more);
+    fn new(memory: &Memory, more: &str) -> Rig {
+        Rig::at(memory.world(), &format!("{URL}\n{more}"))
+    }
+
+    fn at(world: World, settings: &str) -> Rig {
+        let (shared, connection) = bus_at(world, settings);
+        let (voice, heard) = testing::voice();
+        let (sources_voice, sources_heard) = testing::voice();
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_running(connection));
-        Rig { shared, tasks }
+        tasks.spawn(keep_running(connection, voice));
+        Rig { shared, tasks, heard, sources_heard, sources_voice }
     }
 
     fn source(&mut self, text: &str) -> Collected {
-        let node = build(&SOURCE, text, Some(self.shared.clone()));
+        let voice = self.sources_voice.clone();
+        let site = Site { voice, ..testing::site(Some(self.shared.clone())) };
+        let node = build_at(&source(), text, site);
         let Node::Source(mut source) = node else { panic!("not a source") };
         let (out, collected) = outlet(64);
         self.tasks.spawn(async move {
@@ -67,17 +94,21 @@ impl Rig {
     }
 }
 
-fn bus(url: &str, more: &str) -> (Shared, Box<dyn DynConnection>) {
-    match build(&CONNECTION, &format!("url: {url}\n{more}"), None) {
+fn bus(memory: &Memory, more: &str) -> (Shared, Box<dyn DynConnection>) {
+    bus_at(memory.world(), &format!("{URL}\n{more}"))
+}
+
+fn bus_at(world: World, settings: &str) -> (Shared, Box<dyn DynConnection>) {
+    match build_at(&connection(), settings, Site { world, ..testing::site(None) }) {
         Node::Connection(shared, connection) => (shared, connection),
         _ => panic!("not a connection"),
     }
 }
 
-async fn keep_running(mut connection: Box<dyn DynConnection>) {
+async fn keep_running(mut connection: Box<dyn DynConnection>, voice: Voice) {
     loop {
-        let _ = connection.run(&|| ()).await;
-        tokio::task::yield_now().await;
+        let _ = connection.run(&voice).await;
+        sleep(PAUSE).await;
     }
 }
 
@@ -95,34 +126,33 @@ fn assert_says(error: &str, expected: &str) {
     assert!(error.contains(expected), "`{error}` does not say `{expected}`");
 }
 
-async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
+async fn accept(door: &Door) -> Box<dyn Stream> {
+    timeout(DEADLINE, door.accept()).await.expect("a client in time").unwrap().0
 }
 
 /// A peer that sends `answer` to each request, a frame of 12 bytes, and hangs up when there is
 /// none. Counts its clients.
-async fn peer(
+fn peer(
     tasks: &mut JoinSet<()>,
     answer: impl Fn(&[u8; 12]) -> Option<Vec<u8>> + Send + Sync + 'static,
-) -> (String, Arc<AtomicUsize>) {
-    let (listener, address) = listen().await;
+) -> (Memory, Arc<AtomicUsize>) {
+    let memory = memory();
+    let door = memory.open(PLACE);
     let clients = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&clients);
     tasks.spawn(async move {
         loop {
-            let (mut client, _) = listener.accept().await.unwrap();
+            let (mut client, _) = door.accept().await.unwrap();
             counted.fetch_add(1, Ordering::SeqCst);
             while let Some(answer) = request(&mut client).await.and_then(|frame| answer(&frame)) {
                 client.write_all(&answer).await.unwrap();
             }
         }
     });
-    (format!("tcp://{address}"), clients)
+    (memory, clients)
 }
 
-async fn request(client: &mut TcpStream) -> Option<[u8; 12]> {
+async fn request(client: &mut Box<dyn Stream>) -> Option<[u8; 12]> {
     let mut frame = [0; 12];
     client.read_exact(&mut frame).await.ok().map(|_| frame)
 }
@@ -147,18 +177,19 @@ async fn error_about(
     answer: impl Fn(&[u8; 12]) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> String {
     let mut peers = JoinSet::new();
-    let (url, _) = peer(&mut peers, answer).await;
-    let mut rig = Rig::new(&url, "timeout: 100ms");
+    let (memory, _) = peer(&mut peers, answer);
+    let mut rig = Rig::new(&memory, "timeout: 100ms");
     let mut collected = rig.quick_source();
     let error = next_error(&mut collected).await;
     assert!(collected.envelopes.try_recv().is_err(), "nothing is sent when a poll fails");
     error
 }
 
+/// Over the network, as in a demonstration.
 #[tokio::test]
 async fn a_meter_is_read_as_one_message_per_poll() {
-    let device = (PLUGIN.devices[0].start)().await.unwrap();
-    let mut rig = Rig::new(&device.url, "");
+    let device = (plugin().devices[0].start)().await.unwrap();
+    let mut rig = Rig::at(World::system(), &format!("url: {}", device.url));
     rig.tasks.spawn(device.serve);
     let mut collected = rig.source(
         "every: 10ms
@@ -189,11 +220,11 @@ registers:
     assert!(collected.errors.try_recv().is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_refused_block_is_null_and_says_why_beside_the_others() {
-    let device = (PLUGIN.devices[0].start)().await.unwrap();
-    let mut rig = Rig::new(&device.url, "");
-    rig.tasks.spawn(device.serve);
+    let memory = memory();
+    let mut rig = Rig::new(&memory, "");
+    rig.tasks.spawn(sdm630::serve(Box::new(memory.open(PLACE))));
     let mut collected = rig.source(
         "every: 10ms
 registers:
@@ -213,17 +244,16 @@ registers:
     assert_eq!(message.meta.get("quality"), Some(&quality));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn coils_and_registers_find_their_way_to_their_names() {
     let mut peers = JoinSet::new();
-    let (url, _) = peer(&mut peers, |frame| match frame[7] {
+    let (memory, _) = peer(&mut peers, |frame| match frame[7] {
         // Coils 8 to 17: the first and the last are set.
         1 => Some(answer_to(frame, &[1, 2, 0b0000_0001, 0b0000_0010])),
         2 => Some(answer_to(frame, &[0x82, 99])),
         _ => Some(addresses(frame)),
-    })
-    .await;
-    let mut rig = Rig::new(&url, "");
+    });
+    let mut rig = Rig::new(&memory, "");
     let mut collected = rig.source(
         "every: 10ms
 max_gap: 8
@@ -245,11 +275,11 @@ registers:
     assert_eq!(message.meta.get("quality"), Some(&json!({ "door": "exception 99" })));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_is_no_modbus_device_is_named_as_such() {
     const NOT_MODBUS: &str = "answered with something that is not Modbus";
     let greeting = error_about(|_| Some(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())).await;
-    assert_says(&greeting, "reading input registers 0 to 1 of unit 1 at 127.0.0.1:");
+    assert_says(&greeting, "reading input registers 0 to 1 of unit 1 at meter.lan:502: ");
     assert_says(&greeting, NOT_MODBUS);
     // A right head, and then a body that ends in the middle of a register.
     assert_says(&error_about(|frame| Some(answer_to(frame, &[4, 4, 1]))).await, NOT_MODBUS);
@@ -257,7 +287,7 @@ async fn a_peer_that_is_no_modbus_device_is_named_as_such() {
     assert_says(&error_about(|_| Some(vec![0; 64])).await, NOT_MODBUS);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_answer_to_another_question_is_not_taken() {
     const OTHER: &str = "answered another request than it was asked";
     let other_transaction = |frame: &[u8; 12]| {
@@ -279,20 +309,21 @@ async fn an_answer_to_another_question_is_not_taken() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_hangs_up_is_an_error_and_not_a_storm() {
     let mut peers = JoinSet::new();
-    let (url, clients) = peer(&mut peers, |_| None).await;
-    let mut rig = Rig::new(&url, "");
+    let (memory, clients) = peer(&mut peers, |_| None);
+    let mut rig = Rig::new(&memory, "");
     let mut collected = rig.source("every: 1h\nregisters: [{ name: a, input: 0 }]");
     assert_says(&next_error(&mut collected).await, "closed the connection");
     assert_eq!(clients.load(Ordering::SeqCst), 2, "one try and one repetition for one poll");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_silent_peer_costs_one_timeout_per_poll_and_its_connection() {
-    let (listener, address) = listen().await;
-    let mut rig = Rig::new(&format!("tcp://{address}"), "timeout: 20ms");
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let mut rig = Rig::new(&memory, "timeout: 20ms");
     let mut collected = rig.source(
         "every: 10ms
 registers:
@@ -300,10 +331,9 @@ registers:
   - { name: b, input: 9 }",
     );
     for _ in 0..2 {
-        let (mut client, _) = timeout(DEADLINE, listener.accept()).await.unwrap().unwrap();
+        let mut client = accept(&door).await;
         let error = next_error(&mut collected).await;
-        let expected =
-            format!("reading input register 0 of unit 1 at {address}: no answer within 20ms");
+        let expected = "reading input register 0 of unit 1 at meter.lan:502: no answer within 20ms";
         assert_eq!(error, expected);
         // The request, and then the end: nothing else is asked on this connection.
         let mut all = Vec::new();
@@ -312,13 +342,14 @@ registers:
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_hangs_up_between_polls_is_no_error() {
-    let (listener, address) = listen().await;
-    let mut rig = Rig::new(&format!("tcp://{address}"), "");
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let mut rig = Rig::new(&memory, "");
     rig.tasks.spawn(async move {
         loop {
-            let (mut client, _) = listener.accept().await.unwrap();
+            let (mut client, _) = door.accept().await.unwrap();
             let frame = request(&mut client).await.unwrap();
             client.write_all(&addresses(&frame)).await.unwrap();
         }
@@ -330,11 +361,11 @@ async fn a_peer_that_hangs_up_between_polls_is_no_error() {
     assert!(collected.errors.try_recv().is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_exception_keeps_the_connection() {
     let mut peers = JoinSet::new();
-    let (url, clients) = peer(&mut peers, |frame| Some(answer_to(frame, &[0x84, 6]))).await;
-    let mut rig = Rig::new(&url, "");
+    let (memory, clients) = peer(&mut peers, |frame| Some(answer_to(frame, &[0x84, 6])));
+    let mut rig = Rig::new(&memory, "");
     let mut collected = rig.quick_source();
     for _ in 0..3 {
         let message = next(&mut collected).await;
@@ -344,35 +375,33 @@ async fn an_exception_keeps_the_connection() {
     assert_eq!(clients.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_device_that_comes_back_is_read_again() {
-    let (listener, address) = listen().await;
-    let mut rig = Rig::new(&format!("tcp://{address}"), "");
+    let memory = memory();
+    let mut rig = Rig::new(&memory, "");
     let mut device = JoinSet::new();
-    device.spawn(sdm630::serve(listener));
+    device.spawn(sdm630::serve(Box::new(memory.open(PLACE))));
     let mut collected = rig.quick_source();
     next(&mut collected).await;
 
     device.shutdown().await;
-    let refused = format!("connecting to {address}: Connection refused");
-    while !next_error(&mut collected).await.contains(&refused) {}
+    while !next_error(&mut collected).await.contains(REFUSED) {}
     while collected.envelopes.try_recv().is_ok() {}
 
-    device.spawn(sdm630::serve(TcpListener::bind(address).await.unwrap()));
+    device.spawn(sdm630::serve(Box::new(memory.open(PLACE))));
     next(&mut collected).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn sources_that_share_a_bus_take_turns() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);
     let mut peers = JoinSet::new();
-    let (url, clients) = peer(&mut peers, move |frame| {
+    let (memory, clients) = peer(&mut peers, move |frame| {
         log.lock().unwrap().push(frame[6]);
         Some(addresses(frame))
-    })
-    .await;
-    let mut rig = Rig::new(&url, "");
+    });
+    let mut rig = Rig::new(&memory, "");
     let mut long = rig.source(
         "unit: 7
 every: 1h
@@ -388,34 +417,32 @@ registers:
     assert_eq!(clients.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_bus_is_left_alone_between_requests() {
-    const PAUSE: Duration = Duration::from_millis(30);
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&asked);
     let mut peers = JoinSet::new();
-    let (url, _) = peer(&mut peers, move |frame| {
+    let (memory, _) = peer(&mut peers, move |frame| {
         log.lock().unwrap().push(Instant::now());
         Some(addresses(frame))
-    })
-    .await;
-    let mut rig = Rig::new(&url, "pause: 30ms");
+    });
+    let mut rig = Rig::new(&memory, "pause: 30ms");
     let text = "every: 1h\nregisters: [{ name: a, input: 0 }, { name: b, input: 2 }]";
     next(&mut rig.source(text)).await;
     let asked = asked.lock().unwrap();
-    assert!(asked[1] - asked[0] >= PAUSE);
+    assert_eq!(asked[1] - asked[0], Duration::from_millis(30));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_waits_when_the_bus_is_stopped_learns_it_at_once() {
-    let (listener, address) = listen().await;
-    let (shared, connection) = bus(&format!("tcp://{address}"), "timeout: 1m");
-    let owner = tokio::spawn(keep_running(connection));
-    let bus = shared.get::<Bus>().unwrap();
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let (shared, connection) = bus(&memory, "timeout: 1m");
+    let owner = tokio::spawn(keep_running(connection, Voice::unheard()));
+    let bus = shared.get::<SharedBus>().unwrap();
     // One read is under way, one waits for its turn.
     let stop = async {
-        let (mut client, _) = listener.accept().await.unwrap();
-        request(&mut client).await.unwrap();
+        request(&mut accept(&door).await).await.unwrap();
         owner.abort();
     };
     let reads = async { tokio::join!(bus.read(1, FIRST_TWO), bus.read(2, FIRST_TWO), stop) };
@@ -427,63 +454,110 @@ async fn who_waits_when_the_bus_is_stopped_learns_it_at_once() {
     assert_eq!(late.to_string(), "not connected: the connection was stopped");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_waits_when_the_device_is_gone_learns_it_at_once() {
-    let (listener, address) = listen().await;
-    let (shared, mut connection) = bus(&format!("tcp://{address}"), "");
-    let bus = shared.get::<Bus>().unwrap();
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let (shared, mut connection) = bus(&memory, "");
+    let bus = shared.get::<SharedBus>().unwrap();
+    let voice = Voice::unheard();
     let device = async {
-        let (mut client, _) = listener.accept().await.unwrap();
-        request(&mut client).await.unwrap();
-        drop(listener);
+        request(&mut accept(&door).await).await.unwrap();
+        drop(door);
     };
     let all = async {
-        tokio::join!(connection.run(&|| ()), bus.read(1, FIRST_TWO), bus.read(2, FIRST_TWO), device)
+        tokio::join!(connection.run(&voice), bus.read(1, FIRST_TWO), bus.read(2, FIRST_TWO), device)
     };
     let (ended, first, second, ()) = timeout(DEADLINE, all).await.unwrap();
-    let refused = format!("connecting to {address}: Connection refused");
-    assert_says(&format!("{:#}", ended.unwrap_err()), &refused);
-    assert_says(&first.unwrap_err().to_string(), &refused);
-    assert_says(&second.unwrap_err().to_string(), &refused);
+    assert_says(&format!("{:#}", ended.unwrap_err()), REFUSED);
+    assert_says(&first.unwrap_err().to_string(), REFUSED);
+    assert_says(&second.unwrap_err().to_string(), REFUSED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_says_how_busy_it_is_and_what_goes_over_the_wire() {
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let mut rig = Rig::new(&memory, "pause: 200ms");
+    rig.tasks.spawn(async move {
+        let (mut client, _) = door.accept().await.unwrap();
+        while let Some(frame) = request(&mut client).await {
+            sleep(Duration::from_millis(300)).await;
+            client.write_all(&addresses(&frame)).await.unwrap();
+        }
+    });
+    let mut collected = rig.source("every: 2s\nregisters: [{ name: a, input: 0, kind: u32 }]");
+    for _ in 0..32 {
+        next(&mut collected).await;
+    }
+    let said = rig.heard.said();
+    assert_eq!(said.busy, [0.25; 6], "300 ms until the answer and 200 ms of pause, every 2 s");
+    // 12 bytes to ask; 9 before the values of an answer, and 4 of them.
+    assert_eq!(said.figures[&Figure::BytesOut], 32 * 12);
+    assert_eq!(said.figures[&Figure::BytesIn], 32 * 13);
+    assert_eq!(rig.sources_heard.figure(Figure::Overruns), 0);
+    rig.tasks.shutdown().await;
+    assert_eq!(rig.heard.said().busy.last(), Some(&0.0), "a bus that nobody serves is idle");
+}
+
+#[tokio::test(start_paused = true)]
+async fn polls_that_do_not_fit_are_skipped_and_counted() {
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let mut rig = Rig::new(&memory, "");
+    rig.tasks.spawn(async move {
+        let (mut client, _) = door.accept().await.unwrap();
+        while let Some(frame) = request(&mut client).await {
+            sleep(Duration::from_millis(250)).await;
+            client.write_all(&addresses(&frame)).await.unwrap();
+        }
+    });
+    let mut collected = rig.source("every: 100ms\nregisters: [{ name: a, input: 0 }]");
+    for _ in 0..4 {
+        next(&mut collected).await;
+    }
+    // The polls of 0, 100, 300 and 600 ms are over, that of 800 ms has begun, a little late.
+    assert_eq!(rig.sources_heard.figure(Figure::Overruns), 4, "of 200, 400, 500 and 700 ms");
 }
 
 #[test]
 fn the_sample_is_right() {
     let mut findings = Vec::new();
-    let mut sample = yaml::parse(PLUGIN.sample, 0, Limits::default(), &mut findings).unwrap();
+    let mut sample = yaml::parse(&plugin().sample, 0, Limits::default(), &mut findings).unwrap();
     let types: [(&str, &str, &dyn NodeType); 2] =
-        [("connections", "bus", &CONNECTION), ("sources", "meter", &SOURCE)];
+        [("connections", "bus", &connection()), ("sources", "meter", &source())];
     for (section, name, node_type) in types {
         let Content::Map(entries) = &mut sample.content else { panic!() };
         let section = entries.iter_mut().find(|entry| entry.key == section).unwrap();
         let mut settings = section.value.get(name).unwrap().clone();
         let Content::Map(own) = &mut settings.content else { panic!() };
         own.retain(|entry| !["type", "connection"].contains(&entry.key.as_str()));
-        let configured = node_type.configure(&settings, &mut findings).expect(name);
-        assert_eq!((configured.check(), &findings), (vec![], &vec![]));
+        let resolved = node_type.configure(&settings, &mut findings);
+        assert!(resolved.configured.is_some(), "{name}");
+        assert_eq!((resolved.problems, &findings), (vec![], &vec![]));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bus_that_nobody_serves_is_no_place_to_wait_forever() {
-    let (shared, _connection) = bus("tcp://127.0.0.1:1", "");
+    let (shared, _connection) = bus(&memory(), "");
     let start = Instant::now();
-    let failure = shared.get::<Bus>().unwrap().read(1, FIRST_TWO).await.unwrap_err();
+    let failure = shared.get::<SharedBus>().unwrap().read(1, FIRST_TWO).await.unwrap_err();
     assert_eq!(failure.to_string(), "not connected: the connection is still being opened");
     assert_eq!(start.elapsed(), Duration::from_secs(6), "connect_timeout and a little");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_source_on_another_kind_of_connection_says_so() {
     let other = Shared::new(Arc::new("no bus"));
     let text = "every: 1s\nregisters: [{ name: a, input: 0 }]";
-    let Node::Source(mut source) = build(&SOURCE, text, Some(other)) else { panic!() };
+    let Node::Source(mut source) = build(&source(), text, Some(other)) else { panic!() };
     let (out, _collected) = outlet(1);
     let error = source.run(&out).await.unwrap_err();
     assert_eq!(error.to_string(), "using the connection: it is not a Modbus bus");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_answer_whatsoever_causes_a_panic() {
     let seed = Mutex::new(0x2545_F491_4F6C_DD1D_u64);
     let random = move || {
@@ -494,7 +568,7 @@ async fn no_answer_whatsoever_causes_a_panic() {
         *seed
     };
     let mut peers = JoinSet::new();
-    let (url, _) = peer(&mut peers, move |frame| {
+    let (memory, _) = peer(&mut peers, move |frame| {
         let length = 2 + random() % 12;
         let mut body: Vec<u8> = (0..length).map(|_| random() as u8).collect();
         // Most answers are of the right function, so that what follows is looked at.
@@ -503,10 +577,12 @@ async fn no_answer_whatsoever_causes_a_panic() {
             body[1] %= 8;
         }
         Some(answer_to(frame, &body))
-    })
-    .await;
+    });
     let patience = Period(DEADLINE);
-    let mut link = Link::open(&url, patience).await.unwrap();
+    let (world, voice) = (memory.world(), Voice::unheard());
+    let to = Endpoint { host: "meter.lan".to_owned(), port: 502 };
+    let open = || Link::open(&world, &to, patience, &voice);
+    let mut link = open().await.unwrap();
     for round in 0..400 {
         let table = [Table::Holding, Table::Input, Table::Coil, Table::Discrete][round % 4];
         let block = Block { table, start: 0, count: 2 };
@@ -514,7 +590,7 @@ async fn no_answer_whatsoever_causes_a_panic() {
             Ok(Answer::Registers(registers)) => assert_eq!(registers.len(), 2),
             Ok(Answer::Bits(bits)) => assert_eq!(bits.len(), 2),
             Err(Failure::Exception(_)) => (),
-            Err(_) => link = Link::open(&url, patience).await.unwrap(),
+            Err(_) => link = open().await.unwrap(),
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use forebay_sdk::{Endpoint, NoEndpoint, Problem};
+use forebay_sdk::{Endpoint, NoEndpoint, Problem, Rule, rules::UNENCRYPTED};
+
+use crate::rules::PORT_MISMATCH;
 
 /// A broker's host and port, and whether TLS is spoken there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,17 +42,17 @@ impl Address {
     /// What works, and is mostly not meant.
     pub fn doubt(&self) -> Option<Problem> {
         let Endpoint { host, port } = &self.endpoint;
-        let doubt = |rule, message: &str, label: String| {
+        let doubt = |rule: &'static Rule, message: &str, label: String| {
             Some(Problem::new("url", message, label).rule(rule).warning())
         };
         match (self.tls, port) {
             (false, 8883) => doubt(
-                "port-mismatch",
+                &PORT_MISMATCH,
                 "port 8883 is for TLS, and `mqtt://` has none",
                 format!("expected `mqtts://{host}`, or another port"),
             ),
             (true, 1883) => doubt(
-                "port-mismatch",
+                &PORT_MISMATCH,
                 "port 1883 is for connections without TLS, and `mqtts://` has it",
                 format!("expected `mqtts://{host}:8883`, or `mqtt://`"),
             ),
@@ -59,7 +61,7 @@ impl Address {
                 let note =
                     "who listens on the way reads messages and password, and can change them";
                 let message = format!("`url` has no TLS, and {host} is no local host");
-                doubt("unencrypted", &message, label).map(|problem| problem.note(note))
+                doubt(&UNENCRYPTED, &message, label).map(|problem| problem.note(note))
             }
             _ => None,
         }

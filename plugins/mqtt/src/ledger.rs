@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use forebay_sdk::connection::Publication;
+use forebay_sdk::mqtt::Publication;
 
 /// Accounts for arrivals by number. Has no clock and does no I/O.
 #[derive(Default)]
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn publication(payload: &'static str, qos: u8) -> Publication {
-        Publication { topic: "t".into(), payload: payload.into(), qos, retain: false }
+        Publication::new("t", payload).qos(qos)
     }
 
     /// All that may be acknowledged now.

@@ -2,18 +2,20 @@
 //! on it, or on the broker in this process.
 //!
 //! The one thing to know: a session carries everybody's messages and acknowledgements over one
-//! TCP connection, so the task that owns it ([`driver`]) never waits for a node.
+//! TCP connection, so the task that owns it (`connection.rs`) never waits for a node.
 
 mod address;
-mod driver;
+mod client;
+mod connection;
 mod inbound;
 mod ledger;
+mod rules;
 mod session;
 mod settings;
 mod sink;
-mod socket;
 mod source;
 mod topic;
+mod wire;
 mod words;
 
 #[cfg(test)]
@@ -21,24 +23,27 @@ mod tests;
 
 use forebay_sdk::{Native, Plugin, Role};
 
-use crate::{settings::SessionSettings, sink::SinkSettings, source::SourceSettings};
+use crate::settings::{MqttSinkSettings, MqttSourceSettings, SessionSettings};
 
-/// The plugin.
-pub static PLUGIN: Plugin = Plugin {
-    name: "mqtt",
-    types: &[&CONNECTION, &SOURCE, &SINK],
-    readme: include_str!("../README.md"),
-    sample: include_str!("../sample.yaml"),
-    devices: &[],
-};
+/// What this folder offers.
+pub fn plugin() -> Plugin {
+    Plugin::new("mqtt", include_str!("../README.md"), include_str!("../sample.yaml"))
+        .offers(connection())
+        .offers(source())
+        .offers(sink())
+        .rules(&rules::RULES)
+}
 
-static CONNECTION: Native<SessionSettings> =
-    Native::new(Role::Connection, "mqtt", "A session with an MQTT broker.");
+fn connection() -> Native<SessionSettings> {
+    Native::new(Role::Connection, "mqtt", "A session with an MQTT broker.")
+}
 
-static SOURCE: Native<SourceSettings> =
+fn source() -> Native<MqttSourceSettings> {
     Native::new(Role::Source, "mqtt", "Subscribes to topics of an MQTT broker.")
-        .using(&["mqtt", "broker"]);
+        .using(&["mqtt", "broker"])
+}
 
-static SINK: Native<SinkSettings> =
+fn sink() -> Native<MqttSinkSettings> {
     Native::new(Role::Sink, "mqtt", "Publishes to topics of an MQTT broker.")
-        .using(&["mqtt", "broker"]);
+        .using(&["mqtt", "broker"])
+}

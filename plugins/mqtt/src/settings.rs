@@ -1,14 +1,22 @@
-//! The settings of an MQTT connection.
+//! All that users write: of a connection, a source and a sink.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use forebay_sdk::{
-    Capabilities, Claim, Links, Node, Period, Problem, Secret, Settings, Shared, Size, units::form,
+    Configured, Format, Period, Problem, Secret, Settings, Size, mqtt::Publication, units::form,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{address::Address, driver::Driver, session::Session, topic::check_topic};
+use crate::{
+    address::Address,
+    client::Hello,
+    connection::MqttConnection,
+    rules::{OVERLAPPING_FILTERS, REPEATED_FILTER, SESSION_WITHOUT_ID},
+    sink::MqttSink,
+    source::MqttSource,
+    topic::{Filter, NoTopic, check_topic, doubts},
+};
 
 /// One session with an MQTT broker, which all nodes that name it share.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -42,7 +50,7 @@ pub struct SessionSettings {
     /// The protocol to ask for in the TLS handshake, such as `x-amzn-mqtt-ca` on port 443 of AWS.
     pub alpn: Option<String>,
     /// What the broker publishes for us when the connection breaks.
-    pub will: Option<Will>,
+    pub will: Option<WillSettings>,
     /// The largest packet to send or to take.
     #[serde(default = "default_max_packet")]
     pub max_packet: Size,
@@ -54,7 +62,7 @@ pub struct SessionSettings {
 /// A last will: published by the broker when the connection breaks, not when it is closed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Will {
+pub struct WillSettings {
     /// Where it is published.
     pub topic: String,
     /// What it says.
@@ -81,35 +89,83 @@ fn default_connect_timeout() -> Period {
     Period::seconds(10)
 }
 
-/// The standard counts the keep-alive in seconds, in 16 bits.
-const LONGEST_KEEP_ALIVE: Duration = Duration::from_secs(65_535);
 const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(600);
 const SMALLEST_PACKET: Size = Size(1 << 10);
 /// The standard's limit, rounded down.
 const LARGEST_PACKET: Size = Size(255 << 20);
 
 impl Settings for SessionSettings {
-    fn check(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
+    fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let address = Address::parse(&self.url);
         if let Err(label) = &address {
             problems.push(no_address(&self.url, label));
         }
+        if address.as_ref().is_ok_and(|address| !address.tls) {
+            problems.extend(self.useless_without_tls());
+        }
+        problems.extend(self.incomplete());
+        let keep_alive = seconds(self.keep_alive.0);
+        if keep_alive.is_none() {
+            let label = "expected `0s`, or whole seconds up to `18h`";
+            problems.push(Problem::new("keep_alive", "`keep_alive` is out of range", label));
+        }
+        problems.extend(self.out_of_range());
+        if let Some(Err(wrong)) = self.will.as_ref().map(|will| check_topic(&will.topic)) {
+            problems.push(wrong.problem("will.topic", "`will.topic` cannot be published to"));
+        }
+        if self.client_id.is_none() && !self.clean_session {
+            let message = "`clean_session: false` needs a `client_id`";
+            let problem = Problem::new("clean_session", message, "`client_id` is missing");
+            problems.push(problem.rule(&SESSION_WITHOUT_ID));
+        }
+        let address = address.ok()?;
+        problems.extend(address.doubt());
+        let will = self.will.map(|will| {
+            Publication::new(will.topic, will.payload).qos(will.qos).retain(will.retain)
+        });
+        let hello = Hello {
+            username: self.username,
+            password: self.password,
+            keep_alive: keep_alive?,
+            clean_session: self.clean_session,
+            will,
+            max_packet: self.max_packet,
+        };
+        Some(MqttConnection {
+            address,
+            client_id: self.client_id,
+            hello,
+            keep_alive: self.keep_alive,
+            connect_timeout: self.connect_timeout,
+            ca: self.ca,
+            cert: self.cert,
+            key: self.key,
+            alpn: self.alpn,
+        })
+    }
+}
+
+impl SessionSettings {
+    fn useless_without_tls(&self) -> Vec<Problem> {
+        let tls = [
+            ("ca", self.ca.is_some()),
+            ("cert", self.cert.is_some()),
+            ("key", self.key.is_some()),
+            ("alpn", self.alpn.is_some()),
+        ];
+        let useless = |(setting, _): (&str, bool)| {
+            let message = format!("`{setting}` has no use without TLS");
+            Problem::new(setting, message, "expected `url` to begin with `mqtts://`")
+        };
+        tls.into_iter().filter(|(_, is_set)| *is_set).map(useless).collect()
+    }
+
+    /// Settings that lack another one.
+    fn incomplete(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
         let mut report = |setting: &str, message: &str, label: &str| {
             problems.push(Problem::new(setting, message, label));
         };
-        if address.is_ok_and(|address| !address.tls) {
-            let tls = [
-                ("ca", self.ca.is_some()),
-                ("cert", self.cert.is_some()),
-                ("key", self.key.is_some()),
-                ("alpn", self.alpn.is_some()),
-            ];
-            for (setting, _) in tls.iter().filter(|(_, set)| *set) {
-                let message = format!("`{setting}` has no use without TLS");
-                report(setting, &message, "expected `url` to begin with `mqtts://`");
-            }
-        }
         match (&self.cert, &self.key) {
             (Some(_), None) => report("cert", "`cert` needs its `key`", "`key` is missing"),
             (None, Some(_)) => report("key", "`key` needs its `cert`", "`cert` is missing"),
@@ -121,54 +177,28 @@ impl Settings for SessionSettings {
         if self.client_id.as_ref().is_some_and(String::is_empty) {
             report("client_id", "`client_id` is empty", "expected a name, or no `client_id`");
         }
-        let keep_alive = self.keep_alive.0;
-        if keep_alive.subsec_nanos() != 0 || keep_alive > LONGEST_KEEP_ALIVE {
-            let label = "expected `0s`, or whole seconds up to `18h`";
-            report("keep_alive", "`keep_alive` is out of range", label);
-        }
-        if !(Duration::from_secs(1)..=LONGEST_CONNECT_TIMEOUT).contains(&self.connect_timeout.0) {
-            let message = "`connect_timeout` is out of range";
-            report("connect_timeout", message, "expected `1s` to `10m`");
-        }
-        if !(SMALLEST_PACKET..=LARGEST_PACKET).contains(&self.max_packet) {
-            let label = format!("expected `{SMALLEST_PACKET}` to `{LARGEST_PACKET}`");
-            report("max_packet", "`max_packet` is out of range", &label);
-        }
-        if let Some(Err(wrong)) = self.will.as_ref().map(|will| check_topic(&will.topic)) {
-            problems.push(wrong.problem("will.topic", "`will.topic` cannot be published to"));
-        }
-        if self.client_id.is_none() && !self.clean_session {
-            let message = "`clean_session: false` needs a `client_id`";
-            let problem = Problem::new("clean_session", message, "`client_id` is missing");
-            problems.push(problem.rule("session-without-id"));
-        }
-        problems.extend(Address::parse(&self.url).ok().and_then(|address| address.doubt()));
         problems
     }
 
-    fn claims(&self) -> Vec<Claim> {
-        match (&self.client_id, Address::parse(&self.url)) {
-            (Some(client_id), Ok(address)) => {
-                // The names of hosts are the same in either case.
-                let broker = address.to_string().to_lowercase();
-                vec![Claim::named(format!("client id `{client_id}` at {broker}"), "client_id")]
-            }
-            _ => Vec::new(),
+    fn out_of_range(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if !(Duration::from_secs(1)..=LONGEST_CONNECT_TIMEOUT).contains(&self.connect_timeout.0) {
+            let message = "`connect_timeout` is out of range";
+            problems.push(Problem::new("connect_timeout", message, "expected `1s` to `10m`"));
         }
+        if !(SMALLEST_PACKET..=LARGEST_PACKET).contains(&self.max_packet) {
+            let label = format!("expected `{SMALLEST_PACKET}` to `{LARGEST_PACKET}`");
+            problems.push(Problem::new("max_packet", "`max_packet` is out of range", label));
+        }
+        problems
     }
+}
 
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { resends: !self.clean_session, ..Capabilities::default() }
-    }
-
-    fn build(self, links: Links) -> Node {
-        let address = Address::parse(&self.url);
-        let broker = address.as_ref().map_or_else(|_| self.url.clone(), Address::to_string);
-        let max_packet = usize::try_from(self.max_packet.0).unwrap_or(usize::MAX);
-        let (session, failures) =
-            Session::new(broker, max_packet, self.clean_session, self.connect_timeout.0);
-        let shared = Shared::new(Arc::clone(&session));
-        Node::connection(shared, Driver::new(self, links.folder, address, session, failures))
+/// The standard counts the keep-alive in seconds, in 16 bits.
+fn seconds(time: Duration) -> Option<u16> {
+    match time.subsec_nanos() {
+        0 => u16::try_from(time.as_secs()).ok(),
+        _ => None,
     }
 }
 
@@ -183,15 +213,118 @@ fn no_address(url: &str, label: &str) -> Problem {
     }
 }
 
+/// Subscribes to topics.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MqttSourceSettings {
+    /// Topic filters, such as `site/+/power` or `plc/#`.
+    #[schemars(length(min = 1))]
+    pub topics: Vec<String>,
+    /// The highest QoS at which messages come: 0, 1 or 2. At 1 and 2 the broker is told that a
+    /// message arrived once the pipeline has delivered it.
+    #[serde(default = "default_qos")]
+    #[schemars(range(min = 0, max = 2))]
+    pub qos: u8,
+    /// The most messages that are passed on and not delivered yet. What comes meanwhile waits; at
+    /// QoS 0 no more than as many again, and what comes beyond that is dropped.
+    #[serde(default = "default_in_flight")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub in_flight: u16,
+    /// How payloads are read.
+    #[serde(default)]
+    pub format: Format,
+}
+
+fn default_in_flight() -> u16 {
+    1000
+}
+
+impl Settings for MqttSourceSettings {
+    fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
+        let parsed: Vec<_> = self.topics.iter().map(|topic| Filter::parse(topic)).collect();
+        for (index, (topic, filter)) in self.topics.iter().zip(&parsed).enumerate() {
+            let setting = format!("topics[{index}]");
+            let filter = match filter {
+                Ok(filter) => filter,
+                Err(wrong) => {
+                    let message = format!("`{setting}` cannot be subscribed to");
+                    problems.push(wrong.clone().problem(setting, message));
+                    continue;
+                }
+            };
+            if self.topics[..index].contains(topic) {
+                let message = format!("`{setting}` is there already");
+                let label = "the same filter stands above";
+                let problem = Problem::new(setting, message, label);
+                problems.push(problem.rule(&REPEATED_FILTER).warning());
+                continue;
+            }
+            let covers = |(_, other): &(usize, &Result<Filter, NoTopic>)| {
+                other.as_ref().is_ok_and(|other| other.as_str() != topic && other.covers(filter))
+            };
+            if let Some((wider, _)) = parsed.iter().enumerate().find(covers) {
+                let message =
+                    format!("`{topic}` is part of what `{}` asks for", self.topics[wider]);
+                let problem = Problem::new(setting, message, "asked for twice")
+                    .rule(&OVERLAPPING_FILTERS)
+                    .warning()
+                    .also(format!("topics[{wider}]"), "asks for all of it");
+                let note = "some brokers then send each message twice";
+                problems.push(problem.note(note));
+            }
+        }
+        let MqttSourceSettings { topics: filters, qos, in_flight, format } = self;
+        Some(MqttSource { filters, qos, in_flight, format })
+    }
+}
+
+/// Publishes messages.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MqttSinkSettings {
+    /// Where to publish. The message's own topic when left out.
+    pub topic: Option<String>,
+    /// 0, 1 or 2. A message is delivered once the broker has acknowledged it; at 0, once it has
+    /// left.
+    #[serde(default = "default_qos")]
+    #[schemars(range(min = 0, max = 2))]
+    pub qos: u8,
+    /// Whether the broker keeps the message for later subscribers.
+    #[serde(default)]
+    pub retain: bool,
+    /// How payloads are written.
+    #[serde(default)]
+    pub format: Format,
+}
+
+fn default_qos() -> u8 {
+    1
+}
+
+impl Settings for MqttSinkSettings {
+    fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
+        if let Some(topic) = &self.topic {
+            match check_topic(topic) {
+                Ok(()) => problems.extend(doubts("topic", topic)),
+                Err(wrong) => {
+                    problems.push(wrong.problem("topic", "`topic` cannot be published to"));
+                }
+            }
+        }
+        let MqttSinkSettings { topic, qos, retain, format } = self;
+        Some(MqttSink { topic: topic.map(Into::into), qos, retain, format })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use forebay_sdk::testing::configure;
 
-    use crate::CONNECTION;
+    use crate::connection;
 
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
-        match configure(&CONNECTION, text) {
+        match configure(&connection(), text) {
             Ok(_) => assert_eq!(expected, <[&str; 0]>::default()),
             Err(said) => assert_eq!(said, expected),
         }
@@ -254,7 +387,7 @@ mod tests {
     #[test]
     fn a_client_id_is_claimed_at_its_broker() {
         let claims = |text: &str| {
-            let claims = configure(&CONNECTION, text).unwrap().claims();
+            let claims = configure(&connection(), text).unwrap().claims();
             claims.into_iter().map(|claim| claim.what).collect::<Vec<_>>()
         };
         assert_eq!(claims("url: mqtt://broker"), <[&str; 0]>::default());
@@ -265,7 +398,7 @@ mod tests {
     #[test]
     fn a_password_does_not_print() {
         let text = "url: mqtt://b\nusername: u\npassword: hunter2";
-        assert!(configure(&CONNECTION, text).is_ok());
+        assert!(configure(&connection(), text).is_ok());
         let settings: super::SessionSettings =
             serde_json::from_str(r#"{"url": "mqtt://b", "password": "hunter2"}"#).unwrap();
         assert!(!format!("{settings:?}").contains("hunter2"));

@@ -9,20 +9,23 @@ mod subscribing;
 use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Envelope, Message, Node, Outlet, Shared, Value, WriteError,
-    node::DynSink,
-    testing::{Collected, build, outlet},
+    Emitter, Envelope, Figure, Message, Node, Shared, Site, Value, Voice, WriteError, Written,
+    connection::DynConnection,
+    node::{DynSink, DynSource},
+    testing::{Collected, Heard, build_at, outlet, site, voice},
+    world::{
+        Listener,
+        memory::{Door, Memory},
+    },
 };
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, yield_now},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
-use crate::{CONNECTION, SINK, SOURCE};
-
 /// No test waits longer for anything.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(40);
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(DEADLINE, what).await.expect("it happens within the deadline")
@@ -45,38 +48,63 @@ impl Task {
     }
 }
 
+fn connection(settings: &str, site: Site) -> (Shared, Box<dyn DynConnection>) {
+    match build_at(&crate::connection(), settings, site) {
+        Node::Connection(shared, connection) => (shared, connection),
+        _ => unreachable!("a connection builds a connection"),
+    }
+}
+
 /// A connection that the engine runs again and again.
 struct Running {
     shared: Shared,
     /// How its attempts ended. The next attempt begins when the one before the last was read.
     errors: mpsc::Receiver<String>,
+    heard: Arc<Heard>,
     task: Task,
 }
 
 impl Running {
     fn start(settings: &str) -> Running {
-        let Node::Connection(shared, mut connection) = build(&CONNECTION, settings, None) else {
-            unreachable!("a connection builds a connection")
-        };
+        Running::start_at(settings, site(None))
+    }
+
+    /// In a world in memory, where a broker listens at `broker:1883` and the clock is stopped.
+    fn in_memory(settings: &str) -> (Door, Running) {
+        let memory = Memory::new(1_795_251_600_000_000_000);
+        let door = memory.open("broker:1883");
+        let settings = format!("url: mqtt://broker\n{settings}");
+        let running = Running::start_at(&settings, Site { world: memory.world(), ..site(None) });
+        (door, running)
+    }
+
+    fn start_at(settings: &str, site: Site) -> Running {
+        let (voice, heard) = voice();
+        let site = Site { voice: voice.clone(), ..site };
+        let (shared, mut connection) = connection(settings, site);
         let (report, errors) = mpsc::channel(1);
         let task = tokio::spawn(async move {
             loop {
-                let error = connection.run(&|| ()).await.unwrap_err();
+                let error = connection.run(&voice).await.unwrap_err();
                 if report.send(format!("{error:#}")).await.is_err() {
                     return;
                 }
                 yield_now().await;
             }
         });
-        Running { shared, errors, task: Task(task) }
+        Running { shared, errors, heard, task: Task(task) }
     }
 
     async fn error(&mut self) -> String {
         soon(self.errors.recv()).await.unwrap()
     }
 
-    fn sink(&self, settings: &str) -> Box<dyn DynSink> {
-        sink(settings, &self.shared)
+    fn sink(&self, settings: &str) -> Writing {
+        let site = site(Some(self.shared.clone()));
+        match build_at(&crate::sink(), settings, site) {
+            Node::Sink(sink) => Writing { sink, out: Emitter::default() },
+            _ => unreachable!("a sink builds a sink"),
+        }
     }
 
     fn source(&self, settings: &str) -> Reading {
@@ -84,39 +112,50 @@ impl Running {
     }
 }
 
-fn sink(settings: &str, shared: &Shared) -> Box<dyn DynSink> {
-    match build(&SINK, settings, Some(shared.clone())) {
-        Node::Sink(sink) => sink,
-        _ => unreachable!("a sink builds a sink"),
+/// A sink that is written to.
+struct Writing {
+    sink: Box<dyn DynSink>,
+    out: Emitter,
+}
+
+impl Writing {
+    async fn connect(&mut self) -> anyhow::Result<()> {
+        self.sink.connect().await
+    }
+
+    async fn write(&mut self, batch: &[Message]) -> Result<Written, WriteError> {
+        self.sink.write(batch, &mut self.out).await
     }
 }
 
-/// A source that the engine runs again and again.
+fn source(settings: &str, name: &str, shared: &Shared) -> Box<dyn DynSource> {
+    let site = Site { name: name.into(), ..site(Some(shared.clone())) };
+    match build_at(&crate::source(), settings, site) {
+        Node::Source(source) => source,
+        _ => unreachable!("a source builds a source"),
+    }
+}
+
+/// A source that runs.
 struct Reading {
     collected: Collected,
-    errors: mpsc::Receiver<String>,
     task: Task,
 }
 
 impl Reading {
     /// The pipeline behind it has room for `capacity` messages.
     fn start(settings: &str, shared: &Shared, capacity: usize) -> Reading {
-        let Node::Source(mut source) = build(&SOURCE, settings, Some(shared.clone())) else {
-            unreachable!("a source builds a source")
-        };
-        let (out, collected): (Outlet, Collected) = outlet(capacity);
-        let (report, errors) = mpsc::channel(1);
+        Reading::start_named("test/node", settings, shared, capacity)
+    }
+
+    fn start_named(name: &str, settings: &str, shared: &Shared, capacity: usize) -> Reading {
+        let mut source = source(settings, name, shared);
+        let (out, collected) = outlet(capacity);
         let task = tokio::spawn(async move {
-            loop {
-                let ended = source.run(&out).await;
-                let error = ended.expect_err("a source of MQTT ends with an error");
-                if report.send(format!("{error:#}")).await.is_err() {
-                    return;
-                }
-                yield_now().await;
-            }
+            let ended = source.run(&out).await;
+            panic!("a source on a session goes on for ever, and ended: {ended:?}");
         });
-        Reading { collected, errors, task: Task(task) }
+        Reading { collected, task: Task(task) }
     }
 
     /// The next message, not settled.
@@ -134,7 +173,7 @@ impl Reading {
     }
 
     async fn error(&mut self) -> String {
-        soon(self.errors.recv()).await.unwrap()
+        soon(self.collected.errors.recv()).await.unwrap()
     }
 }
 
@@ -142,11 +181,12 @@ fn message(topic: &str, value: impl Into<Value>) -> Message {
     Message::new(topic, value.into())
 }
 
-/// Why a write failed: `retry: ...` or `reject: ...`.
-fn said(outcome: Result<(), WriteError>) -> String {
+/// How a write went: `written`, `retry: ...` or `reject: ...`.
+fn said(outcome: Result<Written, WriteError>) -> String {
     match outcome {
-        Ok(()) => "written".to_owned(),
+        Ok(_) => "written".to_owned(),
         Err(WriteError::Retry { error, .. }) => format!("retry: {error:#}"),
         Err(WriteError::Reject(error)) => format!("reject: {error:#}"),
+        Err(WriteError::InDoubt(error)) => format!("in doubt: {error:#}"),
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Our own, because rumqttc's matching never matches a topic that begins with `$`.
 
+use forebay_sdk::Problem;
+
+use crate::rules::{BAD_TOPIC, LITERAL_PLACEHOLDER, RESERVED_TOPIC};
+
 /// The most bytes that a topic can have on the wire.
 const MOST_BYTES: usize = 65_535;
-
-use forebay_sdk::Problem;
 
 /// Why a text is no topic, or no topic filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +26,7 @@ impl NoTopic {
     /// What lint says of a setting that holds the text.
     pub fn problem(self, setting: impl Into<String>, message: impl Into<String>) -> Problem {
         let problem = Problem::new(setting, message, self.expected);
-        problem.rule("bad-topic").inside(1, self.at + 1)
+        problem.rule(&BAD_TOPIC).inside(1, self.at + 1)
     }
 }
 
@@ -146,14 +148,14 @@ pub fn doubts(setting: &str, topic: &str) -> Vec<Problem> {
                 "$SYS/" => "expected a topic of your own: these are the broker's",
                 _ => "expected the topic alone: this is for subscriptions",
             };
-            let problem = Problem::new(setting, message, label).rule("reserved-topic");
+            let problem = Problem::new(setting, message, label).rule(&RESERVED_TOPIC);
             problems.push(problem.inside(1, 1).warning());
         }
     }
     if let Some((at, placeholder)) = placeholder(topic) {
         let message = format!("`{setting}` is published as it stands, `{placeholder}` included");
         let label = "expected a topic without placeholders";
-        let mut problem = Problem::new(setting, message, label).rule("literal-placeholder");
+        let mut problem = Problem::new(setting, message, label).rule(&LITERAL_PLACEHOLDER);
         problem.help = Some(format!(
             "leave `{setting}` out, and set the topic of each message in a script: \
              msg.topic = `site/${{msg.payload.id}}`;"
@@ -269,7 +271,7 @@ mod tests {
     fn a_topic_that_can_hardly_be_meant_is_doubted() {
         let rules = |topic: &str| {
             let doubts = doubts("topic", topic).into_iter();
-            doubts.map(|doubt| (doubt.rule, doubt.inside)).collect::<Vec<_>>()
+            doubts.map(|doubt| (doubt.rule.name, doubt.inside)).collect::<Vec<_>>()
         };
         let at = |column| Some((1, column));
         assert_eq!(rules("$SYS/broker/uptime"), [("reserved-topic", at(1))]);

@@ -1,85 +1,106 @@
 //! Says in the user's words why a connection failed.
 
-use std::{error::Error, io};
+use std::io;
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Timestamp,
+    Period, Size, Timestamp,
     tls::rustls::{self, AlertDescription, CertificateError},
 };
 use rumqttc::{
-    ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, TlsError,
-    mqttbytes,
+    ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, mqttbytes,
 };
 
-use crate::settings::SessionSettings;
-
-/// Puts an error of the client in words. `broker` is `host:port`.
-pub fn explain(error: ConnectionError, broker: &str, settings: &SessionSettings) -> anyhow::Error {
-    match error {
-        ConnectionError::ConnectionRefused(code) => {
-            let why = refusal(code, settings);
-            anyhow!("the broker at {broker} refused the connection: {why}")
-        }
-        ConnectionError::NotConnAck(_) => {
-            anyhow!("{broker} does not answer as an MQTT broker does")
-        }
-        ConnectionError::SessionStateMismatch { .. } => {
-            anyhow!("the broker at {broker} kept a session that was to be clean")
-        }
-        ConnectionError::FlushTimeout | ConnectionError::NetworkTimeout => {
-            anyhow!("the connection to {broker} is stuck: nothing could be sent")
-        }
-        ConnectionError::Tls(error) => explain_tls(error, broker),
-        ConnectionError::Io(error) => explain_io(error, broker),
-        ConnectionError::MqttState(error) => explain_state(error, broker, settings),
-        other => anyhow::Error::new(other).context(format!("talking to the broker at {broker}")),
-    }
+/// What the words are made of.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// `host:port`.
+    pub broker: String,
+    /// The client id, when it was not left to us.
+    pub client_id: Option<String>,
+    pub has_username: bool,
+    pub keep_alive: Period,
+    pub max_packet: Size,
 }
 
-fn refusal(code: ConnectReturnCode, settings: &SessionSettings) -> String {
-    match code {
-        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1".to_owned(),
-        ConnectReturnCode::BadClientId => match &settings.client_id {
-            Some(client_id) => format!("it does not accept the client id `{client_id}`"),
-            None => "it does not accept a generated client id; set `client_id`".to_owned(),
-        },
-        ConnectReturnCode::ServiceUnavailable => "it is not available at the moment".to_owned(),
-        ConnectReturnCode::BadUserNamePassword => "bad user name or password".to_owned(),
-        ConnectReturnCode::NotAuthorized => match &settings.username {
-            Some(_) => "not authorized".to_owned(),
-            None => "not authorized; it may want `username` and `password`".to_owned(),
-        },
-        ConnectReturnCode::Success => "for no reason".to_owned(),
+impl Words {
+    /// Puts an error of the client in words.
+    pub fn explain(&self, error: ConnectionError) -> anyhow::Error {
+        let broker = &self.broker;
+        match error {
+            ConnectionError::ConnectionRefused(code) => {
+                let why = self.refusal(code);
+                anyhow!("the broker at {broker} refused the connection: {why}")
+            }
+            ConnectionError::NotConnAck(_) => {
+                anyhow!("{broker} does not answer as an MQTT broker does")
+            }
+            ConnectionError::SessionStateMismatch { .. } => {
+                anyhow!("the broker at {broker} kept a session that was to be clean")
+            }
+            ConnectionError::FlushTimeout | ConnectionError::NetworkTimeout => {
+                anyhow!("the connection to {broker} is stuck: nothing could be sent")
+            }
+            ConnectionError::Io(error) => explain_io(error, broker),
+            ConnectionError::MqttState(error) => self.explain_state(error),
+            other => {
+                anyhow::Error::new(other).context(format!("talking to the broker at {broker}"))
+            }
+        }
     }
-}
 
-fn explain_state(error: StateError, broker: &str, settings: &SessionSettings) -> anyhow::Error {
-    match error {
-        // Some brokers send a DISCONNECT, which MQTT 3.1.1 does not know from them.
-        StateError::ConnectionAborted
-        | StateError::ProtocolViolation(ProtocolViolation::UnexpectedIncomingPacket(
-            PacketType::Disconnect,
-        )) => anyhow!("the broker at {broker} closed the connection"),
-        StateError::AwaitPingResp => {
-            let keep_alive = settings.keep_alive;
-            anyhow!("the broker at {broker} did not answer a ping within {keep_alive}")
+    fn refusal(&self, code: ConnectReturnCode) -> String {
+        match code {
+            ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1".to_owned(),
+            ConnectReturnCode::BadClientId => match &self.client_id {
+                Some(client_id) => format!("it does not accept the client id `{client_id}`"),
+                None => "it does not accept a generated client id; set `client_id`".to_owned(),
+            },
+            ConnectReturnCode::ServiceUnavailable => "it is not available at the moment".to_owned(),
+            ConnectReturnCode::BadUserNamePassword => "bad user name or password".to_owned(),
+            ConnectReturnCode::NotAuthorized => match self.has_username {
+                true => "not authorized".to_owned(),
+                false => "not authorized; it may want `username` and `password`".to_owned(),
+            },
+            ConnectReturnCode::Success => "for no reason".to_owned(),
         }
-        StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(size)) => {
-            let most = settings.max_packet;
-            anyhow!("a packet of {size} bytes from {broker} is larger than `max_packet` ({most})")
+    }
+
+    fn explain_state(&self, error: StateError) -> anyhow::Error {
+        let broker = &self.broker;
+        match error {
+            // Some brokers send a DISCONNECT, which MQTT 3.1.1 does not know from them.
+            StateError::ConnectionAborted
+            | StateError::ProtocolViolation(ProtocolViolation::UnexpectedIncomingPacket(
+                PacketType::Disconnect,
+            )) => anyhow!("the broker at {broker} closed the connection"),
+            StateError::AwaitPingResp => {
+                let keep_alive = self.keep_alive;
+                anyhow!("the broker at {broker} did not answer a ping within {keep_alive}")
+            }
+            StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(size)) => {
+                let most = self.max_packet;
+                anyhow!(
+                    "a packet of {size} bytes from {broker} is larger than `max_packet` ({most})"
+                )
+            }
+            StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
+                explain_io(error, broker)
+            }
+            other => {
+                anyhow::Error::new(other).context(format!("talking to the broker at {broker}"))
+            }
         }
-        StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
-            explain_io(error, broker)
-        }
-        other => anyhow::Error::new(other).context(format!("talking to the broker at {broker}")),
     }
 }
 
 fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(why) = inner.and_then(trust) {
-        return anyhow!("the TLS handshake with {broker} failed: {why}");
+    if let Some(error_of_tls) = inner {
+        return match trust(error_of_tls) {
+            Some(why) => anyhow!("the TLS handshake with {broker} failed: {why}"),
+            None => anyhow::Error::new(error).context(format!("speaking TLS with {broker}")),
+        };
     }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => anyhow!("nothing listens at {broker}"),
@@ -93,17 +114,6 @@ fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
             anyhow!("{broker} closed the connection within a packet; is it an MQTT broker?")
         }
         _ => anyhow::Error::new(error).context(format!("talking to the broker at {broker}")),
-    }
-}
-
-fn explain_tls(error: TlsError, broker: &str) -> anyhow::Error {
-    if let TlsError::Io(error) = error {
-        return explain_io(error, broker);
-    }
-    let known = error.source().and_then(|source| source.downcast_ref::<rustls::Error>());
-    match known.and_then(trust) {
-        Some(why) => anyhow!("the TLS handshake with {broker} failed: {why}"),
-        None => anyhow::Error::new(error).context(format!("speaking TLS with {broker}")),
     }
 }
 

@@ -16,9 +16,9 @@ use serde::{
     ser,
 };
 
-/// How deep lists and maps may be nested in what a script sends on. Other programs that read JSON
-/// stop at 128.
-const MAX_LEVELS: usize = 64;
+/// How deep lists and maps may be nested in what a script sends on or keeps. Other programs that
+/// read JSON stop at 128.
+pub(crate) const MAX_LEVELS: usize = 64;
 
 /// As a script sees it. A whole number too large for a script becomes a float.
 pub(crate) fn to_dynamic(value: &Value) -> Dynamic {
@@ -36,15 +36,18 @@ pub(crate) fn to_payload(value: &Dynamic) -> Result<Payload, String> {
     if !value.is_map() && !value.is_array() {
         return to_value(value).map(Payload::from);
     }
-    let json = serde_json::to_vec(&AsJson::of(value)).map_err(|error| error.to_string())?;
-    Ok(Payload::encoded(json, Format::Json))
+    Ok(Payload::encoded(to_json(value)?, Format::Json))
+}
+
+fn to_json(value: &Dynamic) -> Result<Vec<u8>, String> {
+    serde_json::to_vec(&AsJson::of(value)).map_err(|error| error.to_string())
 }
 
 /// Reads a value as a script sees it.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct AsDynamic<'a> {
     /// Of a map, only these fields. The others are gone through and not kept.
-    pub only: Option<&'a [String]>,
+    pub only: Option<&'a [Identifier]>,
 }
 
 impl<'de> DeserializeSeed<'de> for AsDynamic<'_> {
@@ -89,7 +92,7 @@ impl<'de> Visitor<'de> for AsDynamic<'_> {
         let mut map = Map::new();
         while let Some(name) = fields.next_key_seed(Name)? {
             match self.only {
-                Some(names) if !names.iter().any(|wanted| *wanted == name) => {
+                Some(names) if !names.contains(&name) => {
                     fields.next_value::<IgnoredAny>()?;
                 }
                 _ => {
@@ -143,41 +146,48 @@ impl Serialize for AsJson<'_> {
         if value.is_shared() {
             return AsJson { value: &value.flatten_clone(), levels }.serialize(serializer);
         }
-        if let Ok(whole) = value.as_int() {
-            return serializer.serialize_i64(whole);
-        }
-        if let Ok(float) = value.as_float() {
+        // Asking first is cheaper than getting the name of another type.
+        if value.is_float()
+            && let Ok(float) = value.as_float()
+        {
             // JSON has no words for infinity and for what is not a number: they become null.
             return serializer.serialize_f64(float);
         }
-        if let Ok(flag) = value.as_bool() {
-            return serializer.serialize_bool(flag);
+        if value.is_int()
+            && let Ok(whole) = value.as_int()
+        {
+            return serializer.serialize_i64(whole);
         }
-        if let Ok(text) = value.as_immutable_string_ref() {
+        if value.is_string()
+            && let Ok(text) = value.as_immutable_string_ref()
+        {
             return serializer.serialize_str(&text);
         }
-        if let Ok(letter) = value.as_char() {
-            return serializer.serialize_char(letter);
-        }
-        if let Ok(items) = value.as_array_ref() {
-            return serializer.collect_seq(items.iter().map(|value| AsJson { value, levels }));
-        }
-        if let Ok(fields) = value.as_map_ref() {
+        if value.is_map()
+            && let Ok(fields) = value.as_map_ref()
+        {
             let fields = fields.iter();
             return serializer.collect_map(
                 fields.map(|(name, value)| (name.as_str(), AsJson { value, levels })),
             );
         }
+        if let Ok(flag) = value.as_bool() {
+            return serializer.serialize_bool(flag);
+        }
+        if value.is_unit() {
+            return serializer.serialize_unit();
+        }
+        if let Ok(items) = value.as_array_ref() {
+            return serializer.collect_seq(items.iter().map(|value| AsJson { value, levels }));
+        }
+        if let Ok(letter) = value.as_char() {
+            return serializer.serialize_char(letter);
+        }
         if let Ok(bytes) = value.as_blob_ref() {
             return serializer.collect_seq(bytes.iter());
         }
-        match value.is_unit() {
-            true => serializer.serialize_unit(),
-            false => {
-                let error = format!("{}, which a message cannot hold", kind(value));
-                Err(ser::Error::custom(error))
-            }
-        }
+        let error = format!("{}, which a message cannot hold", kind(value));
+        Err(ser::Error::custom(error))
     }
 }
 
@@ -244,53 +254,93 @@ pub(crate) fn update_field(
     }
 }
 
-/// Makes the fields of a map what the script left, and copies the others as they came. None when
-/// nothing changed.
-pub(crate) fn change_text<'a>(
-    text: &str,
-    left: impl Iterator<Item = (&'a str, &'a Dynamic)>,
-) -> Result<Option<Vec<u8>>, String> {
-    let members: Members = json::members(text).map_err(|error| error.to_string())?;
-    let mut changes: Vec<(&str, Value, bool)> = Vec::new();
-    for (name, left) in left {
-        // Of two fields of the same name the last one counts.
-        let came = members.iter().rfind(|(there, _)| there == name);
-        let changed = match came.map(|(_, came)| serde_json::from_str::<Value>(came.get())) {
-            None => to_value(left)?,
-            Some(Err(error)) => return Err(error.to_string()),
-            Some(Ok(came)) if is_same(&came, left) => continue,
-            Some(Ok(mut came)) => {
-                update(&mut came, left)?;
-                came
-            }
-        };
-        changes.push((name, changed, false));
+/// A map in JSON, taken apart: its members are read when somebody asks for them, and what nobody
+/// changes leaves as it came.
+pub(crate) struct Fields<'a> {
+    members: Members<'a>,
+    /// The length of the whole.
+    bytes: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// An error when the text is not a map in JSON.
+    pub(crate) fn of(text: &'a str) -> serde_json::Result<Fields<'a>> {
+        Ok(Fields { members: json::members(text)?, bytes: text.len() })
     }
-    if changes.is_empty() {
-        return Ok(None);
-    }
-    let mut out = Vec::with_capacity(text.len() + text.len() / 4);
-    out.push(b'{');
-    for (name, came) in &members {
-        match changes.iter_mut().find(|(changed, ..)| changed == name) {
-            None => {
-                json::write_name(name, &mut out);
-                out.extend_from_slice(came.get().as_bytes());
-            }
-            Some((name, changed, is_written @ false)) => {
-                *is_written = true;
-                json::write_name(name, &mut out);
-                json::write(changed, &mut out);
-            }
-            Some(_) => (),
+
+    /// These fields as a script sees them.
+    pub(crate) fn seen(&self, names: &[Identifier]) -> Result<Map, String> {
+        let mut seen = Map::new();
+        for name in names {
+            let Some(came) = self.text(name) else { continue };
+            let mut json = serde_json::Deserializer::from_str(came);
+            let value = AsDynamic::default().deserialize(&mut json);
+            let value = value.map_err(|error| format!("`{name}` cannot be read: {error}"))?;
+            seen.insert(name.clone(), value);
         }
+        Ok(seen)
     }
-    for (name, changed, _) in changes.iter().filter(|(.., is_written)| !is_written) {
-        json::write_name(name, &mut out);
-        json::write(changed, &mut out);
+
+    /// The map with these fields as the script left them. None when nothing changed.
+    pub(crate) fn changed<'l>(
+        &self,
+        left: impl Iterator<Item = (&'l str, &'l Dynamic)>,
+    ) -> Result<Option<Vec<u8>>, String> {
+        let mut changes = Vec::new();
+        for (name, left) in left {
+            let came = self.text(name).map(serde_json::from_str::<Value>).transpose();
+            let json = match came.map_err(|error| error.to_string())? {
+                Some(came) if is_same(&came, left) => continue,
+                Some(mut came @ (Value::Object(_) | Value::Array(_))) => {
+                    update(&mut came, left)?;
+                    let mut json = Vec::new();
+                    json::write(&came, &mut json);
+                    json
+                }
+                _ => to_json(left)?,
+            };
+            changes.push(Change { name, json, is_written: false });
+        }
+        Ok((!changes.is_empty()).then(|| self.with(changes)))
     }
-    out.push(b'}');
-    Ok(Some(out))
+
+    fn with(&self, mut changes: Vec<Change>) -> Vec<u8> {
+        let more: usize = changes.iter().map(|change| change.name.len() + change.json.len()).sum();
+        let mut out = Vec::with_capacity(self.bytes + more + MEMBER_BYTES * changes.len());
+        out.push(b'{');
+        for (name, came) in &self.members {
+            match changes.iter_mut().find(|change| change.name == name) {
+                None => json::write_member(name, came.get(), &mut out),
+                Some(change) if !change.is_written => change.write(&mut out),
+                Some(_) => (),
+            }
+        }
+        changes.iter_mut().filter(|change| !change.is_written).for_each(|new| new.write(&mut out));
+        out.push(b'}');
+        out
+    }
+
+    /// Of two fields of the same name the last one counts.
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.members.iter().rfind(|(there, _)| there == name).map(|(_, came)| came.get())
+    }
+}
+
+/// What a member has beside its name and value: two quotes, a colon and a comma.
+const MEMBER_BYTES: usize = 4;
+
+struct Change<'a> {
+    name: &'a str,
+    json: Vec<u8>,
+    is_written: bool,
+}
+
+impl Change<'_> {
+    fn write(&mut self, out: &mut Vec<u8>) {
+        self.is_written = true;
+        json::write_name(self.name, out);
+        out.extend_from_slice(&self.json);
+    }
 }
 
 /// What a value is, in words.

@@ -1,21 +1,22 @@
 //! Errors of a running script, in the user's words and with their place.
 
-use std::time::Duration;
-
 use forebay_sdk::Period;
 use rhai::{AST, ASTNode, EvalAltResult, Expr, Position, Stmt};
 
 use crate::{
     convert::kind_of_type,
-    host::{MAX_CALL_LEVELS, MAX_LIST_VALUES, MAX_MAP_VALUES, MAX_TEXT_BYTES, MAX_VARIABLES},
+    host::{
+        Limits, MAX_CALL_LEVELS, MAX_LIST_VALUES, MAX_MAP_VALUES, MAX_TEXT_BYTES, MAX_VARIABLES,
+        MAX_VARIABLES_BYTES, Stopped,
+    },
     uses::{Step, steps},
+    words::lowercase_first,
 };
 
 /// What is needed to describe an error of a script.
 pub(crate) struct Failure<'a> {
     pub ast: &'a AST,
-    pub max_operations: u32,
-    pub timeout: Duration,
+    pub limits: Limits,
 }
 
 impl Failure<'_> {
@@ -39,15 +40,7 @@ impl Failure<'_> {
     fn words(&self, error: &mut EvalAltResult, place: Position) -> String {
         use EvalAltResult as E;
         match error {
-            E::ErrorTooManyOperations(_) => {
-                format!(
-                    "script ran for more than {} operations (`max_operations`)",
-                    self.max_operations
-                )
-            }
-            E::ErrorTerminated(..) => {
-                format!("script ran for longer than {} (`timeout`)", Period(self.timeout))
-            }
+            E::ErrorTerminated(why, _) => self.stopped(why.clone().try_cast()),
             E::ErrorStackOverflow(_) => {
                 format!("functions call each other more than {MAX_CALL_LEVELS} levels deep")
             }
@@ -73,6 +66,22 @@ impl Failure<'_> {
             error => {
                 error.set_position(Position::NONE);
                 lowercase_first(&error.to_string())
+            }
+        }
+    }
+
+    fn stopped(&self, why: Option<Stopped>) -> String {
+        let Limits { max_operations, timeout } = self.limits;
+        match why {
+            Some(Stopped::Operations) => {
+                format!("script ran for more than {max_operations} operations (`max_operations`)")
+            }
+            Some(Stopped::Memory) => {
+                let mebibytes = MAX_VARIABLES_BYTES / (1024 * 1024);
+                format!("variables grew beyond {mebibytes} MiB")
+            }
+            Some(Stopped::Time) | None => {
+                format!("script ran for longer than {} (`timeout`)", Period(timeout))
             }
         }
     }
@@ -240,12 +249,4 @@ fn too_large(what: &str) -> String {
 
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
-}
-
-pub(crate) fn lowercase_first(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => String::new(),
-    }
 }

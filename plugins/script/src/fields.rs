@@ -24,7 +24,7 @@ pub(crate) fn of(ast: &AST) -> Fields {
     }
     let mut reads = found.reads;
     reads.retain(|read| !found.optional.contains(&read.field));
-    let mut sent: BTreeSet<String> = written.into_iter().collect();
+    let mut sent: BTreeSet<String> = written.iter().map(ToString::to_string).collect();
     sent.extend(found.made);
     let sends = if found.anything { Sends::Unknown } else { Sends::Also(sent) };
     Fields { reads, sends }
@@ -82,7 +82,7 @@ impl Found {
                 }
                 let inside = at.line().zip(at.position());
                 let field = (*field).to_owned();
-                self.reads.push(FieldRead { field, setting: "script", inside });
+                self.reads.push(FieldRead { field, setting: "script".into(), inside });
             }
             _ => (),
         }

@@ -1,27 +1,25 @@
-//! What a script can call and how much it may use: the engine of one node.
+//! What a script can call and how much it may use.
 //!
-//! Each node has an engine of its own, with its own limits and outputs. The standard functions
-//! are shared by all of them.
+//! One engine runs all scripts. What differs from run to run is kept aside for its time, on its
+//! thread: a run begins and ends in [`run`], and scripts do not wait.
 
 use std::{
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use forebay_sdk::{Timestamp, number};
 use rhai::{
-    AST, Dynamic, Engine, EvalAltResult, ImmutableString, Module, ParseError, Position, Scope,
-    Shared,
+    AST, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, OptimizationLevel,
+    ParseError, Position, Scope, Shared,
     packages::{Package, StandardPackage},
 };
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{convert, did_you_mean};
+use crate::{convert, words::did_you_mean};
 
 // Sizes count what lies inside, too: a list of texts is as long as all of its texts together.
 // They bound how deep values are nested, and with it the stack that copying a value takes.
@@ -35,59 +33,155 @@ const MAX_EXPRESSION_DEPTH: usize = 48;
 const MAX_EXPRESSION_DEPTH_IN_FUNCTION: usize = 24;
 /// Messages that a script may send on for one that comes in.
 pub(crate) const MAX_MESSAGES: usize = 1000;
+/// What the variables of a script may hold at one time, beside the message. The sizes above do not
+/// see what is put into a map or list by its key, or into one that lies in another.
+pub(crate) const MAX_VARIABLES_BYTES: usize = 16 * 1024 * 1024;
+/// A script has room for its message as often as this, as a value takes more than its JSON.
+const ROOM_PER_PAYLOAD_BYTE: usize = 64;
 
 /// Reading the clock costs more than an operation.
-const OPERATIONS_BETWEEN_CLOCKS: u64 = 64;
+const OPERATIONS_BETWEEN_CLOCKS: u32 = 64;
+/// Measuring a value costs about this part of an operation.
+const VALUES_PER_OPERATION: usize = 4;
 
 /// Functions of the standard packages that a script must not have.
 const WITHHELD: [&str; 2] = ["sleep", "eval"];
 
-/// What `emit` collected: the index of the output, and what to send there.
-pub(crate) type Outbox = Arc<Mutex<Vec<(usize, Dynamic)>>>;
-
-/// Takes out what `emit` collected.
-pub(crate) fn drain(outbox: &Outbox) -> Vec<(usize, Dynamic)> {
-    std::mem::take(&mut *outbox.lock().unwrap_or_else(PoisonError::into_inner))
+/// How much a run may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub max_operations: u32,
+    pub timeout: Duration,
 }
 
-/// The moment at which a run has taken too long.
-#[derive(Clone)]
-pub(crate) struct Deadline {
-    start: Instant,
-    after_start_micros: Arc<AtomicU64>,
+/// What a run ended as, and what the script emitted: the index of the output, and what to send there.
+pub(crate) struct Ended {
+    pub result: Result<Dynamic, Box<EvalAltResult>>,
+    pub emitted: Vec<(usize, Dynamic)>,
 }
 
-impl Deadline {
-    pub(crate) fn new() -> Deadline {
-        Deadline { start: Instant::now(), after_start_micros: Arc::default() }
-    }
-
-    /// Starts the time of a run.
-    pub(crate) fn set(&self, timeout: Duration) {
-        let micros = self.elapsed_micros().saturating_add(micros(timeout));
-        self.after_start_micros.store(micros, Ordering::Relaxed);
-    }
-
-    fn is_over(&self) -> bool {
-        self.elapsed_micros() > self.after_start_micros.load(Ordering::Relaxed)
-    }
-
-    fn elapsed_micros(&self) -> u64 {
-        micros(self.start.elapsed())
-    }
+/// Which limit ended a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    Operations,
+    Time,
+    Memory,
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+/// A run, as long as it lasts.
+struct Run {
+    node: Arc<str>,
+    outputs: Arc<[String]>,
+    limits: Limits,
+    deadline: Instant,
+    /// Counted up to the last look.
+    operations: u32,
+    /// The most bytes that variables may hold.
+    room: usize,
+    /// From so many operations on, variables are measured again.
+    measure_at: u32,
+    emitted: Vec<(usize, Dynamic)>,
 }
 
-/// An engine with the functions and limits of every script. `emit` fills `outbox`.
-pub(crate) fn engine(node: &Arc<str>, outputs: &[String], outbox: &Outbox) -> Engine {
-    static STANDARD: OnceLock<Shared<Module>> = OnceLock::new();
-    let standard = STANDARD.get_or_init(|| StandardPackage::new().as_shared_module());
+thread_local! {
+    /// The run of this thread.
+    static RUN: RefCell<Option<Run>> = const { RefCell::new(None) };
+    /// Operations until somebody looks at the limits again.
+    static LEFT: Cell<u32> = const { Cell::new(0) };
+    /// Whether variables are to be measured when the script next names one.
+    static MEASURES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a script of a node. `payload_bytes` is the size of the message.
+pub(crate) fn run(
+    ast: &AST,
+    scope: &mut Scope<'static>,
+    node: &Arc<str>,
+    outputs: &Arc<[String]>,
+    limits: Limits,
+    payload_bytes: usize,
+) -> Ended {
+    let stretch = limits.max_operations.min(OPERATIONS_BETWEEN_CLOCKS);
+    LEFT.set(stretch);
+    MEASURES.set(false);
+    RUN.set(Some(Run {
+        node: Arc::clone(node),
+        outputs: Arc::clone(outputs),
+        limits,
+        deadline: Instant::now() + limits.timeout,
+        operations: stretch,
+        room: MAX_VARIABLES_BYTES + payload_bytes.saturating_mul(ROOM_PER_PAYLOAD_BYTE),
+        measure_at: 0,
+        emitted: Vec::new(),
+    }));
+    let result = ENGINE.eval_ast_with_scope(scope, ast);
+    let emitted = RUN.take().map(|run| run.emitted).unwrap_or_default();
+    Ended { result, emitted }
+}
+
+/// Runs scripts. Optimizes what it compiles.
+static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
+
+/// Leaves the tree as it was written: the optimizer takes out what can never run, and with it the
+/// mistakes in there, which somebody will meet who changes a constant.
+static READER: LazyLock<Engine> = LazyLock::new(|| {
+    let mut reader = engine();
+    reader.set_optimization_level(OptimizationLevel::None);
+    reader
+});
+
+/// Compiles a script as it was written. `also` are names that are to count as known.
+pub(crate) fn read(text: &str, also: &[String]) -> Result<AST, ParseError> {
+    compile(&READER, text, also)
+}
+
+/// The same with any engine.
+pub(crate) fn compile(engine: &Engine, text: &str, also: &[String]) -> Result<AST, ParseError> {
+    let mut scope = scope(rhai::Map::new());
+    scope.push("msg", rhai::Map::new());
+    for name in also {
+        scope.push(name.clone(), Dynamic::UNIT);
+    }
+    engine.compile_with_scope(&scope, text)
+}
+
+/// A script as it will run.
+pub(crate) fn optimize(written: AST) -> AST {
+    let mut scope = scope(rhai::Map::new());
+    scope.push("msg", rhai::Map::new());
+    ENGINE.optimize_ast(&scope, written, OptimizationLevel::Simple)
+}
+
+/// The variables that a script starts with.
+pub(crate) fn scope(state: rhai::Map) -> Scope<'static> {
+    let mut scope = Scope::new();
+    scope.push("state", state);
+    scope
+}
+
+/// The functions that scripts can call, with the numbers of values they take. A method counts
+/// the value in front of the point.
+pub(crate) fn functions() -> &'static BTreeMap<String, BTreeSet<usize>> {
+    static FUNCTIONS: LazyLock<BTreeMap<String, BTreeSet<usize>>> = LazyLock::new(|| {
+        let signature =
+            |info: rhai::FuncInfo| Some((info.metadata.name.to_string(), info.metadata.num_params));
+        let mut functions: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        for (name, values) in ENGINE.collect_fn_metadata(None, signature, true) {
+            functions.entry(name).or_default().insert(values);
+        }
+        functions.retain(|name, _| !WITHHELD.contains(&name.as_str()));
+        functions
+    });
+    &FUNCTIONS
+}
+
+/// An engine with the functions and limits of every script.
+pub(crate) fn engine() -> Engine {
+    static STANDARD: LazyLock<Shared<Module>> =
+        LazyLock::new(|| StandardPackage::new().as_shared_module());
 
     let mut engine = Engine::new_raw();
-    engine.register_global_module(Shared::clone(standard));
+    engine.register_global_module(Shared::clone(&STANDARD));
     engine
         .set_strict_variables(true)
         .disable_symbol("eval")
@@ -99,11 +193,25 @@ pub(crate) fn engine(node: &Arc<str>, outputs: &[String], outbox: &Outbox) -> En
         .set_max_call_levels(MAX_CALL_LEVELS)
         .set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH_IN_FUNCTION);
 
-    let (printer, debugger) = (Arc::clone(node), Arc::clone(node));
-    engine.on_print(move |text| debug!(node = %printer, "{text}"));
-    engine.on_debug(move |text, _, at| debug!(node = %debugger, line = at.line(), "{text}"));
+    // Counted here: the engine forgets what a function did that was called by `map` or `filter`.
+    engine.on_progress(|_| match LEFT.get().checked_sub(1) {
+        Some(left) => {
+            LEFT.set(left);
+            None
+        }
+        None => RUN.with_borrow_mut(|run| run.as_mut()?.look()).map(Dynamic::from),
+    });
+    #[expect(deprecated, reason = "is not, says its documentation; it may change")]
+    engine.on_var(|_, _, scene| {
+        if MEASURES.get() {
+            measure(&scene)?;
+        }
+        Ok(None)
+    });
+    engine.on_print(|text| debug!(node = %node(), "{text}"));
+    engine.on_debug(|text, _, at| debug!(node = %node(), line = at.line(), "{text}"));
 
-    register_emit(&mut engine, outputs, outbox);
+    engine.register_fn("emit", emit);
     engine.register_fn("now", || Timestamp::now().unix_millis());
     engine.register_fn("round", number::round);
     engine.register_fn("round", |number: i64, _digits: i64| number);
@@ -122,64 +230,92 @@ pub(crate) fn engine(node: &Arc<str>, outputs: &[String], outbox: &Outbox) -> En
     engine
 }
 
-/// Stops a run that takes too many operations or too long.
-pub(crate) fn limit(engine: &mut Engine, max_operations: u32, deadline: Deadline) {
-    engine.set_max_operations(max_operations.into());
-    engine.on_progress(move |operations| {
-        (operations.is_multiple_of(OPERATIONS_BETWEEN_CLOCKS) && deadline.is_over())
-            .then_some(Dynamic::UNIT)
-    });
-}
-
-/// The variables that a script starts with.
-pub(crate) fn scope(state: rhai::Map) -> Scope<'static> {
-    let mut scope = Scope::new();
-    scope.push("state", state);
-    scope
-}
-
-/// Compiles as it will run. `also` are names that are to count as known.
-pub(crate) fn compile(engine: &Engine, text: &str, also: &[String]) -> Result<AST, ParseError> {
-    let mut scope = scope(rhai::Map::new());
-    scope.push("msg", rhai::Map::new());
-    for name in also {
-        scope.push(name.clone(), Dynamic::UNIT);
-    }
-    engine.compile_with_scope(&scope, text)
-}
-
-/// The functions that scripts can call, with the numbers of values they take. A method counts
-/// the value in front of the point.
-pub(crate) fn functions() -> &'static BTreeMap<String, BTreeSet<usize>> {
-    static FUNCTIONS: OnceLock<BTreeMap<String, BTreeSet<usize>>> = OnceLock::new();
-    FUNCTIONS.get_or_init(|| {
-        let engine = engine(&Arc::from(""), &[], &Outbox::default());
-        let signature =
-            |info: rhai::FuncInfo| Some((info.metadata.name.to_string(), info.metadata.num_params));
-        let mut functions: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-        for (name, values) in engine.collect_fn_metadata(None, signature, true) {
-            functions.entry(name).or_default().insert(values);
+impl Run {
+    /// Looks whether the run may go on, at the first operation behind those that were counted.
+    fn look(&mut self) -> Option<Stopped> {
+        if self.operations >= self.limits.max_operations {
+            return Some(Stopped::Operations);
         }
-        functions.retain(|name, _| !WITHHELD.contains(&name.as_str()));
-        functions
+        if Instant::now() > self.deadline {
+            return Some(Stopped::Time);
+        }
+        let stretch = OPERATIONS_BETWEEN_CLOCKS.min(self.limits.max_operations - self.operations);
+        MEASURES.set(self.operations >= self.measure_at);
+        self.operations += stretch;
+        // This one is the first of them.
+        LEFT.set(stretch - 1);
+        None
+    }
+}
+
+/// Ends the run when its variables hold more than they may.
+fn measure(scene: &EvalContext) -> Result<(), Box<EvalAltResult>> {
+    MEASURES.set(false);
+    let mut measured = Measured::default();
+    scene.scope().iter_raw().for_each(|(_, _, value)| measured.add(value));
+    scene.this_ptr().into_iter().for_each(|this| measured.add(this));
+    RUN.with_borrow_mut(|run| {
+        let Some(run) = run else { return Ok(()) };
+        if measured.bytes > run.room {
+            let stopped = Dynamic::from(Stopped::Memory);
+            return Err(EvalAltResult::ErrorTerminated(stopped, Position::NONE).into());
+        }
+        // Not so often that measuring takes longer than the script itself.
+        let pause = u32::try_from(measured.values / VALUES_PER_OPERATION).unwrap_or(u32::MAX);
+        run.measure_at = run.operations.saturating_add(pause);
+        Ok(())
     })
 }
 
-fn register_emit(engine: &mut Engine, outputs: &[String], outbox: &Outbox) {
-    let (outputs, outbox) = (outputs.to_vec(), Arc::clone(outbox));
-    let emit = move |output: ImmutableString, message: Dynamic| {
-        let Some(index) = outputs.iter().position(|name| *name == output.as_str()) else {
-            let near = did_you_mean(&output, outputs.iter().map(String::as_str));
+#[derive(Default)]
+struct Measured {
+    values: usize,
+    bytes: usize,
+}
+
+impl Measured {
+    /// Adds a value and what lies in it. What a function holds on to is not looked at: it may be at
+    /// work with it.
+    fn add(&mut self, value: &Dynamic) {
+        self.values += 1;
+        self.bytes += size_of::<Dynamic>();
+        if value.is_shared() {
+            return;
+        }
+        if let Ok(text) = value.as_immutable_string_ref() {
+            self.bytes += text.len();
+        } else if let Ok(items) = value.as_array_ref() {
+            items.iter().for_each(|item| self.add(item));
+        } else if let Ok(fields) = value.as_map_ref() {
+            for (name, value) in fields.iter() {
+                self.bytes += size_of::<rhai::Identifier>() + name.len();
+                self.add(value);
+            }
+        } else if let Ok(bytes) = value.as_blob_ref() {
+            self.bytes += bytes.len();
+        }
+    }
+}
+
+/// The name of the node, for the log.
+fn node() -> Arc<str> {
+    let name = |run: &Option<Run>| run.as_ref().map(|run| Arc::clone(&run.node));
+    RUN.with_borrow(name).unwrap_or_else(|| Arc::from(""))
+}
+
+fn emit(output: ImmutableString, message: Dynamic) -> Result<(), Box<EvalAltResult>> {
+    RUN.with_borrow_mut(|run| {
+        let Some(run) = run else { return Ok(()) };
+        let Some(index) = run.outputs.iter().position(|name| *name == output.as_str()) else {
+            let near = did_you_mean(&output, run.outputs.iter().map(String::as_str));
             return Err(format!("`outputs` does not have `{output}`{near}").into());
         };
-        let mut emitted = outbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if emitted.len() >= MAX_MESSAGES {
+        if run.emitted.len() >= MAX_MESSAGES {
             return Err(format!("more than {MAX_MESSAGES} messages for one").into());
         }
-        emitted.push((index, message));
-        Ok::<(), Box<EvalAltResult>>(())
-    };
-    engine.register_fn("emit", emit);
+        run.emitted.push((index, message));
+        Ok(())
+    })
 }
 
 fn cannot_wait() -> Result<(), Box<EvalAltResult>> {

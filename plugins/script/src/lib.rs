@@ -7,118 +7,26 @@ mod failure;
 mod fields;
 mod host;
 mod lint;
+mod rules;
+mod settings;
+mod state;
 #[cfg(test)]
 mod tests;
 mod transform;
 mod uses;
+mod words;
 
-use forebay_sdk::{
-    Fields, Links, Native, Node, Period, Plugin, Problem, Role, Script, Settings, finding::nearest,
-};
-use schemars::JsonSchema;
-use serde::Deserialize;
+use forebay_sdk::{Native, Plugin, Role};
 
-use crate::transform::ScriptNode;
+use crate::settings::ScriptSettings;
 
 /// What this folder offers.
-pub static PLUGIN: Plugin = Plugin {
-    name: "script",
-    types: &[&SCRIPT],
-    readme: include_str!("../README.md"),
-    sample: include_str!("../sample.yaml"),
-    devices: &[],
-};
-
-static SCRIPT: Native<ScriptSettings> =
-    Native::new(Role::Transform, "script", "Runs a script on each message.");
-
-/// Names that every node gives to outputs of its own.
-const RESERVED_OUTPUTS: [&str; 2] = ["main", "errors"];
-
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ScriptSettings {
-    /// The script, in Rhai: its text, or the path of a `.rhai` file. It gets `msg` and returns what
-    /// to send on: a message, a list of messages, or `()` for none.
-    script: Script,
-    /// Names of further outputs, for `emit("name", msg)`. Other nodes read them as `from:
-    /// node.name`. Letters, digits, `-` and `_`.
-    #[serde(default)]
-    outputs: Vec<String>,
-    /// The most operations one message may take: a value read, a call, a step of a loop is about
-    /// one each. A script that needs more fails.
-    #[serde(default = "default_max_operations")]
-    #[schemars(range(min = 1, max = 10_000_000))]
-    max_operations: u32,
-    /// The longest one message may take, 1ms to 5s. Everything else on the same processor waits
-    /// meanwhile.
-    #[serde(default = "default_timeout")]
-    timeout: Period,
+pub fn plugin() -> Plugin {
+    Plugin::new("script", include_str!("../README.md"), include_str!("../sample.yaml"))
+        .offers(script())
+        .rules(&rules::RULES)
 }
 
-/// About 5 ms on a PC and below 50 ms on a small router, when the operations are cheap ones.
-/// `timeout` is for the others.
-fn default_max_operations() -> u32 {
-    100_000
-}
-
-fn default_timeout() -> Period {
-    Period(std::time::Duration::from_millis(50))
-}
-
-impl Settings for ScriptSettings {
-    fn check(&self) -> Vec<Problem> {
-        let mut problems = self.check_outputs();
-        problems.extend(self.check_timeout());
-        problems.extend(lint::check(&self.script.0, &self.outputs));
-        problems
-    }
-
-    fn fields(&self) -> Fields {
-        lint::fields(&self.script.0, &self.outputs)
-    }
-
-    fn outputs(&self) -> Vec<String> {
-        self.outputs.clone()
-    }
-
-    fn build(self, links: Links) -> Node {
-        Node::transform(ScriptNode::new(self, links.name, links.memory))
-    }
-}
-
-impl ScriptSettings {
-    fn check_outputs(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (index, name) in self.outputs.iter().enumerate() {
-            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            let (message, label) = if name.is_empty() || !name.chars().all(fits) {
-                let label = format!("expected letters, digits, `-` and `_`, found \"{name}\"");
-                (format!("`outputs` has a name that cannot be used: \"{name}\""), label)
-            } else if RESERVED_OUTPUTS.contains(&name.as_str()) {
-                let label = "every node has this output; take another name".to_owned();
-                (format!("`outputs` has the reserved name `{name}`"), label)
-            } else if self.outputs[..index].contains(name) {
-                (format!("`outputs` has `{name}` twice"), "stands above already".to_owned())
-            } else {
-                continue;
-            };
-            problems.push(Problem::new(format!("outputs[{index}]"), message, label));
-        }
-        problems
-    }
-
-    fn check_timeout(&self) -> Option<Problem> {
-        let millis = self.timeout.as_millis();
-        if (1..=5000).contains(&millis) {
-            return None;
-        }
-        let label = format!("expected 1ms to 5s, found {}", self.timeout);
-        Some(Problem::new("timeout", "`timeout` is out of range", label))
-    }
-}
-
-/// `, did you mean ...`, or nothing when no choice is near.
-fn did_you_mean<'a>(word: &str, choices: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, choices).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default()
+fn script() -> Native<ScriptSettings> {
+    Native::new(Role::Transform, "script", "Runs a script on each message.")
 }

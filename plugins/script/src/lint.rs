@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use forebay_sdk::{Fields, Problem, finding::nearest};
-use rhai::{
-    AST, ASTNode, Engine, Expr, FnCallExpr, LexError, OptimizationLevel, ParseErrorType, Position,
-    Stmt,
-};
+use forebay_sdk::{Problem, Rule, finding::nearest};
+use rhai::{AST, ASTNode, Expr, FnCallExpr, LexError, ParseError, ParseErrorType, Position, Stmt};
 
 use crate::{
-    did_you_mean, fields, host,
-    transform::FIELDS,
-    uses::{Step, starts_chain, steps},
+    host,
+    rules::{SCRIPT_SYNTAX, UNDECLARED_OUTPUT, UNKNOWN_FIELD, UNKNOWN_FUNCTION, UNKNOWN_VARIABLE},
+    uses::{FIELDS, Step, starts_chain, steps},
+    words::{did_you_mean, lowercase_first},
 };
 
 /// One unknown variable hides the next; this many are looked for.
@@ -21,21 +19,27 @@ const MAX_UNKNOWN_VARIABLES: usize = 16;
 const BUILT_IN: [&str; 7] =
     ["call", "curry", "Fn", "is_def_fn", "is_def_var", "is_shared", "type_of"];
 
-/// Reports what keeps a script from compiling, and calls that cannot work.
-pub(crate) fn check(text: &str, outputs: &[String]) -> Vec<Problem> {
-    check_with(&engine(outputs), text, outputs)
+/// Compiles a script as it was written, and reports what is wrong with it. None when nothing could
+/// run.
+pub(crate) fn compile(text: &str, outputs: &[String]) -> (Option<AST>, Vec<Problem>) {
+    compile_by(host::read, text, outputs)
 }
 
-/// The same with any engine.
-pub(crate) fn check_with(engine: &Engine, text: &str, outputs: &[String]) -> Vec<Problem> {
+/// The same by any compiler, which gets the text and the names that are to count as known.
+pub(crate) fn compile_by(
+    compiler: impl Fn(&str, &[String]) -> Result<AST, ParseError>,
+    text: &str,
+    outputs: &[String],
+) -> (Option<AST>, Vec<Problem>) {
     if text.trim().is_empty() {
         let label = "expected a script, such as `msg`";
-        return vec![Problem::new("script", "`script` is empty", label).rule("script-syntax")];
+        let empty = Problem::new("script", "`script` is empty", label).rule(&SCRIPT_SYNTAX);
+        return (None, vec![empty]);
     }
     let mut unknown: Vec<(String, Position)> = Vec::new();
     let mut names = Vec::new();
     let compiled = loop {
-        match host::compile(engine, text, &names) {
+        match compiler(text, &names) {
             Ok(ast) => break Ok(ast),
             Err(error) => match *error.0 {
                 ParseErrorType::VariableUndefined(name)
@@ -55,26 +59,19 @@ pub(crate) fn check_with(engine: &Engine, text: &str, outputs: &[String]) -> Vec
     let mut problems: Vec<Problem> =
         unknown.iter().map(|(name, at)| unknown_variable(name, *at, &tree.locals)).collect();
     match compiled {
-        Ok(_) => problems.extend(tree.problems(outputs)),
-        Err((error, at)) => problems.push(syntax(&error, at, text)),
+        Ok(ast) => {
+            problems.extend(tree.problems(outputs));
+            // With names that only count as known it is another script.
+            (unknown.is_empty().then_some(ast), problems)
+        }
+        Err((error, at)) => {
+            problems.push(syntax(&error, at, text));
+            (None, problems)
+        }
     }
-    problems
 }
 
-/// What a script reads and sends, when it compiles.
-pub(crate) fn fields(text: &str, outputs: &[String]) -> Fields {
-    host::compile(&engine(outputs), text, &[]).as_ref().map(fields::of).unwrap_or_default()
-}
-
-/// An engine that leaves the tree as it was written: the optimizer takes out what can never run,
-/// and with it the mistakes in there, which somebody will meet who changes a constant.
-fn engine(outputs: &[String]) -> Engine {
-    let mut engine = host::engine(&"".into(), outputs, &host::Outbox::default());
-    engine.set_optimization_level(OptimizationLevel::None);
-    engine
-}
-
-fn problem(rule: &'static str, at: Position, message: String, label: String) -> Problem {
+fn problem(rule: &'static Rule, at: Position, message: String, label: String) -> Problem {
     let problem = Problem::new("script", message, label).rule(rule);
     match (at.line(), at.position()) {
         (Some(line), column) => problem.inside(line, column.unwrap_or(1)),
@@ -88,7 +85,7 @@ fn unknown_variable(name: &str, at: Position, locals: &BTreeSet<String>) -> Prob
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("expected msg, state, or a variable made with `let {name} = ...`"),
     };
-    problem("unknown-variable", at, format!("script has no variable `{name}`"), label)
+    problem(&UNKNOWN_VARIABLE, at, format!("script has no variable `{name}`"), label)
 }
 
 fn syntax(error: &ParseErrorType, at: Position, text: &str) -> Problem {
@@ -97,10 +94,13 @@ fn syntax(error: &ParseErrorType, at: Position, text: &str) -> Problem {
         E::MissingToken(token, _) if token == ";" => {
             let end = end_of_code_before(text, at);
             // Behind the last statement nobody needs a `;`.
-            match end == end_of_code_before(text, Position::NONE) {
-                true => ("the script ends here; expected `}`".to_owned(), end),
-                false => ("expected `;` after this".to_owned(), end),
-            }
+            let is_last = end == end_of_code_before(text, Position::NONE);
+            let label = if is_last {
+                "the script ends here; expected `}`"
+            } else {
+                "expected `;` after this"
+            };
+            (label.to_owned(), end)
         }
         E::MissingToken(token, why) => (format!("expected `{token}` {why}"), at),
         E::UnexpectedEOF => {
@@ -110,9 +110,9 @@ fn syntax(error: &ParseErrorType, at: Position, text: &str) -> Problem {
         E::Reserved(word) => (reserved(word, text, at), at),
         E::BadInput(LexError::MalformedChar(_)) => ("text stands in double quotes".to_owned(), at),
         E::ExprTooDeep => ("nested too deep; split it with `let`".to_owned(), at),
-        other => (crate::failure::lowercase_first(&other.to_string()), at),
+        other => (lowercase_first(&other.to_string()), at),
     };
-    problem("script-syntax", at, "script cannot be read".to_owned(), label)
+    problem(&SCRIPT_SYNTAX, at, "script cannot be read".to_owned(), label)
 }
 
 fn reserved(word: &str, text: &str, at: Position) -> String {
@@ -308,11 +308,11 @@ impl Tree {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "expected topic, time, payload or meta".to_owned(),
             };
-            problem("unknown-field", *at, format!("a message has no field `{field}`"), label)
+            problem(&UNKNOWN_FIELD, *at, format!("a message has no field `{field}`"), label)
         }));
         problems.extend(self.unseen.iter().map(|(name, at)| {
             let label = "functions see only their parameters; pass it as one".to_owned();
-            problem("unknown-variable", *at, format!("function has no variable `{name}`"), label)
+            problem(&UNKNOWN_VARIABLE, *at, format!("function has no variable `{name}`"), label)
         }));
         problems.sort_by_key(|problem| problem.inside);
         problems
@@ -328,7 +328,7 @@ impl Tree {
         if name == "log" && call.gets_text && self.functions.iter().all(|(own, _)| own != name) {
             let message = "`log` is the logarithm, and gets a text".to_owned();
             let label = "did you mean `print`?".to_owned();
-            return Some(problem("unknown-function", call.at, message, label));
+            return Some(problem(&UNKNOWN_FUNCTION, call.at, message, label));
         }
         let scripted: Vec<usize> = self
             .functions
@@ -346,7 +346,7 @@ impl Tree {
             let near = did_you_mean(name, choices);
             let label = format!("not found{near}");
             let message = format!("script has no function `{name}`");
-            return Some(problem("unknown-function", call.at, message, label));
+            return Some(problem(&UNKNOWN_FUNCTION, call.at, message, label));
         }
         let all = call.values + usize::from(call.is_method);
         let fits = native.is_some_and(|takes| takes.contains(&all))
@@ -361,7 +361,7 @@ impl Tree {
         let takes: Vec<String> = takes.iter().map(ToString::to_string).collect();
         let label = format!("expected {}, found {}", takes.join(" or "), call.values);
         let message = format!("`{name}` gets the wrong number of values");
-        Some(problem("unknown-function", call.at, message, label))
+        Some(problem(&UNKNOWN_FUNCTION, call.at, message, label))
     }
 }
 
@@ -377,7 +377,7 @@ fn output(call: &Call, outputs: &[String]) -> Option<Problem> {
         None => format!("add the setting `outputs: [{}]`", listed(outputs, output)),
     };
     let message = format!("`outputs` does not have `{output}`");
-    Some(problem("undeclared-output", *at, message, label))
+    Some(problem(&UNDECLARED_OUTPUT, *at, message, label))
 }
 
 fn listed(outputs: &[String], new: &str) -> String {

@@ -1,28 +1,57 @@
-use forebay_sdk::{
-    Emitter, Fields, Format, Memory, Message, Payload, Port, Sends, Timestamp, Transform,
-};
-use serde_json::json;
+use std::{sync::Arc, time::Duration};
 
-use super::*;
-use crate::transform::ScriptNode;
+use forebay_sdk::{
+    Emitter, Fields, Format, Input, Message, Node, Payload, Port, Problem, Saved, Sends, Site,
+    Timestamp, Transform, testing,
+};
+use serde_json::{Value, json};
+
+use super::{plugin, script};
+use crate::{
+    fields, host,
+    host::Limits,
+    lint,
+    transform::{Program, ScriptNode},
+    uses::StateUse,
+};
 
 /// Optimized code needs a quarter of it.
 const STACK_BYTES: usize = if cfg!(debug_assertions) { 8 << 20 } else { 2 << 20 };
 
 const TIME_NANOS: i64 = 1_795_000_000_123_456_789;
 
-fn settings(script: &str) -> ScriptSettings {
-    ScriptSettings {
-        script: Script(script.to_owned()),
-        outputs: vec!["low".to_owned(), "high".to_owned()],
-        max_operations: default_max_operations(),
-        // Limits that the clock sets depend on the machine; these tests do not.
-        timeout: Period::seconds(60),
-    }
+const OUTPUTS: [&str; 2] = ["low", "high"];
+
+// Limits that the clock sets depend on the machine; most of these tests do not.
+const LIMITS: Limits = Limits { max_operations: 100_000, timeout: Duration::from_secs(60) };
+
+fn outputs() -> Vec<String> {
+    OUTPUTS.map(str::to_owned).to_vec()
+}
+
+/// What is wrong with a script.
+fn lint(script: &str) -> Vec<Problem> {
+    lint::compile(script, &outputs()).1
+}
+
+fn program(script: &str, limits: Limits) -> Option<Program> {
+    let (written, _) = lint::compile(script, &outputs());
+    Some(Program::new(written?, outputs().into(), limits))
+}
+
+fn node_at(site: &Site, script: &str) -> ScriptNode {
+    let program = program(script, LIMITS).unwrap_or_else(|| panic!("{script} compiles"));
+    ScriptNode::new(Arc::new(program), site)
 }
 
 fn node(script: &str) -> ScriptNode {
-    ScriptNode::new(settings(script), "test/script".into(), Memory::default())
+    node_at(&testing::site(None), script)
+}
+
+/// The same without the shortcut for the fields in use.
+fn whole(script: &str) -> ScriptNode {
+    let program = program(script, LIMITS).expect("it compiles").without_projection();
+    ScriptNode::new(Arc::new(program), &testing::site(None))
 }
 
 fn message(payload: Payload) -> Message {
@@ -39,8 +68,9 @@ fn json_message(payload: &str) -> Message {
 
 fn run(node: &mut impl Transform, message: Message) -> Result<Vec<(Port, Message)>, String> {
     let mut out = Emitter::default();
-    node.apply(message, &mut out).map_err(|error| format!("{error:#}"))?;
-    Ok(out.drain().collect())
+    let input = Input { message, from: "meter".into() };
+    node.apply(input, &mut out).map_err(|error| format!("{error:#}"))?;
+    Ok(out.drain().map(|(port, envelope)| (port, envelope.message)).collect())
 }
 
 /// Each message as a line: output, topic and payload.
@@ -60,7 +90,7 @@ fn shown(result: &Result<Vec<(Port, Message)>, String>) -> String {
 /// The payload that leaves by the main output, or the error.
 #[track_caller]
 fn check(script: &str, payload: &str, expected: &str) {
-    assert_eq!(Vec::<Problem>::new(), lint::check(script, &settings("").outputs), "{script}");
+    assert_eq!(Vec::<Problem>::new(), lint(script), "{script}");
     let result = run(&mut node(script), json_message(payload));
     let shown = shown(&result).replace("0 site/a ", "");
     assert_eq!(shown, expected, "{script}");
@@ -196,13 +226,43 @@ fn what_a_message_says_about_itself_can_be_changed() {
 }
 
 #[test]
-fn state_lasts_from_message_to_message_and_through_errors() {
-    let mut counts = node(
-        "state.n = (state.n ?? 0) + 1; if msg.payload == 0 { throw `zero` } msg.payload = state.n; msg",
-    );
+fn state_lasts_from_message_to_message() {
+    let mut counts = node("state.n = (state.n ?? 0) + 1; msg.payload = state.n; msg");
     let said: Vec<String> =
         ["5", "0", "7"].iter().map(|p| shown(&run(&mut counts, json_message(p)))).collect();
-    assert_eq!(said, vec!["0 site/a 1", "error: line 1, column 53: zero", "0 site/a 3"]);
+    assert_eq!(said, ["0 site/a 1", "0 site/a 2", "0 site/a 3"]);
+}
+
+/// What `state` is, as it would be written down.
+fn state(node: &ScriptNode) -> Value {
+    node.save().map(|saved| saved.value).unwrap_or_default()
+}
+
+#[test]
+fn a_run_that_fails_has_changed_nothing() {
+    // Each leaves `state` as it was made by the first message, whatever it fails by.
+    for change in [
+        "state.n += 1",
+        "state.fresh = 1",
+        "state.l.push(2)",
+        "state.remove(\"n\")",
+        "state = #{}",
+        "state[msg.topic] = 1",
+        "let f = |x| { state.n = x; }; f.call(5)",
+        "push(state.l, 2); state.l += 3; state.l[0] = 5",
+        "for k in state.keys() { state[k] = 0; }",
+    ] {
+        for failing in ["throw `x`", "1 / 0", "msg = 5", "emit(`low`, 1)", "loop {}"] {
+            let first = "if msg.payload == 0 { state.n = 1; state.l = [1]; return; }";
+            let script = format!("{first} {change}; {failing}; msg");
+            let mut fails = node(&script);
+            assert_eq!(run(&mut fails, json_message("0")), Ok(Vec::new()), "{script}");
+            let before = state(&fails);
+            assert_eq!(before, json!({"n": 1, "l": [1]}), "{script}");
+            assert!(run(&mut fails, json_message("1")).is_err(), "{script}");
+            assert_eq!(state(&fails), before, "{script}");
+        }
+    }
 }
 
 #[test]
@@ -438,7 +498,7 @@ fn reading_only_the_fields_in_use_shows_in_nothing() {
     for script in CORPUS {
         for payload in PAYLOADS {
             let mut fields = node(script);
-            let mut whole = node(script).without_projection();
+            let mut whole = whole(script);
             // Twice, for what `state` keeps.
             for _ in 0..2 {
                 let with_fields = run(&mut fields, json_message(payload));
@@ -454,7 +514,7 @@ fn reading_only_the_fields_in_use_shows_in_nothing() {
 fn only_the_fields_in_use_are_converted() {
     #[track_caller]
     fn uses(script: &str, expected: &str) {
-        let uses = node(script).uses().clone();
+        let uses = program(script, LIMITS).unwrap().uses().clone();
         let shown = match uses.payload {
             crate::uses::PayloadUse::Whole => "whole".to_owned(),
             crate::uses::PayloadUse::Fields { all, written } => {
@@ -488,13 +548,13 @@ fn findings_mark_what_is_wrong() {
             let (line, column) = p.inside.unwrap_or_default();
             format!("{line}:{column} {}: {} [{}]", p.rule, p.message, p.label)
         };
-        let outputs = settings("").outputs;
-        let found: Vec<String> = lint::check(script, &outputs).into_iter().map(show).collect();
+        let found: Vec<String> = lint(script).into_iter().map(show).collect();
         assert_eq!(found, expected, "{script}");
         // As it runs, the script is optimized; that must not decide what is found.
-        let optimizing = host::engine(&"".into(), &outputs, &host::Outbox::default());
-        let found: Vec<String> =
-            lint::check_with(&optimizing, script, &outputs).into_iter().map(show).collect();
+        let engine = host::engine();
+        let optimizing = |text: &str, also: &[String]| host::compile(&engine, text, also);
+        let (_, found) = lint::compile_by(optimizing, script, &outputs());
+        let found: Vec<String> = found.into_iter().map(show).collect();
         assert_eq!(found, expected, "optimized: {script}");
     }
     finds(" \n ", &["0:0 script-syntax: `script` is empty [expected a script, such as `msg`]"]);
@@ -595,11 +655,9 @@ fn findings_mark_what_is_wrong() {
 
 #[test]
 fn a_mistake_is_found_in_code_that_never_runs() {
-    let found = lint::check(
-        "const DEBUG = false; if DEBUG { prnt(msg); } if false { emit(\"alarm\", msg); } msg",
-        &settings("").outputs,
-    );
-    let rules: Vec<_> = found.iter().map(|problem| problem.rule).collect();
+    let found =
+        lint("const DEBUG = false; if DEBUG { prnt(msg); } if false { emit(\"alarm\", msg); } msg");
+    let rules: Vec<_> = found.iter().map(|problem| problem.rule.name).collect();
     assert_eq!(rules, ["unknown-function", "undeclared-output"]);
 }
 
@@ -608,9 +666,9 @@ fn a_script_tells_the_fields_that_it_reads_and_sends() {
     /// `reads > sends`; `*` sends anything.
     #[track_caller]
     fn check(script: &str, expected: &str) {
-        let outputs = settings("").outputs;
-        assert_eq!(lint::check(script, &outputs), [], "{script}");
-        let fields = lint::fields(script, &outputs);
+        let (written, problems) = lint::compile(script, &outputs());
+        assert_eq!(problems, [], "{script}");
+        let fields = fields::of(&written.unwrap());
         let reads = fields.reads.iter().map(|read| {
             let (line, column) = read.inside.unwrap();
             format!("{line}:{column} {}", read.field)
@@ -655,8 +713,9 @@ fn a_script_tells_the_fields_that_it_reads_and_sends() {
     check("msg.payload = #{ b: msg.payload.a, c: 1 }; msg", "1:33 a > b c");
     check("msg.payload = msg.payload.a; msg", "1:27 a > *");
     check("msg.payload = #{}; msg.payload.z = 1; msg", " > z");
-    // Does not compile: nothing is known.
-    assert_eq!(lint::fields("msg.payload.a +", &[]), Fields::default());
+    let configured = testing::configure(&script(), "script: msg.payload.a * 2; msg").unwrap();
+    assert_eq!(configured.fields().reads[0].field, "a");
+    assert_ne!(configured.fields(), Fields::default());
 }
 
 #[test]
@@ -677,10 +736,10 @@ fn what_works_is_not_found_fault_with() {
         "exit(msg)",
     ];
     for script in more.into_iter().chain(CORPUS) {
-        let found = lint::check(script, &settings("").outputs);
+        let found = lint(script);
         let excused = |p: &Problem| {
             // Sees `msg` by way of `f!()`; and would say that a message has no `q`.
-            script.contains("f!()") && p.rule == "unknown-variable"
+            script.contains("f!()") && p.rule.name == "unknown-variable"
         };
         let found: Vec<_> = found.into_iter().filter(|p| !excused(p)).collect();
         assert_eq!(found, Vec::<Problem>::new(), "{script}");
@@ -742,13 +801,13 @@ fn no_mutilated_script_panics_or_hangs_or_shows_what_was_converted() {
             script.splice(at..end, piece.chars());
         }
         let script: String = script.into_iter().collect();
-        let _ = lint::check(&script, &[]);
-        let mut settings = settings(&script);
-        settings.max_operations = 2000;
+        let limits = Limits { max_operations: 2000, ..LIMITS };
+        let site = testing::site(None);
+        let node = |program: Program| ScriptNode::new(Arc::new(program), &site);
+        let Some(program) = program(&script, limits) else { continue };
         let payload = PAYLOADS[round % PAYLOADS.len()];
-        let mut fields = ScriptNode::new(settings.clone(), "test/fuzz".into(), Memory::default());
-        let mut whole =
-            ScriptNode::new(settings, "test/fuzz".into(), Memory::default()).without_projection();
+        let mut whole = node(self::program(&script, limits).expect("it did").without_projection());
+        let mut fields = node(program);
         let fields = shown(&run(&mut fields, json_message(payload)));
         assert_eq!(fields, shown(&run(&mut whole, json_message(payload))), "{script}");
     }
@@ -757,7 +816,7 @@ fn no_mutilated_script_panics_or_hangs_or_shows_what_was_converted() {
 #[test]
 fn outputs_have_names_that_can_be_read() {
     let text = "script: msg\noutputs: [ok-1_a, main, errors, 'a b', ok-1_a]\ntimeout: 10s";
-    let found = forebay_sdk::testing::configure(&SCRIPT, text).err().unwrap();
+    let found = testing::configure(&script(), text).err().unwrap();
     assert_eq!(
         found,
         vec![
@@ -772,24 +831,48 @@ fn outputs_have_names_that_can_be_read() {
 
 #[test]
 fn a_script_that_takes_too_long_is_stopped() {
-    let mut settings = settings("loop {}");
-    settings.max_operations = 10_000_000;
-    settings.timeout = Period(std::time::Duration::from_millis(1));
-    let mut node = ScriptNode::new(settings, "test/slow".into(), Memory::default());
+    let limits = Limits { max_operations: 10_000_000, timeout: Duration::from_millis(1) };
+    let program = program("loop {}", limits).unwrap();
+    let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
     let error = run(&mut node, json_message("1")).unwrap_err();
     assert!(error.ends_with("script ran for longer than 1ms (`timeout`)"), "{error}");
 }
 
 #[test]
+fn every_operation_counts_and_none_twice() {
+    // What is called by `map` counts, too.
+    for script in ["let n = 0; for i in 0..10 { n += i; } msg", "[1, 2, 3].map(|x| x + 1); msg"] {
+        let fails = |max_operations| {
+            let program = program(script, Limits { max_operations, ..LIMITS }).unwrap();
+            let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
+            // Not what is left of one run, and not what the one before has used.
+            let fails = [0, 1].map(|_| run(&mut node, json_message("1")).is_err());
+            assert_eq!(fails[0], fails[1]);
+            fails[0]
+        };
+        let least = (1..1000).find(|most| !fails(*most)).unwrap();
+        assert!(least > 10, "{script} takes {least}");
+        assert!(!fails(least + 1));
+    }
+    let mut maps = node(
+        "let l = []; l.pad(4096, 0); l.map(|x| { let n = 0; for i in 0..100 { n += i; } n }); msg",
+    );
+    let error = run(&mut maps, json_message("1")).unwrap_err();
+    assert!(error.ends_with("script ran for more than 100000 operations (`max_operations`)"));
+}
+
+#[test]
 fn the_sample_is_right() {
-    use forebay_sdk::yaml::{self, Limits};
+    use forebay_sdk::yaml::{self, Limits as YamlLimits};
     let mut findings = Vec::new();
-    let sample = yaml::parse(PLUGIN.sample, 0, Limits::default(), &mut findings).unwrap();
+    let sample = plugin().sample;
+    let sample = yaml::parse(&sample, 0, YamlLimits::default(), &mut findings).unwrap();
     let script = sample.at("transforms.judge.script").text().unwrap();
     let outputs = ["even".to_owned()];
-    assert_eq!(lint::check(script, &outputs), []);
-    let settings = ScriptSettings { outputs: outputs.to_vec(), ..settings(script) };
-    let mut node = ScriptNode::new(settings, "test/sample".into(), Memory::default());
+    let (written, problems) = lint::compile(script, &outputs);
+    assert_eq!(problems, []);
+    let program = Program::new(written.unwrap(), outputs.to_vec().into(), LIMITS);
+    let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
     let sent: Vec<String> = [r#"{"count":1}"#, r#"{"count":2}"#]
         .iter()
         .map(|payload| shown(&run(&mut node, json_message(payload))))
@@ -799,18 +882,201 @@ fn the_sample_is_right() {
 }
 
 #[test]
+fn a_script_that_does_not_compile_makes_no_node() {
+    for script in ["msg.payload.a +", "''", "mgs"] {
+        let (configured, problems) =
+            testing::resolve(&self::script(), &format!("script: {script}"));
+        assert!(configured.is_none(), "{script}");
+        assert_eq!(problems.len(), 1, "{script}");
+    }
+    // Could run, but would fail: the lint is still told what comes out.
+    let text = "{script: 'rond(1.5); msg', outputs: [high]}";
+    let (configured, problems) = testing::resolve(&script(), text);
+    assert_eq!(configured.unwrap().outputs(), ["high"]);
+    assert_eq!(problems.len(), 1);
+}
+
+#[test]
+fn settings_make_a_node_that_runs() {
+    let node = testing::build(&script(), "{script: 'emit(`b`, msg); msg', outputs: [a, b]}", None);
+    let Node::Transform(mut node) = node else { panic!("a script is a transform") };
+    let mut out = Emitter::default();
+    node.apply(Input { message: json_message("1"), from: "meter".into() }, &mut out).unwrap();
+    let ports: Vec<Port> = out.drain().map(|(port, _)| port).collect();
+    assert_eq!(ports, [Port::named(1), Port::MAIN]);
+}
+
+/// A node in the place of one that remembered this.
+fn after(saved: Option<Saved>, script: &str) -> ScriptNode {
+    // As a disk would bring it back: as text.
+    let saved = saved.map(|saved| Saved {
+        value: serde_json::from_str(&saved.value.to_string()).unwrap(),
+        ..saved
+    });
+    node_at(&Site { memory: saved, ..testing::site(None) }, script)
+}
+
+#[test]
 fn state_survives_an_edit_of_the_script() {
-    let memory = Memory::default();
-    let node = |script: &str| ScriptNode::new(settings(script), "t".into(), memory.clone());
     let count = "state.seen = (state.seen ?? 0) + 1; msg.payload = state.seen; msg";
     let mut before = node(count);
     for _ in 0..9 {
-        before.apply(message(json!({}).into()), &mut Emitter::default()).unwrap();
+        run(&mut before, json_message("{}")).unwrap();
     }
-    drop(before);
-    let mut after = node(&format!("{count} // edited"));
-    let mut out = Emitter::default();
-    after.apply(message(json!({}).into()), &mut out).unwrap();
-    let (_, message) = out.drain().next().unwrap();
-    assert_eq!(message.payload.value(), Ok(&json!(10)));
+    let mut after = after(before.save(), &format!("{count} // edited"));
+    assert_eq!(shown(&run(&mut after, json_message("{}"))), "0 site/a 10");
+}
+
+#[test]
+fn state_comes_back_as_it_was() {
+    // The second message says whether it finds what the first one left.
+    let same = "let old = #{ big: 9223372036854775807, small: -9223372036854775807, \
+                f: 0.30000000000000004, whole: 1.0, tiny: 5e-324, huge: 1.7976931348623157e308, \
+                zero: -1.0 * 0.0, t: `grün \\\"`, n: (), yes: true, l: [1, [2.5, #{ x: `y` }]], m: #{}, \
+                e: [] };";
+    let script = format!(
+        "{same} if state.len() == 0 {{ state = old; return; }} \
+         for (k, i) in old.keys() {{ if type_of(state[k]) != type_of(old[k]) {{ throw k; }} \
+         if state[k] != old[k] {{ throw k; }} }} \
+         msg.payload = [to_json(state.zero), to_json(state) == to_json(old)]; msg"
+    );
+    let mut before = node(&script);
+    assert_eq!(run(&mut before, json_message("{}")), Ok(Vec::new()));
+    let found = shown(&run(&mut after(before.save(), &script), json_message("{}")));
+    assert_eq!(found, r#"0 site/a ["-0.0",true]"#);
+}
+
+#[test]
+fn what_would_come_back_as_another_kind_is_of_that_kind_at_once() {
+    let script = "if state.len() == 0 { state.c = 'x'; state.b = blob(2, 7); state.s = 1; return; } \
+                  msg.payload = [type_of(state.c), type_of(state.b), state]; msg";
+    let mut before = node(script);
+    assert_eq!(run(&mut before, json_message("{}")), Ok(Vec::new()));
+    let expected = r#"0 site/a ["string","array",{"b":[7,7],"c":"x","s":1}]"#;
+    let saved = before.save();
+    assert_eq!(shown(&run(&mut before, json_message("{}"))), expected);
+    assert_eq!(shown(&run(&mut after(saved, script), json_message("{}"))), expected);
+}
+
+#[test]
+fn state_holds_nothing_but_data() {
+    #[track_caller]
+    fn refused(script: &str, expected: &str) {
+        let mut node = node(script);
+        let result = run(&mut node, json_message("{}"));
+        assert_eq!(result, Err(expected.to_owned()), "{script}");
+        assert_eq!(state(&node), json!({}), "{script}");
+    }
+    refused("state.f = |x| x; msg", "`state.f` is a function, which `state` cannot hold");
+    refused(
+        "state.a = #{ l: [1, Fn(`round`)] }; msg",
+        "`state.a.l[1]` is a function, which `state` cannot hold",
+    );
+    refused("state.r = 0..5; msg", "`state.r` is a range, which `state` cannot hold");
+    refused("state.x = 0.0 / 0.0; msg", "`state.x` is no finite number, which `state` cannot hold");
+    refused("state = 5; msg", "`state` is a whole number; expected a map");
+    refused(
+        "let m = #{}; for i in 0..70 { m = #{ m: m }; } state.m = m; msg",
+        "`state` is nested more than 64 levels deep",
+    );
+    // What a function holds on to as well is data all the same.
+    let mut shares = node("let x = [1]; let f = || x; state.x = x; state.l = [x, x]; msg");
+    run(&mut shares, json_message("{}")).unwrap();
+    assert_eq!(state(&shares), json!({"x": [1], "l": [[1], [1]]}));
+}
+
+#[test]
+fn a_script_without_state_remembers_nothing() {
+    let saved = |script: &str| {
+        let mut node = node(script);
+        run(&mut node, json_message("{}")).unwrap();
+        node.save().map(|saved| saved.value)
+    };
+    assert_eq!(saved("msg"), None);
+    assert_eq!(saved("if state.x == 1 { msg }"), Some(json!({})));
+    assert_eq!(saved("state.x = 1; msg"), Some(json!({"x": 1})));
+}
+
+#[test]
+fn only_what_may_change_of_the_state_is_kept_aside() {
+    #[track_caller]
+    fn check(script: &str, expected: &str) {
+        let uses = program(script, LIMITS).unwrap().uses().state.clone();
+        let shown = match uses {
+            StateUse::Nothing => "nothing".to_owned(),
+            StateUse::Reads => "reads".to_owned(),
+            StateUse::Fields(names) => names.join(" "),
+            StateUse::Whole => "whole".to_owned(),
+        };
+        assert_eq!(shown, expected, "{script}");
+    }
+    check("msg", "nothing");
+    check("if state.a.b > 1 { msg }", "reads");
+    check("msg.payload.n = state.table[msg.topic] ?? 0; msg", "reads");
+    check("state.n = (state.n ?? 0) + 1; state.m.x += state.k; msg", "m n");
+    check("state[\"n\"] = 1; state.l.push(1); msg", "l n");
+    check("state.table[msg.topic] = 1; msg", "table");
+    check("state[msg.topic] = 1; msg", "whole");
+    check("push(state.l, 1); msg", "l");
+    check("let s = state; msg", "whole");
+    check("\"a\" in state; msg", "whole");
+    check("state.n = 1; state.clear(); msg", "whole");
+    check("let f = || state.n; f.call(); msg", "whole");
+    check("fn f() { state.n = 1; } f!(); msg", "whole");
+}
+
+#[test]
+fn state_cannot_grow_beyond_its_limit_whatever_the_run_ends_as() {
+    let too_much = "`state` holds more than a script may keep; remove old values";
+    for (script, expected) in [
+        ("for i in 0..5000 { state[`${i}`] = i; } msg", too_much),
+        ("state.m = #{}; for i in 0..5000 { state.m[`${i}`] = i; } msg", too_much),
+        ("for i in 0..5000 { state[`${i}`] = i; } throw `x`", "line 1, column 41: x"),
+        ("let t = ``; t.pad(100, 'x'); for i in 0..1000 { state[`${i}`] = t; } msg", too_much),
+    ] {
+        let mut node = node(script);
+        assert_eq!(run(&mut node, json_message("{}")), Err(expected.to_owned()), "{script}");
+        assert_eq!(state(&node), json!({}), "{script}");
+    }
+}
+
+#[test]
+fn what_is_filled_key_by_key_is_stopped_before_memory_ends() {
+    #[track_caller]
+    fn stopped(script: &str) {
+        let limits = Limits { max_operations: 10_000_000, ..LIMITS };
+        let text = "let text = ``; text.pad(60000, 'x');";
+        let program = program(&format!("{text} {script}"), limits).unwrap();
+        let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
+        let error = run(&mut node, json_message("{}")).unwrap_err();
+        assert!(error.ends_with("variables grew beyond 16 MiB"), "{script}: {error}");
+    }
+    stopped("let m = #{}; for i in 0..100000 { m[`${i}`] = text + i; } msg");
+    stopped("for i in 0..100000 { state[`${i}`] = text + i; } msg");
+    stopped("for i in 0..100000 { msg.payload[`${i}`] = text + i; } msg");
+    stopped(
+        "let l = [[], []]; l.pad(4000, []); for i in 0..100000 { l[i % 4000].push(text + i); }",
+    );
+    stopped("let m = #{}; for i in 0..100000 { try { m[`${i}`] = text + i; } catch { } } msg");
+    stopped("fn fill(t) { for i in 0..100000 { this[`${i}`] = t + i; } } state.fill(text); msg");
+}
+
+#[test]
+fn a_large_message_has_room() {
+    let values: Vec<Value> = (0..100_000).map(|n| json!({"n": n})).collect();
+    let payload = Value::from(values).to_string();
+    let mut node = node("let p = msg.payload; for i in 0..2000 { p[i].n; } msg");
+    assert_eq!(run(&mut node, json_message(&payload)).map(|sent| sent.len()), Ok(1));
+}
+
+#[test]
+fn the_message_itself_is_sent_when_a_script_ends_with_it() {
+    check("let msg = #{ payload: 5 }; msg", "1", "5");
+    check("const msg = #{ payload: 5 }; msg", "1", "5");
+    check("msg = #{ payload: 5 }; msg", "1", "5");
+    check("msg = (); msg", "1", "");
+    check("if msg.payload == 1 { return #{ payload: 2 }; } msg", "1", "2");
+    check("if msg.payload == 1 { return; } msg", "1", "");
+    check("let f = || msg; emit(`low`, msg); msg.payload = 3; msg", "1", "2 site/a 1\n3");
+    check("msg;", "1", "1");
 }

@@ -1,20 +1,22 @@
 //! Runs a script on each message.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Emitter, Format, Memory, Message, Meta, Payload, Port, Timestamp, Transform, Value,
+    Configured, Emitter, Fields, Format, Input, Message, Meta, Node, Payload, Port, Saved, Site,
+    Timestamp, Transform, Value,
 };
-use rhai::{AST, Dynamic, Engine, Map, Scope};
+use rhai::{AST, Dynamic, Expr, Map, Scope, Stmt};
 
 use crate::{
-    ScriptSettings,
     convert::{self, AsDynamic},
-    did_you_mean,
     failure::Failure,
-    host::{self, Deadline, MAX_MESSAGES, Outbox},
-    uses::{PayloadUse, Uses},
+    fields,
+    host::{self, Limits, MAX_MESSAGES},
+    state::{self, Before},
+    uses::{FIELDS, PayloadUse, Uses},
+    words::did_you_mean,
 };
 
 /// Marks the payload that came in, so that what the script returns shows which parts of it are
@@ -22,63 +24,58 @@ use crate::{
 /// whole payloads, where the mark decides nothing but the order of fields.
 const CAME_IN: i32 = 1;
 
-/// The fields of a message, as scripts know it.
-pub(crate) const FIELDS: [&str; 4] = ["topic", "time", "payload", "meta"];
+/// Marks the value of a script that ends with `msg`: the variable itself is sent then, not a copy.
+const ENDS_WITH_MSG: i32 = 2;
 
-/// A script, compiled, and what it remembers.
-pub(crate) struct ScriptNode {
-    engine: Engine,
+/// A node before it runs.
+pub(crate) struct ScriptType(pub Arc<Program>);
+
+/// A script, compiled, and all else that its settings say.
+pub(crate) struct Program {
     ast: AST,
     uses: Uses,
-    /// Where `state` goes when the node is replaced.
-    memory: Memory,
+    fields: Fields,
+    outputs: Arc<[String]>,
+    limits: Limits,
+}
+
+/// A script that runs, and what it remembers.
+pub(crate) struct ScriptNode {
+    name: Arc<str>,
+    program: Arc<Program>,
     /// Holds `state`, and `msg` during a run.
     scope: Scope<'static>,
-    outbox: Outbox,
-    deadline: Deadline,
-    max_operations: u32,
-    timeout: Duration,
 }
 
 /// What came in, and how much of its payload the script sees.
-struct Incoming {
-    message: Message,
-    /// None when the script sees the whole payload.
-    written: Option<Vec<String>>,
+struct Incoming<'a> {
+    message: &'a Message,
+    payload: Seen<'a>,
 }
 
-impl Drop for ScriptNode {
-    fn drop(&mut self) {
-        if let Some(state) = self.scope.get_value::<Map>("state") {
-            self.memory.leave(state);
-        }
-    }
+/// How much of a payload a script sees.
+enum Seen<'a> {
+    Whole,
+    /// Some fields, of which it may change these.
+    Fields {
+        written: &'a [rhai::Identifier],
+        /// The payload as it came, when it is a map in JSON.
+        text: Option<convert::Fields<'a>>,
+    },
 }
 
-impl ScriptNode {
-    pub(crate) fn new(settings: ScriptSettings, node: Arc<str>, memory: Memory) -> ScriptNode {
-        let outbox = Outbox::default();
-        let deadline = Deadline::new();
-        let mut engine = host::engine(&node, &settings.outputs, &outbox);
-        host::limit(&mut engine, settings.max_operations, deadline.clone());
-        // What does not compile was refused by the lint; an empty script takes its place.
-        let ast = host::compile(&engine, &settings.script.0, &[]).unwrap_or_default();
-        ScriptNode {
-            uses: Uses::of(&ast),
-            engine,
-            ast,
-            scope: host::scope(memory.take().unwrap_or_default()),
-            memory,
-            outbox,
-            deadline,
-            max_operations: settings.max_operations,
-            timeout: settings.timeout.0,
-        }
+impl Program {
+    /// Makes a script ready to run. `written` is as its author wrote it.
+    pub(crate) fn new(written: AST, outputs: Arc<[String]>, limits: Limits) -> Program {
+        let fields = fields::of(&written);
+        let ast = host::optimize(written);
+        let uses = Uses::of(&ast);
+        Program { ast: without_copy(ast), uses, fields, outputs, limits }
     }
 
-    /// The same node without the shortcut, to compare with.
+    /// The same without the shortcut, to compare with.
     #[cfg(test)]
-    pub(crate) fn without_projection(mut self) -> ScriptNode {
+    pub(crate) fn without_projection(mut self) -> Program {
         self.uses = Uses::everything();
         self
     }
@@ -88,36 +85,104 @@ impl ScriptNode {
     pub(crate) fn uses(&self) -> &Uses {
         &self.uses
     }
+}
 
-    /// Runs the script. What it emitted is in the outbox.
-    fn run(&mut self, msg: Map) -> anyhow::Result<Dynamic> {
-        // Leftovers of a run that failed.
-        host::drain(&self.outbox);
+/// Puts a mark in the place of `msg` at the end of a script: evaluating it would copy the message.
+fn without_copy(ast: AST) -> AST {
+    let Some((Stmt::Expr(last), statements)) = ast.statements().split_last() else { return ast };
+    let Expr::Variable(variable, _, at) = &**last else { return ast };
+    if variable.1 != "msg" {
+        return ast;
+    }
+    let mut mark = Dynamic::UNIT;
+    mark.set_tag(ENDS_WITH_MSG);
+    let mark = Stmt::Expr(Expr::DynamicConstant(mark.into(), *at).into());
+    AST::new(statements.iter().cloned().chain([mark]), Arc::clone(ast.shared_lib()))
+}
+
+impl Configured for ScriptType {
+    fn build(&self, site: Site) -> Node {
+        Node::transform(ScriptNode::new(Arc::clone(&self.0), &site))
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        self.0.outputs.to_vec()
+    }
+
+    fn fields(&self) -> Fields {
+        self.0.fields.clone()
+    }
+}
+
+impl ScriptNode {
+    pub(crate) fn new(program: Arc<Program>, site: &Site) -> ScriptNode {
+        let remembered = site.remembered::<state::Written>(state::VERSION);
+        let state = remembered.as_ref().map(state::read).unwrap_or_default();
+        ScriptNode { name: Arc::clone(&site.name), program, scope: host::scope(state) }
+    }
+
+    /// What the script makes of a message.
+    fn outgoing(&mut self, message: &Message) -> anyhow::Result<Vec<(Port, Message)>> {
+        let program = Arc::clone(&self.program);
+        let (msg, incoming) = program.incoming(message)?;
         self.scope.push("msg", msg);
-        self.deadline.set(self.timeout);
-        let result = self.engine.eval_ast_with_scope(&mut self.scope, &self.ast);
+        let host::Ended { result, emitted } = host::run(
+            &program.ast,
+            &mut self.scope,
+            &self.name,
+            &program.outputs,
+            program.limits,
+            message.payload.size_bytes(),
+        );
+        let result = result.map(|result| {
+            let is_msg = result.is_unit() && result.tag() == ENDS_WITH_MSG;
+            if is_msg { take_msg(&mut self.scope) } else { result }
+        });
         // `state` comes first and stays.
         self.scope.rewind(1);
-        result.map_err(|error| {
-            let failure = Failure {
-                ast: &self.ast,
-                max_operations: self.max_operations,
-                timeout: self.timeout,
-            };
-            anyhow!(failure.describe(*error))
-        })
+        let failure = Failure { ast: &program.ast, limits: program.limits };
+        let result = result.map_err(|error| anyhow!(failure.describe(*error)))?;
+        let mut outgoing = Vec::new();
+        for (index, value) in emitted {
+            incoming.read(Port::named(index), value, "`emit` got", &mut outgoing)?;
+        }
+        incoming.read(Port::MAIN, result, "the script returned", &mut outgoing)?;
+        state::check(&mut self.scope, &program.uses.state).map_err(anyhow::Error::msg)?;
+        Ok(outgoing)
+    }
+}
+
+impl Transform for ScriptNode {
+    fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
+        let before = Before::of(&self.scope, &self.program.uses.state);
+        // All or nothing: a message that ends as an error has sent nothing on and changed nothing.
+        let outgoing =
+            self.outgoing(&input.message).inspect_err(|_| before.restore(&mut self.scope))?;
+        for (port, message) in outgoing {
+            out.emit_to(port, message);
+        }
+        Ok(())
     }
 
-    /// `state` outlives the message, so its size is looked at after each.
-    fn check_state(&self) -> anyhow::Result<()> {
-        let Some(state) = self.scope.get("state") else { return Ok(()) };
-        self.engine
-            .ensure_data_size_within_limits(state)
-            .map_err(|_| anyhow!("`state` holds more than a script may keep; remove old values"))
+    fn save(&self) -> Option<Saved> {
+        if self.program.uses.state == crate::uses::StateUse::Nothing {
+            return None;
+        }
+        Saved::of(state::VERSION, &state::write(&self.scope)?).ok()
     }
+}
 
+fn take_msg(scope: &mut Scope) -> Dynamic {
+    match scope.get_mut("msg") {
+        Some(msg) => msg.take(),
+        // A constant of the script's own.
+        None => scope.get("msg").cloned().unwrap_or_default(),
+    }
+}
+
+impl Program {
     /// Makes `msg` out of the parts of a message that the script uses.
-    fn msg(&self, message: Message) -> anyhow::Result<(Map, Incoming)> {
+    fn incoming<'a>(&'a self, message: &'a Message) -> anyhow::Result<(Map, Incoming<'a>)> {
         let mut msg = Map::new();
         if self.uses.topic {
             msg.insert("topic".into(), (&*message.topic).into());
@@ -128,41 +193,43 @@ impl ScriptNode {
         if self.uses.meta {
             msg.insert("meta".into(), Dynamic::from_map(meta_map(&message.meta)));
         }
-        let (mut payload, written) = match &self.uses.payload {
+        let (mut payload, seen) = match &self.uses.payload {
             // Bytes that nobody looks at need not be JSON.
             PayloadUse::Fields { all, .. } if all.is_empty() => {
-                (Dynamic::from_map(Map::new()), Some(Vec::new()))
+                (Dynamic::from_map(Map::new()), Seen::Fields { written: &[], text: None })
             }
-            PayloadUse::Fields { all, written } => {
-                let seen = message.payload.read(AsDynamic { only: Some(all) })?;
-                let written = seen.is_map().then(|| written.clone());
-                (seen, written)
-            }
-            PayloadUse::Whole => (convert::to_dynamic(value_of_message(&message)?), None),
+            PayloadUse::Fields { all, written } => fields_in_use(&message.payload, all, written)?,
+            PayloadUse::Whole => (convert::to_dynamic(value_of_message(message)?), Seen::Whole),
         };
         payload.set_tag(CAME_IN);
         msg.insert("payload".into(), payload);
-        Ok((msg, Incoming { message, written }))
+        Ok((msg, Incoming { message, payload: seen }))
     }
 }
 
-impl Transform for ScriptNode {
-    fn apply(&mut self, message: Message, out: &mut Emitter) -> anyhow::Result<()> {
-        let (msg, incoming) = self.msg(message)?;
-        let result = self.run(msg)?;
-        self.check_state()?;
-        let mut outgoing = Vec::new();
-        for (index, value) in host::drain(&self.outbox) {
-            incoming.read(Port::named(index), value, "`emit` got", &mut outgoing)?;
-        }
-        incoming.read(Port::MAIN, result, "the script returned", &mut outgoing)?;
-        // All or nothing: a message that ends as an error has sent nothing on.
-        outgoing.into_iter().for_each(|(port, message)| out.emit_to(port, message));
-        Ok(())
+/// The fields of a payload that a script uses.
+fn fields_in_use<'a>(
+    payload: &'a Payload,
+    all: &'a [rhai::Identifier],
+    written: &'a [rhai::Identifier],
+) -> anyhow::Result<(Dynamic, Seen<'a>)> {
+    if let Some(text) = payload.json_text().transpose()?
+        && text.starts_with('{')
+    {
+        let fields = convert::Fields::of(text).map_err(|error| not_json(&error))?;
+        let seen = fields.seen(all).map_err(|error| not_json(&error))?;
+        return Ok((Dynamic::from_map(seen), Seen::Fields { written, text: Some(fields) }));
     }
+    let seen = payload.read(AsDynamic { only: Some(all) })?;
+    let is_map = seen.is_map();
+    Ok((seen, if is_map { Seen::Fields { written, text: None } } else { Seen::Whole }))
 }
 
-impl Incoming {
+fn not_json(error: &dyn std::fmt::Display) -> anyhow::Error {
+    anyhow!("payload is not JSON: {error}")
+}
+
+impl Incoming<'_> {
     /// Reads what a script hands out: a message, a list of messages, or nothing.
     fn read(
         &self,
@@ -177,34 +244,36 @@ impl Incoming {
         }
         let values = match value.try_cast_result::<rhai::Array>() {
             Ok(values) => values,
-            Err(value) => vec![value],
+            Err(value) => return self.read_one(port, value, whence, outgoing),
         };
-        for value in values {
-            let map = value.flatten().try_cast_result::<Map>().map_err(|value| {
-                let kind = convert::kind(&value);
-                anyhow!("{whence} {kind}; expected a message, a list of messages or ()")
-            })?;
-            if outgoing.len() >= MAX_MESSAGES {
-                return Err(anyhow!("{whence} more than {MAX_MESSAGES} messages for one"));
-            }
-            let message = self.message(map).map_err(|error| anyhow!("{whence} {error}"))?;
-            outgoing.push((port, message));
+        values.into_iter().try_for_each(|value| self.read_one(port, value, whence, outgoing))
+    }
+
+    fn read_one(
+        &self,
+        port: Port,
+        value: Dynamic,
+        whence: &str,
+        outgoing: &mut Vec<(Port, Message)>,
+    ) -> anyhow::Result<()> {
+        let map = value.flatten().try_cast_result::<Map>().map_err(|value| {
+            let kind = convert::kind(&value);
+            anyhow!("{whence} {kind}; expected a message, a list of messages or ()")
+        })?;
+        if outgoing.len() >= MAX_MESSAGES {
+            return Err(anyhow!("{whence} more than {MAX_MESSAGES} messages for one"));
         }
+        let message = self.message(map).map_err(|error| anyhow!("{whence} {error}"))?;
+        outgoing.push((port, message));
         Ok(())
     }
 
     /// A message as the script left it. What it does not say is as it came.
     fn message(&self, map: Map) -> Result<Message, String> {
-        let came = &self.message;
-        let mut message = Message {
-            topic: Arc::clone(&came.topic),
-            time: came.time,
-            payload: came.payload.clone(),
-            meta: came.meta.clone(),
-        };
         if !map.contains_key("payload") {
             return Err("a map without `payload`; expected msg, or #{payload: ...}".to_owned());
         }
+        let mut message = self.message.clone();
         for (name, value) in map {
             let value = value.flatten();
             match name.as_str() {
@@ -215,9 +284,10 @@ impl Incoming {
                 other => {
                     let near = did_you_mean(other, FIELDS);
                     let whole = format!("a message with the field `{other}`{near}");
-                    return Err(match near.is_empty() {
-                        true => format!("{whole}; fields are topic, time, payload and meta"),
-                        false => whole,
+                    return Err(if near.is_empty() {
+                        format!("{whole}; fields are topic, time, payload and meta")
+                    } else {
+                        whole
                     });
                 }
             }
@@ -230,7 +300,7 @@ impl Incoming {
             *payload = convert::to_payload(left)?;
             return Ok(());
         }
-        let Some(written) = &self.written else {
+        let Seen::Fields { written, text } = &self.payload else {
             if payload.value().is_ok_and(|came| convert::is_same(came, left)) {
                 return Ok(());
             }
@@ -241,11 +311,9 @@ impl Incoming {
         }
         let Ok(left) = left.as_map_ref() else { return Ok(()) };
         // A field that was not there, and still is not, is no change.
-        let left =
-            written.iter().filter_map(|name| Some((name.as_str(), left.get(name.as_str())?)));
-        if let Some(text) = payload.json_text() {
-            let text = text.map_err(|error| error.to_string())?;
-            if let Some(changed) = convert::change_text(text, left)? {
+        let left = written.iter().filter_map(|name| Some((name.as_str(), left.get(name)?)));
+        if let Some(text) = text {
+            if let Some(changed) = text.changed(left)? {
                 *payload = Payload::encoded(changed, Format::Json);
             }
             return Ok(());

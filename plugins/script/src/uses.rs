@@ -2,17 +2,40 @@
 //!
 //! The rule: whatever is not understood here counts as a use of everything.
 
-use std::{collections::BTreeSet, ptr};
+use std::{collections::BTreeSet, mem, ptr};
 
-use rhai::{AST, ASTFlags, ASTNode, BinaryExpr, Expr, Position, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, BinaryExpr, Expr, Identifier, Position, Stmt};
 
-/// What a script uses of the messages it gets.
+/// The fields of a message, as scripts know it.
+pub(crate) const FIELDS: [&str; 4] = ["topic", "time", "payload", "meta"];
+
+/// What a script uses of the messages it gets, and of what it remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Uses {
     pub topic: bool,
     pub time: bool,
     pub meta: bool,
     pub payload: PayloadUse,
+    pub state: StateUse,
+}
+
+/// What a script uses of `state`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum StateUse {
+    #[default]
+    Nothing,
+    /// It changes nothing.
+    Reads,
+    /// It may change these fields, sorted, and no others.
+    Fields(Vec<Identifier>),
+    /// It may change anything.
+    Whole,
+}
+
+impl StateUse {
+    pub(crate) fn may_change(&self) -> bool {
+        matches!(self, StateUse::Fields(_) | StateUse::Whole)
+    }
 }
 
 /// What a script uses of the payload.
@@ -21,9 +44,9 @@ pub(crate) enum PayloadUse {
     /// Nothing but these fields.
     Fields {
         /// Every field that is read or written, sorted.
-        all: Vec<String>,
+        all: Vec<Identifier>,
         /// Those that may be changed, sorted.
-        written: Vec<String>,
+        written: Vec<Identifier>,
     },
     /// Anything.
     Whole,
@@ -38,7 +61,13 @@ impl Default for PayloadUse {
 impl Uses {
     /// Everything: right for any script.
     pub(crate) fn everything() -> Uses {
-        Uses { topic: true, time: true, meta: true, payload: PayloadUse::Whole }
+        Uses {
+            topic: true,
+            time: true,
+            meta: true,
+            payload: PayloadUse::Whole,
+            state: StateUse::Whole,
+        }
     }
 
     /// What this script uses.
@@ -48,20 +77,23 @@ impl Uses {
         for statement in ast.statements() {
             statement.walk(&mut Vec::new(), &mut |path| found.visit(path));
         }
-        match found.everything {
-            true => Uses::everything(),
-            false => Uses {
-                topic: found.parts.contains("topic"),
-                time: found.parts.contains("time"),
-                meta: found.parts.contains("meta"),
-                payload: match found.whole_payload {
-                    true => PayloadUse::Whole,
-                    false => PayloadUse::Fields {
-                        all: found.fields.into_iter().collect(),
-                        written: found.written.into_iter().collect(),
-                    },
-                },
-            },
+        if found.everything {
+            return Uses::everything();
+        }
+        let payload = if found.whole_payload {
+            PayloadUse::Whole
+        } else {
+            PayloadUse::Fields {
+                all: found.fields.into_iter().collect(),
+                written: found.written.into_iter().collect(),
+            }
+        };
+        Uses {
+            topic: found.parts.contains("topic"),
+            time: found.parts.contains("time"),
+            meta: found.parts.contains("meta"),
+            payload,
+            state: found.state,
         }
     }
 }
@@ -69,9 +101,10 @@ impl Uses {
 #[derive(Default)]
 struct Found {
     parts: BTreeSet<String>,
-    fields: BTreeSet<String>,
-    written: BTreeSet<String>,
+    fields: BTreeSet<Identifier>,
+    written: BTreeSet<Identifier>,
     whole_payload: bool,
+    state: StateUse,
     everything: bool,
 }
 
@@ -82,6 +115,9 @@ impl Found {
         match node {
             ASTNode::Expr(Expr::Variable(variable, ..)) if variable.1 == "msg" => {
                 self.variable(node, outer);
+            }
+            ASTNode::Expr(Expr::Variable(variable, ..)) if variable.1 == "state" => {
+                self.state(node, outer);
             }
             // The walk does not go into the value of a `break`.
             ASTNode::Stmt(Stmt::BreakLoop(Some(_), ..)) => self.everything = true,
@@ -104,20 +140,52 @@ impl Found {
         }
     }
 
+    /// Sees `state`, in a chain or by itself.
+    fn state(&mut self, node: &ASTNode, outer: &[ASTNode]) {
+        let steps = match outer.split_last() {
+            Some((ASTNode::Expr(chain), outer)) if starts_chain(chain, node, outer) => {
+                let steps = steps(chain);
+                // A function may change what it is called on.
+                let is_argument = match outer.last() {
+                    Some(
+                        ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _))
+                        | ASTNode::Stmt(Stmt::FnCall(call, _)),
+                    ) => !call.is_operator_call(),
+                    _ => false,
+                };
+                let calls = steps.iter().any(|step| matches!(step, Step::Call));
+                if assignment(chain, outer).is_none() && !calls && !is_argument {
+                    if self.state == StateUse::Nothing {
+                        self.state = StateUse::Reads;
+                    }
+                    return;
+                }
+                steps
+            }
+            _ => Vec::new(),
+        };
+        self.state = match (mem::take(&mut self.state), steps.first()) {
+            (StateUse::Whole, _) | (_, None | Some(Step::Call | Step::Other)) => StateUse::Whole,
+            (StateUse::Fields(mut names), Some(Step::Field(name, _))) => {
+                let name = Identifier::from(*name);
+                if let Err(at) = names.binary_search(&name) {
+                    names.insert(at, name);
+                }
+                StateUse::Fields(names)
+            }
+            (_, Some(Step::Field(name, _))) => StateUse::Fields(vec![(*name).into()]),
+        };
+    }
+
     /// Sees `msg.a.b` in `chain`, which stands in `outer`.
     fn chain(&mut self, chain: &Expr, steps: &[Step], outer: &[ASTNode]) {
-        let assignment = outer.last().and_then(|node| match node {
-            ASTNode::Stmt(Stmt::Assignment(parts)) if ptr::eq(&parts.1.lhs, chain) => {
-                Some(parts.0.is_op_assignment())
-            }
-            _ => None,
-        });
+        let assignment = assignment(chain, outer);
         match steps {
             [Step::Field("payload", _), Step::Field(field, _), rest @ ..] => {
-                self.fields.insert((*field).to_owned());
+                self.fields.insert((*field).into());
                 // A method may change the value it is called on.
                 if assignment.is_some() || rest.iter().any(|step| matches!(step, Step::Call)) {
-                    self.written.insert((*field).to_owned());
+                    self.written.insert((*field).into());
                 }
             }
             // A new payload needs nothing of the old one.
@@ -128,6 +196,16 @@ impl Found {
             }
             _ => self.everything = true,
         }
+    }
+}
+
+/// Whether `chain` is what is assigned to; then, whether its value counts, as with `+=`.
+fn assignment(chain: &Expr, outer: &[ASTNode]) -> Option<bool> {
+    match outer.last() {
+        Some(ASTNode::Stmt(Stmt::Assignment(parts))) if ptr::eq(&parts.1.lhs, chain) => {
+            Some(parts.0.is_op_assignment())
+        }
+        _ => None,
     }
 }
 

@@ -13,12 +13,12 @@ pub struct Claim {
     /// The setting that claims it, such as `listen[0]`.
     pub setting: String,
     /// What decides whether two claims clash.
-    pub held: Held,
+    pub held: Holding,
 }
 
 /// What is held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum Holding {
     /// A thing of this name. Equal names clash.
     Named(String),
     /// A place in the file system. The same place clashes, however it is written.
@@ -31,14 +31,14 @@ impl Claim {
     /// Claims what a name stands for.
     pub fn named(what: impl Into<String>, setting: impl Into<String>) -> Claim {
         let what = what.into();
-        Claim { held: Held::Named(what.clone()), what, setting: setting.into() }
+        Claim { held: Holding::Named(what.clone()), what, setting: setting.into() }
     }
 
     /// Claims a file or a device. `noun` says which it is: `file`, `serial line`.
     pub fn path(noun: &str, path: impl AsRef<Path>, setting: impl Into<String>) -> Claim {
         let path = plain(path.as_ref());
         let what = format!("{noun} {}", path.display());
-        Claim { what, setting: setting.into(), held: Held::Path(path) }
+        Claim { what, setting: setting.into(), held: Holding::Path(path) }
     }
 
     /// Claims a port of an address. Port 0 is a different one each time, so it claims nothing.
@@ -47,14 +47,14 @@ impl Claim {
             true => format!("port {} of every address", address.port()),
             false => format!("port {} of {}", address.port(), address.ip()),
         };
-        let held = Held::Listener(address);
+        let held = Holding::Listener(address);
         (address.port() != 0).then(|| Claim { what, setting: setting.into(), held })
     }
 
     /// Whether only one of the two can be held at a time.
     pub fn clashes(&self, other: &Claim) -> bool {
         match (&self.held, &other.held) {
-            (Held::Listener(one), Held::Listener(other)) => {
+            (Holding::Listener(one), Holding::Listener(other)) => {
                 one.port() == other.port() && (covers(one, other) || covers(other, one))
             }
             (one, other) => one == other,

@@ -73,6 +73,13 @@ impl Delivery {
         self.kept = true;
     }
 
+    /// Keeps several.
+    pub fn settle_all(deliveries: impl IntoIterator<Item = Delivery>) {
+        for delivery in deliveries {
+            delivery.settle();
+        }
+    }
+
     fn open(close: Close) -> Delivery {
         let ledger = Ledger { broken: AtomicBool::new(false), close: Some(close) };
         Delivery { ledger: Arc::new(ledger), kept: false }
@@ -102,7 +109,7 @@ impl Drop for Ledger {
                 // The source may have stopped waiting; that is its choice.
                 let _ = report.send(outcome);
             }
-            Some(Close::Settle(parts)) if !broken => parts.into_iter().for_each(Delivery::settle),
+            Some(Close::Settle(parts)) if !broken => Delivery::settle_all(parts),
             // Dropping the parts breaks them.
             Some(Close::Settle(_)) | None => (),
         }

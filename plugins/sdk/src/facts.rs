@@ -1,7 +1,7 @@
 //! What settings say about a node to whoever looks at the whole graph: which fields of payloads it
 //! reads and sends, and how much of its connection's time it takes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 /// The fields of payloads, as far as a node's settings name them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct FieldRead {
     /// The field of the payload.
     pub field: String,
     /// The setting that reads it.
-    pub setting: &'static str,
+    pub setting: Cow<'static, str>,
     /// The line and column inside a setting that holds a script, both from 1.
     pub inside: Option<(usize, usize)>,
 }
@@ -35,11 +35,20 @@ pub enum Sends {
     Also(BTreeSet<String>),
 }
 
-/// The time that a node takes of its connection, over and over.
+impl Fields {
+    /// Of a node that passes on what comes in, and reads these.
+    pub fn passing(reads: impl IntoIterator<Item = FieldRead>) -> Fields {
+        Fields { reads: reads.into_iter().collect(), sends: Sends::Also(BTreeSet::new()) }
+    }
+}
+
+/// The time that a node takes of its connection, over and over. See [`crate::Configured::load`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
+    /// Which of the users it is, by its place in the list.
+    pub user: usize,
     /// The setting that says how often, such as `every`.
-    pub setting: &'static str,
+    pub setting: Cow<'static, str>,
     /// Time from the beginning of one round to that of the next.
     pub every: Duration,
     /// What one round takes of the connection, at least.

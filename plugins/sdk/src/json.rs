@@ -26,12 +26,33 @@ pub fn write(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
 
 /// Writes the name of a member into a map that begins with `{`. Its value comes next.
 pub fn write_name(name: &str, out: &mut Vec<u8>) {
+    begin_member(out);
+    write(name, out);
+    out.push(b':');
+}
+
+/// Writes a member that was taken out of another map as it came: its name, and the text of its value.
+#[expect(clippy::ptr_arg, reason = "owned tells that the name had escapes")]
+pub fn write_member(name: &Cow<str>, value: &str, out: &mut Vec<u8>) {
+    match name {
+        // It has no escapes, so it is written as it stood there.
+        Cow::Borrowed(name) => {
+            begin_member(out);
+            out.push(b'"');
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+        }
+        Cow::Owned(name) => write_name(name, out),
+    }
+    out.extend_from_slice(value.as_bytes());
+}
+
+/// Begins a member of a map that begins with `{`. Its name comes next.
+pub fn begin_member(out: &mut Vec<u8>) {
     // Nothing but a map that was just begun ends like this.
     if out.last() != Some(&b'{') {
         out.push(b',');
     }
-    write(name, out);
-    out.push(b':');
 }
 
 struct All<'a, T>(Members<'a, T>);
@@ -70,8 +91,7 @@ mod tests {
         let text = r#"{"a":1.10,"grün":{"b":[ 1 ]},"q\"":18446744073709551616,"a":null}"#;
         let mut out = vec![b'{'];
         for (name, value) in members::<&RawValue>(text).unwrap() {
-            write_name(&name, &mut out);
-            out.extend_from_slice(value.get().as_bytes());
+            write_member(&name, value.get(), &mut out);
         }
         out.push(b'}');
         assert_eq!(String::from_utf8(out).unwrap(), text);

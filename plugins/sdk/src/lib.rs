@@ -1,50 +1,76 @@
 //! The contract between Forebay's engine and a plugin: all that a native plugin imports from us.
 //!
-//! A plugin has one settings struct for each node type it offers ([`Settings`]) and one trait to
-//! implement for each node ([`Source`], [`Transform`], [`Sink`], [`Connection`]). Retries,
-//! back-off, queues, batches, acknowledgement and shutdown live in the engine; a node has none of
-//! them.
+//! A plugin has one settings struct for each node type it offers ([`Settings`]). It is read once,
+//! into what runs ([`Configured`]), and that makes the node: a [`Source`], [`Transform`], [`Sink`] or
+//! [`Connection`]. Retries, back-off, queues, batches, acknowledgement, time-outs and shutdown live in
+//! the engine; a node has none of them. It opens nothing by itself: the [`World`] does.
 //!
-//! A plugin's folder holds `Cargo.toml`, `README.md`, `sample.yaml` and `src/`. Its `lib.rs` has one
-//! `pub static PLUGIN: Plugin`, and one `static` [`Native`] for each type. In the README the table
-//! of a type's settings stands between `<!-- settings: mqtt source -->` and `<!-- /settings -->`;
-//! the test suite keeps it true (`UPDATE=1` rewrites it).
+//! A plugin's folder holds `Cargo.toml`, `README.md`, `sample.yaml`, `src/` and, when it has rules of
+//! its own, `rules/` with a page for each. In `src/`, `lib.rs` has `pub fn plugin()`, the list of what
+//! it offers; `settings.rs` all that users write, named `…Settings`; `source.rs`, `transform.rs`,
+//! `sink.rs` and `connection.rs` what runs. Settings name what runs, never the reverse. In the README
+//! the table of a type's settings stands between `<!-- settings: mqtt source -->` and
+//! `<!-- /settings -->`; the test suite keeps it true (`UPDATE=1` rewrites it).
 
+pub mod beat;
 pub mod claim;
+pub mod clock;
 pub mod connection;
 pub mod delivery;
+pub mod emitter;
 pub mod endpoint;
+pub mod envelope;
 pub mod facts;
-pub mod finding;
+pub mod held;
 pub mod json;
 pub mod message;
+pub mod mqtt;
 pub mod node;
 pub mod number;
 pub mod outlet;
+pub mod path;
 pub mod payload;
 pub mod plugin;
+pub mod rules;
 pub mod settings;
-pub mod tally;
+pub mod site;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod timestamp;
 #[cfg(feature = "tls")]
 pub mod tls;
-pub mod units;
+pub mod voice;
+pub mod world;
 pub mod yaml;
 
+// What stands in YAML, and what is found wrong with it, is a crate of its own.
+pub use forebay_yaml::{
+    Edit, Finding, Level, Rule, Span, finding, schema_of,
+    units::{self, Period, Rate, Script, Secret, Size, SyncPolicy},
+};
+
 pub use crate::{
-    claim::{Claim, Held},
-    connection::{Connection, PubSub, Shared, Subscription},
+    beat::Beat,
+    claim::{Claim, Holding},
+    clock::{Moment, Now},
+    connection::{Connection, Shared},
     delivery::{Delivery, Outcome, Receipt},
+    emitter::Emitter,
     endpoint::{Endpoint, NoEndpoint},
+    envelope::{Envelope, Port},
     facts::{Busy, FieldRead, Fields, Sends},
-    finding::{Edit, Finding, Level, Span},
-    message::{Message, Meta, Timestamp},
-    node::{Emitter, Node, Port, Sink, Source, Transform, WriteError},
-    outlet::{Envelope, Outlet},
+    held::{Held, Saved},
+    message::{Message, Meta},
+    node::{Input, Node, Sink, Source, Transform, WriteError, Written},
+    outlet::Outlet,
+    path::Path,
     payload::{DecodeError, Format, Payload, Value},
-    plugin::{Device, Native, NodeType, Plugin, Role, RunningDevice, schema_of},
-    settings::{Capabilities, Configured, Links, Memory, Problem, Settings},
-    tally::Tally,
-    units::{Period, Rate, Script, Secret, Size, SyncPolicy},
+    plugin::{
+        Device, Expanded, Expansion, Native, NodeType, Plugin, Resolved, Role, RunningDevice,
+    },
+    settings::{Capabilities, Configured, Problem, Settings},
+    site::Site,
+    timestamp::Timestamp,
+    voice::{Figure, Voice},
+    world::World,
 };

@@ -1,15 +1,24 @@
 //! The traits a node implements. One trait, one node; everything hard is the engine's.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::Instant;
 
 use crate::{
+    clock::Now,
     connection::{Connection, DynConnection, Shared},
+    emitter::Emitter,
+    held::Saved,
     message::Message,
     outlet::Outlet,
 };
+
+/// How long one connect or one write of a sink may take, unless its
+/// [`crate::Capabilities::longest_try`] says otherwise. Then the engine breaks it off.
+pub const LONGEST_TRY: Duration = Duration::from_secs(120);
+/// The longest pause before another try, whatever the other side asks for.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Brings messages in.
 pub trait Source: Send + 'static {
@@ -20,21 +29,55 @@ pub trait Source: Send + 'static {
     fn run(&mut self, out: &Outlet) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// Turns one message into none, one or many. Does no I/O.
-pub trait Transform: Send + 'static {
-    /// Handles one message. An error sends the message to the node's `errors` output.
-    fn apply(&mut self, message: Message, out: &mut Emitter) -> anyhow::Result<()>;
+/// A message on its way into a transform.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// What came.
+    pub message: Message,
+    /// By which entry of `from:` it came, as written there: `meter`, or `route.high`.
+    pub from: Arc<str>,
+}
 
-    /// How often [`Transform::tick`] is to be called; None for never.
-    fn tick_every(&self) -> Option<Duration> {
+/// Turns one message into none, one or many. Does no I/O, and never waits.
+///
+/// A node that keeps a message for later takes the promise to deliver it ([`Emitter::hold`]), keeps
+/// it beside the value, and gives it to what leaves ([`Emitter::emit_held`]). What a node remembers
+/// from one message to the next it writes down in [`Transform::save`], and reads from
+/// [`crate::Site::remembered`] when it is made.
+pub trait Transform: Send + 'static {
+    /// Handles one message. After an error nothing of what it emitted is sent, and the message goes
+    /// to the node's `errors` output.
+    fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()>;
+
+    /// When [`Transform::wake`] is to be called; None for never. Asked after each call.
+    fn wake_at(&self) -> Option<Instant> {
         None
     }
 
-    /// For nodes that emit by the clock and not by their input.
-    fn tick(&mut self, _now: Instant, _out: &mut Emitter) -> anyhow::Result<()> {
+    /// The moment of [`Transform::wake_at`] has come. For nodes that emit by the clock and not by
+    /// their input.
+    fn wake(&mut self, _now: Now, _out: &mut Emitter) -> anyhow::Result<()> {
         Ok(())
     }
+
+    /// Somebody set the wall clock, or moved it. For nodes whose [`Transform::wake_at`] follows it.
+    fn clock_was_moved(&mut self, _now: Now, _out: &mut Emitter) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    /// What the node remembers: as data, with the promises that belong to it. None when it
+    /// remembers nothing.
+    ///
+    /// Asked for when the node is replaced, and, as long as it is small ([`SMALL_STATE`]), after each
+    /// message: a node that panics is made anew with what it remembered before that message.
+    fn save(&self) -> Option<Saved> {
+        None
+    }
 }
+
+/// State of no more values than this is written down after each message. A node with more goes on,
+/// after a panic, with what it remembers by then.
+pub const SMALL_STATE: usize = 64;
 
 /// Takes messages out.
 pub trait Sink: Send + 'static {
@@ -45,101 +88,88 @@ pub trait Sink: Send + 'static {
     /// Returns once the other side has taken responsibility for the whole batch.
     ///
     /// The engine keeps the messages until then. It may drop the future at any `await`, and will
-    /// write the same messages again.
-    fn write(&mut self, batch: &[Message]) -> impl Future<Output = Result<(), WriteError>> + Send;
+    /// write the same messages again; but not those of a sink that says it must not repeat
+    /// ([`crate::Capabilities::repeats`]).
+    ///
+    /// What the other side answers goes to `out`, to one of the node's outputs. The message counts
+    /// as delivered once the answer is on its way.
+    fn write(
+        &mut self,
+        batch: &[Message],
+        out: &mut Emitter,
+    ) -> impl Future<Output = Result<Written, WriteError>> + Send;
+
+    /// The engine has stopped waiting for a write. What might still answer it must be cut off, so
+    /// that a late answer is not taken for that of another write. [`Sink::connect`] comes next.
+    fn break_off(&mut self) {}
+}
+
+/// What a write did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes that went over the wire for it, without those of TCP and TLS. None when nobody knows.
+    pub wire_bytes: Option<u64>,
+}
+
+impl Written {
+    /// So many bytes went over the wire.
+    pub fn bytes(bytes: usize) -> Written {
+        Written { wire_bytes: Some(bytes as u64) }
+    }
 }
 
 /// Why a batch was not written.
 #[derive(Debug)]
 pub enum WriteError {
-    /// The other side may take the batch later. The engine waits, connects and writes it again.
+    /// The other side may take the rest of the batch later. The engine waits, connects and writes
+    /// it again. From a sink that must not repeat: nothing of it can have happened.
     Retry {
         /// What went wrong.
         error: anyhow::Error,
-        /// How long the other side asked to be left alone. The engine's back-off when None.
+        /// How long the other side asked to be left alone; [`LONGEST_PAUSE`] at most. The engine's
+        /// back-off when None.
         after: Option<Duration>,
+        /// How many messages at the front of the batch the other side has taken.
+        taken: usize,
     },
     /// The other side took nothing of the batch and never will. The engine halves the batch to
     /// find the messages at fault, and sends those to the node's `errors` output.
     Reject(anyhow::Error),
+    /// Nobody knows whether the other side did what it was asked to. Only from sinks that must not
+    /// repeat: the message goes to the node's `errors` output as one in doubt.
+    InDoubt(anyhow::Error),
 }
 
 impl WriteError {
     /// Worth another try, after the engine's back-off.
     pub fn retry(error: impl Into<anyhow::Error>) -> WriteError {
-        WriteError::Retry { error: error.into(), after: None }
+        WriteError::Retry { error: error.into(), after: None, taken: 0 }
     }
 
     /// Not worth another try.
     pub fn reject(error: impl Into<anyhow::Error>) -> WriteError {
         WriteError::Reject(error.into())
     }
+
+    /// It may have happened, or not.
+    pub fn in_doubt(error: impl Into<anyhow::Error>) -> WriteError {
+        WriteError::InDoubt(error.into())
+    }
+
+    /// The other side has taken this many messages of the batch.
+    pub fn taken(self, taken: usize) -> WriteError {
+        match self {
+            WriteError::Retry { error, after, .. } => WriteError::Retry { error, after, taken },
+            other => other,
+        }
+    }
 }
 
-/// `?` in a sink means "try again", so forgetting to classify an error loses nothing.
+/// `?` in a sink means "try again", so forgetting to classify an error loses nothing. A sink that
+/// must not repeat has to say of each error what it means.
 impl<E: Into<anyhow::Error>> From<E> for WriteError {
     fn from(error: E) -> WriteError {
         WriteError::retry(error)
-    }
-}
-
-/// An output of a node, by number: [`Port::MAIN`], [`Port::ERRORS`], then the named ones in the
-/// order of [`crate::Settings::outputs`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Port(pub u16);
-
-impl Port {
-    /// Where messages go unless a node says otherwise.
-    pub const MAIN: Port = Port(0);
-    /// Where a message goes that the node could not handle.
-    pub const ERRORS: Port = Port(1);
-
-    /// The port of the output that stands at `index` in [`crate::Settings::outputs`].
-    pub fn named(index: usize) -> Port {
-        let index = u16::try_from(index).unwrap_or(u16::MAX - 2);
-        Port(index + 2)
-    }
-}
-
-/// Collects what a transform makes of one message.
-#[derive(Default)]
-pub struct Emitter {
-    emitted: Vec<(Port, Message)>,
-    holds: bool,
-}
-
-impl Emitter {
-    /// Sends a message on.
-    pub fn emit(&mut self, message: Message) {
-        self.emit_to(Port::MAIN, message);
-    }
-
-    /// Sends a message to one of the node's outputs.
-    pub fn emit_to(&mut self, port: Port, message: Message) {
-        self.emitted.push((port, message));
-    }
-
-    /// Keeps the source of this message waiting until a later message leaves the node: for nodes
-    /// that make one message out of many. What is emitted together with it carries the messages
-    /// that were held before.
-    pub fn hold(&mut self) {
-        self.holds = true;
-    }
-
-    /// Whether the message at hand lives on inside the node.
-    pub fn holds(&self) -> bool {
-        self.holds
-    }
-
-    /// Whether nothing was emitted.
-    pub fn is_empty(&self) -> bool {
-        self.emitted.is_empty()
-    }
-
-    /// Takes out what was emitted, in order, and forgets that anything was held.
-    pub fn drain(&mut self) -> impl Iterator<Item = (Port, Message)> + '_ {
-        self.holds = false;
-        self.emitted.drain(..)
     }
 }
 
@@ -190,7 +220,13 @@ pub trait DynSink: Send {
     /// See [`Sink::connect`].
     fn connect(&mut self) -> BoxFuture<'_, anyhow::Result<()>>;
     /// See [`Sink::write`].
-    fn write<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Result<(), WriteError>>;
+    fn write<'a>(
+        &'a mut self,
+        batch: &'a [Message],
+        out: &'a mut Emitter,
+    ) -> BoxFuture<'a, Result<Written, WriteError>>;
+    /// See [`Sink::break_off`].
+    fn break_off(&mut self);
 }
 
 impl<T: Source> DynSource for T {
@@ -204,7 +240,15 @@ impl<T: Sink> DynSink for T {
         Sink::connect(self).boxed()
     }
 
-    fn write<'a>(&'a mut self, batch: &'a [Message]) -> BoxFuture<'a, Result<(), WriteError>> {
-        Sink::write(self, batch).boxed()
+    fn write<'a>(
+        &'a mut self,
+        batch: &'a [Message],
+        out: &'a mut Emitter,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        Sink::write(self, batch, out).boxed()
+    }
+
+    fn break_off(&mut self) {
+        Sink::break_off(self);
     }
 }

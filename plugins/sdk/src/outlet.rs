@@ -3,23 +3,18 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use tokio::time::sleep;
 
 use crate::{
-    delivery::{Delivery, Receipt},
+    delivery::{Delivery, Outcome, Receipt},
+    envelope::{Envelope, Port},
     message::Message,
-    node::Port,
 };
 
 const PAUSE_WHILE_DRAINING: Duration = Duration::from_millis(50);
-
-/// A message on a wire, with the promise to deliver it when its source wants to know.
-#[derive(Clone, Debug)]
-pub struct Envelope {
-    /// What travels.
-    pub message: Message,
-    /// None when the source does not track the message.
-    pub delivery: Option<Delivery>,
-}
+/// The pause before a message that was lost downstream is sent on again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What an outlet stands on. The engine implements it; so do tests.
 pub trait Wires: Send + Sync {
@@ -62,10 +57,15 @@ impl Outlet {
     ///
     /// Dropping the future loses nothing. It never resolves once the program is stopping.
     pub async fn send(&self, message: Message) {
+        self.send_to(Port::MAIN, message).await;
+    }
+
+    /// The same, to one of the node's outputs.
+    pub async fn send_to(&self, port: Port, message: Message) {
         if self.wires.draining() {
             return std::future::pending().await;
         }
-        self.forward(message, None).await;
+        self.forward(port, message, None).await;
     }
 
     /// Sends a message on, waits for room, and returns a receipt that tells how it ended. Once the
@@ -73,11 +73,32 @@ impl Outlet {
     pub async fn send_tracked(&self, message: Message) -> Receipt {
         let (delivery, receipt) = Delivery::track();
         match self.wires.draining() {
-            false => self.forward(message, Some(delivery)).await,
+            false => self.forward(Port::MAIN, message, Some(delivery)).await,
             // A source that tries again at once would keep everybody else from finishing.
-            true => tokio::time::sleep(PAUSE_WHILE_DRAINING).await,
+            true => sleep(PAUSE_WHILE_DRAINING).await,
         }
         receipt
+    }
+
+    /// Sends a message on, and again for as long as it is lost on the way; resolves once it is
+    /// delivered. For sources whose other side keeps a message until then. How many of these may be
+    /// under way at once is the source's bound.
+    pub async fn deliver(&self, message: Message) {
+        let kept = Message { payload: message.payload.kept(), ..message.clone() };
+        let receipt = self.send_tracked(message).await;
+        self.see_delivered(kept, receipt).await;
+    }
+
+    /// The second half of [`Outlet::deliver`], for a source that keeps order: it sends one message
+    /// after the other, and sees to all of them at once. `kept` is the message once more, with
+    /// [`crate::Payload::kept`].
+    pub async fn see_delivered(&self, kept: Message, mut receipt: Receipt) {
+        let mut pause = FIRST_PAUSE;
+        while receipt.await == Outcome::Lost {
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            receipt = self.send_tracked(kept.clone()).await;
+        }
     }
 
     /// Reports an error that does not end the source, such as a device that does not answer. It is
@@ -93,9 +114,9 @@ impl Outlet {
         self.wires.ready();
     }
 
-    async fn forward(&self, mut message: Message, delivery: Option<Delivery>) {
+    async fn forward(&self, port: Port, mut message: Message, delivery: Option<Delivery>) {
         message.meta.source.get_or_insert_with(|| Arc::clone(&self.node));
-        if !self.wires.post(Port::MAIN, Envelope { message, delivery }) {
+        if !self.wires.post(port, Envelope { message, delivery }) {
             self.wires.room().await;
         }
     }

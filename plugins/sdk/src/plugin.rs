@@ -1,32 +1,76 @@
 //! A plugin: the node types it offers, and what describes them.
 
 use std::{
+    borrow::Cow,
     marker::PhantomData,
     sync::{Arc, OnceLock},
 };
 
+use forebay_yaml::{self as yaml, Finding, Rule, Span, Yaml};
 use futures_util::future::BoxFuture;
-use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::Value;
 
-use crate::{
-    finding::Finding,
-    settings::{Configured, Settings},
-    yaml::{self, Yaml},
-};
+use crate::settings::{Configured, Problem, Settings};
 
-/// A native plugin: one folder under `plugins/`, one entry in `src/plugins.rs`.
+/// A plugin: one folder under `plugins/`. A native one has one entry in `src/plugins.rs`.
 pub struct Plugin {
     /// The name of the folder.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// The node types and connection types it offers.
-    pub types: &'static [&'static dyn NodeType],
+    pub types: Vec<Arc<dyn NodeType>>,
+    /// What it lets users write for several nodes at once.
+    pub expansions: Vec<Arc<dyn Expansion>>,
+    /// The rules of its own, whose pages stand in its folder.
+    pub rules: Vec<&'static Rule>,
     /// README.md of the folder.
-    pub readme: &'static str,
+    pub readme: Cow<'static, str>,
     /// sample.yaml of the folder: a complete pipeline file.
-    pub sample: &'static str,
+    pub sample: Cow<'static, str>,
     /// Devices that the plugin can play, for demonstrations and tests.
-    pub devices: &'static [Device],
+    pub devices: Vec<Device>,
+}
+
+impl Plugin {
+    /// A plugin that offers nothing yet. `readme` and `sample` are files of its folder.
+    pub fn new(
+        name: impl Into<Cow<'static, str>>,
+        readme: impl Into<Cow<'static, str>>,
+        sample: impl Into<Cow<'static, str>>,
+    ) -> Plugin {
+        Plugin {
+            name: name.into(),
+            types: Vec::new(),
+            expansions: Vec::new(),
+            rules: Vec::new(),
+            readme: readme.into(),
+            sample: sample.into(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// Offers a node type.
+    pub fn offers(mut self, node_type: impl NodeType + 'static) -> Plugin {
+        self.types.push(Arc::new(node_type));
+        self
+    }
+
+    /// Lets users write several nodes as one.
+    pub fn expands(mut self, expansion: impl Expansion + 'static) -> Plugin {
+        self.expansions.push(Arc::new(expansion));
+        self
+    }
+
+    /// Brings rules of its own.
+    pub fn rules(mut self, rules: &[&'static Rule]) -> Plugin {
+        self.rules.extend(rules);
+        self
+    }
+
+    /// Can play a device.
+    pub fn plays(mut self, device: Device) -> Plugin {
+        self.devices.push(device);
+        self
+    }
 }
 
 /// The section of a pipeline file in which a type is used.
@@ -67,7 +111,7 @@ impl Role {
     }
 }
 
-/// What is known about a node type: compiled in, or loaded from a script plugin.
+/// What is known about a node type: compiled in, or loaded from a folder.
 pub trait NodeType: Send + Sync {
     /// What users write after `type:`.
     fn name(&self) -> &str;
@@ -76,17 +120,63 @@ pub trait NodeType: Send + Sync {
     /// One sentence.
     fn summary(&self) -> &str;
     /// The types of connection it can use. Empty when it uses none.
-    fn connections(&self) -> &[&'static str];
+    fn connections(&self) -> &[Cow<'static, str>];
     /// JSON Schema of its settings.
     fn schema(&self) -> &Value;
+    /// Changes when the type's own code does, so that its nodes are made anew. Always the same for
+    /// what is compiled in.
+    fn fingerprint(&self) -> u64 {
+        0
+    }
     /// Reads settings from their map, without the keys that every node has. The map was checked
     /// against the schema; what only reading it shows is reported with its position, and then there
     /// are no settings.
-    fn configure(
-        &self,
-        settings: &Yaml,
-        findings: &mut Vec<Finding>,
-    ) -> Option<Arc<dyn Configured>>;
+    fn configure(&self, settings: &Yaml, findings: &mut Vec<Finding>) -> Resolved;
+}
+
+/// What was understood of the settings of a node.
+#[derive(Default)]
+pub struct Resolved {
+    /// None when nothing could run by them.
+    pub configured: Option<Arc<dyn Configured>>,
+    /// What is wrong, by setting.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that users write as one and that stands for several connections and nodes, such as a
+/// bridge between two brokers. It is taken apart when files are read: what comes out is checked,
+/// planned and run as if its author had written that.
+pub trait Expansion: Send + Sync {
+    /// What users write: the name of a section of its own, or what stands after `type:`.
+    fn name(&self) -> &str;
+    /// One of them, as users call it: "bridge".
+    fn noun(&self) -> &str;
+    /// The section in which it is a type. None when it has a section of its own.
+    fn role(&self) -> Option<Role>;
+    /// One sentence.
+    fn summary(&self) -> &str;
+    /// JSON Schema of one of them. A type also has the settings that every node of its role has,
+    /// without `connection`.
+    fn schema(&self) -> &Value;
+    /// The parts it stands for. The settings were checked against the schema; a type hands on those
+    /// that every node has, such as `from` and `buffer`, to the parts that they concern. Spans in
+    /// what comes out are those of the YAML that made it, so that findings point there.
+    fn expand(&self, name: &str, settings: &Yaml, findings: &mut Vec<Finding>) -> Vec<Expanded>;
+}
+
+/// One part of what an [`Expansion`] stands for.
+pub struct Expanded {
+    /// Connection, source, transform or sink.
+    pub role: Role,
+    /// Names it among the parts, in letters, digits, `-` and `_`: the node becomes `NAME:PART`, which
+    /// no user can write. Empty for the one that has the name itself, and that others read and use
+    /// by it.
+    pub part: String,
+    /// All of its settings, as if written: with `type`, `from`, `connection`. Another part is named
+    /// `:PART` there.
+    pub settings: Yaml,
+    /// The YAML that made it, such as one rule of a bridge.
+    pub origin: Span,
 }
 
 /// A node type written in Rust, by its settings struct.
@@ -94,27 +184,27 @@ pub struct Native<S> {
     role: Role,
     name: &'static str,
     summary: &'static str,
-    connections: &'static [&'static str],
+    connections: Vec<Cow<'static, str>>,
     schema: OnceLock<Value>,
     settings: PhantomData<fn() -> S>,
 }
 
 impl<S: Settings> Native<S> {
-    /// Declares a type; put it in a `static`.
-    pub const fn new(role: Role, name: &'static str, summary: &'static str) -> Native<S> {
+    /// Declares a type.
+    pub fn new(role: Role, name: &'static str, summary: &'static str) -> Native<S> {
         Native {
             role,
             name,
             summary,
-            connections: &[],
+            connections: Vec::new(),
             schema: OnceLock::new(),
             settings: PhantomData,
         }
     }
 
     /// Names the types of connection that the node can use; it then needs one.
-    pub const fn using(mut self, connections: &'static [&'static str]) -> Native<S> {
-        self.connections = connections;
+    pub fn using(mut self, connections: &[&'static str]) -> Native<S> {
+        self.connections = connections.iter().map(|name| Cow::Borrowed(*name)).collect();
         self
     }
 }
@@ -129,36 +219,23 @@ impl<S: Settings> NodeType for Native<S> {
     fn summary(&self) -> &str {
         self.summary
     }
-    fn connections(&self) -> &[&'static str] {
-        self.connections
+    fn connections(&self) -> &[Cow<'static, str>] {
+        &self.connections
     }
     fn schema(&self) -> &Value {
-        self.schema.get_or_init(schema_of::<S>)
+        self.schema.get_or_init(yaml::schema_of::<S>)
     }
 
-    fn configure(
-        &self,
-        settings: &Yaml,
-        findings: &mut Vec<Finding>,
-    ) -> Option<Arc<dyn Configured>> {
+    fn configure(&self, settings: &Yaml, findings: &mut Vec<Finding>) -> Resolved {
         let subject = format!("{} {}", self.name, self.role.noun());
-        let settings: S = yaml::decode(settings, &subject, findings)?;
-        Some(Arc::new(settings))
+        let Some(settings) = yaml::decode::<S>(settings, &subject, findings) else {
+            return Resolved::default();
+        };
+        let mut problems = Vec::new();
+        let configured = settings.resolve(&mut problems);
+        let configured = configured.map(|configured| Arc::new(configured) as Arc<dyn Configured>);
+        Resolved { configured, problems }
     }
-}
-
-/// The JSON Schema of a settings struct, in one piece: without references to definitions.
-pub fn schema_of<T: JsonSchema>() -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| {
-        settings.inline_subschemas = true;
-        settings.meta_schema = None;
-    });
-    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
-    if let Some(schema) = schema.as_object_mut() {
-        // The name of a Rust type says nothing to users.
-        schema.remove("title");
-    }
-    schema
 }
 
 /// A device that a plugin can play.

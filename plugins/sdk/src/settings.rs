@@ -1,21 +1,18 @@
-//! The settings of one node or connection, as their author writes them down.
+//! The settings of one node or connection: as their author writes them down ([`Settings`]), and what
+//! was understood of them ([`Configured`]). They are read once: what was checked is what runs.
 
-use std::{
-    any::Any,
-    borrow::Cow,
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{any::Any, borrow::Cow, time::Duration};
 
+use forebay_yaml::{Level, Rule};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
     claim::Claim,
-    connection::Shared,
     facts::{Busy, Fields},
-    finding::Level,
-    node::Node,
+    node::{LONGEST_TRY, Node},
+    rules::SETTING_VALUE,
+    site::Site,
 };
 
 /// One struct gives the parser, the positions of errors, the JSON Schema, the table in the README
@@ -23,15 +20,29 @@ use crate::{
 ///
 /// Not allowed in such structs, because they lose positions: `#[serde(flatten)]`, untagged and
 /// internally tagged enums. Needed on them: `#[serde(deny_unknown_fields)]`.
-pub trait Settings: DeserializeOwned + JsonSchema + Clone + Send + Sync + 'static {
-    /// Reports what the types cannot say: settings that clash, limits of the device. No I/O.
-    fn check(&self) -> Vec<Problem> {
-        Vec::new()
+pub trait Settings: DeserializeOwned + JsonSchema + 'static {
+    /// Turns what was written into what runs: parses texts, compiles scripts, and reports what the
+    /// types cannot say, such as settings that clash. No I/O.
+    ///
+    /// None when there is nothing that could run. With an error among the problems the result is
+    /// never built, but lint asks it for claims, outputs and the like all the same.
+    fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured>;
+}
+
+/// Settings that were read and understood, whatever their type: all that lint and the engine know of
+/// a node before it runs. It does no I/O. A new fact about nodes is a method here, with a default.
+pub trait Configured: Any + Send + Sync {
+    /// Makes the node. Opens nothing and cannot fail, so a reload that lints cannot fail half-way;
+    /// does nothing that takes long, for all nodes run on one thread.
+    fn build(&self, site: Site) -> Node;
+
+    /// What the engine and the lint may rely on.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
-    /// Reports what is wrong with the node on the connection that it uses. `connection` is the
-    /// settings struct of that connection, of whatever type it is. No I/O.
-    fn check_on(&self, _connection: &dyn Any) -> Vec<Problem> {
+    /// Names of the outputs beside the main one and `errors`.
+    fn outputs(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -45,24 +56,17 @@ pub trait Settings: DeserializeOwned + JsonSchema + Clone + Send + Sync + 'stati
         Fields::default()
     }
 
-    /// How much of its connection's time the node takes. None when nobody can say. `connection` is
-    /// as for [`Settings::check_on`].
-    fn busy(&self, _connection: &dyn Any) -> Option<Busy> {
-        None
-    }
-
-    /// Names of the outputs beside the main one and `errors`.
-    fn outputs(&self) -> Vec<String> {
+    /// Reports what is wrong with the node on the connection that it uses. `connection` is what was
+    /// understood of the settings of that connection, of whatever type it is.
+    fn check_on(&self, _connection: &dyn Any) -> Vec<Problem> {
         Vec::new()
     }
 
-    /// What the engine and the lint may rely on.
-    fn capabilities(&self) -> Capabilities {
-        Capabilities::default()
+    /// A connection: how much of its time its users take, as far as anybody can say. What several
+    /// share is counted once. `users` are the settings of its nodes, of whatever types they are.
+    fn load(&self, _users: &[&dyn Any]) -> Vec<Busy> {
+        Vec::new()
     }
-
-    /// Makes the node. Opens nothing and cannot fail, so a reload that lints cannot fail half-way.
-    fn build(self, links: Links) -> Node;
 }
 
 /// What a node of these settings can do.
@@ -79,62 +83,40 @@ pub struct Capabilities {
     /// A sink: what would have the other side say that it has a message, when it does not. Then a
     /// message that is lost on the way counts as delivered.
     pub unconfirmed: Option<&'static str>,
+    /// A sink: whether a write may be done twice. When not (a command, a text message), the engine
+    /// lets go of a message before it writes it, one at a time; what then is in doubt, after a
+    /// time-out, a reload, a panic or a crash, goes to `errors` as that.
+    pub repeats: bool,
+    /// A sink: how long one connect or one write may take. Then the engine breaks it off.
+    pub longest_try: Duration,
+    /// A connection: it does its work for others than the nodes of this program, as a broker does.
+    pub serves: bool,
+    /// A transform: it tells its inputs apart, so another `from:` is another node.
+    pub tells_inputs_apart: bool,
     /// Whether anything can ever come out of the output `errors`.
     pub errors: bool,
 }
 
 impl Default for Capabilities {
     fn default() -> Capabilities {
-        Capabilities { batch_messages: 1, resends: false, unconfirmed: None, errors: true }
+        Capabilities {
+            batch_messages: 1,
+            resends: false,
+            unconfirmed: None,
+            repeats: true,
+            longest_try: LONGEST_TRY,
+            serves: false,
+            tells_inputs_apart: false,
+            errors: true,
+        }
     }
 }
 
-/// What a node is given beside its settings.
-#[derive(Clone)]
-pub struct Links {
-    /// The node's name, as `pipeline/node`, or the name of the connection.
-    pub name: Arc<str>,
-    /// The folder of the configuration: names of files in settings are relative to it.
-    pub folder: Arc<Path>,
-    /// The connection it uses, when its type uses one.
-    pub connection: Option<Shared>,
-    /// What a node of this name left behind.
-    pub memory: Memory,
-}
-
-/// A place where a node that is replaced leaves what its successor should know. Cloning shares it.
-#[derive(Clone, Default)]
-pub struct Memory(Arc<Mutex<Option<Box<dyn Any + Send>>>>);
-
-impl Memory {
-    /// Leaves something, in place of what was left before. A node does so when it is dropped.
-    pub fn leave<T: Any + Send>(&self, left: T) {
-        *self.slot() = Some(Box::new(left));
-    }
-
-    /// Takes what was left, when it is a `T`.
-    pub fn take<T: Any + Send>(&self) -> Option<T> {
-        self.slot().take()?.downcast().ok().map(|left| *left)
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
-        // What is inside is whole whenever the lock is free.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Links {
-    /// The connection, when it is a `T`.
-    pub fn connection<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.connection.as_ref()?.get()
-    }
-}
-
-/// A problem that [`Settings::check`] found. The engine adds file, line and column.
+/// A problem that [`Settings::resolve`] found. The engine adds file, line and column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Names the problem: `setting-value`, `script-syntax`.
-    pub rule: &'static str,
+    pub rule: &'static Rule,
     /// An error keeps the pipeline from running.
     pub level: Level,
     /// Where: `registers[3].kind`. Empty for the node as a whole.
@@ -163,7 +145,7 @@ impl Problem {
         label: impl Into<String>,
     ) -> Problem {
         Problem {
-            rule: "setting-value",
+            rule: &SETTING_VALUE,
             level: Level::Error,
             setting: setting.into(),
             message: message.into(),
@@ -177,7 +159,7 @@ impl Problem {
     }
 
     /// Files the problem under another rule.
-    pub fn rule(mut self, rule: &'static str) -> Problem {
+    pub fn rule(mut self, rule: &'static Rule) -> Problem {
         self.rule = rule;
         self
     }
@@ -216,65 +198,5 @@ impl Problem {
     pub fn note(mut self, note: impl Into<String>) -> Problem {
         self.note = Some(note.into());
         self
-    }
-}
-
-/// Settings that were read, whatever their type. What `lint` checks is what `run` builds.
-pub trait Configured: Send + Sync {
-    /// The settings struct, for those who know its type.
-    fn as_any(&self) -> &dyn Any {
-        &()
-    }
-    /// See [`Settings::check`].
-    fn check(&self) -> Vec<Problem>;
-    /// See [`Settings::check_on`].
-    fn check_on(&self, _connection: &dyn Configured) -> Vec<Problem> {
-        Vec::new()
-    }
-    /// See [`Settings::fields`].
-    fn fields(&self) -> Fields {
-        Fields::default()
-    }
-    /// See [`Settings::busy`].
-    fn busy(&self, _connection: &dyn Configured) -> Option<Busy> {
-        None
-    }
-    /// See [`Settings::claims`].
-    fn claims(&self) -> Vec<Claim>;
-    /// See [`Settings::outputs`].
-    fn outputs(&self) -> Vec<String>;
-    /// See [`Settings::capabilities`].
-    fn capabilities(&self) -> Capabilities;
-    /// See [`Settings::build`]. Makes a new node at each call.
-    fn build(&self, links: Links) -> Node;
-}
-
-impl<S: Settings> Configured for S {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-    fn check_on(&self, connection: &dyn Configured) -> Vec<Problem> {
-        Settings::check_on(self, connection.as_any())
-    }
-    fn fields(&self) -> Fields {
-        Settings::fields(self)
-    }
-    fn busy(&self, connection: &dyn Configured) -> Option<Busy> {
-        Settings::busy(self, connection.as_any())
-    }
-    fn check(&self) -> Vec<Problem> {
-        Settings::check(self)
-    }
-    fn claims(&self) -> Vec<Claim> {
-        Settings::claims(self)
-    }
-    fn outputs(&self) -> Vec<String> {
-        Settings::outputs(self)
-    }
-    fn capabilities(&self) -> Capabilities {
-        Settings::capabilities(self)
-    }
-    fn build(&self, links: Links) -> Node {
-        self.clone().build(links)
     }
 }

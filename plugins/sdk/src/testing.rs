@@ -1,26 +1,32 @@
 //! For the tests of plugins: settings from text, and a place where a source's messages end.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use forebay_yaml::{self as yaml, Finding, Limits};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::mpsc;
 
 use crate::{
     connection::Shared,
-    finding::Finding,
+    envelope::{Envelope, Port},
     message::Message,
-    node::{Node, Port},
-    outlet::{Envelope, Outlet, Wires},
+    node::Node,
+    outlet::{Outlet, Wires},
     plugin::NodeType,
-    settings::{Configured, Links, Memory},
-    yaml::{self, Limits},
+    settings::{Configured, Problem},
+    site::Site,
+    voice::{Figure, Hears, Voice},
+    world::World,
 };
 
 /// Reads settings from YAML as the engine does. The findings are those of the schema and of
-/// [`crate::Settings::check`], each as `rule: message [label]`.
+/// [`crate::Settings::resolve`], each as `rule: message [label]`.
 pub fn configure(node_type: &dyn NodeType, text: &str) -> Result<Arc<dyn Configured>, Vec<String>> {
     let mut findings = Vec::new();
     let tree = yaml::parse(text, 0, Limits::default(), &mut findings);
@@ -29,30 +35,56 @@ pub fn configure(node_type: &dyn NodeType, text: &str) -> Result<Arc<dyn Configu
         yaml::check(tree, node_type.schema(), &subject, tree.span, &mut findings);
         findings.is_empty()
     });
-    let configured = right.and_then(|tree| node_type.configure(&tree, &mut findings));
+    let resolved = right.map(|tree| node_type.configure(&tree, &mut findings)).unwrap_or_default();
     let say =
         |finding: &Finding| format!("{}: {} [{}]", finding.rule, finding.message, finding.label);
     let mut said: Vec<String> = findings.iter().map(say).collect();
-    if let Some(configured) = &configured {
-        let problems = configured.check();
-        said.extend(problems.iter().map(|p| format!("{}: {} [{}]", p.rule, p.message, p.label)));
-    }
-    match configured {
+    let tell =
+        |problem: &Problem| format!("{}: {} [{}]", problem.rule, problem.message, problem.label);
+    said.extend(resolved.problems.iter().map(tell));
+    match resolved.configured {
         Some(configured) if said.is_empty() => Ok(configured),
         _ => Err(said),
+    }
+}
+
+/// Reads settings from YAML of which something may be wrong: what was understood, and what was said.
+pub fn resolve(
+    node_type: &dyn NodeType,
+    text: &str,
+) -> (Option<Arc<dyn Configured>>, Vec<Problem>) {
+    let mut findings = Vec::new();
+    let tree = yaml::parse(text, 0, Limits::default(), &mut findings).expect("YAML that parses");
+    let resolved = node_type.configure(&tree, &mut findings);
+    assert_eq!(findings, [], "YAML that fits the schema");
+    (resolved.configured, resolved.problems)
+}
+
+/// A site named `test/node`, on the system, with a connection or without.
+pub fn site(connection: Option<Shared>) -> Site {
+    Site {
+        name: "test/node".into(),
+        folder: std::path::Path::new(".").into(),
+        data: std::path::Path::new("no-data").into(),
+        connection,
+        inputs: Arc::new([]),
+        memory: None,
+        world: World::system(),
+        voice: Voice::unheard(),
     }
 }
 
 /// Builds a node from YAML that must be right.
 #[track_caller]
 pub fn build(node_type: &dyn NodeType, text: &str, connection: Option<Shared>) -> Node {
+    build_at(node_type, text, site(connection))
+}
+
+/// Builds a node at a site from YAML that must be right.
+#[track_caller]
+pub fn build_at(node_type: &dyn NodeType, text: &str, site: Site) -> Node {
     match configure(node_type, text) {
-        Ok(configured) => configured.build(Links {
-            name: "test/node".into(),
-            folder: std::path::Path::new(".").into(),
-            connection,
-            memory: Memory::default(),
-        }),
+        Ok(configured) => configured.build(site),
         Err(findings) => panic!("{findings:#?}"),
     }
 }
@@ -130,4 +162,68 @@ impl Wires for Collector {
     }
 
     fn ready(&self) {}
+}
+
+/// What was said by a [`voice`].
+#[derive(Default)]
+pub struct Heard(Mutex<Said>);
+
+/// What was said so far.
+#[derive(Clone, Debug, Default)]
+pub struct Said {
+    /// Each time the other side was there.
+    pub ready: usize,
+    /// What went wrong.
+    pub troubles: Vec<String>,
+    /// What was counted.
+    pub figures: BTreeMap<Figure, u64>,
+    /// Why messages were dropped.
+    pub dropped: Vec<String>,
+    /// Each share of its time that a bus was busy.
+    pub busy: Vec<f64>,
+}
+
+/// A voice, and what it says.
+pub fn voice() -> (Voice, Arc<Heard>) {
+    let heard = Arc::new(Heard::default());
+    (Voice::new(Arc::clone(&heard) as Arc<dyn Hears>), heard)
+}
+
+impl Heard {
+    /// What was said so far.
+    pub fn said(&self) -> Said {
+        self.lock().clone()
+    }
+
+    /// What was counted so far.
+    pub fn figure(&self, figure: Figure) -> u64 {
+        self.lock().figures.get(&figure).copied().unwrap_or(0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hears for Heard {
+    fn ready(&self) {
+        self.lock().ready += 1;
+    }
+
+    fn trouble(&self, error: &anyhow::Error) {
+        self.lock().troubles.push(format!("{error:#}"));
+    }
+
+    fn count(&self, figure: Figure, by: u64) {
+        *self.lock().figures.entry(figure).or_default() += by;
+    }
+
+    fn dropped(&self, by: u64, why: &str) {
+        self.count(Figure::Dropped, by);
+        self.lock().dropped.push(why.to_owned());
+    }
+
+    fn busy(&self, share: f64) {
+        self.lock().busy.push(share);
+    }
 }

@@ -4,6 +4,7 @@
 use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context, bail};
+use forebay_yaml::units::Secret;
 /// The one in this program, for those who look into its errors.
 pub use rustls;
 use rustls::{
@@ -11,8 +12,6 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-
-use crate::units::Secret;
 
 /// Certificates as settings name them: each the name of a PEM file, or the PEM text itself, as
 /// `${file:...}` gives it. A name is relative to `folder`.

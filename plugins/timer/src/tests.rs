@@ -1,16 +1,25 @@
 use std::time::Duration;
 
-use forebay_sdk::{Message, Node, testing};
+use forebay_sdk::{Figure, Message, Node, Site, node::DynSource, testing};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{PLUGIN, TIMER};
+use super::{plugin, timer};
+
+fn build(settings: &str) -> Box<dyn DynSource> {
+    build_at(settings, testing::site(None))
+}
+
+fn build_at(settings: &str, site: Site) -> Box<dyn DynSource> {
+    match testing::build_at(&timer(), settings, site) {
+        Node::Source(timer) => timer,
+        _ => panic!("a timer is a source"),
+    }
+}
 
 /// What a timer sends within `period`, and when, in milliseconds from its start.
 async fn sent(settings: &str, period: Duration) -> Vec<(u128, Message)> {
-    let Node::Source(mut timer) = testing::build(&TIMER, settings, None) else {
-        panic!("a timer is a source")
-    };
+    let mut timer = build(settings);
     let (out, mut collected) = testing::outlet(100);
     let start = Instant::now();
     let mut sent = Vec::new();
@@ -30,7 +39,7 @@ async fn sent(settings: &str, period: Duration) -> Vec<(u128, Message)> {
 
 #[track_caller]
 fn findings(settings: &str) -> Vec<String> {
-    testing::configure(&TIMER, settings).err().unwrap_or_default()
+    testing::configure(&timer(), settings).err().unwrap_or_default()
 }
 
 #[tokio::test(start_paused = true)]
@@ -59,9 +68,8 @@ async fn topic_and_payload_are_sent_as_written() {
 
 #[tokio::test(start_paused = true)]
 async fn beats_without_room_downstream_are_skipped_and_the_rhythm_stays() {
-    let Node::Source(mut timer) = testing::build(&TIMER, "every: 1s", None) else {
-        panic!("a timer is a source")
-    };
+    let (voice, heard) = testing::voice();
+    let mut timer = build_at("every: 1s", Site { voice, ..testing::site(None) });
     let (out, mut collected) = testing::outlet(1);
     let start = Instant::now();
     let mut seen = Vec::new();
@@ -81,13 +89,12 @@ async fn beats_without_room_downstream_are_skipped_and_the_rhythm_stays() {
     assert_eq!(seen[..2], [(4500, 1), (4500, 2)]);
     assert_eq!(seen.last().map(|(at, _)| at % 1000), Some(0), "{seen:?}");
     assert!(seen.last().is_some_and(|(_, count)| *count <= 4), "{seen:?}");
+    assert_eq!(heard.figure(Figure::Overruns), 2, "the beats at 3 and 4 seconds");
 }
 
 #[tokio::test(start_paused = true)]
 async fn counting_goes_on_when_the_engine_calls_again() {
-    let Node::Source(mut timer) = testing::build(&TIMER, "every: 1s", None) else {
-        panic!("a timer is a source")
-    };
+    let mut timer = build("every: 1s");
     let (out, mut collected) = testing::outlet(10);
     for expected in 1..=2 {
         let message = tokio::select! {
@@ -113,7 +120,8 @@ fn what_is_wrong_is_said_in_the_words_of_the_settings() {
 
 #[test]
 fn the_plugin_describes_itself() {
-    assert_eq!(PLUGIN.types[0].name(), PLUGIN.name);
-    assert!(PLUGIN.readme.contains("<!-- settings: timer source -->"));
-    assert!(PLUGIN.sample.contains("type: timer"));
+    let plugin = plugin();
+    assert_eq!(plugin.types[0].name(), plugin.name);
+    assert!(plugin.readme.contains("<!-- settings: timer source -->"));
+    assert!(plugin.sample.contains("type: timer"));
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Node;
+use super::picture::Node;
 
 /// A box, or the row in which a wire passes a column.
 struct Block {
@@ -305,9 +305,9 @@ fn paint_wires<'a>(sheet: &mut Sheet<'a>, from: &'a [Block], to: &[Block], edge:
         outs.map(|(port, start)| Run { port, start, ends: ends(port) }).collect();
     runs.retain(|run| !run.ends.is_empty());
     // Of those that lead down, the lowest turns first; of those that lead up, the highest.
-    runs.sort_by_key(|run| match run.ends.last() > Some(&run.start) {
-        true => (1, usize::MAX - run.start),
-        false => (0, run.start),
+    runs.sort_by_key(|run| {
+        let leads_down = run.ends.last() > Some(&run.start);
+        if leads_down { (1, usize::MAX - run.start) } else { (0, run.start) }
     });
     let is_bent = |run: &&Run| run.ends.iter().any(|end| *end != run.start);
     let bent: Vec<&Port> = runs.iter().filter(is_bent).map(|run| run.port).collect();

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Connection, Node, Picture, Pipeline, Wire, boxes, drawn};
 use forebay_sdk::Role;
+
+use super::{
+    boxes, drawn,
+    picture::{Connection, Node, Picture, Pipeline, Wire},
+};
 
 /// `a; b < a, a.errors on bus`: nodes, what they read, and the connection they use.
 fn nodes(text: &str) -> Vec<Node> {
@@ -177,10 +181,8 @@ fn followed(picture: &str, nodes: &[Node]) -> BTreeSet<(String, String, String)>
     for (node, (inside, _, right)) in nodes.iter().zip(&boxes) {
         for row in inside.clone().filter(|row| at(*row, *right) == '├') {
             let label: String = rows[row][..*right].iter().collect();
-            let label = match row == inside.start {
-                true => String::new(),
-                false => label.trim_end().rsplit([' ', '│']).next().unwrap().to_owned(),
-            };
+            let last = label.trim_end().rsplit([' ', '│']).next().unwrap();
+            let label = if row == inside.start { String::new() } else { last.to_owned() };
             // Cells that a line enters, and the direction it goes: rows, then columns.
             let mut ahead: Vec<(usize, usize, i32, i32)> = vec![(row, right + 1, 0, 1)];
             let mut seen = BTreeSet::new();

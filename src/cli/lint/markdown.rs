@@ -10,12 +10,13 @@ use std::{
 };
 
 use anyhow::Context;
-use forebay_sdk::{Finding, Role};
+use forebay_sdk::{Finding, Role, Rule};
 
 use crate::{
-    cli::{process_environment, types},
+    cli::folder::{process_environment, types},
     config::{self, Draft, folder},
     lint::Checked,
+    rules,
 };
 
 /// Documentation, not a database.
@@ -26,16 +27,16 @@ const MOST_FILES: usize = 10_000;
 const DEEPEST: usize = 16;
 
 /// What an example leaves to files that it does not show.
-const ELSEWHERE: [&str; 6] = [
-    "unset-variable",
-    "script-missing",
-    "unknown-connection",
-    "unused-connection",
-    "unread-node",
-    "unread-output",
+static ELSEWHERE: [&Rule; 6] = [
+    &rules::UNSET_VARIABLE,
+    &rules::SCRIPT_MISSING,
+    &rules::UNKNOWN_CONNECTION,
+    &rules::UNUSED_CONNECTION,
+    &rules::UNREAD_NODE,
+    &rules::UNREAD_OUTPUT,
 ];
 /// What is said of comments, those of other examples included.
-const COMMENTS: [&str; 3] = ["bad-allow", "unknown-rule", "useless-allow"];
+static COMMENTS: [&Rule; 3] = [&rules::BAD_ALLOW, &rules::UNKNOWN_RULE, &rules::USELESS_ALLOW];
 
 pub(super) fn is_markdown(path: &Path) -> bool {
     path.extension().is_some_and(|end| end == "md" || end == "markdown")
@@ -87,7 +88,7 @@ pub(super) fn check(path: &Path, lint: impl Fn(Draft) -> Checked) -> anyhow::Res
 }
 
 fn is_elsewhere(finding: &Finding, has_sources: bool) -> bool {
-    ELSEWHERE.contains(&finding.rule) || finding.rule == "unknown-node" && !has_sources
+    ELSEWHERE.contains(&finding.rule) || *finding.rule == rules::UNKNOWN_NODE && !has_sources
 }
 
 /// The blocks of lines that are pipelines, without their fences.

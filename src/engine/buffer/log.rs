@@ -2,12 +2,15 @@
 
 use std::{collections::VecDeque, io, ops::Range};
 
-use forebay_sdk::{Message, Timestamp};
+use forebay_sdk::{
+    Message, Timestamp,
+    clock::{self, Clock, Moment, Origin},
+};
 
 use super::{
-    clock::{self, Clock, Moment, Origin},
     cursor::{Acknowledged, Cursor},
     disk::{Disk, DiskFile, Folder},
+    doubt,
     ranges::Ranges,
     record::Batch,
     segment::{END, Header, MOST_PIECES, Name, Summary, Walk},
@@ -90,6 +93,8 @@ pub struct Log<D: Disk = Folder> {
     is_dirty: bool,
     readers: Vec<Reader<D::File>>,
     repairs: Repairs,
+    /// A sink had let go of it, and did not tell what became of it.
+    in_doubt: Option<Message>,
 }
 
 struct Segment {
@@ -152,7 +157,7 @@ impl<D: Disk> Log<D> {
     ///
     /// Fails only when the folder itself cannot be made, read or locked.
     pub fn open(disk: D, limits: Limits) -> io::Result<(Log<D>, Repairs)> {
-        Log::open_at(disk, limits, clock::system())
+        Log::open_at(disk, limits, clock::current())
     }
 
     /// The same, by other clocks.
@@ -161,6 +166,12 @@ impl<D: Disk> Log<D> {
         let lock = disk.lock()?;
         let mut log = Log::load(disk, limits, clock)?;
         log._lock = Some(lock);
+        // What cannot be read there says nothing; the rest of the folder does not depend on it.
+        log.in_doubt = match doubt::read(&log.disk).unwrap_or_default() {
+            // It was not let go of yet.
+            Some((seq, _)) if log.holds(seq) => None,
+            noted => noted.map(|(_, message)| message),
+        };
         log.make_safe();
         let repairs = log.take_repairs();
         Ok((log, repairs))
@@ -190,6 +201,7 @@ impl<D: Disk> Log<D> {
             is_dirty: !names.is_empty(),
             readers: Vec::new(),
             repairs: Repairs::default(),
+            in_doubt: None,
         };
         log.load_segments(&names, &acknowledged)?;
         log.origin = log.segments.back().and_then(|segment| segment.origin);
@@ -652,6 +664,37 @@ impl<D: Disk> Log<D> {
             }
         }
         self.is_dirty = true;
+    }
+
+    /// A sink is about to write this message and must not do so twice: the message is in doubt, and
+    /// acknowledged. Both are safe once this returns.
+    pub fn let_go(&mut self, seq: u64, message: &Message) -> io::Result<()> {
+        // In this order: a crash in between leaves the message in the log, and the note is void.
+        doubt::note(&self.disk, seq, message)?;
+        for segment in self.segments.iter_mut().filter(|segment| segment.left.contains(seq)) {
+            segment.left.remove(&(seq..seq + 1));
+        }
+        self.is_dirty = true;
+        self.save()
+    }
+
+    /// It is known what became of the message that was let go.
+    pub fn doubt_is_over(&self) -> io::Result<()> {
+        doubt::clear(&self.disk)
+    }
+
+    /// The message that was in doubt when the log was opened.
+    pub fn take_doubt(&mut self) -> Option<Message> {
+        self.in_doubt.take()
+    }
+
+    /// What the clock of this log says.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::from_unix_nanos((self.clock)().wall_nanos)
+    }
+
+    fn holds(&self, seq: u64) -> bool {
+        self.segments.iter().any(|segment| segment.left.contains(seq))
     }
 
     /// Writes down what was acknowledged, lazily, and puts aside the files that are done with.

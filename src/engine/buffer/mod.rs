@@ -15,6 +15,7 @@
 //!   generation counts. A slot: magic `FBCURSR` and the version, length (u16), checksum (u32), then
 //!   generation, the floor below which everything is acknowledged, the number of ranges above it,
 //!   and for each its distance from the one before and its length.
+//! - `doubt`, for sinks that must not repeat: see `doubt.rs`.
 //! - `rescue`, at times: a segment that is not whole yet, to be ignored.
 //! - segments, named `NUMBER-FIRST-SALT.log`: their number, the least sequence number in them and a
 //!   random salt, the latter two in hexadecimal. The order of the numbers is the order of the
@@ -46,6 +47,7 @@
 
 mod cursor;
 mod disk;
+mod doubt;
 mod log;
 mod ranges;
 mod record;
@@ -67,7 +69,7 @@ pub use self::{
     log::{Limits, Log, Repairs, Stored},
     record::Batch,
 };
-use super::clock;
+use forebay_sdk::clock;
 
 /// The messages of a buffer that perhaps another process writes. Takes no lock and changes nothing;
 /// what is acknowledged meanwhile may be missing or shown.
@@ -75,7 +77,7 @@ pub struct Look<D: Disk = Folder>(Log<D>);
 
 /// Looks into a buffer.
 pub fn look<D: Disk>(disk: D) -> io::Result<Look<D>> {
-    Ok(Look(Log::load(disk, Limits { max_bytes: u64::MAX }, clock::system())?))
+    Ok(Look(Log::load(disk, Limits { max_bytes: u64::MAX }, clock::current())?))
 }
 
 impl<D: Disk> Look<D> {
@@ -153,7 +155,8 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     paths.filter(|path| path.as_ref().map_or(true, |path| path.is_dir())).collect()
 }
 
-fn escape(name: &str) -> String {
+/// The name of a node as that of a folder: see [`folder_of`].
+pub fn escape(name: &str) -> String {
     let is_plain = |at: usize, byte: u8| match byte {
         b'.' => at > 0,
         byte => byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_',

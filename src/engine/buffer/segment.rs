@@ -2,10 +2,9 @@
 
 use std::io;
 
-use forebay_sdk::{Message, Timestamp};
+use forebay_sdk::{Message, Timestamp, clock::Origin};
 
 use super::{
-    clock::Origin,
     disk::DiskFile,
     ranges::Ranges,
     record::{

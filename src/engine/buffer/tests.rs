@@ -11,7 +11,7 @@ use forebay_sdk::{Format, Message, Payload, Timestamp};
 use serde_json::json;
 
 use super::{disk::LOCK, simulated::Simulated, *};
-use crate::engine::clock::{Clock, Moment};
+use forebay_sdk::clock::{Clock, Moment};
 
 const LIMITS: Limits = Limits { max_bytes: 1 << 20 };
 const SECOND: i64 = 1_000_000_000;
@@ -35,7 +35,7 @@ impl Hand {
 
     fn clock(&self) -> Clock {
         let hand = Arc::clone(&self.0);
-        Box::new(move || *hand.lock().unwrap())
+        Arc::new(move || *hand.lock().unwrap())
     }
 }
 

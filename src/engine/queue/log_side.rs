@@ -35,10 +35,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// What the queue knows about the log behind it.
 #[derive(Default)]
 pub(super) struct LogSide {
-    /// False until the log was opened and has told what it holds.
-    pub is_open: bool,
-    /// It could not be opened, so far.
-    is_broken: bool,
+    state: State,
     /// When the disk is tried again, which does not take anything for now.
     write_again_at: Option<Instant>,
     /// The same, for what it does not give back.
@@ -65,6 +62,37 @@ pub(super) struct LogSide {
     /// When it is to be told.
     tell_at: Option<Instant>,
     next_age_check: Option<Instant>,
+    /// A message that must not be written twice by its sink, on its way from the queue into doubt.
+    letting_go: Option<LettingGo>,
+    /// The disk has it as one in doubt, and it no longer is.
+    doubt_is_over: bool,
+}
+
+/// Whether the log is there.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum State {
+    /// It has not told yet what it holds.
+    #[default]
+    Opening,
+    /// It could not be opened so far; memory does what it can.
+    Broken,
+    Open,
+}
+
+/// A message that is being let go.
+struct LettingGo {
+    seq: u64,
+    message: Message,
+    step: Step,
+}
+
+/// How far the disk has come with a message that is let go.
+#[derive(PartialEq, Eq)]
+enum Step {
+    Asked,
+    UnderWay,
+    /// It has it as one in doubt; or it fails, and memory does what it can.
+    Done,
 }
 
 struct Unwritten {
@@ -92,6 +120,11 @@ pub struct Job {
     pub drop_older: Option<Duration>,
     /// What is to be appended.
     pub write: Vec<(u64, Message)>,
+    /// What was in doubt no longer is.
+    pub doubt_is_over: bool,
+    /// Is in doubt from now on, and delivered as far as the log is concerned. Safe before this job
+    /// ends.
+    pub let_go: Option<(u64, Message)>,
     /// Where to read on, and how many bytes.
     pub fetch: Option<(u64, usize)>,
 }
@@ -123,11 +156,16 @@ pub struct Done {
 impl LogSide {
     /// Nothing is known yet.
     pub fn is_opening(&self) -> bool {
-        !self.is_open && !self.is_broken
+        self.state == State::Opening
+    }
+
+    /// Whether it was opened, and takes messages.
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
     }
 
     pub fn open(&mut self, opened: Opened) {
-        self.is_open = true;
+        self.state = State::Open;
         self.next_seq = opened.next_seq;
         self.historical_below = opened.next_seq;
         self.only_in_log = opened.messages;
@@ -137,7 +175,7 @@ impl LogSide {
     }
 
     pub fn open_failed(&mut self) {
-        self.is_broken = true;
+        self.state = State::Broken;
     }
 
     /// What came until now has waited.
@@ -216,7 +254,7 @@ impl LogSide {
     pub fn drop_unwritten(&mut self) -> Option<u64> {
         self.write_again_at?;
         let dropped = self.take_unwritten(self.writing)?;
-        dropped.delivery.into_iter().for_each(Delivery::settle);
+        Delivery::settle_all(dropped.delivery);
         if dropped.seq >= self.read_from {
             self.only_in_log = self.only_in_log.saturating_sub(1);
         }
@@ -229,9 +267,28 @@ impl LogSide {
         Some(taken)
     }
 
+    /// Whether the disk knows that this message is let go. Asks it to, if need be.
+    pub fn may_let_go(&mut self, seq: u64, message: Message) -> bool {
+        if !self.is_open() {
+            return true;
+        }
+        match &self.letting_go {
+            Some(one) if one.seq == seq => one.step == Step::Done,
+            _ => {
+                self.letting_go = Some(LettingGo { seq, message, step: Step::Asked });
+                false
+            }
+        }
+    }
+
+    /// Nothing is in doubt any more.
+    pub fn doubt_is_over(&mut self) {
+        self.doubt_is_over = self.letting_go.take().is_some();
+    }
+
     pub fn due(&mut self, limits: &Buffer, hungry: bool, finishing: bool) -> Due {
         let now = Instant::now();
-        if !self.is_open {
+        if !self.is_open() {
             return if finishing { Due::Finished } else { Due::Never };
         }
         self.forget_delivered();
@@ -244,7 +301,9 @@ impl LogSide {
         let age_at = limits.max_age.map(|_| *self.next_age_check.get_or_insert(now));
         let fetches = hungry && self.only_in_log > 0 && !finishing;
         let fetch_at = fetches.then(|| self.read_again_at.unwrap_or(now));
-        match [write_at, tell_at, age_at, fetch_at].into_iter().flatten().min() {
+        let lets_go = self.letting_go.as_ref().is_some_and(|one| one.step == Step::Asked);
+        let at_once = (lets_go || self.doubt_is_over).then_some(now);
+        match [write_at, tell_at, age_at, fetch_at, at_once].into_iter().flatten().min() {
             Some(at) if at <= now => (),
             _ if finishing => return Due::Finished,
             Some(at) => return Due::At(at),
@@ -261,8 +320,17 @@ impl LogSide {
             self.next_age_check = Some(now + (age / AGE_CHECKS).max(SHORTEST_AGE_CHECK));
             job.drop_older = Some(age);
         }
-        if is_due(write_at) {
+        job.doubt_is_over = std::mem::take(&mut self.doubt_is_over);
+        // It is in the log before it is let go, so that the log knows which it was.
+        let is_unwritten =
+            |one: &LettingGo| self.unwritten.front().is_some_and(|first| first.seq <= one.seq);
+        let writes_first = lets_go && self.letting_go.as_ref().is_some_and(is_unwritten);
+        if is_due(write_at) || writes_first {
             job.write = self.next_write();
+        }
+        if let Some(one) = self.letting_go.as_mut().filter(|one| one.step == Step::Asked) {
+            one.step = Step::UnderWay;
+            job.let_go = Some((one.seq, one.message.clone()));
         }
         Due::Now(job)
     }
@@ -298,25 +366,30 @@ impl LogSide {
         write
     }
 
-    /// A job ended.
-    pub fn done(&mut self, done: &Done) {
+    /// A job ended. Gives the number of the message that the disk has let go of with it.
+    pub fn done(&mut self, done: &Done) -> Option<u64> {
         (self.stored_bytes, self.stored_messages) = (done.stored_bytes, done.stored_messages);
         let again_at =
             |failed: &Option<io::Error>| failed.as_ref().map(|_| Instant::now() + AGAIN_AFTER);
         self.read_again_at = again_at(&done.read_failed);
+        let let_go = self.letting_go.as_mut().filter(|one| one.step == Step::UnderWay).map(|one| {
+            one.step = Step::Done;
+            one.seq
+        });
         let writing = std::mem::take(&mut self.writing);
         if done.write_failed.is_some() {
             self.write_again_at = again_at(&done.write_failed);
-            return;
+            return let_go;
         }
         self.write_again_at = None;
         for _ in 0..writing {
             let Some(written) = self.take_unwritten(0) else { break };
-            written.delivery.into_iter().for_each(Delivery::settle);
+            Delivery::settle_all(written.delivery);
             if written.is_delivered {
                 self.acknowledge(written.seq);
             }
         }
+        let_go
     }
 
     /// Files of the log were dropped, with messages of which some were in a lane.

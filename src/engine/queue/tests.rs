@@ -53,7 +53,7 @@ impl Bench {
     fn push(&mut self) -> bool {
         let (delivery, receipt) = Delivery::track();
         let message = Message::new("n", json!(self.pushed));
-        match self.queue.push(Envelope { message, delivery: Some(delivery) }) {
+        match self.queue.push(Envelope { message, delivery: Some(delivery) }, &"n".into()) {
             Pushed::Full(_) => false,
             _ => {
                 self.pushed += 1;
@@ -205,7 +205,7 @@ async fn a_backlog_larger_than_memory_comes_back_in_order() {
     let mut bench = Bench::new(disk());
     bench.push_many(10_000);
     bench.work_all();
-    assert!(bench.queue.size_bytes <= WINDOW_BYTES + 8 * MESSAGE_BYTES);
+    assert!(bench.queue.lanes.size_bytes() <= WINDOW_BYTES + 8 * MESSAGE_BYTES);
     assert_eq!((bench.queue.len(), bench.queue.unsafe_len()), (10_000, 0));
     bench.deliver_all();
     assert_eq!(bench.got, numbers(0..10_000));
@@ -375,7 +375,8 @@ async fn what_the_log_dropped_is_not_sent() {
     done.dropped.push(0..10);
     bench.queue.done(done);
     // The five that were being written go on; they may be through already.
-    let batch: Vec<u64> = bench.queue.live.iter().map(|entry| number(&entry.message)).collect();
+    let batch: Vec<u64> =
+        bench.queue.lanes.entries(Lane::Live).map(|entry| number(&entry.message)).collect();
     assert_eq!(batch, [numbers(0..5), numbers(10..20)].concat());
 }
 
@@ -397,7 +398,7 @@ async fn what_is_too_old_is_dropped() {
     for (number, age_seconds) in [(0, 3600), (1, 10), (2, 61)] {
         let mut message = Message::new("n", json!(number));
         message.time = Timestamp::from_unix_nanos(now - age_seconds * 1_000_000_000);
-        bench.queue.push(Envelope { message, delivery: None });
+        bench.queue.push(Envelope { message, delivery: None }, &"n".into());
         assert_eq!(bench.queue.drop_expired(), usize::from(number != 1));
         bench.deliver_all();
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use forebay_sdk::{Finding, Level};
 
-use super::{Part, short};
+use super::short::{Part, short};
 
 /// One test for each file, and for each finding that fails: those of `least` level or worse. Other
 /// findings are what the test of their file printed. Ends in a line break.

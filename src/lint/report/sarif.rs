@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use forebay_sdk::{Finding, Span};
 use serde_json::{Value, json};
 
-use super::{Part, level};
+use super::short::{Part, level};
 use crate::config::Texts;
 
 /// One log of all findings. Ends in a line break.
 pub(super) fn sarif(parts: &[Part<'_>]) -> String {
     let findings = parts.iter().flat_map(|part| part.findings.iter().map(|one| (one, part.texts)));
-    let rules: BTreeSet<&str> = findings.clone().map(|(finding, _)| finding.rule).collect();
+    let rules: BTreeSet<&str> = findings.clone().map(|(finding, _)| finding.rule.name).collect();
     let rules: Vec<Value> = rules.into_iter().map(|rule| json!({ "id": rule })).collect();
     let results: Vec<Value> = findings.map(|(finding, texts)| result(finding, texts)).collect();
     let log = json!({
@@ -33,7 +33,7 @@ fn result(finding: &Finding, texts: &Texts) -> Value {
     let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
     let text = parts.map(String::as_str).collect::<Vec<_>>().join("; ");
     let mut result = json!({
-        "ruleId": finding.rule,
+        "ruleId": finding.rule.name,
         "level": level(finding.level),
         "message": { "text": text },
     });

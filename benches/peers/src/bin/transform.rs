@@ -2,11 +2,11 @@
 //!
 //! `case=value messages=100000 rounds=5` prints the nanoseconds per message of each round.
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, sync::Arc, time::Instant};
 
 use anyhow::bail;
 use forebay_peers::{arguments::Arguments, reading};
-use forebay_sdk::{Emitter, Format, Message, Node, Payload, Plugin, testing};
+use forebay_sdk::{Emitter, Format, Input, Message, Node, Payload, Plugin, testing};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -35,11 +35,11 @@ fn main() -> anyhow::Result<()> {
         "script" => {
             let path: String = arguments.get("settings")?;
             let settings = json!({ "script": std::fs::read_to_string(path)? }).to_string();
-            by_node(&forebay_script::PLUGIN, &settings, text)?
+            by_node(&forebay_script::plugin(), &settings, text)?
         }
         "map" => {
             let path: String = arguments.get("settings")?;
-            by_node(&forebay_map::PLUGIN, &std::fs::read_to_string(path)?, text)?
+            by_node(&forebay_map::plugin(), &std::fs::read_to_string(path)?, text)?
         }
         "value" => Box::new(move || by_value(&text)),
         "struct" => Box::new(move || by_struct(&text)),
@@ -59,15 +59,16 @@ fn main() -> anyhow::Result<()> {
 
 /// As the engine calls it, from bytes to bytes.
 fn by_node(plugin: &Plugin, settings: &str, text: String) -> anyhow::Result<Box<dyn FnMut()>> {
-    let Node::Transform(mut node) = testing::build(plugin.types[0], settings, None) else {
+    let Node::Transform(mut node) = testing::build(&*plugin.types[0], settings, None) else {
         bail!("`{}` is no transform", plugin.name);
     };
-    let mut out = Emitter::default();
+    let (mut out, from) = (Emitter::default(), Arc::from("bench"));
     Ok(Box::new(move || {
         let payload = Payload::encoded(text.clone(), Format::Json);
-        node.apply(Message::new("bench/in", payload), &mut out).expect("the settings are right");
-        for (_, message) in out.drain() {
-            black_box(message.payload.to_bytes(Format::Json));
+        let input = Input { message: Message::new("bench/in", payload), from: Arc::clone(&from) };
+        node.apply(input, &mut out).expect("the settings are right");
+        for (_, envelope) in out.drain() {
+            black_box(envelope.message.payload.to_bytes(Format::Json));
         }
     }))
 }

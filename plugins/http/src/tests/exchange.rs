@@ -2,16 +2,19 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use forebay_sdk::{Format, Message, Node, Payload, WriteError, node::DynSink, testing};
+use forebay_sdk::{
+    Emitter, Format, Message, Node, Payload, Port, Value, WriteError, Written, node::DynSink,
+    testing,
+};
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 
 use super::server::{Server, Turn, answer, ok};
-use crate::HTTP;
+use crate::http;
 
 fn sink(url: &str, settings: &str) -> Box<dyn DynSink> {
-    match testing::build(&HTTP, &format!("url: \"{url}\"\n{settings}"), None) {
+    match testing::build(&http(), &format!("url: \"{url}\"\n{settings}"), None) {
         Node::Sink(sink) => sink,
         _ => panic!("http is a sink"),
     }
@@ -21,30 +24,36 @@ fn readings(count: u32) -> Vec<Message> {
     (1..=count).map(|n| Message::new("site/a", json!({ "n": n }))).collect()
 }
 
+async fn write(sink: &mut Box<dyn DynSink>, batch: &[Message]) -> Result<Written, WriteError> {
+    sink.write(batch, &mut Emitter::default()).await
+}
+
 /// Writes `batch` to a server that takes one turn. Gives the end of it and what the server heard.
 async fn exchange(
     turn: Turn,
     settings: &str,
     batch: &[Message],
-) -> (Result<(), WriteError>, String) {
+) -> (Result<Written, WriteError>, String) {
     let mut server = Server::start([turn], None).await;
     let mut sink = sink(&format!("http://{}/in?token=tell-nobody", server.address), settings);
     sink.connect().await.unwrap();
-    let written = sink.write(batch).await;
+    let written = write(&mut sink, batch).await;
     let heard = server.requests.recv().await.unwrap();
     (written, heard.replace(&server.address, "SERVER"))
 }
 
 #[track_caller]
-fn retried(written: Result<(), WriteError>) -> (String, Option<Duration>) {
+fn retried(written: Result<Written, WriteError>) -> (String, Option<Duration>) {
     match written {
-        Err(WriteError::Retry { error, after }) => (without_port(&format!("{error:#}")), after),
+        Err(WriteError::Retry { error, after, taken: 0 }) => {
+            (without_port(&format!("{error:#}")), after)
+        }
         other => panic!("{other:?}"),
     }
 }
 
 #[track_caller]
-fn rejected(written: Result<(), WriteError>) -> String {
+fn rejected(written: Result<Written, WriteError>) -> String {
     match written {
         Err(WriteError::Reject(error)) => without_port(&format!("{error:#}")),
         other => panic!("{other:?}"),
@@ -78,6 +87,87 @@ async fn a_message_is_a_request_whose_body_is_its_payload() {
          {{\"n\":1}}"
     );
     assert_eq!(heard, expected);
+}
+
+#[tokio::test]
+async fn what_goes_over_the_wire_is_counted_to_the_byte() {
+    for settings in ["", "body: lines", "method: put\nheaders: { User-Agent: me, Host: a.example }"]
+    {
+        let mut server = Server::start([ok()], None).await;
+        let mut sink = sink(&format!("http://{}/in?a=b%20c#part", server.address), settings);
+        sink.connect().await.unwrap();
+        let written = write(&mut sink, &readings(1)).await.unwrap();
+        let heard = server.requests.recv().await.unwrap();
+        assert_eq!(written, Written::bytes(heard.len()), "{heard}");
+    }
+}
+
+/// What leaves the sink after one turn of the server, on which port.
+async fn answered(turn: Turn, settings: &str, batch: &[Message]) -> Vec<(Port, Message)> {
+    let server = Server::start([turn], None).await;
+    let mut sink = sink(&format!("http://{}", server.address), settings);
+    sink.connect().await.unwrap();
+    let mut out = Emitter::default();
+    // Whether it was taken is seen by the answer.
+    let _ = sink.write(batch, &mut out).await;
+    out.drain().map(|(port, envelope)| (port, envelope.message)).collect()
+}
+
+#[tokio::test]
+async fn an_answer_goes_out_as_a_message_about_the_same() {
+    #[track_caller]
+    fn check(answers: &[(Port, Message)], payload: Value, http: Value) {
+        let [(port, answer)] = answers else { panic!("{answers:?}") };
+        assert_eq!(*port, Port::named(0));
+        assert_eq!((&*answer.topic, &answer.meta.source), ("site/a", &None));
+        assert_eq!(answer.payload.value(), Ok(&payload));
+        assert_eq!(answer.meta.get("http"), Some(&http));
+    }
+    let say = |headers: &str, body: &str| Turn::Say(answer("200 OK", headers, body));
+    let json = "content-type: application/problem+JSON; charset=utf-8\r\n";
+    let mut question = readings(1);
+    question[0].meta.insert("ticket", 7);
+    question[0].meta.source = Some("site/meter".into());
+    let answers = answered(say(json, "{\"ok\": true}"), "", &question).await;
+    let http = json!({"status": 200, "content_type": "application/problem+JSON; charset=utf-8"});
+    check(&answers, json!({"ok": true}), http);
+    assert_eq!(answers[0].1.meta.get("ticket"), Some(&json!(7)));
+
+    let answers = answered(say("", "{}"), "", &question).await;
+    check(&answers, json!("{}"), json!({"status": 200}));
+    let turn = Turn::Say("HTTP/1.1 204 No Content\r\n\r\n".to_owned());
+    check(&answered(turn, "", &question).await, json!(null), json!({"status": 204}));
+
+    // A batch has one answer, and it is about the first of them.
+    let mut batch = readings(3);
+    batch[2].topic = "site/b".into();
+    let answers = answered(say("", "3 taken"), "body: array", &batch).await;
+    check(&answers, json!("3 taken"), json!({"status": 200}));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_says_so_and_is_not_read_as_json() {
+    let json = "content-type: application/json\r\n";
+    let cut = format!("HTTP/1.1 200 OK\r\ncontent-length: 99\r\n{json}\r\n[1, 2");
+    let answers = answered(Turn::SayAndClose(cut), "", &readings(1)).await;
+    assert_eq!(answers[0].1.payload.value(), Ok(&json!("[1, 2")));
+    assert_eq!(answers[0].1.meta.get("http").unwrap()["cut"], json!(true));
+
+    const BOUND: usize = 64 << 10;
+    for (bytes, cut) in [(BOUND, Value::Null), (BOUND + 1, json!(true))] {
+        let turn = Turn::Say(answer("200 OK", "", &"x".repeat(bytes)));
+        let answers = answered(turn, "", &readings(1)).await;
+        assert_eq!(answers[0].1.payload.to_bytes(Format::Text).len(), BOUND);
+        assert_eq!(answers[0].1.meta.get("http").unwrap()["cut"], cut);
+    }
+}
+
+#[tokio::test]
+async fn only_who_took_the_messages_has_answered() {
+    for status in ["400 Bad Request", "302 Found", "503 Service Unavailable"] {
+        let turn = Turn::Say(answer(status, "", "no"));
+        assert_eq!(answered(turn, "", &readings(1)).await, []);
+    }
 }
 
 #[tokio::test]
@@ -123,7 +213,7 @@ async fn what_is_no_json_is_rejected_before_anything_is_sent() {
         sink.connect().await.unwrap();
         for bytes in [&b"{oops"[..], b"1},{\"forged\":1", b"\"\xff\"", b""] {
             let message = Message::new("site/a", Payload::encoded(bytes, Format::Json));
-            let error = rejected(sink.write(&[message]).await);
+            let error = rejected(write(&mut sink, &[message]).await);
             let start = "writing a message of topic \"site/a\": payload is not JSON: ";
             assert!(error.starts_with(start), "{error}");
         }
@@ -210,7 +300,7 @@ async fn a_server_that_never_answers_is_given_up_at_the_deadline() {
         tokio::time::pause();
     };
     let batch = readings(1);
-    let (written, ()) = tokio::join!(sink.write(&batch), stop_the_clock);
+    let (written, ()) = tokio::join!(write(&mut sink, &batch), stop_the_clock);
     let expected = "sending to http://SERVER: no answer within 20s".to_owned();
     assert_eq!(retried(written), (expected, None));
 }
@@ -222,10 +312,10 @@ async fn an_answer_without_end_is_read_no_further_than_a_bound() {
     let mut server = Server::start([Turn::Say(endless), ok()], None).await;
     let mut sink = sink(&format!("http://{}", server.address), "");
     sink.connect().await.unwrap();
-    let (error, _) = retried(sink.write(&readings(1)).await);
+    let (error, _) = retried(write(&mut sink, &readings(1)).await);
     assert!(error.chars().count() < 280, "{error}");
     sink.connect().await.unwrap();
-    sink.write(&readings(1)).await.unwrap();
+    write(&mut sink, &readings(1)).await.unwrap();
     assert_eq!(server.connections(), 2, "what is left of the answer is not read to the end");
     assert!(server.requests.recv().await.is_some());
 }
@@ -237,7 +327,7 @@ async fn requests_share_a_connection() {
     let mut sink = sink(&format!("http://{}", server.address), "");
     for _ in 0..3 {
         sink.connect().await.unwrap();
-        sink.write(&readings(1)).await.unwrap();
+        write(&mut sink, &readings(1)).await.unwrap();
     }
     assert_eq!(server.connections(), 1);
 }
@@ -249,7 +339,7 @@ async fn nobody_listening_is_retried_without_showing_path_or_query() {
     drop(listener);
     let mut sink = sink(&format!("http://{address}/hook/tell-nobody?a=tell-nobody"), "");
     sink.connect().await.unwrap();
-    let (error, _) = retried(sink.write(&readings(1)).await);
+    let (error, _) = retried(write(&mut sink, &readings(1)).await);
     assert!(error.starts_with("sending to http://SERVER: error sending request: "), "{error}");
     assert!(error.contains("Connection refused"), "{error}");
 }
@@ -279,20 +369,20 @@ async fn a_server_is_trusted_by_the_certificates_that_were_set() {
     fs::write(&file, stranger).unwrap();
     let mut sink = sink(&url, &format!("ca: {}", file.display()));
     sink.connect().await.unwrap();
-    let (error, _) = retried(sink.write(&readings(1)).await);
+    let (error, _) = retried(write(&mut sink, &readings(1)).await);
     assert!(error.starts_with("sending to https://SERVER: "), "{error}");
     assert!(error.contains("invalid peer certificate"), "{error}");
 
     // Somebody puts the file right: no restart is needed.
     fs::write(&file, &pem).unwrap();
     sink.connect().await.unwrap();
-    sink.write(&readings(1)).await.unwrap();
+    write(&mut sink, &readings(1)).await.unwrap();
     assert!(server.requests.recv().await.unwrap().starts_with("POST /in?token="));
     drop(sink);
 
     let mut sink = self::sink(&url, &format!("ca: {}", json!(pem)));
     sink.connect().await.unwrap();
-    sink.write(&readings(1)).await.unwrap();
+    write(&mut sink, &readings(1)).await.unwrap();
 }
 
 #[tokio::test]

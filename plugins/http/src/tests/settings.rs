@@ -1,14 +1,16 @@
 //! What users write, and what they are told.
 
-use forebay_sdk::testing;
+use std::time::Duration;
 
-use crate::{HTTP, PLUGIN};
+use forebay_sdk::{node::LONGEST_TRY, testing};
+
+use crate::{http, plugin};
 
 const URL: &str = "url: https://example.com/ingest";
 
 #[track_caller]
 fn check(settings: &str, expected: &[&str]) {
-    let findings = testing::configure(&HTTP, settings).err().unwrap_or_default();
+    let findings = testing::configure(&http(), settings).err().unwrap_or_default();
     assert_eq!(findings, expected, "{settings}");
 }
 
@@ -56,15 +58,8 @@ fn what_leaves_the_site_in_clear_is_a_warning() {
 
 #[test]
 fn the_way_to_log_in_is_told_to_who_writes_a_password_into_the_url() {
-    use forebay_sdk::{NodeType, yaml};
-    let mut findings = Vec::new();
-    let tree = yaml::parse(
-        "url: https://me:hunter2@example.com",
-        0,
-        yaml::Limits::default(),
-        &mut findings,
-    );
-    let problems = HTTP.configure(&tree.unwrap(), &mut findings).unwrap().check();
+    let (sink, problems) = testing::resolve(&http(), "url: https://me:hunter2@example.com");
+    assert!(sink.is_none());
     let note = problems[0].note.as_deref().unwrap_or_default();
     assert!(note.contains("`headers`") && note.contains("${file:"), "{note}");
     assert!(!format!("{problems:?}").contains("hunter2"));
@@ -125,7 +120,7 @@ fn other_settings_have_bounds() {
 #[test]
 fn a_batch_is_as_large_as_the_body_allows() {
     let batch = |line: &str| {
-        let settings = testing::configure(&HTTP, &format!("{URL}\n{line}"));
+        let settings = testing::configure(&http(), &format!("{URL}\n{line}"));
         settings.unwrap().capabilities().batch_messages
     };
     assert_eq!(batch("body: single"), 1);
@@ -134,8 +129,25 @@ fn a_batch_is_as_large_as_the_body_allows() {
 }
 
 #[test]
+fn the_engine_waits_for_as_long_as_the_settings_say() {
+    let longest = |line: &str| {
+        let settings = testing::configure(&http(), &format!("{URL}\n{line}"));
+        settings.unwrap().capabilities().longest_try
+    };
+    assert_eq!(longest("timeout: 10s"), LONGEST_TRY);
+    assert!(longest("timeout: 5m") > Duration::from_secs(300));
+    assert!(longest("timeout: 1h\nconnect_timeout: 1h") > Duration::from_secs(3600));
+}
+
+#[test]
+fn what_the_server_answers_is_an_output() {
+    assert_eq!(testing::configure(&http(), URL).unwrap().outputs(), ["answers"]);
+}
+
+#[test]
 fn the_plugin_describes_itself() {
-    assert_eq!(PLUGIN.types[0].name(), PLUGIN.name);
-    assert!(PLUGIN.readme.contains("<!-- settings: http sink -->"));
-    assert!(PLUGIN.sample.contains("type: http"));
+    let plugin = plugin();
+    assert_eq!(plugin.types[0].name(), plugin.name);
+    assert!(plugin.readme.contains("<!-- settings: http sink -->"));
+    assert!(plugin.sample.contains("type: http"));
 }

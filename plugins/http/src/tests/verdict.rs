@@ -1,13 +1,14 @@
 //! What an answer means, without a server.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use forebay_sdk::{Timestamp, node::LONGEST_PAUSE};
 use reqwest::{
     StatusCode,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 
-use crate::answer::{LONGEST_WAIT, Verdict, verdict, wait};
+use crate::answer::{Verdict, verdict, wait};
 
 #[test]
 fn only_what_cannot_get_better_is_rejected() {
@@ -34,7 +35,7 @@ fn a_pause_is_read_in_both_of_its_forms_and_has_a_bound() {
         };
         pairs.iter().map(header).collect()
     };
-    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_252_440);
+    let now = Timestamp::from_unix_nanos(1_795_252_440_000_000_000);
     let check = |pairs: &[(&'static str, &'static str)], expected: Option<u64>| {
         let expected = expected.map(Duration::from_secs);
         assert_eq!(wait(&headers(pairs), now), expected, "{pairs:?}");
@@ -43,13 +44,13 @@ fn a_pause_is_read_in_both_of_its_forms_and_has_a_bound() {
     check(&[("retry-after", "120")], Some(120));
     check(&[("retry-after", " 5 ")], Some(5));
     check(&[("retry-after", "0")], None);
-    check(&[("retry-after", "99999999999")], Some(LONGEST_WAIT.as_secs()));
+    check(&[("retry-after", "99999999999")], Some(LONGEST_PAUSE.as_secs()));
     check(&[("retry-after", "99999999999999999999999")], None);
     check(&[("retry-after", "-1")], None);
     check(&[("retry-after", "soon")], None);
     check(&[("retry-after", "Sat, 21 Nov 2026 09:15:00 GMT")], Some(60));
     check(&[("retry-after", "Sat, 21 Nov 2026 09:00:00 GMT")], None);
-    check(&[("retry-after", "Sun, 22 Nov 2026 09:15:00 GMT")], Some(LONGEST_WAIT.as_secs()));
+    check(&[("retry-after", "Sun, 22 Nov 2026 09:15:00 GMT")], Some(LONGEST_PAUSE.as_secs()));
     // Our clock stands at a time long ago, the server's does not.
     let date = ("date", "Sat, 21 Nov 2026 10:00:00 GMT");
     check(&[("retry-after", "Sat, 21 Nov 2026 10:00:30 GMT"), date], Some(30));

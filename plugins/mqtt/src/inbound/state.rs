@@ -1,21 +1,45 @@
 //! Who reads what, and what is not settled. Everything here is done at once, under one lock.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    task::Waker,
+    time::Duration,
+};
 
 use anyhow::bail;
-use forebay_sdk::{Tally, connection::Publication};
-use rumqttc::{AsyncClient, ManualAck, PubAck, PubRec};
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
+use forebay_sdk::{
+    Voice,
+    mqtt::{Event, Publication, Subscribe},
 };
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::debug;
 
-use super::{Standing, Wanted};
-use crate::{
-    ledger::{Ack, Ledger},
-    topic::Filter,
-};
+use crate::{client::Client, ledger::Ledger, topic::Filter};
+
+/// What the session should be subscribed to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Filters with the highest QoS that anybody asks for.
+    pub filters: BTreeMap<String, u8>,
+    /// Those of readers that came since this was last asked for.
+    pub anew: BTreeSet<String>,
+    /// Filters that nobody asks for at the moment, and that stay.
+    pub kept: Vec<String>,
+    /// When this changes by itself.
+    pub until: Option<Instant>,
+}
+
+/// How the broker took the subscriptions of this connection.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// Filters that bring messages.
+    pub granted: BTreeSet<String>,
+    /// Filters that the broker will not have.
+    pub refused: BTreeSet<String>,
+    /// Those of them that the readers do not know of yet.
+    pub refused_now: Vec<String>,
+}
 
 /// How long a message or a subscription outlives its reader. A reload replaces a source within
 /// that time, and the new one goes on where the old one stopped.
@@ -31,21 +55,25 @@ pub(super) const MOST_WAITING: usize = 1000;
 pub(super) struct State {
     pub ledger: Ledger,
     /// Set while connected. Acknowledgements go here.
-    pub client: Option<AsyncClient>,
+    pub client: Option<Client>,
     pub readers: Vec<Reader>,
-    pub next_reader: u64,
+    next_reader: u64,
     pub waiting: VecDeque<Waiting>,
     /// Subscriptions of readers that are gone, and when they end.
     departed: Vec<(Filter, Instant)>,
     /// Until then, what nobody asked for waits instead of being dropped.
     hold_until: Instant,
-    unwanted: Tally,
+    /// Filters that were asked for since [`State::wanted`] last said so.
+    anew: BTreeSet<String>,
+    /// The readers of the message at hand. Here so that its room is used again.
+    chosen: Vec<usize>,
+    voice: Voice,
 }
 
 pub(super) struct Reader {
-    pub id: u64,
+    id: u64,
     node: Arc<str>,
-    pub filters: Vec<Filter>,
+    filters: Vec<Filter>,
     qos: u8,
     /// The most messages that may be claimed and not settled; and, at QoS 0, in the queue.
     most: usize,
@@ -53,9 +81,21 @@ pub(super) struct Reader {
     pub unsettled: usize,
     queue: VecDeque<Item>,
     queued_bytes: usize,
-    arrived: Arc<Notify>,
-    pub standing: watch::Sender<Standing>,
-    dropped: Tally,
+    /// What the broker said of its subscriptions.
+    told: VecDeque<Event>,
+    /// Whether it was told that the broker granted what it asks for, on this connection.
+    is_granted: bool,
+    waker: Option<Waker>,
+    /// Why messages of QoS 0 are dropped, when they are.
+    why_full: String,
+}
+
+/// What comes next for a reader.
+pub(super) enum Next {
+    /// How the broker took its subscriptions.
+    Told(Event),
+    /// A message, and the name of the reader.
+    Item(Item, Arc<str>),
 }
 
 /// One reader's copy of a message.
@@ -81,7 +121,7 @@ pub(super) struct Waiting {
 }
 
 impl State {
-    pub fn new() -> State {
+    pub fn new(voice: Voice) -> State {
         State {
             ledger: Ledger::default(),
             client: None,
@@ -90,23 +130,94 @@ impl State {
             waiting: VecDeque::new(),
             departed: Vec::new(),
             hold_until: Instant::now() + HOLD,
-            unwanted: Tally::default(),
+            anew: BTreeSet::new(),
+            chosen: Vec::new(),
+            voice,
         }
     }
 
+    pub fn register(&mut self, wish: Subscribe) -> u64 {
+        let id = self.next_reader;
+        self.next_reader += 1;
+        let mut reader = Reader {
+            id,
+            why_full: format!(
+                "the queue of {} is full, and what comes at QoS 0 does not wait",
+                wish.reader
+            ),
+            node: wish.reader,
+            filters: Vec::with_capacity(wish.filters.len()),
+            qos: wish.qos,
+            most: wish.capacity,
+            unsettled: 0,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            told: VecDeque::new(),
+            is_granted: false,
+            waker: None,
+        };
+        for filter in wish.filters {
+            match Filter::parse(&filter) {
+                Ok(parsed) => reader.filters.push(parsed),
+                Err(wrong) => {
+                    reader.told.push_back(Event::Refused { filter, why: wrong.expected });
+                    continue;
+                }
+            }
+            self.anew.insert(filter);
+        }
+        self.readers.push(reader);
+        self.take_up_waiting();
+        id
+    }
+
     /// A connection begins.
-    pub fn begin(&mut self, client: AsyncClient, resumed: bool) {
-        match resumed {
-            true => self.ledger.resume(),
-            false => self.ledger.start_afresh(),
+    pub fn begin(&mut self, resumed: bool) {
+        if resumed {
+            self.ledger.resume();
+        } else {
+            self.ledger.start_afresh();
         }
-        self.client = Some(client);
         self.hold_until = Instant::now() + HOLD;
-        for reader in &self.readers {
-            reader.standing.send_if_modified(|standing| {
-                std::mem::replace(standing, Standing::Asked) != Standing::Asked
-            });
+        for reader in &mut self.readers {
+            reader.is_granted = false;
         }
+    }
+
+    /// Tells the readers how the broker took their subscriptions.
+    pub fn answered(&mut self, answers: &Answers) {
+        for reader in &mut self.readers {
+            for filter in &answers.refused_now {
+                if reader.filters.iter().any(|asked| asked.as_str() == filter) {
+                    let why = "it gives no reason".to_owned();
+                    reader.tell(Event::Refused { filter: filter.clone(), why });
+                }
+            }
+            let mut filters = reader.filters.iter().map(Filter::as_str);
+            let is_answered =
+                |filter| answers.granted.contains(filter) || answers.refused.contains(filter);
+            let has_any = filters.clone().any(|filter| answers.granted.contains(filter));
+            if !reader.is_granted && has_any && filters.all(is_answered) {
+                reader.is_granted = true;
+                reader.tell(Event::Granted);
+            }
+        }
+    }
+
+    /// What comes next for a reader. When there is nothing, its waker is kept.
+    pub fn next(&mut self, reader: u64, waker: &Waker) -> Option<Next> {
+        let reader = self.readers.iter_mut().find(|r| r.id == reader)?;
+        if let Some(event) = reader.told.pop_front() {
+            return Some(Next::Told(event));
+        }
+        if let Some(item) = reader.claim() {
+            return Some(Next::Item(item, Arc::clone(&reader.node)));
+        }
+        match &mut reader.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        None
     }
 
     pub fn take_in(
@@ -120,10 +231,24 @@ impl State {
             self.send_acks();
             return Ok(());
         }
-        let readers = self.readers_of(&publication.topic);
-        if let Some(full) =
-            readers.iter().map(|at| &self.readers[*at]).find(|r| tracked && r.full_of_tracked())
-        {
+        let mut readers = std::mem::take(&mut self.chosen);
+        readers.clear();
+        readers.extend(self.readers_of(&publication.topic));
+        let taken = self.give_to(&readers, publication, packet, again);
+        self.chosen = readers;
+        taken
+    }
+
+    fn give_to(
+        &mut self,
+        readers: &[usize],
+        publication: Publication,
+        packet: u16,
+        again: bool,
+    ) -> anyhow::Result<()> {
+        let tracked = publication.qos > 0;
+        let mut asked = readers.iter().map(|at| &self.readers[*at]);
+        if let Some(full) = asked.find(|reader| tracked && reader.is_full_of_tracked()) {
             bail!(
                 "the queue of {} is full: {} messages are not delivered yet; closing the session so \
                  that the broker sends the next one again",
@@ -131,15 +256,16 @@ impl State {
                 full.unsettled
             );
         }
-        if readers.is_empty() {
+        let Some((last, others)) = readers.split_last() else {
             return self.take_in_unwanted(publication, packet, again);
-        }
+        };
         let arrival =
             tracked.then(|| self.ledger.enter(publication.clone(), packet, readers.len()));
-        for at in readers {
+        for at in others {
             let item = Item { publication: publication.clone(), again, arrival };
-            self.readers[at].offer(item);
+            self.readers[*at].offer(item, &self.voice);
         }
+        self.readers[*last].offer(Item { publication, again, arrival }, &self.voice);
         Ok(())
     }
 
@@ -158,7 +284,7 @@ impl State {
         if since >= self.hold_until {
             self.ledger.enter(publication.clone(), packet, 0);
             self.send_acks();
-            self.count_unwanted(&publication);
+            self.tell_unwanted(&publication);
             return Ok(());
         }
         if self.waiting.len() >= MOST_WAITING {
@@ -173,24 +299,24 @@ impl State {
     }
 
     /// The readers of a topic. While a source is being replaced there are two of the same node:
-    /// the new one counts. One that the broker refused is not running, and would only fill up.
-    fn readers_of(&self, topic: &str) -> Vec<usize> {
-        let asks = |at: &usize| self.readers[*at].asks(topic);
+    /// the new one counts. What the broker refused is asked for all the same: it may come by a
+    /// subscription that the broker remembers.
+    fn readers_of(&self, topic: &str) -> impl Iterator<Item = usize> {
         let newest = |at: &usize| {
             let node = &self.readers[*at].node;
             !self.readers[*at + 1..].iter().any(|later| later.node == *node && later.asks(topic))
         };
-        (0..self.readers.len()).filter(asks).filter(newest).collect()
+        (0..self.readers.len()).filter(|at| self.readers[*at].asks(topic)).filter(newest)
     }
 
-    pub fn take_up_waiting(&mut self) {
+    fn take_up_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
-            let meant = |at: &&usize| {
-                waiting.node.as_ref().is_none_or(|node| self.readers[**at].node == *node)
+            let meant = |at: &usize| {
+                waiting.node.as_ref().is_none_or(|node| self.readers[*at].node == *node)
             };
-            let readers = self.readers_of(&waiting.item.publication.topic);
-            match readers.iter().find(meant) {
-                Some(at) => self.readers[*at].accept(waiting.item),
+            let found = self.readers_of(&waiting.item.publication.topic).find(meant);
+            match found {
+                Some(at) => self.readers[at].accept(waiting.item),
                 None => self.waiting.push_back(waiting),
             }
         }
@@ -212,9 +338,11 @@ impl State {
 
     pub fn settle(&mut self, reader: u64, arrival: Option<u64>) {
         if let Some(reader) = self.readers.iter_mut().find(|r| r.id == reader) {
+            let may_not_take = reader.is_full_of_claims();
             reader.unsettled -= 1;
-            // It may take the next one now.
-            reader.arrived.notify_one();
+            if may_not_take {
+                reader.wake();
+            }
         }
         if let Some(arrival) = arrival {
             self.ledger.settle(arrival);
@@ -236,25 +364,18 @@ impl State {
     pub fn send_acks(&mut self) {
         let Some(client) = &self.client else { return };
         while let Some(ack) = self.ledger.next_ack() {
-            let ack = match ack {
-                Ack::PubAck(packet) => ManualAck::PubAck(PubAck::new(packet)),
-                Ack::PubRec(packet) => ManualAck::PubRec(PubRec::new(packet)),
-            };
             // A full channel empties as the connection goes on, which then calls this again.
-            match client.try_manual_ack(ack) {
-                Ok(()) => self.ledger.acknowledged(),
-                Err(_) => return,
+            if !client.acknowledge(ack) {
+                return;
             }
+            self.ledger.acknowledged();
         }
     }
 
     pub fn wanted(&mut self, now: Instant) -> Wanted {
         self.expire(now);
-        let mut wanted = Wanted::default();
+        let mut wanted = Wanted { anew: std::mem::take(&mut self.anew), ..Wanted::default() };
         for reader in &self.readers {
-            if reader.refused() {
-                continue;
-            }
             for filter in &reader.filters {
                 let qos = wanted.filters.entry(filter.as_str().to_owned()).or_default();
                 *qos = reader.qos.max(*qos);
@@ -274,10 +395,11 @@ impl State {
                 continue;
             }
             // Its node is gone for good; another that asks for the same may be its new name.
-            match self.readers_of(&waiting.item.publication.topic).first() {
-                Some(at) => self.readers[*at].accept(waiting.item),
+            let other = self.readers_of(&waiting.item.publication.topic).next();
+            match other {
+                Some(at) => self.readers[at].accept(waiting.item),
                 None => {
-                    self.count_unwanted(&waiting.item.publication);
+                    self.tell_unwanted(&waiting.item.publication);
                     if let Some(arrival) = waiting.item.arrival {
                         self.ledger.settle(arrival);
                     }
@@ -287,74 +409,49 @@ impl State {
         self.send_acks();
     }
 
-    fn count_unwanted(&mut self, publication: &Publication) {
-        if let Some(dropped) = self.unwanted.add(Instant::now()) {
-            let topic = &publication.topic;
-            warn!(%topic, dropped, "no source asks for this topic, dropped what the broker sent");
-        }
+    fn tell_unwanted(&self, publication: &Publication) {
+        debug!(topic = %publication.topic, "no source asks for what the broker sent");
+        self.voice.dropped(1, "no source asks for what the broker sends");
     }
 }
 
 impl Reader {
-    pub fn new(
-        id: u64,
-        node: Arc<str>,
-        filters: Vec<Filter>,
-        qos: u8,
-        most: usize,
-        arrived: &Arc<Notify>,
-        standing: watch::Sender<Standing>,
-    ) -> Reader {
-        Reader {
-            id,
-            node,
-            filters,
-            qos,
-            most,
-            unsettled: 0,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            arrived: Arc::clone(arrived),
-            standing,
-            dropped: Tally::default(),
-        }
-    }
-
-    fn refused(&self) -> bool {
-        matches!(*self.standing.borrow(), Standing::Refused(_))
-    }
-
     fn asks(&self, topic: &str) -> bool {
-        !self.refused() && self.filters.iter().any(|filter| filter.matches(topic))
+        self.filters.iter().any(|filter| filter.matches(topic))
     }
 
-    fn full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.unsettled >= self.most
     }
 
-    fn full_of_tracked(&self) -> bool {
+    fn is_full_of_tracked(&self) -> bool {
         self.queued_bytes >= MOST_QUEUED_BYTES
     }
 
+    fn is_full_of_claims(&self) -> bool {
+        self.unsettled - self.queue.len() >= self.most
+    }
+
     /// The next copy, unless as many are claimed as may be.
-    pub fn claim(&mut self) -> Option<Item> {
-        if self.unsettled - self.queue.len() >= self.most {
+    fn claim(&mut self) -> Option<Item> {
+        if self.is_full_of_claims() {
             return None;
         }
         let item = self.queue.pop_front()?;
         self.queued_bytes -= item.size_bytes();
+        if item.arrival.is_none() {
+            // Nobody will settle it.
+            self.unsettled -= 1;
+        }
         Some(item)
     }
 
     /// Takes a new copy, or drops it at QoS 0 when there is no room.
-    fn offer(&mut self, item: Item) {
-        if item.arrival.is_some() || !self.full() {
+    fn offer(&mut self, item: Item, voice: &Voice) {
+        if item.arrival.is_some() || !self.is_full() {
             return self.accept(item);
         }
-        if let Some(dropped) = self.dropped.add(Instant::now()) {
-            let node = &self.node;
-            warn!(%node, dropped, "the queue of the source is full, dropped messages of QoS 0");
-        }
+        voice.dropped(1, &self.why_full);
     }
 
     /// Queues a copy in the order of arrival.
@@ -364,6 +461,17 @@ impl Reader {
         self.queued_bytes += item.size_bytes();
         self.queue.insert(at, item);
         self.unsettled += 1;
-        self.arrived.notify_one();
+        self.wake();
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.told.push_back(event);
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
     }
 }

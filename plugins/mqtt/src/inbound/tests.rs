@@ -1,4 +1,8 @@
-use rumqttc::QoS;
+use forebay_sdk::{
+    Figure,
+    testing::{Heard, voice},
+};
+use futures_util::task::noop_waker;
 
 use super::{
     state::{HOLD, MOST_QUEUED_BYTES, MOST_WAITING},
@@ -6,29 +10,61 @@ use super::{
 };
 use crate::ledger::Ack;
 
-fn filters(texts: &[&str]) -> Vec<Filter> {
-    texts.iter().map(|text| Filter::parse(text).unwrap()).collect()
+fn inbound() -> (Arc<Inbound>, Arc<Heard>) {
+    let (voice, heard) = voice();
+    (Inbound::new(voice), heard)
 }
 
 fn reader(inbound: &Arc<Inbound>, node: &str, topics: &[&str]) -> Inlet {
-    inbound.register(node.into(), filters(topics), 1, 10)
+    register(inbound, node, topics, 1, 10)
 }
 
-fn publish(topic: &str, packet: u16) -> Publish {
-    let qos = if packet == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-    let mut publish = Publish::new(topic, qos, packet.to_string());
-    publish.pkid = packet;
-    publish
+fn register(
+    inbound: &Arc<Inbound>,
+    node: &str,
+    topics: &[&str],
+    qos: u8,
+    capacity: usize,
+) -> Inlet {
+    let filters = topics.iter().map(|topic| (*topic).to_owned()).collect();
+    inbound.register(Subscribe { reader: node.into(), filters, qos, capacity })
+}
+
+/// A message comes in; its payload is the packet id.
+fn arrive(inbound: &Inbound, topic: &str, packet: u16) -> anyhow::Result<()> {
+    let publication = Publication::new(topic, packet.to_string()).qos(u8::from(packet > 0));
+    inbound.arrived(publication, packet, false)
+}
+
+/// What comes next for a reader, if it is there.
+fn next(inlet: &mut Inlet) -> Option<Event> {
+    match inlet.poll_next(&mut Context::from_waker(&noop_waker())) {
+        Poll::Ready(event) => Some(event),
+        Poll::Pending => None,
+    }
+}
+
+fn take(inlet: &mut Inlet) -> Option<Parcel> {
+    next(inlet).map(|event| match event {
+        Event::Parcel(parcel) => parcel,
+        _ => panic!("expected a message"),
+    })
+}
+
+fn settle(parcel: Parcel) {
+    if let Some(claim) = parcel.claim {
+        claim.settle();
+    }
 }
 
 /// The payloads of all that a reader is given now, settled.
-fn given(inlet: &Inlet) -> Vec<String> {
-    let parcels = std::iter::from_fn(|| inlet.take());
-    let payload = |parcel: Parcel| {
-        parcel.claim.settle();
-        String::from_utf8(parcel.publication.payload.to_vec()).unwrap()
-    };
-    parcels.map(payload).collect()
+fn given(inlet: &mut Inlet) -> Vec<String> {
+    let mut payloads = Vec::new();
+    while let Some(parcel) = take(inlet) {
+        payloads.push(String::from_utf8(parcel.publication.payload.to_vec()).unwrap());
+        settle(parcel);
+    }
+    payloads
 }
 
 fn wanted(inbound: &Inbound) -> Vec<(String, u8)> {
@@ -43,9 +79,9 @@ fn is_clear(inbound: &Inbound) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_outlives_its_reader_for_a_while() {
-    let inbound = Inbound::new();
+    let (inbound, _) = inbound();
     let old = reader(&inbound, "a", &["t/#", "old"]);
-    let other = inbound.register("b".into(), filters(&["t/#"]), 2, 10);
+    let other = register(&inbound, "b", &["t/#"], 2, 10);
     assert_eq!(wanted(&inbound), [("old".into(), 1), ("t/#".into(), 2)]);
     drop(old);
     let now = inbound.wanted();
@@ -60,62 +96,63 @@ async fn a_subscription_outlives_its_reader_for_a_while() {
 
 #[tokio::test(start_paused = true)]
 async fn a_successor_gets_what_was_not_settled_and_nobody_else_does() {
-    let inbound = Inbound::new();
-    let old = reader(&inbound, "a", &["t"]);
-    let other = reader(&inbound, "b", &["t"]);
+    let (inbound, _) = inbound();
+    let mut old = reader(&inbound, "a", &["t"]);
+    let mut other = reader(&inbound, "b", &["t"]);
     for packet in 1..=3 {
-        inbound.arrived(&publish("t", packet)).unwrap();
+        arrive(&inbound, "t", packet).unwrap();
     }
-    let (first, second) = (old.take().unwrap(), old.take().unwrap());
-    second.claim.settle();
+    let (first, second) = (take(&mut old).unwrap(), take(&mut old).unwrap());
+    settle(second);
     drop(old);
-    assert_eq!(given(&other), ["1", "2", "3"]);
-    let new = reader(&inbound, "a", &["t"]);
-    assert_eq!(given(&new), ["3"]);
+    assert_eq!(given(&mut other), ["1", "2", "3"]);
+    let mut new = reader(&inbound, "a", &["t"]);
+    assert_eq!(given(&mut new), ["3"]);
     drop(first);
-    assert_eq!(given(&new), ["1"]);
-    assert_eq!(given(&other), <[String; 0]>::default());
+    assert_eq!(given(&mut new), ["1"]);
+    assert_eq!(given(&mut other), <[String; 0]>::default());
     assert!(is_clear(&inbound));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_source_that_the_engine_starts_again_goes_on_in_order() {
-    let inbound = Inbound::new();
-    let inlet = reader(&inbound, "a", &["t"]);
+    let (inbound, _) = inbound();
+    let mut inlet = reader(&inbound, "a", &["t"]);
     for packet in 1..=3 {
-        inbound.arrived(&publish("t", packet)).unwrap();
+        arrive(&inbound, "t", packet).unwrap();
     }
-    drop((inlet.take(), inlet.take()));
-    assert_eq!(given(&inlet), ["1", "2", "3"]);
+    drop((take(&mut inlet), take(&mut inlet)));
+    assert_eq!(given(&mut inlet), ["1", "2", "3"]);
     assert!(is_clear(&inbound));
 }
 
 #[tokio::test(start_paused = true)]
 async fn while_two_of_a_node_overlap_the_new_one_counts() {
-    let inbound = Inbound::new();
-    let old = reader(&inbound, "a", &["t", "old"]);
-    let new = reader(&inbound, "a", &["t"]);
-    inbound.arrived(&publish("t", 1)).unwrap();
-    inbound.arrived(&publish("old", 2)).unwrap();
-    assert_eq!(given(&new), ["1"]);
-    assert_eq!(given(&old), ["2"]);
+    let (inbound, _) = inbound();
+    let mut old = reader(&inbound, "a", &["t", "old"]);
+    let mut new = reader(&inbound, "a", &["t"]);
+    arrive(&inbound, "t", 1).unwrap();
+    arrive(&inbound, "old", 2).unwrap();
+    assert_eq!(given(&mut new), ["1"]);
+    assert_eq!(given(&mut old), ["2"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_asks_for_waits_at_first_and_is_dropped_later() {
-    let inbound = Inbound::new();
-    inbound.arrived(&publish("t", 1)).unwrap();
-    inbound.arrived(&publish("t", 0)).unwrap();
-    inbound.arrived(&publish("u", 2)).unwrap();
-    let late = reader(&inbound, "a", &["t"]);
-    assert_eq!(given(&late), ["1"]);
+    let (inbound, heard) = inbound();
+    arrive(&inbound, "t", 1).unwrap();
+    arrive(&inbound, "t", 0).unwrap();
+    arrive(&inbound, "u", 2).unwrap();
+    let mut late = reader(&inbound, "a", &["t"]);
+    assert_eq!(given(&mut late), ["1"]);
     assert!(!is_clear(&inbound));
 
     tokio::time::advance(HOLD).await;
     inbound.wanted();
     assert!(is_clear(&inbound));
-    inbound.arrived(&publish("u", 3)).unwrap();
+    arrive(&inbound, "u", 3).unwrap();
     assert!(is_clear(&inbound));
+    assert_eq!(heard.figure(Figure::Dropped), 2);
     // Dropped or delivered, the broker is told.
     for packet in 1..=3 {
         let mut state = inbound.lock();
@@ -126,80 +163,96 @@ async fn what_nobody_asks_for_waits_at_first_and_is_dropped_later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_was_renamed_gets_what_was_left_behind() {
-    let inbound = Inbound::new();
+    let (inbound, _) = inbound();
     let old = reader(&inbound, "old", &["t"]);
-    inbound.arrived(&publish("t", 1)).unwrap();
+    arrive(&inbound, "t", 1).unwrap();
     drop(old);
-    let renamed = reader(&inbound, "new", &["t"]);
-    assert_eq!(given(&renamed), <[String; 0]>::default());
+    let mut renamed = reader(&inbound, "new", &["t"]);
+    assert_eq!(given(&mut renamed), <[String; 0]>::default());
     tokio::time::advance(HOLD).await;
     inbound.wanted();
-    assert_eq!(given(&renamed), ["1"]);
+    assert_eq!(given(&mut renamed), ["1"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_nobody_is_bounded() {
-    let inbound = Inbound::new();
+    let (inbound, _) = inbound();
     for packet in 1..=MOST_WAITING {
-        inbound.arrived(&publish("t", packet as u16)).unwrap();
+        arrive(&inbound, "t", packet as u16).unwrap();
     }
-    let error = inbound.arrived(&publish("t", 2000)).unwrap_err();
+    let error = arrive(&inbound, "t", 2000).unwrap_err();
     assert!(error.to_string().contains("1000 messages wait"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_reader_refuses_before_anybody_is_given_anything() {
-    let inbound = Inbound::new();
-    let roomy = reader(&inbound, "roomy", &["t"]);
-    let small = inbound.register("small".into(), filters(&["t"]), 1, 1);
-    let mut large = publish("t", 1);
-    large.payload = vec![b'x'; MOST_QUEUED_BYTES].into();
-    inbound.arrived(&large).unwrap();
-    assert_eq!(given(&roomy).len(), 1);
-    let error = inbound.arrived(&publish("t", 2)).unwrap_err().to_string();
+    let (inbound, heard) = inbound();
+    let mut roomy = reader(&inbound, "roomy", &["t"]);
+    let mut small = register(&inbound, "small", &["t"], 1, 1);
+    let large = Publication::new("t", vec![b'x'; MOST_QUEUED_BYTES]).qos(1);
+    inbound.arrived(large, 1, false).unwrap();
+    assert_eq!(given(&mut roomy).len(), 1);
+    let error = arrive(&inbound, "t", 2).unwrap_err().to_string();
     assert!(error.starts_with("the queue of small is full: 1 messages"), "{error}");
-    inbound.arrived(&publish("t", 0)).unwrap();
-    assert_eq!(given(&roomy), ["0"]);
-    assert_eq!(given(&small).len(), 1);
+    arrive(&inbound, "t", 0).unwrap();
+    assert_eq!(given(&mut roomy), ["0"]);
+    assert_eq!(heard.figure(Figure::Dropped), 1);
+    assert!(heard.said().dropped[0].starts_with("the queue of small is full"));
+    assert_eq!(given(&mut small).len(), 1);
     // Sent again by the broker, it is a new message to both.
     inbound.lock().ledger.resume();
-    let mut again = publish("t", 2);
-    again.dup = true;
-    inbound.arrived(&again).unwrap();
-    assert_eq!((given(&roomy), given(&small)), (vec!["2".into()], vec!["2".into()]));
+    inbound.arrived(Publication::new("t", "2").qos(1), 2, true).unwrap();
+    assert_eq!((given(&mut roomy), given(&mut small)), (vec!["2".into()], vec!["2".into()]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_at_qos_1_waits_until_the_reader_may_take_more() {
-    let inbound = Inbound::new();
-    let inlet = inbound.register("slow".into(), filters(&["t"]), 1, 2);
+    let (inbound, _) = inbound();
+    let mut inlet = register(&inbound, "slow", &["t"], 1, 2);
     for packet in 1..=100 {
-        inbound.arrived(&publish("t", packet)).unwrap();
+        arrive(&inbound, "t", packet).unwrap();
     }
-    let (first, second) = (inlet.take().unwrap(), inlet.take().unwrap());
-    assert!(inlet.take().is_none(), "two are not delivered yet");
-    first.claim.settle();
-    assert_eq!(inlet.take().unwrap().publication.payload, "3");
+    let (first, second) = (take(&mut inlet).unwrap(), take(&mut inlet).unwrap());
+    assert!(take(&mut inlet).is_none(), "two are not delivered yet");
+    settle(first);
+    assert_eq!(take(&mut inlet).unwrap().publication.payload, "3");
     // Not settled, the third was given back.
-    second.claim.settle();
-    let rest = given(&inlet);
+    settle(second);
+    let rest = given(&mut inlet);
     assert_eq!((rest.len(), rest[0].as_str(), rest[97].as_str()), (98, "3", "100"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_reader_is_left_out_until_it_asks_again() {
-    let inbound = Inbound::new();
-    let refused = reader(&inbound, "a", &["secret", "t"]);
-    let fine = reader(&inbound, "b", &["t"]);
-    let granted = [("t".to_owned(), 1)].into();
-    inbound.answered(&granted, &["secret".to_owned()]);
-    assert_eq!(*refused.standing().borrow(), Standing::Refused("secret".into()));
-    assert_eq!(*fine.standing().borrow(), Standing::Granted);
-    assert_eq!(wanted(&inbound), [("t".into(), 1)]);
-    inbound.arrived(&publish("t", 1)).unwrap();
-    assert_eq!((given(&refused), given(&fine)), (vec![], vec!["1".into()]));
-    refused.ask_again();
-    inbound.arrived(&publish("t", 2)).unwrap();
-    assert_eq!((given(&refused), given(&fine)), (vec!["2".into()], vec!["2".into()]));
+async fn a_reader_hears_how_its_filters_were_taken_once_a_connection() {
+    let (inbound, _) = inbound();
+    let mut partly = reader(&inbound, "a", &["secret", "t", "#/wrong"]);
+    let mut fine = reader(&inbound, "b", &["t"]);
+    let mut barred = reader(&inbound, "c", &["secret"]);
+    let heard = |inlet: &mut Inlet| match next(inlet) {
+        Some(Event::Granted) => "granted".to_owned(),
+        Some(Event::Refused { filter, .. }) => format!("refused {filter}"),
+        Some(_) => "something else".to_owned(),
+        None => "nothing".to_owned(),
+    };
+    assert_eq!(heard(&mut partly), "refused #/wrong");
+    assert_eq!(inbound.wanted().anew, ["secret".to_owned(), "t".to_owned()].into());
+    let answers = Answers {
+        granted: ["t".to_owned()].into(),
+        refused: ["secret".to_owned()].into(),
+        refused_now: vec!["secret".to_owned()],
+    };
+    for _ in 0..2 {
+        inbound.answered(&answers);
+        assert_eq!([heard(&mut partly), heard(&mut partly)], ["refused secret", "granted"]);
+        assert_eq!([heard(&mut fine), heard(&mut fine)], ["granted", "nothing"]);
+        assert_eq!([heard(&mut barred), heard(&mut barred)], ["refused secret", "nothing"]);
+        // The same once more says nothing new.
+        inbound.answered(&Answers { refused_now: Vec::new(), ..answers.clone() });
+        assert_eq!([heard(&mut partly), heard(&mut fine)], ["nothing", "nothing"]);
+        inbound.lock().begin(false);
+    }
+    // It is asked for all the same, and what comes of it is delivered.
     assert_eq!(wanted(&inbound), [("secret".into(), 1), ("t".into(), 1)]);
+    arrive(&inbound, "secret", 1).unwrap();
+    assert_eq!((given(&mut partly), given(&mut barred)), (vec!["1".into()], vec!["1".into()]));
 }

@@ -2,18 +2,18 @@ use std::sync::Mutex;
 
 use forebay_sdk::{
     Shared,
+    mqtt::{PubSub, Subscribe, Subscription},
     testing::{build, configure},
 };
 use futures_util::future::{BoxFuture, FutureExt};
-use rumqttc::Publish;
 use serde_json::json;
 
 use super::*;
-use crate::{CONNECTION, SINK};
+use crate::{connection as connection_type, sink as sink_type};
 
 #[test]
 fn settings_are_checked() {
-    let said = |text: &str| configure(&SINK, text).err().unwrap_or_default();
+    let said = |text: &str| configure(&sink_type(), text).err().unwrap_or_default();
     assert_eq!(said("{}"), <[&str; 0]>::default());
     assert_eq!(said("topic: a/b\nqos: 2\nretain: true\nformat: bytes"), <[&str; 0]>::default());
     assert_eq!(
@@ -26,9 +26,9 @@ fn settings_are_checked() {
 #[test]
 fn qos_2_is_not_kept_on_a_session_that_the_broker_keeps() {
     let said = |sink: &str, connection: &str| {
-        let connection = configure(&CONNECTION, connection).unwrap();
-        let problems = configure(&SINK, sink).unwrap().check_on(&*connection);
-        problems.iter().map(|problem| problem.rule).collect::<Vec<_>>()
+        let connection = configure(&connection_type(), connection).unwrap();
+        let problems = configure(&sink_type(), sink).unwrap().check_on(&*connection as &dyn Any);
+        problems.iter().map(|problem| problem.rule.name).collect::<Vec<_>>()
     };
     let kept = "{ url: mqtt://b, clean_session: false, client_id: a }";
     assert_eq!(said("qos: 2", kept), ["lowered-qos"]);
@@ -36,42 +36,44 @@ fn qos_2_is_not_kept_on_a_session_that_the_broker_keeps() {
     assert_eq!(said("qos: 2", "url: mqtt://b"), <[&str; 0]>::default());
 }
 
-#[test]
-fn the_size_of_a_packet_is_what_goes_over_the_wire() {
-    for payload_bytes in [0, 1, 120, 121, 122, 123, 16_376, 16_377, 16_378, 2_097_149] {
-        for number in 0..=2 {
-            let payload = Bytes::from(vec![0; payload_bytes]);
-            let mut publish = Publish::from_bytes("a/b", qos(number), payload.clone());
-            publish.pkid = u16::from(number > 0);
-            assert_eq!(packet_bytes("a/b", &payload, number), publish.size());
-        }
-    }
-}
-
-/// A broker in this process that takes everything, or nothing.
+/// A broker that takes everything, or nothing.
 #[derive(Default)]
 struct FakeBroker {
     taken: Mutex<Vec<Publication>>,
     stopped: bool,
+    broken_off: Mutex<Vec<String>>,
 }
 
 impl PubSub for FakeBroker {
-    fn publish(&self, publication: Publication) -> BoxFuture<'_, anyhow::Result<()>> {
+    fn ready(&self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>> {
         async move {
-            anyhow::ensure!(!self.stopped, "not running");
-            self.taken.lock().unwrap().push(publication);
-            Ok(())
+            if self.stopped {
+                return Err(WriteError::retry(anyhow!("not running")));
+            }
+            self.taken.lock().unwrap().extend(batch);
+            Ok(Written::bytes(7))
         }
         .boxed()
     }
 
-    fn subscribe(
-        &self,
-        _: Vec<String>,
-        _: u8,
-        _: usize,
-    ) -> BoxFuture<'_, anyhow::Result<forebay_sdk::Subscription>> {
+    fn subscribe(&self, _: Subscribe) -> Box<dyn Subscription> {
         unreachable!("a sink subscribes to nothing")
+    }
+
+    fn break_off(&self, why: anyhow::Error) {
+        self.broken_off.lock().unwrap().push(why.to_string());
+    }
+}
+
+fn sink(broker: &Arc<FakeBroker>, settings: &str) -> Box<dyn forebay_sdk::node::DynSink> {
+    let shared = Shared::new(Arc::new(Broker(Arc::clone(broker) as Arc<dyn PubSub>)));
+    match build(&sink_type(), settings, Some(shared)) {
+        Node::Sink(sink) => sink,
+        _ => unreachable!("a sink builds a sink"),
     }
 }
 
@@ -79,24 +81,21 @@ async fn write(
     broker: &Arc<FakeBroker>,
     settings: &str,
     batch: &[Message],
-) -> Result<(), WriteError> {
-    let shared = Shared::new(Arc::new(LocalBroker(Arc::clone(broker) as Arc<dyn PubSub>)));
-    let Node::Sink(mut sink) = build(&SINK, settings, Some(shared)) else { unreachable!() };
+) -> Result<Written, WriteError> {
+    let mut sink = sink(broker, settings);
     sink.connect().await.unwrap();
-    sink.write(batch).await
+    sink.write(batch, &mut Emitter::default()).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_publishes_on_the_broker_in_this_process() {
     let broker = Arc::new(FakeBroker::default());
     let batch = [Message::new("own", json!({"a": 1})), Message::new("other", json!("text"))];
-    write(&broker, "qos: 2\nretain: true", &batch).await.unwrap();
+    let written = write(&broker, "qos: 2\nretain: true", &batch).await.unwrap();
+    assert_eq!(written, Written::bytes(7));
     write(&broker, "topic: set\nqos: 0\nformat: text", &batch[1..]).await.unwrap();
-    let expected = |topic: &str, payload: &'static str, qos, retain| Publication {
-        topic: topic.into(),
-        payload: payload.into(),
-        qos,
-        retain,
+    let expected = |topic: &str, payload: &'static str, qos, retain| {
+        Publication::new(topic, payload).qos(qos).retain(retain)
     };
     assert_eq!(
         *broker.taken.lock().unwrap(),
@@ -119,7 +118,14 @@ async fn a_broker_that_is_not_running_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_of_another_kind_is_an_error() {
     let shared = Some(Shared::new(Arc::new(7)));
-    let Node::Sink(mut sink) = build(&SINK, "topic: t", shared) else { unreachable!() };
+    let Node::Sink(mut sink) = build(&sink_type(), "topic: t", shared) else { unreachable!() };
     let error = sink.connect().await.unwrap_err();
     assert_eq!(error.to_string(), "the connection is not one that MQTT goes over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_broken_off_ends_the_session() {
+    let broker = Arc::new(FakeBroker::default());
+    sink(&broker, "topic: t").break_off();
+    assert_eq!(*broker.broken_off.lock().unwrap(), ["the broker did not take a message in time"]);
 }

@@ -1,18 +1,23 @@
-use std::sync::Mutex;
+use std::{
+    sync::Mutex,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use forebay_sdk::{
-    Envelope, Shared, Value,
+    Envelope, Shared, WriteError, Written,
+    mqtt::{Claim, PubSub},
     testing::{Collected, build, configure, outlet},
 };
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::SOURCE;
+use crate::source as source_type;
 
 #[track_caller]
 fn check(text: &str, expected: &[&str]) {
-    match configure(&SOURCE, text) {
+    match configure(&source_type(), text) {
         Ok(_) => assert_eq!(expected, <[&str; 0]>::default()),
         Err(said) => assert_eq!(said, expected),
     }
@@ -49,39 +54,76 @@ fn settings_are_checked() {
     );
 }
 
-/// A broker in this process that hands out one subscription after the other.
+/// A broker that hands out one subscription after the other.
 #[derive(Default)]
 struct FakeBroker {
-    subscriptions: Mutex<Vec<Subscription>>,
-    asked: Mutex<Vec<(Vec<String>, u8, usize)>>,
+    subscriptions: Mutex<Vec<mpsc::Receiver<Event>>>,
+    asked: Mutex<Vec<Subscribe>>,
+}
+
+/// Ends when the test drops its side.
+struct FakeSubscription(mpsc::Receiver<Event>);
+
+impl Subscription for FakeSubscription {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
+        self.0.poll_recv(context).map(|event| event.unwrap_or(Event::Ended))
+    }
 }
 
 impl PubSub for FakeBroker {
-    fn publish(&self, _: Publication) -> BoxFuture<'_, anyhow::Result<()>> {
+    fn ready(&self) -> BoxFuture<'_, anyhow::Result<()>> {
         unreachable!("a source publishes nothing")
     }
 
-    fn subscribe(
-        &self,
-        filters: Vec<String>,
-        qos: u8,
-        capacity: usize,
-    ) -> BoxFuture<'_, anyhow::Result<Subscription>> {
-        self.asked.lock().unwrap().push((filters, qos, capacity));
-        let next = self.subscriptions.lock().unwrap().pop();
-        async move { next.ok_or_else(|| anyhow::anyhow!("not running")) }.boxed()
+    fn publish(&self, _: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>> {
+        unreachable!("a source publishes nothing")
+    }
+
+    fn subscribe(&self, wish: Subscribe) -> Box<dyn Subscription> {
+        self.asked.lock().unwrap().push(wish);
+        Box::new(FakeSubscription(self.subscriptions.lock().unwrap().pop().unwrap()))
+    }
+
+    fn break_off(&self, _: anyhow::Error) {
+        unreachable!("a source breaks nothing off")
     }
 }
 
-fn publication(payload: &str, qos: u8) -> Publication {
-    Publication { topic: "t".into(), payload: payload.to_owned().into(), qos, retain: true }
+/// Tells when it is settled.
+struct FakeClaim(mpsc::Sender<()>);
+
+impl Claim for FakeClaim {
+    fn settle(self: Box<Self>) {
+        // A test that dropped its end does not want to know.
+        let _ = self.0.try_send(());
+    }
 }
 
-/// A source on a broker in this process, run again whenever it ends.
-fn start(broker: &Arc<FakeBroker>, settings: &str) -> (Collected, mpsc::Receiver<String>) {
-    let shared = Shared::new(Arc::new(LocalBroker(Arc::clone(broker) as Arc<dyn PubSub>)));
-    let Node::Source(mut source) = build(&SOURCE, settings, Some(shared)) else { unreachable!() };
-    let (out, collected) = outlet(100);
+/// A message, and how often it was settled.
+fn parcel(payload: &str, qos: u8) -> (Event, mpsc::Receiver<()>) {
+    let (settled, settled_out) = mpsc::channel(1);
+    let publication = Publication::new("t", payload.to_owned()).qos(qos).retain(true);
+    let claim = (qos > 0).then(|| Box::new(FakeClaim(settled)) as Box<dyn Claim>);
+    (Event::Parcel(Parcel { publication, again: false, claim }), settled_out)
+}
+
+/// A source on a broker, run again whenever it ends, and the way into its subscription.
+type Started = (Arc<FakeBroker>, mpsc::Sender<Event>, Collected, mpsc::Receiver<String>);
+
+fn start(settings: &str) -> Started {
+    start_before(settings, 100)
+}
+
+/// The pipeline behind it has room for `room` messages.
+fn start_before(settings: &str, room: usize) -> Started {
+    let broker = Arc::new(FakeBroker::default());
+    let (sender, subscription) = mpsc::channel(10);
+    broker.subscriptions.lock().unwrap().push(subscription);
+    let shared = Shared::new(Arc::new(Broker(Arc::clone(&broker) as Arc<dyn PubSub>)));
+    let Node::Source(mut source) = build(&source_type(), settings, Some(shared)) else {
+        unreachable!()
+    };
+    let (out, collected) = outlet(room);
     let (report, errors) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
@@ -91,7 +133,7 @@ fn start(broker: &Arc<FakeBroker>, settings: &str) -> (Collected, mpsc::Receiver
             }
         }
     });
-    (collected, errors)
+    (broker, sender, collected, errors)
 }
 
 async fn next(collected: &mut Collected) -> Envelope {
@@ -99,70 +141,106 @@ async fn next(collected: &mut Collected) -> Envelope {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_reads_from_the_broker_in_this_process() {
-    let broker = Arc::new(FakeBroker::default());
-    let (sender, subscription) = mpsc::channel(10);
-    broker.subscriptions.lock().unwrap().push(subscription);
-    let (mut collected, mut errors) = start(&broker, "topics: [t, u/#]\nqos: 2\nin_flight: 7");
-    sender.send(publication("1", 0)).await.unwrap();
-    sender.send(publication("2", 2)).await.unwrap();
+async fn a_source_subscribes_and_settles_what_is_delivered() {
+    let (broker, sender, mut collected, mut errors) =
+        start("topics: [t, u/#]\nqos: 2\nin_flight: 7");
+    sender.send(parcel("1", 0).0).await.unwrap();
+    let (second, mut settled) = parcel("2", 2);
+    sender.send(second).await.unwrap();
     let first = next(&mut collected).await;
     assert!(first.delivery.is_none());
     let second = next(&mut collected).await;
     assert_eq!(second.message.payload.value(), Ok(&Value::from(2)));
     let meta = second.message.meta.get("mqtt").unwrap();
     assert_eq!(*meta, json!({ "qos": 2, "retain": true, "dup": false }));
-    let asked = broker.asked.lock().unwrap().clone();
-    assert_eq!(asked, [(vec!["t".to_owned(), "u/#".to_owned()], 2, 7)]);
+    let filters = vec!["t".to_owned(), "u/#".to_owned()];
+    let wish = Subscribe { reader: "test/node".into(), filters, qos: 2, capacity: 7 };
+    assert_eq!(*broker.asked.lock().unwrap(), std::slice::from_ref(&wish));
+    assert!(settled.try_recv().is_err());
+    second.delivery.unwrap().settle();
+    settled.recv().await.unwrap();
 
+    // Whoever served it is gone: the next run subscribes anew.
+    let (_other, subscription) = mpsc::channel(1);
+    broker.subscriptions.lock().unwrap().push(subscription);
     drop(sender);
-    assert_eq!(errors.recv().await.unwrap(), "the broker in this process stopped");
-    assert_eq!(errors.recv().await.unwrap(), "not running");
+    assert_eq!(errors.recv().await.unwrap(), "nobody serves the subscription any more");
+    let nothing = timeout(Duration::from_secs(60), errors.recv()).await;
+    assert!(nothing.is_err());
+    assert_eq!(*broker.asked.lock().unwrap(), [wish.clone(), wish]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_filter_is_an_error_and_ends_nothing() {
+    let (_broker, sender, mut collected, _errors) = start("topics: [t, secret]");
+    let refused = Event::Refused { filter: "secret".to_owned(), why: "not authorized".to_owned() };
+    sender.send(refused).await.unwrap();
+    sender.send(Event::Granted).await.unwrap();
+    sender.send(parcel("1", 1).0).await.unwrap();
+    assert_eq!(
+        collected.errors.recv().await.unwrap(),
+        "the broker refused the subscription to `secret`: not authorized"
+    );
+    next(&mut collected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_mqtt_5_says_beside_the_payload_is_in_the_meta() {
+    let (_broker, sender, mut collected, _errors) = start("topics: [t]");
+    let user = [("site", "a"), ("unit", "W"), ("site", "b")];
+    let user = user.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let properties =
+        Properties { user, content_type: Some("text/csv".to_owned()), ..Properties::default() };
+    let publication = Publication::new("t", "1").properties(properties);
+    let parcel = Parcel { publication, again: false, claim: None };
+    sender.send(Event::Parcel(parcel)).await.unwrap();
+    let expected = json!({
+        "qos": 0, "retain": false, "dup": false,
+        "content_type": "text/csv", "user": { "site": "b", "unit": "W" },
+    });
+    assert_eq!(next(&mut collected).await.message.meta.get("mqtt"), Some(&expected));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_lost_is_sent_on_again_after_a_growing_pause() {
-    let broker = Arc::new(FakeBroker::default());
-    let (sender, subscription) = mpsc::channel(10);
-    broker.subscriptions.lock().unwrap().push(subscription);
-    let (mut collected, _errors) = start(&broker, "topics: [t]");
-    sender.send(publication("1", 1)).await.unwrap();
+    let (_broker, sender, mut collected, _errors) = start("topics: [t]");
+    let (first, mut settled) = parcel("1", 1);
+    sender.send(first).await.unwrap();
     let mut pauses = Vec::new();
     let mut last = Instant::now();
     for _ in 0..12 {
         drop(next(&mut collected).await);
-        let pause = std::mem::replace(&mut last, Instant::now()).elapsed();
-        pauses.push(pause);
+        pauses.push(std::mem::replace(&mut last, Instant::now()).elapsed());
     }
-    assert!(pauses[1] >= FIRST_PAUSE && pauses[2] >= 2 * FIRST_PAUSE, "{pauses:?}");
-    assert!(pauses.iter().all(|pause| *pause <= LONGEST_PAUSE + FIRST_PAUSE), "{pauses:?}");
+    assert!(pauses[1..].is_sorted() && pauses[2] > pauses[1], "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(31)), "{pauses:?}");
+    assert!(settled.try_recv().is_err());
     next(&mut collected).await.delivery.unwrap().settle();
-    let nothing = timeout(2 * LONGEST_PAUSE, collected.envelopes.recv()).await;
+    settled.recv().await.unwrap();
+    let nothing = timeout(Duration::from_secs(120), collected.envelopes.recv()).await;
     assert!(nothing.is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_is_taken_than_may_be_unsettled() {
-    let broker = Arc::new(FakeBroker::default());
-    let (sender, subscription) = mpsc::channel(10);
-    broker.subscriptions.lock().unwrap().push(subscription);
-    let (mut collected, _errors) = start(&broker, "topics: [t]\nin_flight: 2");
-    for number in 0..3 {
-        sender.send(publication(&number.to_string(), 1)).await.unwrap();
+async fn what_is_delivered_is_settled_while_the_next_waits_for_room() {
+    let (_broker, sender, mut collected, _errors) = start_before("topics: [t]", 1);
+    let (first, mut settled) = parcel("1", 1);
+    for event in [first, parcel("2", 1).0, parcel("3", 1).0] {
+        sender.send(event).await.unwrap();
     }
-    let held = [next(&mut collected).await, next(&mut collected).await];
-    let nothing = timeout(Duration::from_secs(60), collected.envelopes.recv()).await;
+    let first = next(&mut collected).await;
+    // The second is in the pipeline, and the source waits for room for the third.
+    let nothing = timeout(Duration::from_secs(60), settled.recv()).await;
     assert!(nothing.is_err());
-    for envelope in held {
-        envelope.delivery.unwrap().settle();
-    }
-    assert_eq!(next(&mut collected).await.message.payload.value(), Ok(&Value::from(2)));
+    first.delivery.unwrap().settle();
+    settled.recv().await.unwrap();
+    assert_eq!(collected.envelopes.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_of_another_kind_is_an_error() {
-    let Node::Source(mut source) = build(&SOURCE, "topics: [t]", Some(Shared::new(Arc::new(7))))
-    else {
+    let shared = Some(Shared::new(Arc::new(7)));
+    let Node::Source(mut source) = build(&source_type(), "topics: [t]", shared) else {
         unreachable!()
     };
     let (out, _collected) = outlet(1);

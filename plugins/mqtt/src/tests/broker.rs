@@ -84,10 +84,8 @@ async fn a_stolen_client_id_ends_the_connection_with_an_error() {
     let mut first = Running::start(&settings);
     let mut sink = first.sink("topic: t");
     soon(sink.connect()).await.unwrap();
-    let Node::Connection(_, mut second) = build(&CONNECTION, &settings, None) else {
-        unreachable!()
-    };
-    let second = Task(tokio::spawn(async move { drop(second.run(&|| ()).await) }));
+    let (_, mut second) = connection(&settings, site(None));
+    let second = Task(tokio::spawn(async move { drop(second.run(&Voice::unheard()).await) }));
     let error = first.error().await;
     assert!(error.ends_with("closed the connection"), "{error}");
     drop(second);

@@ -3,7 +3,10 @@
 use rumqttc::{ConnectAuth, ConnectReturnCode, Packet, QoS};
 use tokio::io::AsyncWriteExt;
 
-use super::{peer::Port, *};
+use super::{
+    peer::{self, Port},
+    *,
+};
 
 #[tokio::test]
 async fn connect_says_who_we_are() {
@@ -104,38 +107,35 @@ async fn a_packet_that_is_too_large_is_said_in_words() {
 #[tokio::test]
 async fn ready_is_told_once_the_broker_has_answered() {
     let port = Port::open().await;
-    let Node::Connection(_, mut connection) =
-        build(&CONNECTION, &format!("url: {}", port.url()), None)
-    else {
-        unreachable!()
-    };
-    let (told, mut heard) = mpsc::channel(1);
-    let task = tokio::spawn(async move {
-        let _ = connection.run(&|| told.try_send(()).unwrap()).await;
-    });
+    let (_, mut connection) = connection(&format!("url: {}", port.url()), site(None));
+    let (voice, heard) = voice();
+    let _task = Task(tokio::spawn(async move {
+        let _ = connection.run(&voice).await;
+    }));
     let mut peer = port.accept().await;
-    assert!(heard.try_recv().is_err());
+    assert_eq!(heard.said().ready, 0);
     peer.welcome(false).await;
-    soon(heard.recv()).await.unwrap();
-    task.abort();
+    soon(async {
+        while heard.said().ready == 0 {
+            yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_connection_that_is_closed_says_good_bye() {
     let port = Port::open().await;
-    let Node::Connection(_, mut connection) =
-        build(&CONNECTION, &format!("url: {}", port.url()), None)
-    else {
-        unreachable!()
-    };
-    let (told, mut heard) = mpsc::channel(1);
-    let ready = || told.try_send(()).unwrap();
+    let (_, mut connection) = connection(&format!("url: {}", port.url()), site(None));
+    let (voice, heard) = voice();
     let mut peer = {
-        let mut run = connection.run(&ready);
+        let mut run = connection.run(&voice);
         let greeted = async {
             let mut peer = port.accept().await;
             peer.welcome(false).await;
-            heard.recv().await;
+            while heard.said().ready == 0 {
+                yield_now().await;
+            }
             peer
         };
         soon(async {
@@ -174,37 +174,114 @@ async fn a_silent_link_is_noticed() {
     assert!(said(written).ends_with("the connection was lost"));
 }
 
-#[tokio::test]
-async fn a_broker_that_never_acknowledges_is_left() {
-    let port = Port::open().await;
-    let mut running = Running::start(&format!("url: {}\nkeep_alive: 0s", port.url()));
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_never_acknowledges_is_left_and_asked_anew() {
+    let (door, mut running) = Running::in_memory("keep_alive: 25s");
     let mut sink = running.sink("topic: t");
-    let mut peer = port.accept().await;
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    soon(sink.connect()).await.unwrap();
+    let batch = [message("", 1), message("", 2)];
+    let before = Instant::now();
+    // It takes the first, and answers pings.
+    let silence = async {
+        peer.acknowledge().await;
+        while let Some(packet) = peer.try_recv().await {
+            if packet == Packet::PingReq {
+                peer.send(Packet::PingResp).await;
+            }
+        }
+    };
+    let (written, ()) = tokio::join!(sink.write(&batch), silence);
+    assert!((60..65).contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+    let Err(WriteError::Retry { error, taken, .. }) = written else { panic!("{written:?}") };
+    let expected = "the broker at broker:1883 acknowledges nothing";
+    assert_eq!((error.to_string().as_str(), taken), (expected, 1));
+    assert_eq!(running.error().await, expected);
+
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    soon(sink.connect()).await.unwrap();
+    let (written, publish) =
+        soon(async { tokio::join!(sink.write(&batch[1..]), peer.acknowledge()) }).await;
+    assert_eq!((said(written).as_str(), publish.pkid), ("written", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_window_that_never_opens_is_noticed_too() {
+    let (door, mut running) = Running::in_memory("keep_alive: 0s");
+    let mut sink = running.sink("topic: t");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    soon(sink.connect()).await.unwrap();
+    let batch: Vec<_> = (0..1000).map(|number| message("", number)).collect();
+    let written = sink.write(&batch).await;
+    assert_eq!(said(written), "retry: the broker at broker:1883 acknowledges nothing");
+    running.error().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_the_engine_breaks_off_ends_the_session() {
+    let (door, mut running) = Running::in_memory("keep_alive: 0s");
+    let mut sink = running.sink("topic: t");
+    let mut peer = peer::at(&door).await;
     peer.welcome(false).await;
     soon(sink.connect()).await.unwrap();
     let batch = [message("", 1)];
-    let expected = format!("the broker at 127.0.0.1:{} acknowledges nothing", port.number());
-    let silence = async {
-        peer.published().await;
-        tokio::time::pause();
-    };
-    // Without a deadline of its own: the sink's is longer, and the clock jumps.
-    let (written, ()) = tokio::join!(sink.write(&batch), silence);
-    assert_eq!(said(written), format!("retry: {expected}"));
-    assert_eq!(running.error().await, expected);
+    assert!(timeout(Duration::from_secs(30), sink.write(&batch)).await.is_err());
+    sink.sink.break_off();
+    // Nothing goes over the old session from here on.
+    let reason = "the broker did not take a message in time";
+    assert_eq!(said(sink.write(&batch).await), format!("retry: {reason}"));
+    assert_eq!(running.error().await, reason);
+    peer.published().await;
+    assert_eq!(peer.try_recv().await, None);
+
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    soon(sink.connect()).await.unwrap();
+    let (written, _) = soon(async { tokio::join!(sink.write(&batch), peer.acknowledge()) }).await;
+    assert_eq!(said(written), "written");
+    // There is nothing to break off where nothing is open.
+    drop((running, peer));
+    sink.sink.break_off();
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_counted_in_both_directions() {
+    let (door, running) = Running::in_memory("client_id: a");
+    let mut reading = running.source("topics: [in]");
+    let mut sink = running.sink("topic: out");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    peer.grant("").await;
+    peer.publish("in", "1", QoS::AtLeastOnce, 1).await;
+    reading.delivered().await;
+    peer.acknowledged().await;
+    soon(sink.connect()).await.unwrap();
+    let batch = [message("", 10), message("", "text")];
+    let acknowledge = async { (peer.acknowledge().await, peer.acknowledge().await) };
+    let (written, _) = soon(async { tokio::join!(sink.write(&batch), acknowledge) }).await;
+    let published = 2 * (2 + 2 + 3 + 2) + 2 + 6;
+    assert_eq!(written.unwrap(), Written::bytes(published));
+    // CONNECT 15, SUBSCRIBE 9, PUBACK 4; CONNACK 4, SUBACK 5, PUBLISH 9, twice PUBACK 4.
+    let figure = |figure| running.heard.figure(figure);
+    assert_eq!(figure(Figure::BytesOut), 15 + 9 + 4 + published as u64);
+    assert_eq!(figure(Figure::BytesIn), 4 + 5 + 9 + 8);
 }
 
 mod tls {
     use std::{fs, sync::Arc};
 
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-    use rumqttc::tokio_rustls::TlsAcceptor;
+
     use rustls::{
         RootCertStore, ServerConfig,
         crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
         server::WebPkiClientVerifier,
     };
+    use tokio_rustls::TlsAcceptor;
 
     use super::{
         super::peer::{Peer, Port},

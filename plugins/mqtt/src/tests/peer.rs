@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::soon;
+use super::{Door, Listener, soon};
 
 const MOST_BYTES: usize = 1 << 22;
 
@@ -37,6 +37,11 @@ impl Port {
     pub async fn accept(&self) -> Peer {
         Peer::new(self.accept_tcp().await)
     }
+}
+
+/// The next connection that comes to a place in memory.
+pub async fn at(door: &Door) -> Peer {
+    Peer::new(soon(door.accept()).await.unwrap().0)
 }
 
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -59,20 +59,27 @@ async fn qos_2_ends_with_pubcomp_and_qos_0_with_the_write() {
 }
 
 #[tokio::test]
-async fn a_lost_connection_has_the_batch_written_again() {
+async fn a_lost_connection_has_the_rest_of_the_batch_written_again() {
     let (port, mut running, mut peer) = connected("").await;
     let broker = format!("127.0.0.1:{}", port.number());
     let mut sink = running.sink("topic: t");
     soon(sink.connect()).await.unwrap();
-    let batch = [message("", 1)];
+    let batch: Vec<_> = (0..5).map(|number| message("", number)).collect();
     let lose = async {
-        peer.published().await;
+        // Acknowledged: the first two, and one that is not at the front.
+        for is_taken in [true, true, false, true] {
+            let publish = peer.published().await;
+            if is_taken {
+                peer.send(Packet::PubAck(rumqttc::PubAck::new(publish.pkid))).await;
+            }
+        }
         drop(peer);
     };
     let (written, ()) = soon(async { tokio::join!(sink.write(&batch), lose) }).await;
+    let Err(WriteError::Retry { error, taken, .. }) = written else { panic!("{written:?}") };
     assert_eq!(
-        said(written),
-        format!("retry: publishing to the broker at {broker}: the connection was lost")
+        (format!("{error:#}"), taken),
+        (format!("publishing to the broker at {broker}: the connection was lost"), 2)
     );
     assert_eq!(running.error().await, format!("the broker at {broker} closed the connection"));
 
@@ -80,7 +87,7 @@ async fn a_lost_connection_has_the_batch_written_again() {
     peer.welcome(false).await;
     soon(sink.connect()).await.unwrap();
     let (written, publish) =
-        soon(async { tokio::join!(sink.write(&batch), peer.acknowledge()) }).await;
+        soon(async { tokio::join!(sink.write(&batch[2..3]), peer.acknowledge()) }).await;
     assert_eq!(said(written), "written");
     // A new message on a new connection, not what was left over.
     assert_eq!((publish.pkid, publish.dup), (1, false));

@@ -3,7 +3,7 @@
 use rumqttc::{Packet, PubRel, QoS};
 
 use super::{
-    peer::{Peer, Port},
+    peer::{self, Peer, Port},
     *,
 };
 
@@ -193,68 +193,71 @@ async fn sources_share_subscriptions_and_each_gets_its_copy() {
     let port = Port::open().await;
     let running = Running::start(&format!("url: {}", port.url()));
     let mut all = Reading::start("topics: [+/a, in/+]\nqos: 0", &running.shared, 10);
-    // Another node of another name.
-    let Node::Source(mut source) =
-        build_named("pipeline/other", "topics: [in/+]\nqos: 2", &running.shared)
-    else {
-        unreachable!()
-    };
-    let (out, mut other) = outlet(10);
-    let _other = Task(tokio::spawn(async move {
-        let _ = source.run(&out).await;
-    }));
+    let mut other =
+        Reading::start_named("pipeline/other", "topics: [in/+]\nqos: 2", &running.shared, 10);
     let mut peer = port.accept().await;
     peer.welcome(false).await;
     assert_eq!(peer.grant("").await, [("+/a".to_owned(), 0), ("in/+".to_owned(), 2)]);
     peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
     assert_eq!(all.delivered().await.1, 1);
     publish_marker(&running, &mut peer).await;
-    soon(other.envelopes.recv()).await.unwrap().delivery.unwrap().settle();
+    other.delivered().await;
     assert_eq!(peer.acknowledged().await, 1);
 }
 
-fn build_named(name: &str, settings: &str, shared: &Shared) -> Node {
-    let configured = forebay_sdk::testing::configure(&SOURCE, settings)
-        .unwrap_or_else(|said| panic!("{said:?}"));
-    let connection = Some(shared.clone());
-    let folder = std::path::Path::new(".").into();
-    configured.build(forebay_sdk::Links {
-        name: name.into(),
-        folder,
-        connection,
-        memory: Default::default(),
-    })
+#[tokio::test(start_paused = true)]
+async fn what_is_granted_goes_on_beside_what_is_refused() {
+    let (door, running) = Running::in_memory("keep_alive: 0s");
+    let mut reading = running.source("topics: [in/secret, out/#]");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    peer.grant("in/secret").await;
+    let refused = "the broker refused the subscription to `in/secret`: it gives no reason";
+    assert_eq!(reading.error().await, refused);
+    peer.publish("out/a", "1", QoS::AtLeastOnce, 1).await;
+    assert_eq!(reading.delivered().await, ("out/a".into(), 1.into()));
+    assert_eq!(peer.acknowledged().await, 1);
+
+    // What is refused is asked for again, alone, and may be granted then.
+    for pause in [15, 30] {
+        let before = Instant::now();
+        assert_eq!(peer.grant("in/secret").await, [("in/secret".to_owned(), 1)]);
+        assert_eq!(before.elapsed().as_secs(), pause);
+        assert_eq!(reading.error().await, refused);
+    }
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(peer.grant("").await, [("in/secret".to_owned(), 1)]);
+    peer.publish("in/secret", "2", QoS::AtLeastOnce, 2).await;
+    assert_eq!(reading.delivered().await, ("in/secret".into(), 2.into()));
+    assert_eq!(peer.acknowledged().await, 2);
 }
 
 #[tokio::test]
-async fn a_refused_subscription_is_an_error_of_its_source_only() {
+async fn a_refusal_does_not_end_the_session() {
     let port = Port::open().await;
     let running = Running::start(&format!("url: {}", port.url()));
-    let mut reading = running.source("topics: [in/secret, out/#]");
+    let mut reading = running.source("topics: [in/secret]");
     let mut peer = port.accept().await;
     peer.welcome(false).await;
     peer.grant("in/secret").await;
-    let refused = "the broker refused the subscription to `in/secret`";
-    assert_eq!(reading.error().await, refused);
-    // It asks again when the engine runs it again. The session goes on all the while.
-    let mut sink = running.sink("topic: out");
-    soon(sink.connect()).await.unwrap();
-    soon(async {
-        loop {
-            match peer.recv().await {
-                Packet::Subscribe(asked) => {
-                    assert!(asked.filters.iter().any(|filter| filter.path == "in/secret"));
-                    return;
-                }
-                Packet::Unsubscribe(all) => {
-                    let answer = rumqttc::UnsubAck { pkid: all.pkid };
-                    peer.send(Packet::UnsubAck(answer)).await;
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    })
-    .await;
+    reading.error().await;
+    publish_marker(&running, &mut peer).await;
+}
+
+#[tokio::test]
+async fn whoever_comes_new_has_a_refused_filter_asked_for_at_once() {
+    let port = Port::open().await;
+    let running = Running::start(&format!("url: {}", port.url()));
+    let mut reading = running.source("topics: [in/secret]");
+    let mut peer = port.accept().await;
+    peer.welcome(false).await;
+    peer.grant("in/secret").await;
+    reading.error().await;
+    reading.task.stop().await;
+    let mut reading = running.source("topics: [in/secret]");
+    assert_eq!(peer.grant("").await, [("in/secret".to_owned(), 1)]);
+    peer.publish("in/secret", "1", QoS::AtLeastOnce, 1).await;
+    assert_eq!(reading.delivered().await.1, 1);
 }
 
 #[tokio::test]

@@ -1,0 +1,384 @@
+//! Makes the new payload and topic of each message.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use anyhow::{anyhow, bail};
+use forebay_sdk::{
+    Configured, Emitter, FieldRead, Fields, Format, Input, Message, Node, Path, Payload, Sends,
+    Site, Transform, Value, json, number,
+};
+
+use crate::{
+    piece::{self, Members, Piece, Wanted},
+    topic::{self, Template},
+};
+
+/// A node. It remembers nothing, so all it has is what its settings say.
+#[derive(Clone)]
+pub(crate) struct MapNode(pub Arc<Mapping>);
+
+/// All that settings can say, worked out beforehand.
+#[derive(Default)]
+pub(crate) struct Mapping {
+    /// What is read of a payload. Each distinct path has a slot.
+    wanted: Wanted,
+    paths: Vec<Path>,
+    /// For the lint: the fields among them that have to be there.
+    reads: Vec<FieldRead>,
+    fields: Vec<Made>,
+    level: Level,
+    rest: Rest,
+    /// The payload does not stay as it is.
+    changes_payload: bool,
+    /// Some field takes the whole payload, so it need not be a map.
+    takes_whole: bool,
+    topic: Option<Template>,
+}
+
+/// What becomes of fields that nobody takes.
+#[derive(Default, PartialEq, Eq)]
+enum Rest {
+    #[default]
+    Stays,
+    Goes,
+}
+
+/// A field that is made.
+struct Made {
+    /// For errors.
+    name: String,
+    how: How,
+    /// JSON for when there is nothing to make it of. The field is left out when None.
+    default: Option<Vec<u8>>,
+}
+
+/// What a field is made of.
+pub(crate) enum How {
+    Take {
+        slot: usize,
+        arithmetic: Option<Arithmetic>,
+    },
+    /// Always this JSON.
+    Fixed(Vec<u8>),
+    TimeAsText,
+    TimeInMillis,
+    TimeInSeconds,
+    /// A level of the topic that came in, from 1.
+    TopicLevel(usize),
+}
+
+/// `number * scale + offset`, rounded.
+#[derive(Clone, Copy)]
+pub(crate) struct Arithmetic {
+    pub scale: f64,
+    pub offset: f64,
+    /// To so many digits behind the point. When None, to what a float can hold.
+    pub digits: Option<u8>,
+}
+
+/// What becomes of the members of a map that goes out.
+#[derive(Default)]
+struct Level(Vec<Member>);
+
+struct Member {
+    name: String,
+    /// `"name":`, as it is written.
+    name_json: Vec<u8>,
+    /// The index of the field that is made here.
+    made: Option<usize>,
+    /// What came in under this name does not go out: it was taken, or is to be removed.
+    is_gone: bool,
+    /// What becomes of what is inside.
+    inside: Level,
+}
+
+/// What settings say, one after the other.
+impl Mapping {
+    /// Fields that nobody takes do not go out.
+    pub(crate) fn drop_rest(&mut self) {
+        self.rest = Rest::Goes;
+    }
+
+    /// What is at a path of names does not go out.
+    pub(crate) fn remove(&mut self, path: &Path) {
+        self.changes_payload = true;
+        // A list keeps all of its items, as their places count.
+        match path.names().as_deref() {
+            Some([first, rest @ ..]) => self.level.at(first, rest).is_gone = true,
+            Some([]) => self.drop_rest(),
+            None => (),
+        }
+    }
+
+    /// Makes a field, at a path of names.
+    pub(crate) fn make(&mut self, path: &Path, how: How, default: Option<&Value>) {
+        self.changes_payload = true;
+        if let Some([first, rest @ ..]) = path.names().as_deref() {
+            self.level.at(first, rest).made = Some(self.fields.len());
+        }
+        self.fields.push(Made { name: path.to_string(), how, default: default.map(as_json) });
+    }
+
+    /// Takes what is at a path, so that it does not go out there. `setting` says so.
+    pub(crate) fn take(
+        &mut self,
+        path: &Path,
+        setting: String,
+        arithmetic: Option<Arithmetic>,
+    ) -> How {
+        self.reads.extend(path.reads(setting));
+        self.take_if_there(path, arithmetic)
+    }
+
+    /// The same of what may be missing.
+    pub(crate) fn take_if_there(&mut self, path: &Path, arithmetic: Option<Arithmetic>) -> How {
+        self.takes_whole |= path.0.is_empty();
+        self.remove(path);
+        How::Take { slot: self.slot(path), arithmetic }
+    }
+
+    /// Reads what is at a path, and leaves it there. Gives the slot where it will be. `setting`
+    /// says so.
+    pub(crate) fn read(&mut self, path: &Path, setting: &'static str) -> usize {
+        self.reads.extend(path.reads(setting));
+        self.slot(path)
+    }
+
+    /// The topic of what goes out.
+    pub(crate) fn set_topic(&mut self, topic: Template) {
+        self.topic = Some(topic);
+    }
+
+    fn slot(&mut self, path: &Path) -> usize {
+        self.paths.iter().position(|there| there == path).unwrap_or_else(|| {
+            let slot = self.paths.len();
+            self.wanted.add(path, slot);
+            self.paths.push(path.clone());
+            slot
+        })
+    }
+}
+
+/// Each message.
+impl Mapping {
+    fn apply(&self, mut message: Message) -> anyhow::Result<Message> {
+        let mut slots = vec![None; self.paths.len()];
+        let mut members = Members::new();
+        if self.changes_payload || !self.paths.is_empty() {
+            let (payload, inside) = Piece::of(&message.payload)?;
+            if !payload.is_map() && !self.takes_whole {
+                bail!("payload is {}; expected a map", payload.kind());
+            }
+            self.wanted.read(payload, &inside, &mut slots)?;
+            members = inside;
+        }
+        let topic = self.topic.as_ref().map(|topic| topic.fill(&message.topic, &slots));
+        let topic = topic.transpose()?;
+        if self.changes_payload {
+            let writing = Writing { mapping: self, message: &message, slots: &slots };
+            let mut out = Vec::with_capacity(message.payload.size_bytes());
+            writing.level(&self.level, &members, &mut out)?;
+            message.payload = Payload::encoded(out, Format::Json);
+        }
+        if let Some(topic) = topic {
+            message.topic = topic;
+        }
+        Ok(message)
+    }
+}
+
+impl Configured for MapNode {
+    fn build(&self, _: Site) -> Node {
+        Node::transform(self.clone())
+    }
+
+    fn fields(&self) -> Fields {
+        let made = self.0.level.0.iter().filter(|member| member.makes());
+        let made: BTreeSet<String> = made.map(|member| member.name.clone()).collect();
+        let sends = match self.0.rest {
+            Rest::Stays => Sends::Also(made),
+            Rest::Goes => Sends::Only(made),
+        };
+        Fields { reads: self.0.reads.clone(), sends }
+    }
+}
+
+impl Transform for MapNode {
+    fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
+        out.emit(self.0.apply(input.message)?);
+        Ok(())
+    }
+}
+
+impl Level {
+    /// The member at the end of a path of names, which is made when it is not there.
+    fn at(&mut self, first: &str, rest: &[&str]) -> &mut Member {
+        let at = self.0.iter().position(|member| member.name == first).unwrap_or_else(|| {
+            self.0.push(Member::new(first));
+            self.0.len() - 1
+        });
+        match rest {
+            [] => &mut self.0[at],
+            [first, rest @ ..] => self.0[at].inside.at(first, rest),
+        }
+    }
+}
+
+impl Member {
+    fn new(name: &str) -> Member {
+        let mut name_json = as_json(&name.into());
+        name_json.push(b':');
+        let name = name.to_owned();
+        Member { name, name_json, made: None, is_gone: false, inside: Level::default() }
+    }
+
+    /// Whether some field is made here or inside.
+    fn makes(&self) -> bool {
+        self.made.is_some() || self.inside.0.iter().any(Member::makes)
+    }
+}
+
+impl How {
+    /// Always the same.
+    pub(crate) fn fixed(value: &Value) -> How {
+        How::Fixed(as_json(value))
+    }
+}
+
+impl Arithmetic {
+    fn write(self, raw: f64, out: &mut Vec<u8>) -> anyhow::Result<()> {
+        let number = raw * self.scale + self.offset;
+        let number = match self.digits {
+            Some(digits) => number::round(number, digits.into()),
+            None => number::round_to_15_digits(number),
+        };
+        if !number.is_finite() {
+            bail!("is too large");
+        }
+        match self.digits {
+            // Without digits behind the point it is a whole number, and looks like one.
+            Some(0) if number.abs() < 1e15 => json::write(&(number as i64), out),
+            _ => json::write(&number, out),
+        }
+        Ok(())
+    }
+}
+
+/// What is at hand while a payload is written.
+struct Writing<'a> {
+    mapping: &'a Mapping,
+    message: &'a Message,
+    slots: &'a [Option<Piece<'a>>],
+}
+
+impl Writing<'_> {
+    /// Writes a map. `members` is what came in at its place.
+    fn level(&self, level: &Level, members: &Members, out: &mut Vec<u8>) -> anyhow::Result<()> {
+        out.push(b'{');
+        match self.mapping.rest {
+            Rest::Goes => {
+                level.0.iter().try_for_each(|member| self.member(member, None, out))?;
+            }
+            Rest::Stays => self.level_with_rest(level, members, out)?,
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn level_with_rest(
+        &self,
+        level: &Level,
+        members: &Members,
+        out: &mut Vec<u8>,
+    ) -> anyhow::Result<()> {
+        let mut is_written = vec![false; level.0.len()];
+        for came in members {
+            let (name, _) = came;
+            match level.0.iter().position(|member| member.name == *name) {
+                None => piece::write_member(came, out),
+                // Of two members of the same name the last one counts.
+                Some(at) if !is_written[at] => {
+                    is_written[at] = true;
+                    let last = members.iter().rfind(|(there, _)| there == name);
+                    self.member(&level.0[at], last.map(|(_, piece)| *piece), out)?;
+                }
+                Some(_) => (),
+            }
+        }
+        let new = level.0.iter().zip(is_written).filter(|(_, is_written)| !is_written);
+        new.map(|(member, _)| member).try_for_each(|member| self.member(member, None, out))
+    }
+
+    /// Writes a member, or nothing when there is nothing to say. `came` is what came in at its place.
+    fn member(
+        &self,
+        member: &Member,
+        came: Option<Piece>,
+        out: &mut Vec<u8>,
+    ) -> anyhow::Result<()> {
+        let came = came.filter(|_| !member.is_gone);
+        if came.is_none() && !member.makes() {
+            return Ok(());
+        }
+        let before = out.len();
+        json::begin_member(out);
+        out.extend_from_slice(&member.name_json);
+        let value_at = out.len();
+        let is_written = match (member.made, came) {
+            (Some(made), _) => self.made(&self.mapping.fields[made], out)?,
+            // Only parts of a map can be taken or made; anything else stays.
+            (None, Some(came)) if !came.is_map() && !member.makes() => {
+                came.write(out);
+                true
+            }
+            (None, came) => {
+                let members = came.map(Piece::members).transpose()?;
+                self.level(&member.inside, &members.unwrap_or_default(), out)?;
+                out[value_at..] != *b"{}"
+            }
+        };
+        if !is_written {
+            out.truncate(before);
+        }
+        Ok(())
+    }
+
+    /// Writes the value of a field. False when there is none.
+    fn made(&self, field: &Made, out: &mut Vec<u8>) -> anyhow::Result<bool> {
+        match &field.how {
+            How::Fixed(json) => out.extend_from_slice(json),
+            How::TimeAsText => json::write(&self.message.time.to_rfc3339(), out),
+            How::TimeInMillis => json::write(&self.message.time.unix_millis(), out),
+            How::TimeInSeconds => json::write(&(self.message.time.unix_millis() / 1000), out),
+            How::TopicLevel(number) => match topic::level(&self.message.topic, *number) {
+                Some(level) => json::write(level, out),
+                None => return Ok(field.write_default(out)),
+            },
+            How::Take { slot, arithmetic } => match (self.slots[*slot], arithmetic) {
+                (None, _) => return Ok(field.write_default(out)),
+                (Some(piece), Some(arithmetic)) if !piece.is_null() => {
+                    let name = &field.name;
+                    let number = piece.number().map_err(|_| anyhow!("`{name}` is too large"))?;
+                    let number = number.ok_or_else(|| {
+                        anyhow!("`{name}` is {}; expected a number to compute with", piece.kind())
+                    })?;
+                    arithmetic.write(number, out).map_err(|error| anyhow!("`{name}` {error}"))?;
+                }
+                (Some(piece), _) => piece.write(out),
+            },
+        }
+        Ok(true)
+    }
+}
+
+impl Made {
+    fn write_default(&self, out: &mut Vec<u8>) -> bool {
+        self.default.as_ref().inspect(|json| out.extend_from_slice(json)).is_some()
+    }
+}
+
+fn as_json(value: &Value) -> Vec<u8> {
+    let mut out = Vec::new();
+    json::write(value, &mut out);
+    out
+}

@@ -1,0 +1,74 @@
+//! How much of the time of a bus its nodes ask for, as far as anybody can say before they run.
+
+use std::{any::Any, time::Duration};
+
+use forebay_sdk::{Busy, Period};
+
+use crate::{
+    block::{Block, Merging},
+    bus::Bus,
+    serial::TURN_AROUND,
+    source::ModbusSource,
+};
+
+/// A change that leaves more of the time than this is not worth a word.
+const WORTH_IT: f64 = 0.8;
+
+/// What each of the users takes. Their requests are all their own: each source makes its own plan.
+pub fn load(bus: &Bus, users: &[&dyn Any]) -> Vec<Busy> {
+    let sources = users.iter().enumerate();
+    let sources =
+        sources.filter_map(|(user, any)| Some((user, any.downcast_ref::<ModbusSource>()?)));
+    sources.filter_map(|(user, source)| busy(bus, user, source)).collect()
+}
+
+/// None when nobody knows: how long a device on the network takes is not said anywhere.
+fn busy(bus: &Bus, user: usize, source: &ModbusSource) -> Option<Busy> {
+    let requests = &source.reading.plan.requests;
+    let takes = bus.time_of(requests);
+    if takes.is_zero() {
+        return None;
+    }
+    let less = less(bus, source).filter(|(_, less)| *less < takes.mul_f64(WORTH_IT));
+    let (every, why) = (*source.every, bus.why(requests));
+    Some(Busy { user, setting: "every".into(), every, takes, why, less })
+}
+
+impl Bus {
+    fn time_of(&self, requests: &[Block]) -> Duration {
+        let on_the_line =
+            |request: &Block| self.behind.map_or(Duration::ZERO, |line| line.time_of(*request));
+        requests.iter().map(|request| on_the_line(request) + *self.pause).sum()
+    }
+
+    /// How that time comes about.
+    fn why(&self, requests: &[Block]) -> String {
+        let mut why = count(requests);
+        if let Some(line) = self.behind {
+            why += &format!(" at {}, each answered after {}", line.words(), Period(TURN_AROUND));
+        }
+        if !self.pause.is_zero() {
+            why += &format!(", and `pause: {}` after each", self.pause);
+        }
+        why
+    }
+}
+
+/// The smallest `max_gap` by which a poll takes the least time, and that time.
+fn less(bus: &Bus, source: &ModbusSource) -> Option<(String, Duration)> {
+    const GAPS: [u16; 9] = [1, 2, 4, 8, 16, 32, 64, 96, 124];
+    let gaps = GAPS.into_iter().filter(|gap| *gap > source.merging.max_gap);
+    let timed = gaps.map(|max_gap| {
+        let requests = source.reading.plan_by(Merging { max_gap, ..source.merging }).requests;
+        (bus.time_of(&requests), max_gap, count(&requests))
+    });
+    let (time, gap, count) = timed.min()?;
+    Some((format!("`max_gap: {gap}` ({count})"), time))
+}
+
+fn count(requests: &[Block]) -> String {
+    match requests.len() {
+        1 => "1 request".to_owned(),
+        count => format!("{count} requests"),
+    }
+}

@@ -1,0 +1,11 @@
+//! The rules of this folder.
+
+use forebay_sdk::Rule;
+
+/// An address looks like a number of the manual.
+pub static ONE_BASED_ADDRESS: Rule =
+    Rule::new("one-based-address", include_str!("../rules/one-based-address.md"));
+
+/// Two values share registers.
+pub static REGISTER_OVERLAP: Rule =
+    Rule::new("register-overlap", include_str!("../rules/register-overlap.md"));

@@ -1,0 +1,109 @@
+//! Registers that can be read and are hardly meant: warnings about the list as a whole.
+
+use forebay_sdk::Problem;
+
+use super::register::{RegisterSettings, path, table_setting};
+use crate::{
+    block::Table,
+    decode::Form,
+    rules::{ONE_BASED_ADDRESS, REGISTER_OVERLAP},
+    source::Field,
+};
+
+/// Manuals often number registers from 40001. When all registers of a table have such an
+/// address, the first gets a warning; more would only repeat it. A device that has registers
+/// below, too, really counts this far.
+pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<Problem> {
+    let first = match table {
+        Table::Holding => 40_001,
+        Table::Input => 30_001,
+        Table::Discrete => 10_001,
+        Table::Coil => return None,
+    };
+    let addresses = registers.iter().enumerate().flat_map(|(index, register)| {
+        register.places().map(move |(table, address)| (index, table, address))
+    });
+    let addresses: Vec<(usize, u16)> = addresses
+        .filter(|(_, of, _)| *of == table)
+        .map(|(index, _, address)| (index, address))
+        .collect();
+    let (index, address) = *addresses.first()?;
+    if !addresses.iter().all(|(_, address)| (first..=first + 9998).contains(address)) {
+        return None;
+    }
+    let setting = table_setting(table);
+    let looks = match addresses.len() - 1 {
+        0 => "looks like a number".to_owned(),
+        more => format!("and {more} more look like numbers"),
+    };
+    let message =
+        format!("`{setting}: {address}` {looks} of the manual; addresses here start at 0");
+    let label = format!("did you mean `{setting}: {}`?", address - first);
+    let note = format!("{} {first} of a manual is `{setting}: 0`", table.noun());
+    let help = "some devices do count this far: `# forebay: allow one-based-address (SunSpec)` \
+                in the line above";
+    let setting = format!("{}.{setting}", path(index));
+    let problem = Problem::new(setting, message, label).rule(&ONE_BASED_ADDRESS);
+    Some(problem.warning().note(note).help(help))
+}
+
+/// Values that share registers: mostly an address that was copied, or a kind that is too wide.
+pub fn overlaps(fields: &[(usize, Field)]) -> Vec<Problem> {
+    // A word of flags is read as a number, and bit by bit.
+    let is_bit = |field: &Field| matches!(field.form, Some(Form::Bit { .. }));
+    let mut by_address: Vec<_> = fields.iter().filter(|(_, field)| !is_bit(field)).collect();
+    by_address.sort_by_key(|(index, field)| (field.block, *index));
+    let mut problems: Vec<(usize, Problem)> = Vec::new();
+    // The one that reaches furthest so far.
+    let mut last: Option<(usize, &Field)> = None;
+    for (index, field) in by_address {
+        if let Some((other_index, other)) = last
+            && other.block.overlaps(field.block)
+        {
+            problems.extend(overlap((other_index, other), (*index, field)));
+        }
+        let reaches = |field: &Field| (field.block.table, field.block.end());
+        if last.is_none_or(|(_, last)| reaches(field) >= reaches(last)) {
+            last = Some((*index, field));
+        }
+    }
+    problems.sort_by_key(|(index, _)| *index);
+    problems.into_iter().map(|(_, problem)| problem).collect()
+}
+
+/// Two registers that share some, with the index of each. None when that may be meant: one number
+/// scaled in two ways.
+fn overlap(
+    (first_index, first): (usize, &Field),
+    (second_index, second): (usize, &Field),
+) -> Option<(usize, Problem)> {
+    let is_same = first.block == second.block;
+    if is_same && first.form != second.form {
+        return None;
+    }
+    // The one further down is at fault: it was copied, or added.
+    let ((index, field), (other_index, other)) = if first_index < second_index {
+        ((second_index, second), (first_index, first))
+    } else {
+        ((first_index, first), (second_index, second))
+    };
+    let message = if is_same {
+        format!("`{}` and `{}` are the same {}", other.name, field.name, field.block)
+    } else {
+        format!("`{}` and `{}` share registers", other.name, field.name)
+    };
+    let label = if is_same {
+        "another address, or one of the two is too many".to_owned()
+    } else if field.block.start > other.block.start {
+        // The other ends inside, or reaches into, this one.
+        format!("expected {} or more", other.block.end())
+    } else {
+        format!("fills {}", field.block)
+    };
+    let table = table_setting(field.block.table);
+    let problem = Problem::new(format!("{}.{table}", path(index)), message, label)
+        .rule(&REGISTER_OVERLAP)
+        .warning()
+        .also(format!("{}.{table}", path(other_index)), format!("fills {}", other.block));
+    Some((index, problem))
+}

@@ -1,0 +1,425 @@
+use std::any::Any;
+
+use forebay_sdk::{
+    Busy, Level, Problem, Sends,
+    testing::{configure, resolve},
+};
+
+use super::*;
+use crate::{
+    connection,
+    rules::{ONE_BASED_ADDRESS, REGISTER_OVERLAP},
+    source,
+};
+
+const NO_ADDRESS: &str = "expected exactly one of `holding`, `input`, `coil` or `discrete`";
+
+fn problems(text: &str) -> Vec<Problem> {
+    resolve(&source(), text).1
+}
+
+/// What is wrong with one register, as `setting: label`. `fields` are those of a flow map.
+#[track_caller]
+fn check(fields: &str, expected: &[&str]) {
+    let problems = problems(&format!("every: 1s\nregisters:\n  - {{ name: a, {fields} }}"));
+    let said: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.setting, problem.label)).collect();
+    assert_eq!(said, expected, "{fields}");
+}
+
+#[test]
+fn every_kind_of_register_is_accepted() {
+    for fields in [
+        "holding: 0",
+        "input: 0x34, kind: f32, order: CDAB, scale: 0.001, offset: -40, unit: kW",
+        "coil: 65535",
+        "discrete: 0, kind: bool",
+        "holding: 65532, kind: f64",
+        "holding: 0, bit: 15",
+        "holding: 0, bit: 0, kind: bool, order: BADC",
+        "holding: 0, bit: 7, kind: u16",
+        "holding: 0, kind: string, length: 125, order: BADC",
+        "input: 0, kind: i64, scale: -1",
+    ] {
+        check(fields, &[]);
+    }
+}
+
+#[test]
+fn a_register_stands_in_exactly_one_table() {
+    check("kind: u16", &[&format!("registers[0]: {NO_ADDRESS}")]);
+    check("holding: 1, input: 1", &[&format!("registers[0].input: {NO_ADDRESS}")]);
+    check("input: 1, coil: 1, discrete: 1", &[&format!("registers[0].coil: {NO_ADDRESS}")]);
+}
+
+#[test]
+fn a_value_ends_before_the_last_register() {
+    const TABLE: &str = "holding";
+    check(
+        "holding: 65535, kind: u32",
+        &[&format!("registers[0].{TABLE}: expected at most 65534 for 2 registers, found 65535")],
+    );
+    check(
+        "input: 65533, kind: f64",
+        &["registers[0].input: expected at most 65532 for 4 registers, found 65533"],
+    );
+}
+
+#[test]
+fn settings_that_clash_are_refused() {
+    const LENGTH: &str = "only a `string` has a length; other kinds know theirs";
+    const SCALE: &str = "registers[0].scale: only numbers are scaled";
+    for (fields, expected) in [
+        ("coil: 0, kind: u16", "registers[0].kind: expected `bool`"),
+        ("coil: 0, bit: 1", "registers[0].bit: a coil is one bit"),
+        ("discrete: 0, scale: 2", SCALE),
+        ("holding: 0, bit: 1, scale: 2", SCALE),
+        ("holding: 0, kind: string, length: 2, scale: 2", SCALE),
+        ("holding: 0, bit: 1, offset: 2", "registers[0].offset: only numbers have an offset"),
+        ("holding: 0, length: 2", &format!("registers[0].length: {LENGTH}")),
+        ("coil: 0, length: 2", &format!("registers[0].length: {LENGTH}")),
+        ("holding: 0, bit: 2, length: 2", &format!("registers[0].length: {LENGTH}")),
+        (
+            "holding: 0, kind: bool",
+            "registers[0].kind: expected `bit` beside it, or a coil: a holding register has 16 bits",
+        ),
+        (
+            "holding: 0, kind: u32, bit: 3",
+            "registers[0].kind: expected `bool`: `bit` counts the 16 bits of one register",
+        ),
+        ("holding: 0, kind: string", "registers[0]: `length` is missing: the number of registers"),
+        ("holding: 0, kind: string, length: 1, bit: 1", "registers[0].bit: a `string` has no bits"),
+        (
+            "holding: 0, kind: string, length: 1, order: DCBA",
+            "registers[0].order: expected `ABCD` or `BADC`",
+        ),
+        ("holding: 0, scale: 0", "registers[0].scale: expected a finite number other than 0"),
+        ("holding: 0, scale: .nan", "registers[0].scale: expected a finite number other than 0"),
+        ("holding: 0, offset: .inf", "registers[0].offset: expected a finite number"),
+    ] {
+        check(fields, &[expected]);
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_said_at_once() {
+    check(
+        "coil: 0, kind: f32, bit: 1, length: 1, scale: 1, offset: 1",
+        &[
+            "registers[0].kind: expected `bool`",
+            "registers[0].bit: a coil is one bit",
+            "registers[0].length: only a `string` has a length; other kinds know theirs",
+            "registers[0].scale: only numbers are scaled",
+            "registers[0].offset: only numbers have an offset",
+        ],
+    );
+}
+
+/// A source of registers, each of them the fields of a flow map with a name of its own.
+fn of_registers(registers: &[&str]) -> Vec<Problem> {
+    let mut text = "every: 1s\nregisters:\n".to_owned();
+    for (name, fields) in ('a'..).zip(registers) {
+        text += &format!("  - {{ name: {name}, {fields} }}\n");
+    }
+    problems(&text)
+}
+
+#[test]
+fn numbers_of_a_manual_get_a_hint_and_no_refusal() {
+    for (fields, label) in [
+        ("holding: 40001", "registers[0].holding: did you mean `holding: 0`?"),
+        ("input: 30053, kind: f32", "registers[0].input: did you mean `input: 52`?"),
+        ("discrete: 10001", "registers[0].discrete: did you mean `discrete: 0`?"),
+    ] {
+        check(fields, &[label]);
+    }
+    for fields in ["holding: 40000", "holding: 50000", "input: 40001", "coil: 10001"] {
+        check(fields, &[]);
+    }
+    let two = of_registers(&["holding: 40011", "holding: 40013", "coil: 3"]);
+    assert_eq!(two.len(), 1, "one hint is enough: {two:?}");
+    assert_eq!((two[0].rule, two[0].level), (&ONE_BASED_ADDRESS, Level::Warning));
+    assert!(two[0].message.starts_with("`holding: 40011` and 1 more look like numbers"));
+    let both = of_registers(&["holding: 40011", "input: 30001"]);
+    assert_eq!(both.len(), 2, "one for each table: {both:?}");
+}
+
+#[test]
+fn a_device_that_really_counts_this_far_gets_no_hint() {
+    // SunSpec begins at 40000, and others have registers all over.
+    assert_eq!(of_registers(&["holding: 40000, kind: u32", "holding: 40071"]), []);
+    assert_eq!(of_registers(&["holding: 32080, kind: i32", "holding: 40125"]), []);
+}
+
+#[test]
+fn registers_that_overlap_by_mistake_are_shown_together() {
+    #[track_caller]
+    fn check(registers: &[&str], expected: &[&str]) {
+        let said = of_registers(registers).into_iter().map(|problem| {
+            assert_eq!((problem.rule, problem.level), (&REGISTER_OVERLAP, Level::Warning));
+            let also: Vec<_> =
+                problem.also.iter().map(|(s, label)| format!("{s} {label}")).collect();
+            let (setting, message, label) = (problem.setting, problem.message, problem.label);
+            format!("{setting}: {message} [{label}] {}", also.join(", "))
+        });
+        assert_eq!(said.collect::<Vec<_>>(), expected, "{registers:?}");
+    }
+    check(
+        &["input: 0, kind: f32", "input: 1, kind: f32"],
+        &["registers[1].input: `a` and `b` share registers [expected 2 or more] \
+           registers[0].input fills input registers 0 to 1"],
+    );
+    // Copied and not changed.
+    check(
+        &["input: 6, kind: f32", "input: 6, kind: f32, unit: A"],
+        &["registers[1].input: `a` and `b` are the same input registers 6 to 7 \
+           [another address, or one of the two is too many] \
+           registers[0].input fills input registers 6 to 7"],
+    );
+    check(
+        &["coil: 3", "coil: 3"],
+        &["registers[1].coil: `a` and `b` are the same coil 3 \
+           [another address, or one of the two is too many] registers[0].coil fills coil 3"],
+    );
+    // The order of the file does not matter, and a wide one overlaps all that are inside.
+    check(
+        &["holding: 12", "holding: 10, kind: string, length: 4", "holding: 13", "holding: 14"],
+        &[
+            "registers[1].holding: `a` and `b` share registers [fills holding registers 10 to 13] \
+             registers[0].holding fills holding register 12",
+            "registers[2].holding: `b` and `c` share registers [expected 14 or more] \
+             registers[1].holding fills holding registers 10 to 13",
+        ],
+    );
+    for fine in [
+        &["input: 0, kind: f32", "input: 2, kind: f32"],
+        &["input: 0, kind: f32", "holding: 1, kind: f32"],
+        // Flags, as a word and bit by bit.
+        &["holding: 5", "holding: 5, bit: 3"],
+        &["holding: 5, bit: 2", "holding: 5, bit: 3"],
+        &["holding: 4, kind: u32", "holding: 5, bit: 3"],
+        // The same number in two units.
+        &["holding: 5", "holding: 5, scale: 0.1"],
+    ] {
+        check(fine, &[]);
+    }
+}
+
+#[test]
+fn two_registers_cannot_have_one_name() {
+    let text = "every: 1s\nregisters:\n  - {name: a, coil: 0}\n  - {name: a, coil: 1}";
+    let problems = problems(text);
+    assert_eq!(problems[0].setting, "registers[1].name");
+    assert_eq!(problems[0].message, "two registers are named `a`");
+    assert_eq!(problems[0].also, [("registers[0].name".to_owned(), "has this one".to_owned())]);
+}
+
+/// What is wrong with a source on a connection.
+fn wrong_on(text: &str, bus: &str) -> Vec<Problem> {
+    let (source, bus) =
+        (configure(&source(), text).unwrap(), configure(&connection(), bus).unwrap());
+    source.check_on(&*bus)
+}
+
+/// How busy sources keep a connection.
+fn load(texts: &[&str], bus: &str) -> Vec<Busy> {
+    let sources: Vec<_> = texts.iter().map(|text| configure(&source(), text).unwrap()).collect();
+    let users: Vec<&dyn Any> = sources.iter().map(|source| &**source as &dyn Any).collect();
+    configure(&connection(), bus).unwrap().load(&users)
+}
+
+#[test]
+fn the_time_of_a_poll_is_that_of_its_requests() {
+    #[track_caller]
+    fn check(registers: &[&str], more: &str, bus: &str, expected: &str) {
+        let mut text = format!("every: 250ms\n{more}\nregisters:\n");
+        for (name, fields) in ('a'..).zip(registers) {
+            text += &format!("  - {{ name: {name}, {fields} }}\n");
+        }
+        let said = load(&[&text], bus).pop().map_or("unknown".to_owned(), |busy| {
+            assert_eq!((busy.user, &*busy.setting, busy.every.as_millis()), (0, "every", 250));
+            let less = busy.less.map(|(change, time)| format!("; {change}: {}", time.as_millis()));
+            format!("{} = {}{}", busy.takes.as_millis(), busy.why, less.unwrap_or_default())
+        });
+        assert_eq!(said, expected);
+    }
+    const LINE: &str = "url: tcp://gateway?baud=9600";
+    let two = ["input: 0, kind: f32", "input: 6, kind: f32"];
+    check(&two, "", "url: tcp://plc", "unknown");
+    // Twice 25 ms on the wire, and 5 ms until the device answers.
+    check(
+        &two,
+        "",
+        LINE,
+        "60 = 2 requests at 9600 baud 8N1, each answered after 5ms; `max_gap: 4` (1 request): 42",
+    );
+    check(&two, "max_gap: 4", LINE, "42 = 1 request at 9600 baud 8N1, each answered after 5ms");
+    check(
+        &two,
+        "max_gap: 4",
+        "{ url: tcp://plc, pause: 300ms }",
+        "300 = 1 request, and `pause: 300ms` after each",
+    );
+    // Far apart: reading over the hole would take longer.
+    check(
+        &["input: 0", "input: 90"],
+        "",
+        LINE,
+        "55 = 2 requests at 9600 baud 8N1, each answered after 5ms",
+    );
+}
+
+#[test]
+fn the_sources_on_a_bus_are_added_up_each_with_its_own_beat() {
+    let text = |every: &str, registers: &str| format!("every: {every}\nregisters: [{registers}]");
+    let quick = text("250ms", "{ name: a, input: 0 }");
+    let slow = text("1h", "{ name: a, input: 0 }, { name: b, input: 90 }");
+    let busy = load(&[&slow, &quick], "{ url: tcp://plc, pause: 20ms }");
+    let said: Vec<_> = busy.iter().map(|busy| (busy.user, busy.every, busy.takes)).collect();
+    let millis = Duration::from_millis;
+    assert_eq!(said, [(0, millis(3_600_000), millis(40)), (1, millis(250), millis(20))]);
+    assert_eq!(busy[0].why, "2 requests, and `pause: 20ms` after each");
+
+    // What is no Modbus source has its place in the list all the same.
+    let (bus, source) = (
+        configure(&connection(), "{ url: tcp://plc, pause: 20ms }").unwrap(),
+        configure(&source(), &quick).unwrap(),
+    );
+    let busy = bus.load(&[&"something else", &*source]);
+    assert_eq!(busy.iter().map(|busy| busy.user).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_device_on_a_serial_line_has_an_address_of_its_own() {
+    let labels = |unit: u8, bus: &str| {
+        let source = format!("every: 1s\nunit: {unit}\nregisters:\n  - {{name: a, coil: 0}}");
+        wrong_on(&source, bus).into_iter().map(|problem| problem.label).collect::<Vec<_>>()
+    };
+    assert_eq!(labels(0, "url: tcp://gateway?baud=9600"), ["expected 1 to 247, found 0"]);
+    assert_eq!(labels(255, "url: tcp://gateway?baud=9600"), ["expected 1 to 247, found 255"]);
+    assert_eq!(labels(247, "url: tcp://gateway?baud=9600"), <[&str; 0]>::default());
+    assert_eq!(labels(255, "url: tcp://plc"), <[&str; 0]>::default());
+}
+
+#[test]
+fn what_a_source_sends_is_known() {
+    let source = configure(&source(), "every: 1s\nregisters:\n  - {name: a b, coil: 0}").unwrap();
+    assert_eq!(source.fields().sends, Sends::Only(["a b".to_owned()].into()));
+    // A mistake in one register does not make all that reads it wrong too.
+    let text = "every: 1s\nregisters:\n  - {name: a, coil: 0}\n  - {name: b}";
+    let wrong = resolve(&self::source(), text).0.unwrap();
+    assert_eq!(wrong.fields().sends, Sends::Only(["a".to_owned(), "b".to_owned()].into()));
+}
+
+#[test]
+fn a_value_must_fit_in_one_request() {
+    let text = "every: 1s\nmax_registers: 2\nregisters:\n  - {name: a, holding: 0, kind: f64}";
+    let problems = problems(text);
+    assert_eq!(problems[0].setting, "registers[0]");
+    assert_eq!(problems[0].label, "fills 4 registers, and `max_registers` is 2");
+}
+
+#[test]
+fn the_beat_has_bounds() {
+    for (every, fine) in
+        [("10ms", true), ("31d", true), ("9ms", false), ("0s", false), ("32d", false)]
+    {
+        let problems = problems(&format!("every: {every}\nregisters:\n  - {{name: a, coil: 0}}"));
+        assert_eq!(problems.is_empty(), fine, "{every}: {problems:?}");
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_is_out_of_range() {
+    let label = |text: &str| configure(&source(), text).err().unwrap().join("\n");
+    let register = |fields: &str| {
+        label(&format!("every: 1s\nregisters:\n  - {{ name: a, holding: 0, {fields} }}"))
+    };
+    assert!(register("bit: 16").contains("expected 0 to 15, found 16"));
+    assert!(register("kind: string, length: 126").contains("expected 1 to 125, found 126"));
+    assert!(register("kind: f16").contains("expected `u16`, `i16`"));
+    assert!(register("order: abcd").contains("expected `ABCD`, `CDAB`, `BADC` or `DCBA`"));
+    assert!(register("deadband: 1").contains("has no setting `deadband`"));
+    assert!(label("every: 1s\nregisters: []").contains("expected at least 1, found 0"));
+    assert!(label("registers:\n  - {name: a, coil: 70000}").contains("expected 0 to 65535"));
+    assert!(label("registers:\n  - {name: '', coil: 0}").contains("modbus source needs `every`"));
+    let source = |setting: &str| {
+        label(&format!("every: 1s\n{setting}\nregisters:\n  - {{ name: a, coil: 0 }}"))
+    };
+    assert!(source("unit: 256").contains("expected 0 to 255, found 256"));
+    assert!(source("max_registers: 0").contains("expected 1 to 125, found 0"));
+    assert!(source("max_gap: 125").contains("expected 0 to 124, found 125"));
+}
+
+#[track_caller]
+fn check_connection(text: &str, expected: &[&str]) {
+    assert_eq!(configure(&connection(), text).err().unwrap_or_default(), expected);
+}
+
+#[test]
+fn a_url_leads_to_an_endpoint_or_says_what_would_be_right() {
+    let read = |url| endpoint(url).map(|endpoint| endpoint.to_string());
+    assert_eq!(read("tcp://192.168.1.50").as_deref(), Ok("192.168.1.50:502"));
+    assert_eq!(read("tcp://[fe80::1]:503/").as_deref(), Ok("[fe80::1]:503"));
+    const EXPECTED: &str = "expected `tcp://host` or `tcp://host:port`";
+    for url in ["", "192.168.1.50", "tcp://", "tcp://user@host", "tcp://host/path"] {
+        assert_eq!(read(url), Err(EXPECTED.to_owned()), "{url}");
+    }
+    let port = "expected a port from 1 to 65535 behind the host";
+    assert_eq!(read("tcp://user:secret@host"), Err(port.to_owned()));
+}
+
+#[test]
+fn a_gateway_may_say_what_line_is_behind_it() {
+    check_connection("url: tcp://gateway:502/?baud=9600&parity=even&stop=1", &[]);
+    let (to, behind) = place("tcp://gateway?baud=9600").unwrap();
+    assert_eq!(to.to_string(), "gateway:502");
+    assert_eq!(behind.unwrap().words(), "9600 baud 8N1");
+    check_connection(
+        "url: tcp://gateway?baud=fast",
+        &["setting-value: `url` does not lead to a bus [expected `baud` from 300 to 921600]"],
+    );
+}
+
+#[test]
+fn a_url_without_its_scheme_is_completed() {
+    let instead = |url: &str| {
+        let (bus, problems) = resolve(&connection(), &format!("url: '{url}'"));
+        assert!(bus.is_none());
+        problems[0].instead.clone()
+    };
+    assert_eq!(instead("gateway:1502").as_deref(), Some("tcp://gateway:1502"));
+    assert_eq!(instead("gateway?baud=9600").as_deref(), Some("tcp://gateway?baud=9600"));
+    assert_eq!(instead("rtu:///dev/rs485"), None);
+    assert_eq!(instead("tcp://user@host"), None);
+}
+
+#[test]
+fn a_serial_line_is_refused_in_plain_words() {
+    for scheme in ["rtu", "rtu+tcp"] {
+        check_connection(
+            &format!("url: {scheme}:///dev/rs485?baud=9600"),
+            &[&format!(
+                "setting-value: `url` does not lead to a bus \
+                 [only tcp:// is supported in this version, found {scheme}://]"
+            )],
+        );
+    }
+}
+
+#[test]
+fn patience_has_bounds() {
+    check_connection("url: tcp://plc\ntimeout: 10ms\nconnect_timeout: 1m\npause: 0s", &[]);
+    check_connection(
+        "url: tcp://plc\ntimeout: 9ms\nconnect_timeout: 61s\npause: 99999999999d",
+        &[
+            "setting-value: `timeout` is out of range [expected 10ms to 1m, found 9ms]",
+            "setting-value: `connect_timeout` is out of range [expected 10ms to 1m, found 61s]",
+            "setting-value: `pause` is out of range [expected 0s to 1m, found 99999999999d]",
+        ],
+    );
+    check_connection(
+        "timeout: 1s",
+        &["missing-setting: modbus connection needs `url` [`url` is missing]"],
+    );
+}

@@ -1,0 +1,278 @@
+//! Owns the connection: opens it, carries everything in and out, keeps it subscribed.
+
+use std::{
+    collections::BTreeMap, convert::Infallible, future::pending, path::Path, sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use forebay_sdk::{
+    Capabilities, Claim, Configured, Connection, Node, Period, Secret, Shared, Site, Voice, World,
+    mqtt::Broker,
+    tls::{Tls, rustls::ClientConfig},
+};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::info;
+
+use crate::{
+    address::Address,
+    client::{Arrival, Client, Hello, Line},
+    inbound::{Answers, Inbound},
+    session::Session,
+    wire::Way,
+    words::Words,
+};
+
+/// The most filters in one SUBSCRIBE. AWS allows 8.
+const MOST_FILTERS: usize = 8;
+/// The pause before a filter that the broker refused is asked for again. It doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(15);
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// A session with a broker, as its settings were understood.
+#[derive(Clone, Debug)]
+pub struct MqttConnection {
+    pub address: Address,
+    /// None for a random one.
+    pub client_id: Option<String>,
+    pub hello: Hello,
+    pub keep_alive: Period,
+    pub connect_timeout: Period,
+    pub ca: Option<String>,
+    pub cert: Option<String>,
+    pub key: Option<Secret>,
+    pub alpn: Option<String>,
+}
+
+impl Configured for MqttConnection {
+    fn build(&self, site: Site) -> Node {
+        let words = Words {
+            broker: self.address.to_string(),
+            client_id: self.client_id.clone(),
+            has_username: self.hello.username.is_some(),
+            keep_alive: self.keep_alive,
+            max_packet: self.hello.max_packet,
+        };
+        // At most 23 letters and digits: every broker must take those [MQTT-3.1.3-5].
+        let random = || format!("forebay{:012x}", fastrand::u64(..1 << 48));
+        let client_id = self.client_id.clone().unwrap_or_else(random);
+        let inbound = Inbound::new(site.voice.clone());
+        let session = Arc::new(Session::new(
+            words.broker.clone(),
+            self.hello.max_packet,
+            self.hello.clean_session,
+            self.connect_timeout.0,
+            inbound,
+        ));
+        let driver = Driver {
+            settings: self.clone(),
+            client_id,
+            words,
+            folder: site.folder,
+            world: site.world,
+            session: Arc::clone(&session),
+            live: None,
+        };
+        Node::connection(Shared::new(Arc::new(Broker(session))), driver)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { resends: !self.hello.clean_session, ..Capabilities::default() }
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        // The names of hosts are the same in either case.
+        let broker = self.address.to_string().to_lowercase();
+        let claim =
+            |id: &String| Claim::named(format!("client id `{id}` at {broker}"), "client_id");
+        self.client_id.iter().map(claim).collect()
+    }
+}
+
+/// Runs one session, over one connection after the other.
+struct Driver {
+    settings: MqttConnection,
+    /// Stays the same across reconnects.
+    client_id: String,
+    words: Words,
+    /// Names of certificates are relative to it.
+    folder: Arc<Path>,
+    world: World,
+    session: Arc<Session>,
+    /// Stays when `run` is dropped, so that `close` can say good-bye.
+    live: Option<Line>,
+}
+
+impl Driver {
+    async fn serve(&mut self, voice: &Voice) -> anyhow::Result<Infallible> {
+        let way = Way {
+            world: self.world.clone(),
+            broker: self.settings.address.endpoint.clone(),
+            keep_alive: self.settings.keep_alive.0,
+            tls: self.tls().await?,
+            voice: voice.clone(),
+        };
+        let (line, client, mut failures) =
+            Line::new(&self.client_id, &self.settings.hello, way, self.words.clone())?;
+        let line = self.live.insert(line);
+        let (session, broker) = (&self.session, &self.words.broker);
+
+        let most = self.settings.connect_timeout;
+        let opened = timeout(most.0, line.open()).await;
+        let resumed = opened.unwrap_or_else(|_| {
+            Err(anyhow!("the broker at {broker} did not answer within {most}"))
+        })?;
+        info!(%broker, resumed, "connected");
+        session.up(client.clone(), resumed);
+        voice.ready();
+        // Each of these ends only with an error, and is never polled again then.
+        tokio::select! {
+            error = carry(line, &session.inbound) => error,
+            error = keep_subscribed(&client, &session.inbound, broker, voice) => error,
+            Some(error) = failures.recv() => Err(error),
+        }
+    }
+
+    /// Reads the certificates anew: a renewed one needs no reload.
+    async fn tls(&self) -> anyhow::Result<Option<Arc<ClientConfig>>> {
+        let MqttConnection { address, ca, cert, key, alpn, .. } = &self.settings;
+        if !address.tls {
+            return Ok(None);
+        }
+        let folder = Arc::clone(&self.folder);
+        let tls = Tls { folder, ca: ca.clone(), cert: cert.clone(), key: key.clone() };
+        let mut config =
+            spawn_blocking(move || tls.client_config()).await.context("reading certificates")??;
+        config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
+        Ok(Some(Arc::new(config)))
+    }
+}
+
+impl Connection for Driver {
+    async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
+        self.live = None;
+        let stopped = OnDrop(Arc::clone(&self.session));
+        let Err(error) = self.serve(voice).await;
+        self.session.failed(&error);
+        // Whoever waits for an acknowledgement learns now that it will not come.
+        self.live = None;
+        drop(stopped);
+        Err(error)
+    }
+
+    async fn close(&mut self) {
+        if let Some(line) = self.live.take() {
+            line.close().await;
+        }
+    }
+}
+
+/// Tells the nodes when the engine drops `run`.
+struct OnDrop(Arc<Session>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        self.0.stopped();
+    }
+}
+
+/// Carries packets until the connection ends.
+async fn carry(line: &mut Line, inbound: &Inbound) -> anyhow::Result<Infallible> {
+    loop {
+        match line.next().await? {
+            Arrival::Publish { publication, packet, again } => {
+                inbound.arrived(publication, packet, again)?;
+            }
+            Arrival::Released(packet) => inbound.released(packet),
+            Arrival::Other => (),
+        }
+        inbound.send_acks();
+    }
+}
+
+/// A filter that the broker will not have for now.
+struct Refusal {
+    again_at: Instant,
+    pause: Duration,
+}
+
+impl Refusal {
+    /// Refused once more, or for the first time.
+    fn after(earlier: Option<Refusal>) -> Refusal {
+        let pause = earlier.map_or(FIRST_PAUSE, |earlier| (earlier.pause * 2).min(LONGEST_PAUSE));
+        Refusal { again_at: Instant::now() + pause, pause }
+    }
+}
+
+/// Subscribes to what the sources ask for, as it changes. What is refused is asked for again.
+async fn keep_subscribed(
+    client: &Client,
+    inbound: &Inbound,
+    broker: &str,
+    voice: &Voice,
+) -> anyhow::Result<Infallible> {
+    let asking = || format!("asking the broker at {broker} for subscriptions");
+    let mut granted: BTreeMap<String, u8> = BTreeMap::new();
+    let mut refused: BTreeMap<String, Refusal> = BTreeMap::new();
+    loop {
+        let wanted = inbound.wanted();
+        // Whoever comes new need not wait for the end of a pause.
+        refused.retain(|filter, _| {
+            wanted.filters.contains_key(filter) && !wanted.anew.contains(filter)
+        });
+        let now = Instant::now();
+        let missing: Vec<(String, u8)> = wanted
+            .filters
+            .iter()
+            .filter(|(filter, qos)| granted.get(*filter).is_none_or(|have| have < *qos))
+            .filter(|(filter, _)| refused.get(*filter).is_none_or(|it| it.again_at <= now))
+            .map(|(filter, qos)| (filter.clone(), *qos))
+            .collect();
+        let mut answers = Answers::default();
+        for some in missing.chunks(MOST_FILTERS) {
+            let told = client.subscribe(some).await.with_context(asking)?;
+            for ((filter, asked), answer) in some.iter().zip(told) {
+                let earlier = refused.remove(filter);
+                let Some(qos) = answer else {
+                    refused.insert(filter.clone(), Refusal::after(earlier));
+                    answers.refused_now.push(filter.clone());
+                    continue;
+                };
+                if qos < *asked {
+                    voice.trouble(&anyhow!(
+                        "the broker at {broker} grants only QoS {qos} for `{filter}`"
+                    ));
+                }
+                granted.insert(filter.clone(), *asked);
+            }
+        }
+        answers.granted = granted.keys().cloned().collect();
+        answers.refused = refused.keys().cloned().collect();
+        inbound.answered(&answers);
+
+        let surplus: Vec<String> = granted
+            .keys()
+            .filter(|filter| !wanted.filters.contains_key(*filter) && !wanted.kept.contains(filter))
+            .cloned()
+            .collect();
+        for some in surplus.chunks(MOST_FILTERS) {
+            client.unsubscribe(some).await.with_context(asking)?;
+            granted.retain(|filter, _| !some.contains(filter));
+        }
+
+        let next = refused.values().map(|refusal| refusal.again_at).chain(wanted.until).min();
+        let until = async {
+            match next {
+                Some(next) => sleep_until(next).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = inbound.changed() => (),
+            () = until => (),
+        }
+    }
+}

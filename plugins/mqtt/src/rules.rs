@@ -1,0 +1,38 @@
+//! The rules of this folder.
+
+use forebay_sdk::Rule;
+
+/// A text is no topic to publish to, or no topic filter to subscribe to.
+pub static BAD_TOPIC: Rule = Rule::new("bad-topic", include_str!("../rules/bad-topic.md"));
+/// A topic holds a placeholder, and nothing is put in its place.
+pub static LITERAL_PLACEHOLDER: Rule =
+    Rule::new("literal-placeholder", include_str!("../rules/literal-placeholder.md"));
+/// A sink asks for QoS 2 on a session for which it is sent as 1.
+pub static LOWERED_QOS: Rule = Rule::new("lowered-qos", include_str!("../rules/lowered-qos.md"));
+/// One topic filter of a source asks for what another asks for too.
+pub static OVERLAPPING_FILTERS: Rule =
+    Rule::new("overlapping-filters", include_str!("../rules/overlapping-filters.md"));
+/// The port belongs to the other kind of connection: with TLS, or without.
+pub static PORT_MISMATCH: Rule =
+    Rule::new("port-mismatch", include_str!("../rules/port-mismatch.md"));
+/// A topic filter stands twice in one list.
+pub static REPEATED_FILTER: Rule =
+    Rule::new("repeated-filter", include_str!("../rules/repeated-filter.md"));
+/// A node publishes to a topic that is not there for clients.
+pub static RESERVED_TOPIC: Rule =
+    Rule::new("reserved-topic", include_str!("../rules/reserved-topic.md"));
+/// A session that the broker is to keep has no client id.
+pub static SESSION_WITHOUT_ID: Rule =
+    Rule::new("session-without-id", include_str!("../rules/session-without-id.md"));
+
+/// All of them.
+pub static RULES: [&Rule; 8] = [
+    &BAD_TOPIC,
+    &LITERAL_PLACEHOLDER,
+    &LOWERED_QOS,
+    &OVERLAPPING_FILTERS,
+    &PORT_MISMATCH,
+    &REPEATED_FILTER,
+    &RESERVED_TOPIC,
+    &SESSION_WITHOUT_ID,
+];

@@ -1,0 +1,16 @@
+//! How things are said.
+
+use forebay_sdk::finding::nearest;
+
+/// `, did you mean ...`, or nothing when no choice is near.
+pub(crate) fn did_you_mean<'a>(word: &str, choices: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, choices).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default()
+}
+
+pub(crate) fn lowercase_first(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,165 @@
+//! Where a field stands in a payload: `power`, `meter.power`, `phases[0].volts`, or `.` for all.
+
+use std::{borrow::Cow, fmt};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{facts::FieldRead, payload::Value};
+
+/// The deepest that a path goes.
+const MOST_STEPS: usize = 64;
+
+/// Steps from the payload to one of its values. Empty for the payload itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Path(pub Vec<Step>);
+
+/// One step of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Into a map.
+    Name(String),
+    /// Into a list, counted from 0.
+    Index(usize),
+}
+
+impl Path {
+    /// Reads a path; says what would be right when it cannot.
+    pub fn parse(text: &str) -> Result<Path, String> {
+        if text == "." {
+            return Ok(Path::default());
+        }
+        let wrong =
+            || format!("expected a path such as `power` or `phases[0].volts`, found `{text}`");
+        let mut steps = Vec::new();
+        for part in text.split('.') {
+            let (name, indexes) = part.split_at(part.find('[').unwrap_or(part.len()));
+            if name.is_empty() || name.contains(['{', '}', ']']) {
+                return Err(wrong());
+            }
+            steps.push(Step::Name(name.to_owned()));
+            for index in indexes.split_inclusive(']') {
+                let digits = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
+                let index = digits.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
+                steps.push(Step::Index(index));
+            }
+        }
+        match steps.len() <= MOST_STEPS {
+            true => Ok(Path(steps)),
+            false => Err(format!("expected at most {MOST_STEPS} steps, found {}", steps.len())),
+        }
+    }
+
+    /// Reads a path that can be made or left out: names only.
+    pub fn parse_names(text: &str) -> Result<Path, String> {
+        let path = Path::parse(text)?;
+        match path.names() {
+            Some(names) if !names.is_empty() => Ok(path),
+            _ => Err(format!("expected a name such as `power` or `meter.power`, found `{text}`")),
+        }
+    }
+
+    /// The names on the way, unless a list is on the way.
+    pub fn names<'a>(&'a self) -> Option<Vec<&'a str>> {
+        let name = |step: &'a Step| match step {
+            Step::Name(name) => Some(name.as_str()),
+            Step::Index(_) => None,
+        };
+        self.0.iter().map(name).collect()
+    }
+
+    /// What stands there. None when there is no such place.
+    pub fn get<'a>(&self, payload: &'a Value) -> Option<&'a Value> {
+        self.0.iter().try_fold(payload, |value, step| match step {
+            Step::Name(name) => value.get(name.as_str()),
+            Step::Index(index) => value.get(*index),
+        })
+    }
+
+    /// The field of the payload that it leads into, for [`crate::Fields::reads`]: which one, and the
+    /// setting that says so. None for the payload as a whole.
+    pub fn reads(&self, setting: impl Into<Cow<'static, str>>) -> Option<FieldRead> {
+        match self.0.first()? {
+            Step::Name(field) => {
+                Some(FieldRead { field: field.clone(), setting: setting.into(), inside: None })
+            }
+            Step::Index(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str(".");
+        }
+        let mut dot = "";
+        for step in &self.0 {
+            match step {
+                Step::Name(name) => write!(f, "{dot}{name}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+            dot = ".";
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Path {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Path, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        Path::parse(&text).map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Path {
+    fn schema_name() -> Cow<'static, str> {
+        "Path".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_path_leads_to_a_value() {
+        let payload = json!({"a": {"b": [1, {"c": 2}]}});
+        let get = |text: &str| Path::parse(text).unwrap().get(&payload).cloned();
+        assert_eq!(get("a.b[0]"), Some(json!(1)));
+        assert_eq!(get("a.b[1].c"), Some(json!(2)));
+        assert_eq!(get("."), Some(payload.clone()));
+        assert_eq!(get("a.x"), None);
+        assert_eq!(get("a.b[2]"), None);
+        assert_eq!(get("a.b.c"), None);
+    }
+
+    #[test]
+    fn a_path_is_shown_as_it_is_written() {
+        for text in [".", "a", "a.b", "a[0][1].b"] {
+            assert_eq!(Path::parse(text).unwrap().to_string(), text);
+        }
+        for text in ["", "a.", ".a", "a[", "a[x]", "a]", "{a}", "a..b"] {
+            assert!(Path::parse(text).unwrap_err().starts_with("expected a path"), "{text}");
+        }
+        assert!(Path::parse_names("a[0]").is_err());
+        assert!(Path::parse_names(".").is_err());
+    }
+
+    #[test]
+    fn lint_hears_which_field_is_read() {
+        let read = Path::parse("phases[0].volts").unwrap().reads("field").unwrap();
+        assert_eq!((read.field.as_str(), &*read.setting), ("phases", "field"));
+        assert_eq!(Path::default().reads("field"), None);
+    }
+}

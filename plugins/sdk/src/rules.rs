@@ -1,0 +1,27 @@
+//! The rules of the contract itself: of YAML, of settings, and those that any node type may use.
+
+use forebay_yaml::Rule;
+pub use forebay_yaml::rules::{
+    DEPRECATED_NAME, DUPLICATE_KEY, EMPTY_SETTING, MISSING_SETTING, SETTING_TYPE, UNKNOWN_SETTING,
+    YAML_SYNTAX, YAML_TOO_BIG,
+};
+
+/// A setting has a value that it cannot have.
+pub static SETTING_VALUE: Rule =
+    Rule::new("setting-value", include_str!("../rules/setting-value.md"));
+/// What goes over a public network could be read on the way.
+pub static UNENCRYPTED: Rule = Rule::new("unencrypted", include_str!("../rules/unencrypted.md"));
+
+/// All of them.
+pub static RULES: [&Rule; 10] = [
+    &DEPRECATED_NAME,
+    &DUPLICATE_KEY,
+    &EMPTY_SETTING,
+    &MISSING_SETTING,
+    &SETTING_TYPE,
+    &SETTING_VALUE,
+    &UNENCRYPTED,
+    &UNKNOWN_SETTING,
+    &YAML_SYNTAX,
+    &YAML_TOO_BIG,
+];

@@ -1,0 +1,87 @@
+//! How a node or a connection tells the engine how it is. What is counted here is what `status`,
+//! `top` and the metrics show; what is told here the engine logs, once for all and not too often.
+
+use std::{fmt, sync::Arc};
+
+/// A number that a node or connection counts up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Figure {
+    /// Bytes that came over the wire, without those of TCP and TLS.
+    BytesIn,
+    /// Bytes that went over the wire, without those of TCP and TLS.
+    BytesOut,
+    /// Messages that were dropped because there was no room for them.
+    Dropped,
+    /// Beats, polls or turns that were skipped because the one before took too long.
+    Overruns,
+}
+
+/// What stands behind a [`Voice`]. The engine implements it; so do tests.
+pub trait Hears: Send + Sync {
+    /// See [`Voice::ready`].
+    fn ready(&self);
+    /// See [`Voice::trouble`].
+    fn trouble(&self, error: &anyhow::Error);
+    /// See [`Voice::count`].
+    fn count(&self, figure: Figure, by: u64);
+    /// See [`Voice::dropped`].
+    fn dropped(&self, by: u64, why: &str);
+    /// See [`Voice::busy`].
+    fn busy(&self, share: f64);
+}
+
+/// How a node or a connection tells how it is. Cloning shares it.
+#[derive(Clone)]
+pub struct Voice(Arc<dyn Hears>);
+
+impl Voice {
+    /// A voice that is heard there.
+    pub fn new(hears: Arc<dyn Hears>) -> Voice {
+        Voice(hears)
+    }
+
+    /// A voice that nobody hears, for tests.
+    pub fn unheard() -> Voice {
+        struct Nobody;
+        impl Hears for Nobody {
+            fn ready(&self) {}
+            fn trouble(&self, _: &anyhow::Error) {}
+            fn count(&self, _: Figure, _: u64) {}
+            fn dropped(&self, _: u64, _: &str) {}
+            fn busy(&self, _: f64) {}
+        }
+        Voice(Arc::new(Nobody))
+    }
+
+    /// The other side is there: the engine's pause after the next error starts small.
+    pub fn ready(&self) {
+        self.0.ready();
+    }
+
+    /// Something went wrong that ends nothing, such as one client of many that was refused. It is
+    /// counted as an error and logged, equal ones at most once a minute.
+    pub fn trouble(&self, error: &anyhow::Error) {
+        self.0.trouble(error);
+    }
+
+    /// Counts up a number that is only shown.
+    pub fn count(&self, figure: Figure, by: u64) {
+        self.0.count(figure, by);
+    }
+
+    /// Messages were dropped. They are counted, and the log says how many and why, now and then.
+    pub fn dropped(&self, by: u64, why: &str) {
+        self.0.dropped(by, why);
+    }
+
+    /// The share of its time that a bus is busy, from 0 to 1 and above, over the last minute or so.
+    pub fn busy(&self, share: f64) {
+        self.0.busy(share);
+    }
+}
+
+impl fmt::Debug for Voice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Voice")
+    }
+}

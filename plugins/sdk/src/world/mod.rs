@@ -1,0 +1,83 @@
+//! The one seam to the outside: byte streams, files that are devices, and the clocks.
+//!
+//! A plugin opens nothing by itself. It asks the [`World`] that its [`crate::Site`] carries, behind
+//! which stands the system, or in tests a world in memory ([`memory`]) whose clock can be stopped.
+//! The protocol code above is the same. Names of hosts, serial lines and paths are written as users
+//! write them; what stands for them is the world's choice.
+
+#[cfg(feature = "testing")]
+pub mod memory;
+mod outside;
+#[cfg(feature = "serial")]
+mod serial;
+mod system;
+
+use std::{io, net::SocketAddr, path::Path, sync::Arc};
+
+pub use self::outside::{Dial, Listener, Outside, Parity, SerialLine, Stream};
+
+/// The outside, for whoever opens something. Cloning shares it.
+#[derive(Clone)]
+pub struct World(Arc<dyn Outside>);
+
+impl World {
+    /// The system that this program runs on.
+    pub fn system() -> World {
+        World(Arc::new(system::System))
+    }
+
+    /// Another one.
+    pub fn new(outside: Arc<dyn Outside>) -> World {
+        World(outside)
+    }
+
+    /// See [`Outside::connect`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says: nobody listens, no such host, no way there.
+    pub async fn connect(&self, dial: Dial) -> io::Result<Box<dyn Stream>> {
+        self.0.connect(dial).await
+    }
+
+    /// See [`Outside::listen`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says: the port is taken or reserved, or the address is another machine's.
+    pub async fn listen(&self, at: SocketAddr) -> io::Result<Box<dyn Listener>> {
+        self.0.listen(at).await
+    }
+
+    /// See [`Outside::serial`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says: there is no such device, it is busy, or we may not use it.
+    pub async fn serial(&self, line: SerialLine) -> io::Result<Box<dyn Stream>> {
+        self.0.serial(line).await
+    }
+
+    /// See [`Outside::read`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub async fn read(&self, path: impl AsRef<Path>, most: usize) -> io::Result<Vec<u8>> {
+        self.0.read(path.as_ref().to_owned(), most).await
+    }
+
+    /// See [`Outside::write`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub async fn write(&self, path: impl AsRef<Path>, bytes: Vec<u8>) -> io::Result<()> {
+        self.0.write(path.as_ref().to_owned(), bytes).await
+    }
+
+    /// See [`Outside::clock_was_moved`].
+    pub async fn clock_was_moved(&self) {
+        self.0.clock_was_moved().await;
+    }
+}

@@ -1,0 +1,91 @@
+//! What a world can open, and what it is asked for.
+
+use std::{any::Any, io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+
+use crate::endpoint::Endpoint;
+
+/// Bytes in both directions: a TCP connection, a serial line, or a pipe in memory.
+pub trait Stream: AsyncRead + AsyncWrite + Any + Send + Sync + Unpin {
+    /// The TCP connection that it is, for libraries that take no other stream.
+    ///
+    /// # Errors
+    ///
+    /// Gives the stream back when it is another one.
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Box<dyn Stream>>;
+}
+
+/// Whom to connect to, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dial {
+    /// The host and its port.
+    pub to: Endpoint,
+    /// How long what was sent may stay unconfirmed, and the line silent, before the system takes the
+    /// other side for gone. The system's own rules, some two hours, when None.
+    pub silence: Option<Duration>,
+}
+
+impl Dial {
+    /// Connects without probes of a silent line.
+    pub fn new(to: Endpoint) -> Dial {
+        Dial { to, silence: None }
+    }
+}
+
+/// A serial line, as the device at its end wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SerialLine {
+    /// The device, such as `/dev/ttyUSB0` or a name below `/dev/serial/by-id`.
+    pub device: PathBuf,
+    /// Bits a second.
+    pub baud: u32,
+    /// The check bit behind the data.
+    pub parity: Parity,
+    /// Data bits, 5 to 8.
+    pub data_bits: u8,
+    /// Stop bits, 1 or 2.
+    pub stop_bits: u8,
+}
+
+/// The check bit of a serial line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Parity {
+    /// There is none.
+    #[default]
+    None,
+    /// The number of ones is even.
+    Even,
+    /// The number of ones is odd.
+    Odd,
+}
+
+/// Takes connections in.
+pub trait Listener: Send + Sync {
+    /// Where it listens: port 0 has become a real one.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// The next connection, and where it comes from.
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
+}
+
+/// What stands behind a [`super::World`].
+pub trait Outside: Send + Sync {
+    /// Connects to the first address of the host that answers. Takes as long as the system lets it:
+    /// the caller has the time limit. What is sent leaves at once, without Nagle's algorithm.
+    fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>>;
+    /// Listens at an address of this machine.
+    fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
+    /// Opens a serial line for this program alone.
+    fn serial(&self, line: SerialLine) -> BoxFuture<'static, io::Result<Box<dyn Stream>>>;
+    /// Reads a file of the system that is a device or a figure, below `/proc`, `/sys` or `/dev`: at
+    /// most `most` bytes.
+    fn read(&self, path: PathBuf, most: usize) -> BoxFuture<'static, io::Result<Vec<u8>>>;
+    /// Writes such a file, in one write.
+    fn write(&self, path: PathBuf, bytes: Vec<u8>) -> BoxFuture<'static, io::Result<()>>;
+    /// Resolves when somebody has set the wall clock, or moved it, after this was first polled.
+    fn clock_was_moved(&self) -> BoxFuture<'static, ()>;
+}

@@ -1,0 +1,74 @@
+//! The folders that a verb works on: where they are, what to say of an empty one, and reading one.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use crate::{
+    config::{self, Environment, Types},
+    lint::{self, Checked},
+    plugins,
+};
+
+/// Where pipelines live unless the command line says otherwise.
+pub(super) const DEFAULT_FOLDER: &str = "/etc/forebay";
+
+/// Where data go: the command line, the environment, `forebay.yaml`, then the default.
+pub(super) fn data_folder(argument: Option<PathBuf>, setting: Option<PathBuf>) -> PathBuf {
+    const DEFAULT: &str = "/var/lib/forebay";
+    let environment = || std::env::var_os("FOREBAY_DATA").map(PathBuf::from);
+    argument.or_else(environment).or(setting).unwrap_or_else(|| DEFAULT.into())
+}
+
+/// The folder to read, and the one file of it to report on, relative to the folder.
+pub(super) fn folder_of(path: &Path) -> (PathBuf, Option<PathBuf>) {
+    if !path.is_file() {
+        return (path.to_owned(), None);
+    }
+    let here = Path::new(".");
+    let or_here = |folder: &Path| {
+        if folder.as_os_str().is_empty() { here.to_owned() } else { folder.to_owned() }
+    };
+    let parent = path.parent().unwrap_or(here);
+    let name = path.file_name().map(PathBuf::from);
+    if parent.file_name().is_some_and(|name| name == "pipelines") {
+        let name = name.map(|name| Path::new("pipelines").join(name));
+        return (or_here(parent.parent().unwrap_or(here)), name);
+    }
+    (or_here(parent), name)
+}
+
+/// Reads and checks a folder: what `lint` reports is what keeps `run` from running.
+pub(super) fn check(folder: &Path, environment: Environment<'_>) -> anyhow::Result<Checked> {
+    Ok(lint::lint(config::load(folder, types(), environment)?))
+}
+
+/// The node types of this build. Made once: their schemas cost more than reading a folder, and a
+/// folder is read again at each look for changes.
+pub(super) fn types() -> &'static Types {
+    static TYPES: OnceLock<Types> = OnceLock::new();
+    TYPES.get_or_init(|| Types::new(plugins::all()))
+}
+
+/// The variables of this process.
+pub(super) fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// What stands in the place of pipelines, when something does.
+pub(super) fn nothing_to_run(folder: &Path, checked: &Checked) -> String {
+    let said: Vec<&str> = checked.findings.iter().map(|found| found.message.as_str()).collect();
+    if said.is_empty() {
+        return nothing_here(folder);
+    }
+    format!("{} holds no pipeline file (*.yaml): {}", folder.display(), said.join("; "))
+}
+
+/// The same words wherever an empty folder is met.
+pub(super) fn nothing_here(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "{folder} holds no pipeline file (*.yaml); `forebay new {folder}/hello.yaml` writes one"
+    )
+}

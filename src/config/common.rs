@@ -1,0 +1,275 @@
+//! The settings that every node of a role has, and that the engine takes before a node sees its own.
+//!
+//! Each is declared once, in the struct of its role: the parser, the schema, the tables in the READMEs
+//! and what the engine gets all come from there.
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+
+use forebay_sdk::{Capabilities, Finding, Role, rules::SETTING_VALUE, schema_of};
+use forebay_yaml::{self as yaml, Yaml};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde_json::Value;
+
+use super::buffer::{Batch, BatchSettings, Buffer, BufferSettings, QueueSettings};
+
+/// The settings that every node has, as the engine takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Common {
+    /// The queue in front of it.
+    pub buffer: Buffer,
+    /// A sink: how many messages go into one write.
+    pub batch: Batch,
+    /// A sink: whether no message may be lost on the way to it.
+    pub must_deliver: bool,
+    /// A transform: where what it remembers is kept.
+    pub state: StateKept,
+}
+
+/// Where what a transform remembers is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateKept {
+    /// In memory: it survives a reload.
+    #[default]
+    Memory,
+    /// On disk too, written at most this often: it survives a restart and a power cut.
+    Persist {
+        /// The time between two writes, in which sources wait for their acknowledgements.
+        every: Duration,
+    },
+}
+
+impl Default for Common {
+    fn default() -> Common {
+        Common {
+            buffer: Buffer::default(),
+            batch: Batch { max_messages: 1, max_wait: Duration::ZERO },
+            must_deliver: false,
+            state: StateKept::Memory,
+        }
+    }
+}
+
+impl Common {
+    /// Whether the node can go on as it is, with at most another queue in front of it.
+    pub fn keeps_node(&self, other: &Common) -> bool {
+        let Common { buffer: _, batch, must_deliver: _, state } = self;
+        *batch == other.batch && *state == other.state
+    }
+}
+
+/// A setting whose place in the file matters, so that it is read out of the tree by itself.
+#[derive(Default, Deserialize)]
+#[serde(from = "IgnoredAny")]
+struct Placed;
+
+impl From<IgnoredAny> for Placed {
+    fn from(_: IgnoredAny) -> Placed {
+        Placed
+    }
+}
+
+/// What can stand behind `connection:`.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "for the schema")]
+enum Used {
+    Name(String),
+    InPlace(BTreeMap<String, Value>),
+}
+
+/// What can stand behind `from:`.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "for the schema")]
+enum Reads {
+    One(String),
+    Several(#[schemars(length(min = 1))] Vec<String>),
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "each has a place")]
+struct ConnectionCommon {
+    #[schemars(with = "String")]
+    r#type: Placed,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "each has a place")]
+struct SourceCommon {
+    #[schemars(with = "String")]
+    r#type: Placed,
+    /// The connection to use: the name of a shared one, or the settings of one of its own.
+    #[schemars(with = "Used")]
+    #[serde(default)]
+    connection: Placed,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TransformCommon {
+    #[expect(dead_code, reason = "it has a place")]
+    #[schemars(with = "String")]
+    r#type: Placed,
+    /// The connection to use: the name of a shared one, or the settings of one of its own.
+    #[expect(dead_code, reason = "it has a place")]
+    #[schemars(with = "Used")]
+    #[serde(default)]
+    connection: Placed,
+    /// The node to read, or a list of nodes; `node.output` reads a named output, `node.errors` what
+    /// a node could not handle.
+    #[expect(dead_code, reason = "it has a place")]
+    #[schemars(with = "Reads", extend("x-forebay-needed" = true))]
+    #[serde(default)]
+    from: Placed,
+    #[serde(default, skip_serializing_if = "always")]
+    buffer: QueueSettings,
+    #[serde(default)]
+    state: State,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SinkCommon {
+    #[expect(dead_code, reason = "it has a place")]
+    #[schemars(with = "String")]
+    r#type: Placed,
+    /// The connection to use: the name of a shared one, or the settings of one of its own.
+    #[expect(dead_code, reason = "it has a place")]
+    #[schemars(with = "Used")]
+    #[serde(default)]
+    connection: Placed,
+    /// The node to read, or a list of nodes; `node.output` reads a named output, `node.errors` what
+    /// a node could not handle.
+    #[expect(dead_code, reason = "it has a place")]
+    #[schemars(with = "Reads", extend("x-forebay-needed" = true))]
+    #[serde(default)]
+    from: Placed,
+    #[serde(default, skip_serializing_if = "always")]
+    buffer: BufferSettings,
+    #[serde(default, skip_serializing_if = "always")]
+    batch: BatchSettings,
+    /// Says that no message may be lost on the way to this sink. Lint then refuses what would lose
+    /// one.
+    #[serde(default)]
+    must_deliver: bool,
+}
+
+/// Where what the transform remembers is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    /// In memory. It survives a reload, and is gone when the program ends.
+    #[default]
+    Memory,
+    /// On disk too, in the data folder. It survives a restart and a power cut. It is written 10 seconds
+    /// after a change. A source that can send again hears only then that a message arrived, so it is
+    /// written a second after that came, or a second for each 4 KiB that there are to write.
+    Persist,
+}
+
+/// How often state is written: flash wears, and sources wait meanwhile.
+const PERSIST_EVERY: Duration = Duration::from_secs(10);
+
+impl From<State> for StateKept {
+    fn from(state: State) -> StateKept {
+        match state {
+            State::Memory => StateKept::Memory,
+            State::Persist => StateKept::Persist { every: PERSIST_EVERY },
+        }
+    }
+}
+
+/// In a schema, marks a setting that must be there, and that lint has a rule of its own for.
+pub const NEEDED: &str = "x-forebay-needed";
+
+/// Those that stand in front of a type's own: what it is, and what it is wired to.
+pub(super) const IN_FRONT: [&str; 3] = ["type", "connection", "from"];
+
+/// JSON Schema of the settings that every node of a role has.
+pub(super) fn schema(role: Role) -> &'static Value {
+    static SCHEMAS: LazyLock<BTreeMap<Role, Value>> = LazyLock::new(|| {
+        BTreeMap::from([
+            (Role::Connection, schema_of::<ConnectionCommon>()),
+            (Role::Source, schema_of::<SourceCommon>()),
+            (Role::Transform, schema_of::<TransformCommon>()),
+            (Role::Sink, schema_of::<SinkCommon>()),
+        ])
+    });
+    &SCHEMAS[&role]
+}
+
+/// Whether every node of a role has this setting, so that no type can have one of that name.
+pub fn is_common(role: Role, setting: &str) -> bool {
+    schema(role)["properties"].get(setting).is_some()
+}
+
+/// Reads those of a node. `written` was checked together with the settings of its type; `title`
+/// names the node.
+pub(super) fn read(
+    role: Role,
+    written: &Yaml,
+    title: &str,
+    capabilities: Capabilities,
+    findings: &mut Vec<Finding>,
+) -> Option<Common> {
+    let usual = Common::default();
+    match role {
+        Role::Connection | Role::Source => Some(usual),
+        Role::Transform => {
+            let settings: TransformCommon = yaml::read(written, schema(role), title, findings)?;
+            let TransformCommon { buffer, state, .. } = settings;
+            Some(Common { buffer: buffer.into(), state: state.into(), ..usual })
+        }
+        Role::Sink => {
+            let settings: SinkCommon = yaml::read(written, schema(role), title, findings)?;
+            let SinkCommon { buffer, batch, must_deliver, .. } = settings;
+            findings.extend(buffer.check().into_iter().map(|problem| {
+                let place = written.at("buffer").at(&problem.setting);
+                Finding::error(problem.rule, place.span, problem.message, problem.label)
+            }));
+            let (batch, useless) = batch_of(batch, written, title, capabilities);
+            findings.extend(useless);
+            Some(Common { buffer: buffer.into(), batch, must_deliver, ..usual })
+        }
+    }
+}
+
+/// How many messages go into one write, and what is wrong when the sink cannot choose.
+fn batch_of(
+    settings: BatchSettings,
+    written: &Yaml,
+    title: &str,
+    capabilities: Capabilities,
+) -> (Batch, Option<Finding>) {
+    // What must not be done twice is let go of one by one.
+    let usual = if capabilities.repeats { capabilities.batch_messages } else { 1 };
+    let Some(entry) = written.entry("batch") else {
+        return (Batch { max_messages: usual, max_wait: Duration::ZERO }, None);
+    };
+    let batch = Batch {
+        max_messages: settings.max_messages.map_or(usual, |asked| asked as usize),
+        max_wait: *settings.max_wait,
+    };
+    if usual > 1 {
+        return (batch, None);
+    }
+    let message = format!("{title} writes one message at a time");
+    let label = "`batch` has no effect here";
+    let finding = Finding::error(&SETTING_VALUE, entry.key_span, message, label);
+    let finding = match capabilities.repeats {
+        true => finding,
+        false => finding.note("what must not be done twice is let go of one by one"),
+    };
+    (batch, Some(finding))
+}
+
+/// That there is a usual value is said by each of the settings inside.
+fn always<T>(_: &T) -> bool {
+    true
+}

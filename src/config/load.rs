@@ -1,0 +1,113 @@
+//! Reads a folder: its plugins first, then its pipelines.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use forebay_sdk::schema_of;
+use forebay_yaml::{self as yaml, Limits, Yaml};
+
+use super::{
+    draft::Draft,
+    folder::{Copy, Folder},
+    loader::Reading,
+    pipeline,
+    runtime::Runtime,
+    types::Types,
+    variables::{self, Environment},
+};
+
+/// Reads a folder. What is wrong with its files is among the draft's findings; a folder that cannot
+/// be read is an error.
+pub fn load(root: &Path, types: &Types, environment: Environment<'_>) -> anyhow::Result<Draft> {
+    Ok(read(Folder::open(root)?, types, environment))
+}
+
+/// Reads a copy as if it stood in the place of the folder.
+pub fn load_copy(
+    copy: Copy<'_>,
+    types: &Types,
+    environment: Environment<'_>,
+) -> anyhow::Result<Draft> {
+    Ok(read(Folder::open_copy(copy)?, types, environment))
+}
+
+fn read(folder: Folder, types: &Types, environment: Environment<'_>) -> Draft {
+    let mut draft = Draft::new(Arc::new(types.clone()));
+    runtime(&folder, environment, &mut draft);
+    plugins(&folder, &mut draft);
+    for path in &folder.pipelines {
+        if let Some((file, tree)) = read_tree(path, &folder, environment, &mut draft) {
+            pipeline::read(tree, file, path, &folder, &mut draft);
+        }
+    }
+    draft.findings.extend(folder.overlooked());
+    draft.watched.extend(folder.watched);
+    draft.findings.extend(folder.findings);
+    draft
+}
+
+/// Reads a pipeline that stands in a larger text, such as an example in Markdown: `text` is what
+/// is shown, and `yaml` the same with blanks for all that is no part of the pipeline. Names of
+/// files are relative to `beside`.
+pub fn load_part(
+    shown: &str,
+    text: &str,
+    yaml: &str,
+    beside: &Path,
+    types: &Types,
+    environment: Environment<'_>,
+) -> Draft {
+    let folder = Folder::empty(beside);
+    let mut draft = Draft::new(Arc::new(types.clone()));
+    let file = draft.texts.add(shown.to_owned(), text.to_owned());
+    // The whole text may be longer than a pipeline, and each part of it is read by itself.
+    let limits =
+        Limits { size_bytes: yaml.len().max(Limits::default().size_bytes), ..Limits::default() };
+    if let Some(mut tree) = yaml::parse(yaml, file, limits, &mut draft.findings) {
+        variables::fill(&mut tree, &folder, environment, &mut draft);
+        pipeline::read(tree, file, &beside.join("example.yaml"), &folder, &mut draft);
+    }
+    draft
+}
+
+/// Reads `forebay.yaml`, when there is one.
+fn runtime(folder: &Folder, environment: Environment<'_>, draft: &mut Draft) {
+    let path = folder.root.join("forebay.yaml");
+    if !path.exists() {
+        return;
+    }
+    let Some((_, tree)) = read_tree(&path, folder, environment, draft) else { return };
+    let schema = schema_of::<Runtime>();
+    if let Some(runtime) = yaml::read(&tree, &schema, "forebay.yaml", &mut draft.findings) {
+        draft.runtime = runtime;
+    }
+    draft.runtime_written = Some(tree);
+}
+
+/// Adds the types that the folder brings along.
+fn plugins(folder: &Folder, draft: &mut Draft) {
+    let (path, Some(loader)) = (folder.root.join("plugins"), draft.types.loader()) else { return };
+    if !path.is_dir() {
+        return;
+    }
+    draft.watched.insert(path.clone());
+    let taken = draft.types.taken();
+    let found = loader.load(&path, &mut Reading { taken, ..reading(folder, draft) });
+    draft.types = Arc::new(draft.types.with(found));
+}
+
+/// Reads one file as a tree and fills in its variables.
+fn read_tree(
+    path: &Path,
+    folder: &Folder,
+    environment: Environment<'_>,
+    draft: &mut Draft,
+) -> Option<(u32, Yaml)> {
+    let (file, mut tree) = reading(folder, draft).yaml(path)?;
+    variables::fill(&mut tree, folder, environment, draft);
+    Some((file, tree))
+}
+
+fn reading<'a>(folder: &'a Folder, draft: &'a mut Draft) -> Reading<'a> {
+    let Draft { findings, texts, watched, .. } = draft;
+    Reading { findings, folder, texts, watched, taken: BTreeSet::new() }
+}

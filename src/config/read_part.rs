@@ -1,0 +1,342 @@
+//! One connection or node: its type, its settings, and what it is wired to.
+
+use std::{path::Path, sync::Arc};
+
+use forebay_sdk::{
+    Finding, Level, Role, Rule, Span,
+    finding::{nearest, quoted},
+    rules::{MISSING_SETTING, SETTING_TYPE, UNKNOWN_SETTING},
+    units::form,
+};
+use forebay_yaml::{self as yaml, Content, Hidden, Scalar, Yaml};
+use serde_json::Value;
+
+use super::{
+    common::{self, Common},
+    draft::{Draft, How, Part, Upstream, Uses},
+    folder::Folder,
+    graph::Name,
+    types::{NodeTypeEntry, Types},
+};
+use crate::rules::{BAD_NAME, PLAIN_SECRET, SCRIPT_MISSING, UNKNOWN_TYPE};
+
+/// A script is code for people to read, not data.
+const MOST_SCRIPT_BYTES: usize = 256 * 1024;
+
+/// Reads the parts of one file.
+pub(super) struct Reader<'a> {
+    /// Whether all nodes of the file are known.
+    pub is_whole: bool,
+    pub pipeline: String,
+    pub path: &'a Path,
+    pub folder: &'a Folder,
+    pub types: &'a Types,
+    pub draft: &'a mut Draft,
+}
+
+/// What a part is called, and where that stands.
+pub(super) struct Called<'a> {
+    pub role: Role,
+    pub name: Name,
+    pub short: String,
+    pub span: Span,
+    /// What it was taken out of, when it was not written as it is.
+    pub whole: Option<&'a Whole<'a>>,
+}
+
+/// Something that several parts were made of.
+pub(super) struct Whole<'a> {
+    pub name: &'a str,
+    /// The section in which it is a type.
+    pub role: Option<Role>,
+    /// The YAML that made the part at hand.
+    pub origin: Span,
+}
+
+impl Whole<'_> {
+    /// The name of a part within the pipeline. Users cannot write such a name.
+    pub(super) fn short(&self, part: &str) -> String {
+        match part {
+            "" => self.name.to_owned(),
+            part => format!("{}:{part}", self.name),
+        }
+    }
+
+    /// The name of a part in the folder.
+    pub(super) fn full(&self, pipeline: &str, role: Role, part: &str) -> Name {
+        let short = self.short(part);
+        // A connection has its name in all of the folder, any other whole in its pipeline.
+        let is_global = part.is_empty() || self.role == Some(Role::Connection);
+        match role {
+            Role::Connection if is_global => short.into(),
+            _ => format!("{pipeline}/{short}").into(),
+        }
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// Reads a part. None when there is nothing to read.
+    pub(super) fn read_part(&mut self, called: Called<'_>, settings: Yaml) -> Option<Part> {
+        let Called { role, name, short, span, whole } = called;
+        if settings.entries().is_none() {
+            self.no_settings(role.noun(), &short, "a map with a `type`", span, &settings);
+            return None;
+        }
+        let mut part = Part {
+            name,
+            short,
+            pipeline: self.pipeline.clone(),
+            name_span: span,
+            origin: whole.map(|whole| whole.origin),
+            role,
+            type_name: String::new(),
+            node_type: None,
+            common_settings: Yaml::empty_map(settings.span),
+            common: Common::default(),
+            configured: None,
+            uses: None,
+            // What a node reads is known even when its type is not, so that its wires can be checked.
+            has_from: settings.get("from").is_some(),
+            from: upstream(settings.get("from"), whole),
+            settings,
+        };
+        if let Some(entry) = self.find_type(&mut part) {
+            part.node_type = Some(Arc::clone(&entry.node_type));
+            self.configure(&mut part, entry, whole);
+        }
+        Some(part)
+    }
+
+    /// Says that something has a name and nothing else.
+    pub(super) fn no_settings(
+        &mut self,
+        noun: &str,
+        short: &str,
+        expected: &str,
+        name: Span,
+        found: &Yaml,
+    ) {
+        let message = format!("{noun} `{short}` has no settings");
+        let label = format!("expected {expected}, found {}", found.describe());
+        let span = if found.is_null() { name } else { found.span };
+        self.error(&SETTING_TYPE, span, message, label);
+    }
+
+    fn find_type(&mut self, part: &mut Part) -> Option<&'a NodeTypeEntry> {
+        let noun = part.role.noun();
+        let Some(written) = part.settings.get("type") else {
+            let keys = part.settings.entries().unwrap_or_default();
+            if let Some(near) = keys.iter().find(|entry| nearest(&entry.key, ["type"]).is_some()) {
+                let message = format!("{noun} `{}` has no setting `{}`", part.short, near.key);
+                let finding = Finding::error(&UNKNOWN_SETTING, near.key_span, message, "");
+                let title = "a setting with a similar name exists";
+                self.draft.findings.push(finding.edit(title, near.key_span, "type"));
+                return None;
+            }
+            let message = format!("{noun} `{}` needs `type`", part.short);
+            let help = format!("types of {noun} are {}", quoted(self.types.names(part.role)));
+            let finding =
+                Finding::error(&MISSING_SETTING, part.span(), message, "`type` is missing");
+            self.draft.findings.push(finding.help(help));
+            return None;
+        };
+        let Some(name) = written.scalar().and_then(Scalar::as_text).map(str::to_owned) else {
+            let message = format!("`type` of {noun} `{}` has the wrong type", part.short);
+            let label = format!("expected text, found {}", written.describe());
+            let help = format!("types of {noun} are {}", quoted(self.types.names(part.role)));
+            let finding = Finding::error(&SETTING_TYPE, written.span, message, label);
+            self.draft.findings.push(finding.help(help));
+            return None;
+        };
+        part.type_name.clone_from(&name);
+        let entry = self.types.get(part.role, &name);
+        if entry.is_none() {
+            let finding = self.unknown_type(part.role, &name, written.span);
+            self.draft.findings.push(finding);
+        }
+        entry.map(|entry| &**entry)
+    }
+
+    fn unknown_type(&self, role: Role, name: &str, span: Span) -> Finding {
+        let noun = role.noun();
+        let message = format!("there is no {noun} type `{name}`");
+        let finding = |label: String| Finding::error(&UNKNOWN_TYPE, span, message, label);
+        if self.types.expansion(role, name).is_some() {
+            let section = role.section();
+            return finding(format!("`{name}` stands for several nodes: only below `{section}`"));
+        }
+        let has_it = |role: &Role| self.types.names(*role).any(|other| other == name);
+        let elsewhere: Vec<&str> = Role::ALL.into_iter().filter(has_it).map(Role::noun).collect();
+        let finding = match elsewhere.as_slice() {
+            [] => finding(String::new()),
+            nouns => finding(format!("`{name}` is a {}, not a {noun}", nouns.join(" or a "))),
+        };
+        match nearest(name, self.types.names(role)) {
+            Some(near) => finding.edit("a type with a similar name exists", span, near),
+            None => finding.help(format!("types of {noun} are {}", quoted(self.types.names(role)))),
+        }
+    }
+
+    /// Checks all settings, then takes those that every node has and gives the rest to the type.
+    fn configure(&mut self, part: &mut Part, entry: &NodeTypeEntry, whole: Option<&Whole<'_>>) {
+        let before = self.draft.findings.len();
+        self.include_scripts(part, entry);
+        self.check_settings(&part.settings, &entry.schema, &part.title(), part.span());
+        part.uses = self.uses(part, whole);
+        let is_wrong = |finding: &Finding| finding.level == Level::Error;
+        let wrong = self.draft.findings[before..].iter().any(is_wrong);
+        take_common(part);
+        if wrong {
+            return;
+        }
+        let findings = &mut self.draft.findings;
+        let resolved = entry.node_type.configure(&part.settings, findings);
+        let texts = &self.draft.texts;
+        findings.extend(resolved.problems.into_iter().map(|problem| part.place(problem, texts)));
+        part.configured = resolved.configured;
+        let Some(configured) = &part.configured else { return };
+        let (written, can) = (&part.common_settings, configured.capabilities());
+        let common = common::read(part.role, written, &part.title(), can, findings);
+        part.common = common.unwrap_or(part.common);
+    }
+
+    /// Reports what a schema does not allow, and hides what nobody may see.
+    pub(super) fn check_settings(
+        &mut self,
+        settings: &Yaml,
+        schema: &Value,
+        title: &str,
+        owner: Span,
+    ) {
+        let secrets = yaml::check(settings, schema, title, owner, &mut self.draft.findings);
+        for secret in secrets {
+            self.draft.texts.hide(secret.span);
+            self.draft.findings.extend(plain_secret(&secret));
+        }
+    }
+
+    /// The connection of a node. One that is written in place becomes a connection of its own.
+    fn uses(&mut self, part: &Part, whole: Option<&Whole<'_>>) -> Option<Uses> {
+        let entry = part.settings.entry("connection")?;
+        if entry.value.entries().is_none() {
+            let text = entry.value.text()?;
+            let span = entry.value.span;
+            return Some(match whole.zip(text.strip_prefix(':')) {
+                Some((whole, part)) => {
+                    let connection = whole.full(&self.pipeline, Role::Connection, part);
+                    Uses { connection, span, how: How::Sibling }
+                }
+                None => Uses { connection: text.into(), span, how: How::ByName },
+            });
+        }
+        let own = Called {
+            role: Role::Connection,
+            name: format!("{}.connection", part.name).into(),
+            short: format!("{}.connection", part.short),
+            span: entry.key_span,
+            whole,
+        };
+        let connection = Arc::clone(&own.name);
+        let own = self.read_part(own, entry.value.clone());
+        self.draft.parts.extend(own);
+        Some(Uses { connection, span: entry.key_span, how: How::InPlace })
+    }
+
+    /// Puts the text of a `.rhai` file in the place of its path.
+    fn include_scripts(&mut self, part: &mut Part, entry: &NodeTypeEntry) {
+        let Content::Map(settings) = &mut part.settings.content else { return };
+        for setting in settings {
+            let pointer = format!("/properties/{}/format", setting.key);
+            let is_script = entry.schema.pointer(&pointer).is_some_and(|f| f == form::SCRIPT);
+            let Content::Scalar(scalar) = &mut setting.value.content else { continue };
+            if !is_script || scalar.text.contains('\n') || !scalar.text.ends_with(".rhai") {
+                continue;
+            }
+            let beside = self.path.parent().unwrap_or(Path::new(""));
+            let path = beside.join(&scalar.text);
+            self.draft.watched.extend(path.parent().map(Path::to_owned));
+            let shown = self.folder.shown(&path);
+            match self.folder.read(&path, MOST_SCRIPT_BYTES) {
+                Ok(text) => {
+                    scalar.included = Some(self.draft.texts.add(shown, text.clone()));
+                    scalar.text = text;
+                }
+                Err(problem) => {
+                    let message = format!("script {shown} {}", problem.message);
+                    let finding =
+                        Finding::error(&SCRIPT_MISSING, setting.value.span, message, problem.label);
+                    self.draft.findings.push(finding);
+                }
+            }
+        }
+    }
+
+    /// Names are used in `from: node.output` and in `pipeline/node`.
+    pub(super) fn name_is_fit(&mut self, name: &str, span: Span, noun: &str) {
+        let fits = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+        let label = match name {
+            name if name.is_empty() || !name.chars().all(fits) => {
+                "expected letters, digits, `-` and `_`"
+            }
+            name if name.starts_with('-') => "expected a letter or a digit in front",
+            _ => return,
+        };
+        let message = format!("`{name}` cannot be the name of a {noun}");
+        self.error(&BAD_NAME, span, message, label);
+    }
+
+    pub(super) fn error(
+        &mut self,
+        rule: &'static Rule,
+        span: Span,
+        message: impl Into<String>,
+        label: impl Into<String>,
+    ) {
+        self.draft.findings.push(Finding::error(rule, span, message, label));
+    }
+}
+
+/// Files of pipelines are kept in git and passed on.
+fn plain_secret(hidden: &Hidden) -> Option<Finding> {
+    let setting = hidden.secret_in_clear.as_ref()?;
+    let name = setting.rsplit('.').next().unwrap_or(setting);
+    let file = name.to_lowercase();
+    let message = format!("`{setting}` can be read by everybody who sees this file");
+    let label = format!("expected `${{file:secrets/{file}}}`");
+    let finding = Finding::warning(&PLAIN_SECRET, hidden.span, message, label);
+    let help =
+        format!("write it into secrets/{file}, or take it from the environment: ${{env:NAME}}");
+    Some(finding.help(help))
+}
+
+/// Takes the settings that every node has out of those of the type.
+fn take_common(part: &mut Part) {
+    let Content::Map(entries) = &mut part.settings.content else { return };
+    let is_common = |key: &str| common::is_common(part.role, key);
+    let (common, own) =
+        std::mem::take(entries).into_iter().partition(|entry| is_common(&entry.key));
+    *entries = own;
+    part.common_settings.content = Content::Map(common);
+}
+
+/// `from: a`, `from: a.errors`, `from: [a, b]`. What is neither was reported with the settings.
+fn upstream(from: Option<&Yaml>, whole: Option<&Whole<'_>>) -> Vec<Upstream> {
+    let read = |yaml: &Yaml| {
+        let text = yaml.scalar()?.as_text()?;
+        let (node, output) = match text.split_once('.') {
+            Some((node, output)) => (node, Some(output.to_owned())),
+            None => (text, None),
+        };
+        let sibling = whole.zip(node.strip_prefix(':'));
+        let (node, is_sibling) = match sibling {
+            Some((whole, part)) => (whole.short(part), true),
+            None => (node.to_owned(), false),
+        };
+        Some(Upstream { node, output, span: yaml.span, written: text.into(), is_sibling })
+    };
+    match from.map(|from| (&from.content, from)) {
+        Some((Content::List(items), _)) => items.iter().filter_map(read).collect(),
+        Some((Content::Scalar(_), from)) if !from.is_null() => read(from).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}

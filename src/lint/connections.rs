@@ -1,0 +1,82 @@
+//! Every connection that a node uses is there, suits it, and is used by somebody.
+
+use std::{any::Any, collections::BTreeSet};
+
+use forebay_sdk::{
+    Finding, Level,
+    finding::{nearest, quoted},
+};
+
+use super::index::Connections;
+use crate::{
+    config::{Draft, How, Part, Uses},
+    rules::{UNKNOWN_CONNECTION, UNUSED_CONNECTION},
+};
+
+pub(super) fn check(draft: &Draft, connections: &Connections<'_>, findings: &mut Vec<Finding>) {
+    let mut used = BTreeSet::new();
+    for part in &draft.parts {
+        let Some(uses) = &part.uses else { continue };
+        match connections.get(uses) {
+            Some(connection) => {
+                used.insert(&*connection.name);
+                findings.extend(unfit(part, uses, connection));
+                on_connection(draft, part, connection, findings);
+            }
+            // One that is written in place and could not be read was reported there.
+            None if uses.how == How::InPlace => (),
+            None => findings.push(unknown(part, uses, connections)),
+        }
+    }
+    if findings.iter().any(|finding| finding.level == Level::Error) {
+        // What seems unused may be what an error stands in for.
+        return;
+    }
+    for part in connections.iter().filter(|part| !used.contains(&*part.name)) {
+        let Some(configured) = &part.configured else { continue };
+        // A broker does its work for others, in this folder or not.
+        if !configured.capabilities().serves {
+            let message = format!("connection `{}` is not used", part.short);
+            findings.push(Finding::warning(&UNUSED_CONNECTION, part.span(), message, ""));
+        }
+    }
+}
+
+fn unknown(part: &Part, uses: &Uses, connections: &Connections<'_>) -> Finding {
+    let message = format!("no connection is named `{}`", uses.connection);
+    let label = "not found in this folder";
+    let finding =
+        Finding::error(&UNKNOWN_CONNECTION, uses.span, message, label).context(part.name_span, "");
+    let names: Vec<&str> = connections.names().collect();
+    match (nearest(&uses.connection, names.iter().copied()), names.as_slice()) {
+        (Some(near), _) => finding.edit("a connection with a similar name exists", uses.span, near),
+        (None, []) => finding.help("declare it in a section `connections:`"),
+        (None, names) => {
+            finding.help(format!("connections here are {}", quoted(names.iter().copied())))
+        }
+    }
+}
+
+/// A connection of another type than the node can use.
+fn unfit(part: &Part, uses: &Uses, connection: &Part) -> Option<Finding> {
+    let allowed = part.node_type.as_ref()?.connections();
+    if connection.configured.is_none() || allowed.iter().any(|name| *name == connection.type_name) {
+        return None;
+    }
+    let message = format!("{} cannot use connection `{}`", part.title(), connection.short);
+    let allowed: Vec<String> = allowed.iter().map(|name| format!("`{name}`")).collect();
+    let (allowed, found) = (allowed.join(" or "), &connection.type_name);
+    let label = format!("expected one of type {allowed}, found `{found}`");
+    let finding = Finding::error(&UNKNOWN_CONNECTION, uses.span, message, label);
+    Some(finding.context(connection.name_span, ""))
+}
+
+/// What a node says of the connection that it uses.
+fn on_connection(draft: &Draft, part: &Part, connection: &Part, findings: &mut Vec<Finding>) {
+    let (Some(configured), Some(on)) = (&part.configured, &connection.configured) else { return };
+    let settings: &dyn Any = &**on;
+    findings.extend(configured.check_on(settings).into_iter().map(|problem| {
+        let finding = part.place(problem, &draft.texts);
+        finding.context(connection.name_span, "on this connection")
+    }));
+}

@@ -1,0 +1,49 @@
+//! A finding in one line, which other reports are made of too.
+
+use std::borrow::Cow;
+
+use forebay_sdk::{Finding, Level};
+
+use crate::config::Texts;
+
+/// Findings, and the files that they speak of.
+pub struct Part<'a> {
+    /// In the order in which they are printed.
+    pub findings: &'a [Finding],
+    /// The files.
+    pub texts: &'a Texts,
+}
+
+/// `file:line:column: level[rule]: message`.
+pub(super) fn short(finding: &Finding, texts: &Texts) -> String {
+    let label = match finding.label.as_str() {
+        "" => String::new(),
+        label => format!(" ({})", printable(label)),
+    };
+    let place = match finding.span {
+        Some(span) => {
+            let (line, column) = texts.line_column(span.file, span.range().start);
+            format!("{}:{line}:{column}: ", texts.path(span.file))
+        }
+        None => String::new(),
+    };
+    let (level, rule) = (level(finding.level), finding.rule);
+    format!("{place}{level}[{rule}]: {}{label}", printable(&finding.message))
+}
+
+/// As it is written in a report.
+pub fn level(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+    }
+}
+
+/// Text from files must not steer the terminal.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(char::is_control) {
+        text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    } else {
+        text.into()
+    }
+}
