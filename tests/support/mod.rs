@@ -126,11 +126,19 @@ fn spawn(command: &mut Command) -> Child {
     command.spawn().expect("`setpriv` is part of every Debian")
 }
 
-/// Sends a signal to a process that we started.
+/// Sends a signal to a process that we started. By a system call: a bare Debian has no `kill`.
 fn send_signal(process: &Child, signal: &str) {
-    let id = process.id().to_string();
-    let sent = spawn(command("kill").args([&format!("-{signal}"), &id])).wait();
-    assert!(sent.expect("waiting for `kill`").success(), "kill -{signal} {id}");
+    use rustix::process::{Pid, Signal, kill_process};
+    let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("the id of a process");
+    let signal = match signal {
+        "TERM" => Signal::TERM,
+        "INT" => Signal::INT,
+        "HUP" => Signal::HUP,
+        "STOP" => Signal::STOP,
+        "CONT" => Signal::CONT,
+        other => panic!("no test has sent {other} yet"),
+    };
+    kill_process(id, signal).expect("it runs, or waits to be asked for its end");
 }
 
 /// Waits for a process to end by itself.
