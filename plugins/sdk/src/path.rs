@@ -5,7 +5,10 @@ use std::{borrow::Cow, fmt};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{facts::FieldRead, payload::Value};
+use crate::{
+    facts::FieldRead,
+    payload::{DecodeError, Payload, Value},
+};
 
 /// The deepest that a path goes.
 const MOST_STEPS: usize = 64;
@@ -76,6 +79,15 @@ impl Path {
         })
     }
 
+    /// What stands there in the payload of a message. None when there is no such place.
+    ///
+    /// # Errors
+    ///
+    /// When the payload came as bytes that are no value.
+    pub fn find<'a>(&self, payload: &'a Payload) -> Result<Option<&'a Value>, DecodeError> {
+        Ok(self.get(payload.value().map_err(DecodeError::clone)?))
+    }
+
     /// The field of the payload that it leads into, for [`crate::Fields::reads`]: which one, and the
     /// setting that says so. None for the payload as a whole.
     pub fn reads(&self, setting: impl Into<Cow<'static, str>>) -> Option<FieldRead> {
@@ -131,6 +143,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::payload::Format;
 
     #[test]
     fn a_path_leads_to_a_value() {
@@ -142,6 +155,12 @@ mod tests {
         assert_eq!(get("a.x"), None);
         assert_eq!(get("a.b[2]"), None);
         assert_eq!(get("a.b.c"), None);
+
+        let path = Path::parse("a.b").unwrap();
+        let encoded = |text: &'static str| Payload::encoded(text, Format::Json);
+        assert_eq!(path.find(&encoded(r#"{"a":{"b":1}}"#)), Ok(Some(&json!(1))));
+        assert_eq!(path.find(&encoded("{}")), Ok(None));
+        assert!(path.find(&encoded("{oops")).is_err());
     }
 
     #[test]
