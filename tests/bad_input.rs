@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     process::{Command, Output},
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Folder, Forebay, free_port, now, program};
+use crate::support::{Folder, Forebay, free_listener, free_port, now, program};
 
 const GOOD: &str =
     "sources:\n  t: { type: timer, every: 100ms }\nsinks:\n  o: { from: t, type: log }\n";
@@ -269,8 +269,8 @@ fn a_broker_that_is_none_is_tried_again() {
 
 #[test]
 fn a_port_that_is_in_use_is_taken_once_it_is_free() {
-    let port = free_port();
-    let squatter = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let squatter = free_listener();
+    let port = squatter.local_addr().unwrap().port();
     let broker = format!(
         "connections:\n  hall: {{ type: broker, listen: ['127.0.0.1:{port}'] }}\n\
          sources:\n  t: {{ type: timer, every: 100ms }}\n  \
@@ -441,7 +441,7 @@ type Behaviour = fn(TcpStream);
 
 /// Listens at a port and does the same to everybody who comes. Ends with the test process.
 fn serve(behave: Behaviour) -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", free_port())).unwrap();
+    let listener = free_listener();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {

@@ -81,6 +81,11 @@ pub fn pause(span: Duration) {
 /// Below those that the system gives to outgoing connections: a client that tries a closed port of
 /// its own machine again and again would at some time connect to itself.
 pub fn free_port() -> u16 {
+    free_listener().local_addr().expect("it listens").port()
+}
+
+/// Listens at such a port. Nobody can take it in between.
+pub fn free_listener() -> TcpListener {
     const FIRST: u16 = 10_240;
     const COUNT: u16 = 22_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -89,8 +94,8 @@ pub fn free_port() -> u16 {
     loop {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + (offset + step) % COUNT;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener;
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{Shutdown, TcpStream},
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use super::free_port;
+use super::free_listener;
 
 /// Passes connections on to a port of this machine. Its threads end with the test process.
 pub struct Proxy {
@@ -41,8 +41,8 @@ enum Way {
 impl Proxy {
     #[track_caller]
     pub fn to(target: u16) -> Proxy {
-        let port = free_port();
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port was free");
+        let listener = free_listener();
+        let port = listener.local_addr().expect("it listens").port();
         let state = State { way: Way::Pass, sockets: Vec::new() };
         let link = Arc::new(Link { state: Mutex::new(state), changed: Condvar::new() });
         let proxy = Proxy { port, link: Arc::clone(&link) };

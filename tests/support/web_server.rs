@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use super::{free_port, lines::Lines, until};
+use super::{free_listener, lines::Lines, until};
 
 /// Listens at a port and answers `200`. Each body becomes a line, each header another.
 pub struct WebServer {
@@ -24,14 +24,17 @@ pub struct WebServer {
 
 impl WebServer {
     pub fn start() -> WebServer {
-        WebServer::start_at(free_port())
+        WebServer::serve(free_listener())
     }
 
     #[track_caller]
     pub fn start_at(port: u16) -> WebServer {
-        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port was free");
+        WebServer::serve(TcpListener::bind(("127.0.0.1", port)).expect("the port was free"))
+    }
+
+    fn serve(listener: TcpListener) -> WebServer {
         let server = WebServer {
-            port,
+            port: listener.local_addr().expect("it listens").port(),
             bodies: Lines::default(),
             headers: Lines::default(),
             open: Arc::new(AtomicBool::new(true)),
