@@ -147,11 +147,10 @@ impl Engine {
         }
         // Limits first, so that a full queue that grew takes more at once.
         for (name, spec) in &self.graph.nodes {
-            let folder = self.data_of(name);
             let station = self.stations.get_mut(name).expect("made or kept above");
             station.set_buffer(spec, &self.data);
             if !station.runs() {
-                station.set_state(spec, &folder).await;
+                station.set_state(spec, &folder_of(&self.data, name)).await;
             }
         }
         self.rewire();
@@ -277,20 +276,13 @@ impl Engine {
         Site {
             name: Arc::clone(name),
             folder: Arc::clone(&self.folder),
-            data: self.data_of(name).into(),
+            data: folder_of(&self.data, name).into(),
             connection,
             inputs,
             memory: None,
             world: self.world.clone(),
             voice: Voice::new(Arc::clone(status) as _),
         }
-    }
-
-    /// The folder of a node's own.
-    fn data_of(&self, name: &str) -> PathBuf {
-        let mut folder = self.data.join("nodes");
-        folder.extend(name.splitn(2, '/').map(buffer::escape));
-        folder
     }
 
     fn rewire(&self) {
@@ -333,6 +325,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// The folder of a node's own, below the data folder.
+fn folder_of(data: &Path, node: &str) -> PathBuf {
+    let mut folder = data.join("nodes");
+    folder.extend(node.splitn(2, '/').map(buffer::escape));
+    folder
 }
 
 /// The buffers of others than these sinks, and how many messages each holds. What cannot be

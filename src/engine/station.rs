@@ -33,6 +33,8 @@ pub struct Station {
     task: Option<Task>,
     /// Keeps the log behind the inbox.
     log: Option<JoinHandle<()>>,
+    /// Whether it is known that there is no log from an earlier run.
+    has_looked: bool,
 }
 
 struct Task {
@@ -54,6 +56,7 @@ impl Station {
             doubt: Arc::default(),
             task: None,
             log: None,
+            has_looked: false,
         }
     }
 
@@ -63,6 +66,11 @@ impl Station {
         let buffer = spec.common.buffer;
         self.inbox.set_limits(buffer);
         if spec.role != Role::Sink || self.log.is_some() {
+            return;
+        }
+        // Once is enough: nobody else makes the folder, and thousands of sinks ask the disk.
+        let is_first = !std::mem::replace(&mut self.has_looked, true);
+        if buffer.store == Store::Memory && !is_first {
             return;
         }
         let folder = folder_of(data, &self.name);
