@@ -329,9 +329,7 @@ impl Engine {
 
 /// The folder of a node's own, below the data folder.
 fn folder_of(data: &Path, node: &str) -> PathBuf {
-    let mut folder = data.join("nodes");
-    folder.extend(node.splitn(2, '/').map(buffer::escape));
-    folder
+    buffer::folder_in(data.join("nodes"), node)
 }
 
 /// The buffers of others than these sinks, and how many messages each holds. What cannot be

@@ -192,13 +192,7 @@ fn complaint(node: &Name, error: &anyhow::Error, about: Option<&Message>) -> Val
     let now = Timestamp::now().to_rfc3339();
     let mut complaint = json!({ "node": &**node, "error": format!("{error:#}"), "time": now });
     if let Some(message) = about {
-        let payload = match message.payload.value() {
-            Ok(value) => value.clone(),
-            Err(_) => {
-                let bytes = message.payload.to_bytes(forebay_sdk::Format::Bytes);
-                String::from_utf8_lossy(&bytes).into_owned().into()
-            }
-        };
+        let payload = message.payload.to_value_lossy();
         complaint["message"] = json!({
             "topic": &*message.topic, "time": message.time.to_rfc3339(), "payload": payload,
         });

@@ -86,7 +86,7 @@ async fn forward(
                         out.send(message).await;
                         continue;
                     };
-                    let kept = Message { payload: message.payload.kept(), ..message.clone() };
+                    let kept = message.kept();
                     let receipt = out.send_tracked(message).await;
                     if sent.send((kept, receipt, claim)).await.is_err() {
                         return;

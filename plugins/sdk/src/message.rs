@@ -30,6 +30,12 @@ impl Message {
         }
     }
 
+    /// The same message for who keeps it while others work on this one: see [`Payload::kept`].
+    pub fn kept(&self) -> Message {
+        let (topic, payload) = (Arc::clone(&self.topic), self.payload.kept());
+        Message { topic, time: self.time, payload, meta: self.meta.clone() }
+    }
+
     /// Roughly how much memory the message holds, in bytes. Queues are bounded by it.
     pub fn size_bytes(&self) -> usize {
         const ENVELOPE_BYTES: usize = 128;

@@ -1,5 +1,8 @@
 //! Where a source's messages go. The engine owns the wires behind it.
 
+#[cfg(all(test, feature = "testing"))]
+mod tests;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
@@ -84,14 +87,14 @@ impl Outlet {
     /// delivered. For sources whose other side keeps a message until then. How many of these may be
     /// under way at once is the source's bound.
     pub async fn deliver(&self, message: Message) {
-        let kept = Message { payload: message.payload.kept(), ..message.clone() };
+        let kept = message.kept();
         let receipt = self.send_tracked(message).await;
         self.see_delivered(kept, receipt).await;
     }
 
     /// The second half of [`Outlet::deliver`], for a source that keeps order: it sends one message
-    /// after the other, and sees to all of them at once. `kept` is the message once more, with
-    /// [`crate::Payload::kept`].
+    /// after the other, and sees to all of them at once. `kept` is the message once more, by
+    /// [`Message::kept`].
     pub async fn see_delivered(&self, kept: Message, mut receipt: Receipt) {
         let mut pause = FIRST_PAUSE;
         while receipt.await == Outcome::Lost {

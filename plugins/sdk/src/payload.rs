@@ -124,14 +124,22 @@ impl Payload {
             }
             (_, Format::Json) => match self.value() {
                 Ok(value) => json(value),
-                // Bytes that are not text: the closest that JSON can say.
-                Err(_) => json(&Value::from(String::from_utf8_lossy(&self.raw()).as_ref())),
+                Err(_) => json(&self.to_value_lossy()),
             },
             (_, Format::Text | Format::Bytes) => match self.value() {
                 Ok(Value::String(text)) => Bytes::copy_from_slice(text.as_bytes()),
                 Ok(value) => json(value),
                 Err(_) => self.raw(),
             },
+        }
+    }
+
+    /// The value, or what is closest to it for bytes that have none: for complaints, which must be able to
+    /// show any payload.
+    pub fn to_value_lossy(&self) -> Value {
+        match self.value() {
+            Ok(value) => value.clone(),
+            Err(_) => String::from_utf8_lossy(&self.raw()).into_owned().into(),
         }
     }
 

@@ -7,7 +7,7 @@
 
 use std::io;
 
-use forebay_sdk::{Format, Message, Payload, Timestamp};
+use forebay_sdk::{Message, Payload, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,12 +29,7 @@ struct Note {
 
 /// Writes down that a message is in doubt. Safe from a power cut once it returns.
 pub(super) fn note<D: Disk>(disk: &D, seq: u64, message: &Message) -> io::Result<()> {
-    let payload = match message.payload.value() {
-        Ok(value) => value.clone(),
-        Err(_) => {
-            String::from_utf8_lossy(&message.payload.to_bytes(Format::Bytes)).into_owned().into()
-        }
-    };
+    let payload = message.payload.to_value_lossy();
     let (topic, unix_nanos) = (message.topic.to_string(), message.time.unix_nanos());
     let json = serde_json::to_vec(&Note { seq, topic, unix_nanos, payload })?;
     let length = u32::try_from(json.len()).map_err(io::Error::other)?;

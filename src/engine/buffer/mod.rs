@@ -120,9 +120,13 @@ fn buffers(data: &Path) -> PathBuf {
 /// The folder of a node's buffer: `DATA/buffers/PIPELINE/NODE`. A byte that is not a letter, a digit,
 /// `-`, `_`, or a dot behind something else, stands as `%` and two hexadecimal digits.
 pub fn folder_of(data: &Path, node: &str) -> PathBuf {
-    let mut folder = buffers(data);
-    folder.extend(node.splitn(2, '/').map(escape));
-    folder
+    folder_in(buffers(data), node)
+}
+
+/// The folder of a node below another one, which has one for each: `PIPELINE/NODE`, see [`folder_of`].
+pub fn folder_in(mut all: PathBuf, node: &str) -> PathBuf {
+    all.extend(node.splitn(2, '/').map(escape));
+    all
 }
 
 /// The node whose buffer a folder is: the inverse of [`folder_of`]. None when it is nobody's.
@@ -155,8 +159,7 @@ fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
     paths.filter(|path| path.as_ref().map_or(true, |path| path.is_dir())).collect()
 }
 
-/// The name of a node as that of a folder: see [`folder_of`].
-pub fn escape(name: &str) -> String {
+fn escape(name: &str) -> String {
     let is_plain = |at: usize, byte: u8| match byte {
         b'.' => at > 0,
         byte => byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_',
