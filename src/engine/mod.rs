@@ -3,6 +3,7 @@
 
 mod backoff;
 pub mod buffer;
+mod complaints;
 mod inbox;
 mod keeper;
 mod outbox;

@@ -40,6 +40,7 @@ pub struct Doubt {
 impl Post {
     /// Makes the node, also anew after it panicked. An error when making it panics.
     pub fn build(&self) -> anyhow::Result<Node> {
+        self.status.begins_anew();
         let site = Site { memory: self.keeper.remembered(), ..self.site.clone() };
         guard_call(|| self.configured.build(site))
     }

@@ -3,16 +3,15 @@
 use std::{
     fmt,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use forebay_sdk::{Figure, voice::Hears};
-use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::complaints::{Complaint, Lasting, Seen};
 use crate::config::Name;
 
 /// What is counted for each node.
@@ -80,19 +79,8 @@ pub struct Status {
     complaint: Mutex<Complaint>,
     drops: Mutex<Complaint>,
     disk: Mutex<Option<Complaint>>,
+    lasting: Mutex<Lasting>,
 }
-
-/// Keeps a log readable: the same complaint is written at once, then at most once a minute, and
-/// different ones at most once a second.
-#[derive(Default)]
-struct Complaint {
-    text: String,
-    written: Option<Instant>,
-    unwritten: u64,
-}
-
-const BETWEEN_EQUALS: Duration = Duration::from_secs(60);
-const BETWEEN_OTHERS: Duration = Duration::from_secs(1);
 
 impl Status {
     pub fn new(name: Name) -> Status {
@@ -104,6 +92,7 @@ impl Status {
             complaint: Mutex::default(),
             drops: Mutex::default(),
             disk: Mutex::default(),
+            lasting: Mutex::default(),
         }
     }
 
@@ -125,38 +114,38 @@ impl Status {
     }
 
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.state).clone()
     }
 
     /// The other side is there.
     pub fn running(&self) {
-        let before = std::mem::replace(
-            &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            State::Running,
-        );
+        let before = std::mem::replace(&mut *lock(&self.state), State::Running);
         if let State::Waiting(reason) | State::Broken(reason) = before {
             info!(node = %self.name, "works again, after: {reason}");
-            *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Complaint::default();
+            *lock(&self.complaint) = Complaint::default();
         }
+    }
+
+    /// The node is made anew, and sees for itself what is wrong.
+    pub fn begins_anew(&self) {
+        *lock(&self.lasting) = Lasting::default();
     }
 
     /// An attempt that will be repeated.
     pub fn waiting(&self, error: &anyhow::Error) {
         self.add(Count::Retries);
         let text = format!("{error:#}");
-        if let Some(unwritten) =
-            self.complaint.lock().unwrap_or_else(PoisonError::into_inner).write(&text)
-        {
+        if let Some(unwritten) = lock(&self.complaint).write(&text) {
             warn!(node = %self.name, unwritten, "will try again: {text}");
         }
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Waiting(text);
+        *lock(&self.state) = State::Waiting(text);
     }
 
     /// It could not be made, and waits for a reload.
     pub fn broken(&self, error: &anyhow::Error) {
         let text = format!("{error:#}");
         error!(node = %self.name, "cannot be made: {text}; the next reload tries again");
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Broken(text);
+        *lock(&self.state) = State::Broken(text);
     }
 
     /// Something went wrong and nothing is lost: a device did not answer, or somebody reads the
@@ -178,16 +167,14 @@ impl Status {
     fn complain(&self, error: &anyhow::Error) -> Option<(String, Option<u64>)> {
         self.add(Count::Errors);
         let text = format!("{error:#}");
-        let mut complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut complaint = lock(&self.complaint);
         complaint.write(&text).map(|unwritten| (text, unwritten))
     }
 
     /// A message was dropped because a buffer is full and set to drop.
     pub fn dropped_for_room(&self) {
         self.add(Count::Dropped);
-        if let Some(unwritten) =
-            self.drops.lock().unwrap_or_else(PoisonError::into_inner).write("full")
-        {
+        if let Some(unwritten) = lock(&self.drops).write("full") {
             error!(node = %self.name, unwritten, "the buffer is full: message dropped, as `when_full` says");
         }
     }
@@ -202,16 +189,14 @@ impl Status {
     /// Messages were too old when their turn came.
     pub fn expired(&self, count: u64) {
         self.add_many(Count::Dropped, count);
-        if let Some(unwritten) =
-            self.drops.lock().unwrap_or_else(PoisonError::into_inner).write("old")
-        {
+        if let Some(unwritten) = lock(&self.drops).write("old") {
             error!(node = %self.name, count, unwritten, "messages were too old and dropped, as `max_age` or `expires_after` says");
         }
     }
 
     /// The disk under the node's buffer did not do what it should.
     pub fn disk_failed(&self, error: &str) {
-        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut disk = lock(&self.disk);
         if let Some(unwritten) = disk.get_or_insert_default().write(error) {
             error!(node = %self.name, unwritten, "{error}; messages wait in memory, will try again");
         }
@@ -219,7 +204,7 @@ impl Status {
 
     /// It does again.
     pub fn disk_works(&self) {
-        if self.disk.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+        if lock(&self.disk).take().is_some() {
             info!(node = %self.name, "the buffer on disk works again");
         }
     }
@@ -234,6 +219,22 @@ impl Hears for Status {
         Status::trouble(self, error);
     }
 
+    fn trouble_lasts(&self, what: &str, why: &anyhow::Error) {
+        let seen = lock(&self.lasting).see(what, || format!("{why:#}"));
+        if seen != Seen::Known {
+            self.add(Count::Errors);
+        }
+        if seen == Seen::Begins {
+            warn!(node = %self.name, "{what}: {why:#}; said once, until it is over");
+        }
+    }
+
+    fn trouble_is_over(&self, what: &str) {
+        if let Some(why) = lock(&self.lasting).over(what) {
+            info!(node = %self.name, "{what} works again, after: {why}");
+        }
+    }
+
     fn count(&self, figure: Figure, by: u64) {
         let count = match figure {
             Figure::BytesIn => Count::BytesIn,
@@ -246,7 +247,7 @@ impl Hears for Status {
 
     fn dropped(&self, by: u64, why: &str) {
         self.add_many(Count::Dropped, by);
-        let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut drops = lock(&self.drops);
         if let Some(unwritten) = drops.write(why) {
             error!(node = %self.name, dropped = by, unwritten, "messages were dropped: {why}");
         }
@@ -257,19 +258,8 @@ impl Hears for Status {
     }
 }
 
-impl Complaint {
-    /// When this one is to be written now: how many were not since the last, if any.
-    fn write(&mut self, text: &str) -> Option<Option<u64>> {
-        let now = Instant::now();
-        let pause = if self.text == text { BETWEEN_EQUALS } else { BETWEEN_OTHERS };
-        if self.written.is_some_and(|written| now - written < pause) {
-            self.unwritten += 1;
-            return None;
-        }
-        self.written = Some(now);
-        text.clone_into(&mut self.text);
-        Some(Some(std::mem::take(&mut self.unwritten)).filter(|count| *count > 0))
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Counts {
@@ -288,24 +278,5 @@ impl fmt::Display for Counts {
             comma = ", ";
         }
         if comma.is_empty() { write!(f, "nothing to do") } else { Ok(()) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_of_complaints_becomes_a_few_lines() {
-        let mut complaint = Complaint::default();
-        assert_eq!(complaint.write("no answer"), Some(None));
-        assert_eq!(complaint.write("no answer"), None);
-        assert_eq!(complaint.write("bad value 1"), None);
-        tokio::time::advance(BETWEEN_OTHERS).await;
-        assert_eq!(complaint.write("no answer"), None);
-        assert_eq!(complaint.write("bad value 2"), Some(Some(3)));
-        assert_eq!(complaint.write("bad value 2"), None);
-        tokio::time::advance(BETWEEN_EQUALS).await;
-        assert_eq!(complaint.write("bad value 2"), Some(Some(1)));
     }
 }

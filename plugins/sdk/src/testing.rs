@@ -175,6 +175,8 @@ pub struct Said {
     pub ready: usize,
     /// What went wrong.
     pub troubles: Vec<String>,
+    /// What is wrong and lasts, by its name, each with the reason it was last seen for.
+    pub lasting: BTreeMap<String, String>,
     /// What was counted.
     pub figures: BTreeMap<Figure, u64>,
     /// Why messages were dropped.
@@ -212,6 +214,14 @@ impl Hears for Heard {
 
     fn trouble(&self, error: &anyhow::Error) {
         self.lock().troubles.push(format!("{error:#}"));
+    }
+
+    fn trouble_lasts(&self, what: &str, why: &anyhow::Error) {
+        self.lock().lasting.insert(what.to_owned(), format!("{why:#}"));
+    }
+
+    fn trouble_is_over(&self, what: &str) {
+        self.lock().lasting.remove(what);
     }
 
     fn count(&self, figure: Figure, by: u64) {

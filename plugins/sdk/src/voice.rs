@@ -22,6 +22,10 @@ pub trait Hears: Send + Sync {
     fn ready(&self);
     /// See [`Voice::trouble`].
     fn trouble(&self, error: &anyhow::Error);
+    /// See [`Voice::trouble_lasts`].
+    fn trouble_lasts(&self, what: &str, why: &anyhow::Error);
+    /// See [`Voice::trouble_is_over`].
+    fn trouble_is_over(&self, what: &str);
     /// See [`Voice::count`].
     fn count(&self, figure: Figure, by: u64);
     /// See [`Voice::dropped`].
@@ -46,6 +50,8 @@ impl Voice {
         impl Hears for Nobody {
             fn ready(&self) {}
             fn trouble(&self, _: &anyhow::Error) {}
+            fn trouble_lasts(&self, _: &str, _: &anyhow::Error) {}
+            fn trouble_is_over(&self, _: &str) {}
             fn count(&self, _: Figure, _: u64) {}
             fn dropped(&self, _: u64, _: &str) {}
             fn busy(&self, _: f64) {}
@@ -62,6 +68,23 @@ impl Voice {
     /// counted as an error and logged, equal ones at most once a minute.
     pub fn trouble(&self, error: &anyhow::Error) {
         self.0.trouble(error);
+    }
+
+    /// Something is wrong and stays so until it is over, such as a register that its device refuses:
+    /// it is counted as one error and logged once when it begins, and once when it is over. To be said
+    /// each time it is seen, as often as that is.
+    ///
+    /// `what` names it among the troubles of this node, in the user's words, such as
+    /// `` register `flow_temp` ``; the log shows `what: why`. While it lasts, a `why` that changes is
+    /// not logged. A node that is made anew begins without any.
+    pub fn trouble_lasts(&self, what: &str, why: &anyhow::Error) {
+        self.0.trouble_lasts(what, why);
+    }
+
+    /// The trouble of this name is over. To be said each time all is well: it costs next to nothing
+    /// when there was none.
+    pub fn trouble_is_over(&self, what: &str) {
+        self.0.trouble_is_over(what);
     }
 
     /// Counts up a number that is only shown.
