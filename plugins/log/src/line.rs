@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt::Write};
 use forebay_sdk::{Format, Message, Payload, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
+use serde_json::Map;
 
 /// How a line looks.
 #[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
@@ -43,7 +43,7 @@ fn text(message: &Message, line: &mut String) {
         topic => line.push_str(&without_controls(topic)),
     }
     line.push(' ');
-    line.push_str(&without_controls(&payload(&message.payload).to_string()));
+    line.push_str(&without_controls(&payload(&message.payload)));
 }
 
 fn json_line(message: &Message) -> String {
@@ -52,24 +52,37 @@ fn json_line(message: &Message) -> String {
         meta.insert("source".to_owned(), Value::from(&**source));
     }
     meta.extend(message.meta.entries().map(|(name, value)| (name.to_owned(), value.clone())));
-    let line = json!({
-        "time": message.time.to_rfc3339(),
-        "topic": &*message.topic,
-        "payload": &*payload(&message.payload),
-        "meta": meta,
-    });
-    line.to_string()
+    let time = Value::from(message.time.to_rfc3339());
+    let topic = Value::from(&*message.topic);
+    let payload = payload(&message.payload);
+    let meta = Value::from(meta);
+    format!(r#"{{"time":{time},"topic":{topic},"payload":{payload},"meta":{meta}}}"#)
 }
 
-/// The value; as text when it cannot be read, because a log shows what is there.
-fn payload(payload: &Payload) -> Cow<'_, Value> {
-    match payload.value() {
-        Ok(value) => Cow::Borrowed(value),
+/// The payload as JSON: digit by digit as it came when it came as that. As text when it cannot be
+/// read, because a log shows what is there.
+fn payload(payload: &Payload) -> String {
+    match payload.to_json_line() {
+        Ok(json) => without_space(&String::from_utf8_lossy(&json)),
         Err(_) => {
             let bytes = payload.to_bytes(Format::Bytes);
-            Cow::Owned(Value::from(String::from_utf8_lossy(&bytes)))
+            Value::from(String::from_utf8_lossy(&bytes)).to_string()
         }
     }
+}
+
+/// JSON without the white space between its tokens.
+fn without_space(json: &str) -> String {
+    let mut in_text = false;
+    let mut is_escaped = false;
+    let stays = |c: &char| {
+        if *c == '"' && !is_escaped {
+            in_text = !in_text;
+        }
+        is_escaped = *c == '\\' && !is_escaped;
+        in_text || !c.is_ascii_whitespace()
+    };
+    json.chars().filter(stays).collect()
 }
 
 /// Control characters as JSON escapes. In JSON only DEL and U+0080 to U+009F are left to escape;

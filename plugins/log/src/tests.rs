@@ -72,6 +72,17 @@ fn a_json_line_tells_everything() {
     assert_eq!(lines(&[one.clone(), one], Layout::Json), expected.repeat(2));
 }
 
+#[test]
+fn a_log_rewrites_no_digit() {
+    let came =
+        r#"{ "id":123456789012345678901234567890, "e":[1E5, -0, 1.50],"t":"a \\\" gr\u00fcn" }"#;
+    let shown = r#"{"id":123456789012345678901234567890,"e":[1E5,-0,1.50],"t":"a \\\" gr\u00fcn"}"#;
+    let one = message("a", Payload::encoded(came, Format::Json));
+    check(one.clone(), &format!("09:14:02.120 a {shown}"));
+    let line = lines(&[one], Layout::Json);
+    assert!(line.contains(&format!(r#""payload":{shown},"meta""#)), "{line}");
+}
+
 /// What a program gets that writes to `head` after it has gone.
 struct BrokenPipe;
 

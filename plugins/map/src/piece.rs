@@ -84,6 +84,15 @@ impl<'a> Piece<'a> {
         }
     }
 
+    /// Whether it is a number without a point or exponent.
+    pub(crate) fn is_whole_number(self) -> bool {
+        match self {
+            _ if self.kind() != "a number" => false,
+            Piece::Text(text) => !text.contains(['.', 'e', 'E']),
+            Piece::Value(value) => !value.is_f64(),
+        }
+    }
+
     /// As text stands in a topic: a text without its quotes, a number, `true` or `false`.
     /// None for what is neither.
     pub(crate) fn word(self) -> anyhow::Result<Option<Cow<'a, str>>> {

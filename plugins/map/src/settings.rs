@@ -64,7 +64,8 @@ struct FieldSettings {
     scale: Option<f64>,
     /// Is added, after `scale`.
     offset: Option<f64>,
-    /// Rounds to so many digits behind the point, at last. At 0 the result is a whole number.
+    /// Rounds to so many digits behind the point, at last. At 0 the result is a whole number. A whole
+    /// number that nothing else is computed with stays as it came.
     #[schemars(range(min = 0, max = 15))]
     round: Option<u8>,
     /// The value when the field is not there. Without it, the new field is not there either.

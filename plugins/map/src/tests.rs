@@ -94,9 +94,39 @@ fn numbers_are_scaled_shifted_and_rounded_in_this_order() {
     check_one("scale: 0.001", r#"{"x":1234}"#, r#"{"x":1.234}"#);
     check_one("scale: 1.8, offset: 32, round: 1", r#"{"x":21.37}"#, r#"{"x":70.5}"#);
     check_one("round: 0", r#"{"x":21.5}"#, r#"{"x":22}"#);
-    check_one("round: 2", r#"{"x":21}"#, r#"{"x":21.0}"#);
+    check_one("round: 2", r#"{"x":21.0}"#, r#"{"x":21.0}"#);
     // A reading that could not be read stays one.
     check_one("scale: 10, default: 1", r#"{"x":null}"#, r#"{"x":null}"#);
+}
+
+#[test]
+fn rounding_damages_no_whole_number() {
+    let check_one = |how: &str, came: &str, expected: &str| {
+        let settings = format!("{{fields: {{x: {{from: x, {how}}}}}, rest: drop}}");
+        let encoded = Payload::encoded(format!(r#"{{"x":{came}}}"#), Format::Json);
+        let read: Value = serde_json::from_str(&format!(r#"{{"x":{came}}}"#)).unwrap();
+        let expected = format!(r#"{{"x":{expected}}}"#);
+        for payload in [encoded, read.into()] {
+            let made = apply(&settings, Message::new("t", payload)).unwrap();
+            assert_eq!(text(&made), expected, "{how}");
+        }
+    };
+    for whole in
+        ["1764086400123456", "-1764086400123456", "9007199254740993", "18446744073709551615", "0"]
+    {
+        for how in ["round: 0", "round: 2", "round: 15", "scale: 1, offset: 0, round: 0"] {
+            check_one(how, whole, whole);
+        }
+    }
+    check_one("round: 0", "1764086400123456.0", "1764086400123456");
+    check_one("round: 0", "1764086400123.456", "1764086400123");
+    check_one("scale: 1000, round: 0", "1764086400123456", "1764086400123456000");
+    check_one("round: 0", "1e20", "100000000000000000000");
+    check_one("round: 0", "1E5", "100000");
+    check_one("round: 0", "-0.4", "0");
+    check_one("round: 0", "1e21", "1e+21");
+    check_one("round: 1", "1764086400123456.7", "1764086400123456.8");
+    check_one("round: 15", "123456.789", "123456.789");
 }
 
 #[test]

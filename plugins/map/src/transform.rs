@@ -13,6 +13,9 @@ use crate::{
     topic::{self, Template},
 };
 
+/// From here on a whole number is written with an exponent: it has more than 21 digits.
+const LONGEST_WHOLE: f64 = 1e21;
+
 /// A node. It remembers nothing, so all it has is what its settings say.
 #[derive(Clone)]
 pub(crate) struct MapNode(pub Arc<Mapping>);
@@ -246,6 +249,11 @@ impl How {
 }
 
 impl Arithmetic {
+    /// Rounding leaves a whole number as it is, however many digits it has.
+    fn leaves(self, piece: Piece) -> bool {
+        self.scale == 1.0 && self.offset == 0.0 && piece.is_whole_number()
+    }
+
     fn write(self, raw: f64, out: &mut Vec<u8>) -> anyhow::Result<()> {
         let number = raw * self.scale + self.offset;
         let number = match self.digits {
@@ -257,7 +265,10 @@ impl Arithmetic {
         }
         match self.digits {
             // Without digits behind the point it is a whole number, and looks like one.
-            Some(0) if number.abs() < 1e15 => json::write(&(number as i64), out),
+            Some(0) if number.abs() < LONGEST_WHOLE => {
+                // Zero has no sign then.
+                out.extend_from_slice(format!("{:.0}", number + 0.0).as_bytes());
+            }
             _ => json::write(&number, out),
         }
         Ok(())
@@ -356,7 +367,9 @@ impl Writing<'_> {
             },
             How::Take { slot, arithmetic } => match (self.slots[*slot], arithmetic) {
                 (None, _) => return Ok(field.write_default(out)),
-                (Some(piece), Some(arithmetic)) if !piece.is_null() => {
+                (Some(piece), Some(arithmetic))
+                    if !piece.is_null() && !arithmetic.leaves(piece) =>
+                {
                     let name = &field.name;
                     let number = piece.number().map_err(|_| anyhow!("`{name}` is too large"))?;
                     let number = number.ok_or_else(|| {

@@ -3,12 +3,9 @@
 //! Going back changes only what a script changed, so that a number too large for a script and the
 //! order of fields survive where nobody touched them.
 
-use std::fmt;
+use std::{fmt, io};
 
-use forebay_sdk::{
-    Format, Payload, Value,
-    json::{self, Members},
-};
+use forebay_sdk::{Format, Payload, Value};
 use rhai::{Dynamic, Identifier, Map};
 use serde::{
     Deserializer, Serialize, Serializer,
@@ -39,8 +36,14 @@ pub(crate) fn to_payload(value: &Dynamic) -> Result<Payload, String> {
     Ok(Payload::encoded(to_json(value)?, Format::Json))
 }
 
-fn to_json(value: &Dynamic) -> Result<Vec<u8>, String> {
-    serde_json::to_vec(&AsJson::of(value)).map_err(|error| error.to_string())
+pub(crate) fn to_json(value: &Dynamic) -> Result<Vec<u8>, String> {
+    let mut json = Vec::new();
+    write_json(value, &mut json).map(|()| json)
+}
+
+/// Writes it as JSON. Says what JSON cannot hold.
+pub(crate) fn write_json(value: &Dynamic, out: impl io::Write) -> Result<(), String> {
+    serde_json::to_writer(out, &AsJson::of(value)).map_err(|error| error.to_string())
 }
 
 /// Reads a value as a script sees it.
@@ -251,95 +254,6 @@ pub(crate) fn update_field(
             fields.insert(name.to_owned(), to_value(left)?);
             Ok(())
         }
-    }
-}
-
-/// A map in JSON, taken apart: its members are read when somebody asks for them, and what nobody
-/// changes leaves as it came.
-pub(crate) struct Fields<'a> {
-    members: Members<'a>,
-    /// The length of the whole.
-    bytes: usize,
-}
-
-impl<'a> Fields<'a> {
-    /// An error when the text is not a map in JSON.
-    pub(crate) fn of(text: &'a str) -> serde_json::Result<Fields<'a>> {
-        Ok(Fields { members: json::members(text)?, bytes: text.len() })
-    }
-
-    /// These fields as a script sees them.
-    pub(crate) fn seen(&self, names: &[Identifier]) -> Result<Map, String> {
-        let mut seen = Map::new();
-        for name in names {
-            let Some(came) = self.text(name) else { continue };
-            let mut json = serde_json::Deserializer::from_str(came);
-            let value = AsDynamic::default().deserialize(&mut json);
-            let value = value.map_err(|error| format!("`{name}` cannot be read: {error}"))?;
-            seen.insert(name.clone(), value);
-        }
-        Ok(seen)
-    }
-
-    /// The map with these fields as the script left them. None when nothing changed.
-    pub(crate) fn changed<'l>(
-        &self,
-        left: impl Iterator<Item = (&'l str, &'l Dynamic)>,
-    ) -> Result<Option<Vec<u8>>, String> {
-        let mut changes = Vec::new();
-        for (name, left) in left {
-            let came = self.text(name).map(serde_json::from_str::<Value>).transpose();
-            let json = match came.map_err(|error| error.to_string())? {
-                Some(came) if is_same(&came, left) => continue,
-                Some(mut came @ (Value::Object(_) | Value::Array(_))) => {
-                    update(&mut came, left)?;
-                    let mut json = Vec::new();
-                    json::write(&came, &mut json);
-                    json
-                }
-                _ => to_json(left)?,
-            };
-            changes.push(Change { name, json, is_written: false });
-        }
-        Ok((!changes.is_empty()).then(|| self.with(changes)))
-    }
-
-    fn with(&self, mut changes: Vec<Change>) -> Vec<u8> {
-        let more: usize = changes.iter().map(|change| change.name.len() + change.json.len()).sum();
-        let mut out = Vec::with_capacity(self.bytes + more + MEMBER_BYTES * changes.len());
-        out.push(b'{');
-        for (name, came) in &self.members {
-            match changes.iter_mut().find(|change| change.name == name) {
-                None => json::write_member(name, came.get(), &mut out),
-                Some(change) if !change.is_written => change.write(&mut out),
-                Some(_) => (),
-            }
-        }
-        changes.iter_mut().filter(|change| !change.is_written).for_each(|new| new.write(&mut out));
-        out.push(b'}');
-        out
-    }
-
-    /// Of two fields of the same name the last one counts.
-    fn text(&self, name: &str) -> Option<&'a str> {
-        self.members.iter().rfind(|(there, _)| there == name).map(|(_, came)| came.get())
-    }
-}
-
-/// What a member has beside its name and value: two quotes, a colon and a comma.
-const MEMBER_BYTES: usize = 4;
-
-struct Change<'a> {
-    name: &'a str,
-    json: Vec<u8>,
-    is_written: bool,
-}
-
-impl Change<'_> {
-    fn write(&mut self, out: &mut Vec<u8>) {
-        self.is_written = true;
-        json::write_name(self.name, out);
-        out.extend_from_slice(&self.json);
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
+    io,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -217,9 +218,9 @@ pub(crate) fn engine() -> Engine {
     engine.register_fn("round", |number: i64, _digits: i64| number);
     engine.register_fn("round", |number: i64| number);
     engine.register_fn("parse_json", parse_json);
-    engine.register_fn("to_json", |value: Dynamic| -> Result<String, Box<EvalAltResult>> {
-        Ok(convert::to_value(&value)?.to_string())
-    });
+    engine.register_fn("to_json", |value: Dynamic| to_json(&value));
+    // The standard one for maps would be taken before one for any value; it makes what is not JSON.
+    engine.register_fn("to_json", |map: rhai::Map| to_json(&Dynamic::from_map(map)));
     // The standard ones block the thread, or make a text of any length.
     engine.register_fn("sleep", |_: i64| cannot_wait());
     engine.register_fn("sleep", |_: f64| cannot_wait());
@@ -328,6 +329,37 @@ fn parse_json(text: &str) -> Result<Dynamic, Box<EvalAltResult>> {
         .map_err(|error| format!("text is not JSON: {error}").into())
 }
 
+fn to_json(value: &Dynamic) -> Result<String, Box<EvalAltResult>> {
+    let mut text = Bounded(Vec::new());
+    match convert::write_json(value, &mut text) {
+        Ok(()) => Ok(String::from_utf8(text.0).unwrap_or_default()),
+        Err(_) if text.0.len() > MAX_TEXT_BYTES => Err(text_too_long()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes a text up to the limit, so that nobody works for long on one that is refused.
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.extend_from_slice(bytes);
+        match self.0.len() <= MAX_TEXT_BYTES {
+            true => Ok(bytes.len()),
+            false => Err(io::ErrorKind::FileTooLarge.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn text_too_long() -> Box<EvalAltResult> {
+    let kind = "Length of string".to_owned();
+    EvalAltResult::ErrorDataTooLarge(kind, Position::NONE).into()
+}
+
 fn replace(
     text: &mut ImmutableString,
     old: ImmutableString,
@@ -335,8 +367,7 @@ fn replace(
 ) -> Result<(), Box<EvalAltResult>> {
     let found = text.matches(old.as_str()).count();
     if text.len() + found * new.len() > MAX_TEXT_BYTES + found * old.len() {
-        let kind = "Length of string".to_owned();
-        return Err(EvalAltResult::ErrorDataTooLarge(kind, Position::NONE).into());
+        return Err(text_too_long());
     }
     *text = text.replace(old.as_str(), &new).into();
     Ok(())

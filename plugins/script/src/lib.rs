@@ -12,6 +12,7 @@ mod settings;
 mod state;
 #[cfg(test)]
 mod tests;
+mod text;
 mod transform;
 mod uses;
 mod words;

@@ -121,15 +121,86 @@ fn a_text_or_number_that_a_script_makes_leaves_without_quotes_where_bytes_are_wa
 fn what_stands_beside_a_changed_field_leaves_digit_by_digit() {
     let came = r#"{"id":18446744073709551616,"price":1.10,"t":"gr\u00fcn","a":{"x":1.50,"y":2},"z":[ 1 ]}"#;
     check("msg.payload.z = 3; msg", came, &came.replace("[ 1 ]", "3"));
-    check(
-        "msg.payload.a.y = 3; msg",
-        came,
-        &came.replace(r#"{"x":1.50,"y":2}"#, r#"{"x":1.5,"y":3}"#),
-    );
+    check("msg.payload.a.y = 3; msg", came, &came.replace(r#""y":2"#, r#""y":3"#));
     check("msg.payload.a.y = 2; msg", came, came);
     check("msg.payload.b = 3; msg", r#"{"a":1,"b":2,"b":4}"#, r#"{"a":1,"b":3}"#);
     check("msg.payload.b += 1; msg", r#"{"b":2,"a":1,"b":4}"#, r#"{"b":5,"a":1}"#);
     check("if false { msg.payload.b = 1; } msg", r#"{"b":2,"b":4}"#, r#"{"b":2,"b":4}"#);
+}
+
+#[test]
+fn a_payload_used_as_a_whole_rewrites_no_field_that_nobody_touched() {
+    let came = r#"{"id":123456789012345678901234567890,"e":1E5,"m":-0,"t":"gr\u00fcn","a":{"x":1.50,"y":2},"h":"\ud800","z":[ 1.0, 1e400 ],"n":{"q" : null}}"#;
+    for script in [
+        "if \"z\" in msg.payload { msg.payload.z } msg",
+        "msg.payload.len(); msg",
+        "let p = msg.payload; msg.payload = p; msg",
+        "let p = msg.payload; #{ payload: p }",
+        "msg.payload.keys(); msg.payload.values(); msg",
+        "for k in msg.payload.keys() { msg.payload[k] = msg.payload[k]; } msg",
+        "msg.payload.a.y += 0; msg.payload.contains(\"a\"); msg",
+    ] {
+        check(script, came, came);
+    }
+    let whole = |change: &str| format!("let p = msg.payload; {change}; msg.payload = p; msg");
+    for (change, old, new) in [
+        ("p.a.y = 3", r#""y":2"#, r#""y":3"#),
+        ("p.z[0] = 7", "[ 1.0, 1e400 ]", "[7,1e400]"),
+        ("p.z.push(2)", "[ 1.0, 1e400 ]", "[1.0,1e400,2]"),
+        ("p.z.insert(0, 2)", "[ 1.0, 1e400 ]", "[2,1.0,1e400]"),
+        ("p.z.remove(0)", "[ 1.0, 1e400 ]", "[1e400]"),
+        ("p.z = 5", "[ 1.0, 1e400 ]", "5"),
+        ("p.remove(\"id\")", r#""id":123456789012345678901234567890,"#, ""),
+        ("p.n.r = true", r#"{"q" : null}"#, r#"{"q":null,"r":true}"#),
+        ("p.t = `blau`", r#""gr\u00fcn""#, r#""blau""#),
+    ] {
+        check(&whole(change), came, &came.replace(old, new));
+    }
+    let y = came.replace(r#""y":2"#, r#""y":3"#);
+    check("msg.payload[\"a\"].y = 3; msg.payload.len(); msg", came, &y);
+    // What is no map passes, too.
+    for came in ["[1E5, 123456789012345678901234567890]", r#""gr\u00fcn""#, r#"[1.10,{"a":-0}]"#] {
+        check("if \"z\" in msg.payload { msg } else { msg }", came, came);
+        check("msg.payload.len(); msg", came, came);
+        check("let p = msg.payload; p; msg", came, came);
+    }
+    let list = "[1E5, 123456789012345678901234567890]";
+    check("let p = msg.payload; msg.payload = p; msg", list, list);
+    check("msg.payload[0] = 2; msg", "[1E5, 1E5,[ -0 ]]", "[2,1E5,[ -0 ]]");
+    check("msg.payload.len(); msg", r#"{"b":2,"b":4.0}"#, r#"{"b":2,"b":4.0}"#);
+    check("msg.payload.len(); msg.payload.c = 1; msg", r#"{"b":2,"b":4}"#, r#"{"b":4,"c":1}"#);
+    check("msg.payload.b.y = 1; msg", r#"{"b":{"x":1,"x":2E1}}"#, r#"{"b":{"x":2E1,"y":1}}"#);
+    let deep = format!("{}{}", "[".repeat(129), "]".repeat(129));
+    check("let p = msg.payload; msg", &deep, {
+        "error: payload is nested more than 128 levels deep, which is too deep for a script"
+    });
+}
+
+#[test]
+fn to_json_makes_json_of_everything() {
+    let text = "\"x\\u00a0\\u007f\\t\\\\ü\"";
+    for (made, json) in [
+        (format!("to_json(#{{ name: {text} }})"), "{\"name\":\"x\u{a0}\u{7f}\\t\\\\ü\"}"),
+        (format!("#{{ name: {text} }}.to_json()"), "{\"name\":\"x\u{a0}\u{7f}\\t\\\\ü\"}"),
+        (format!("let m = #{{ name: [{text}] }}; m.to_json()"), {
+            "{\"name\":[\"x\u{a0}\u{7f}\\t\\\\ü\"]}"
+        }),
+        ("[1, 2.0, (), true, 'x'].to_json()".to_owned(), r#"[1,2.0,null,true,"x"]"#),
+        ("to_json(msg.payload)".to_owned(), "{}"),
+        ("#{ f: 0.0 / 0.0, b: blob(1, 7) }.to_json()".to_owned(), r#"{"b":[7],"f":null}"#),
+        ("`a`.to_json()".to_owned(), r#""a""#),
+        ("(5).to_json()".to_owned(), "5"),
+        ("().to_json()".to_owned(), "null"),
+    ] {
+        let script = format!("let j = {{ {made} }}; msg.payload = j; parse_json(j); msg");
+        check(&script, "{}", &Value::from(json).to_string());
+    }
+    check("to_json(#{ f: |x| x })", "{}", {
+        "error: line 1, column 1: a function, which a message cannot hold"
+    });
+    let long =
+        "let m = #{}; for i in 0..5 { let t = ``; t.pad(60000, 'x'); m[`${i}`] = t; } to_json(m)";
+    check(long, "{}", "error: line 1, column 78: a text grew beyond 65536 bytes");
 }
 
 #[test]

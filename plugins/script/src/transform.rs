@@ -15,6 +15,7 @@ use crate::{
     fields,
     host::{self, Limits, MAX_MESSAGES},
     state::{self, Before},
+    text,
     uses::{FIELDS, PayloadUse, Uses},
     words::did_you_mean,
 };
@@ -55,12 +56,13 @@ struct Incoming<'a> {
 
 /// How much of a payload a script sees.
 enum Seen<'a> {
-    Whole,
+    /// All of it, and the JSON that it came as, if any.
+    Whole(Option<&'a str>),
     /// Some fields, of which it may change these.
     Fields {
         written: &'a [rhai::Identifier],
         /// The payload as it came, when it is a map in JSON.
-        text: Option<convert::Fields<'a>>,
+        text: Option<text::Fields<'a>>,
     },
 }
 
@@ -199,7 +201,7 @@ impl Program {
                 (Dynamic::from_map(Map::new()), Seen::Fields { written: &[], text: None })
             }
             PayloadUse::Fields { all, written } => fields_in_use(&message.payload, all, written)?,
-            PayloadUse::Whole => (convert::to_dynamic(value_of_message(message)?), Seen::Whole),
+            PayloadUse::Whole => whole(&message.payload)?,
         };
         payload.set_tag(CAME_IN);
         msg.insert("payload".into(), payload);
@@ -216,17 +218,27 @@ fn fields_in_use<'a>(
     if let Some(text) = payload.json_text().transpose()?
         && text.starts_with('{')
     {
-        let fields = convert::Fields::of(text).map_err(|error| not_json(&error))?;
-        let seen = fields.seen(all).map_err(|error| not_json(&error))?;
+        let fields =
+            text::Fields::of(text).map_err(|error| anyhow!("payload is not JSON: {error}"))?;
+        let seen = fields.seen(all).map_err(anyhow::Error::msg)?;
         return Ok((Dynamic::from_map(seen), Seen::Fields { written, text: Some(fields) }));
+    }
+    if payload.json_text().is_some() {
+        return whole(payload);
     }
     let seen = payload.read(AsDynamic { only: Some(all) })?;
     let is_map = seen.is_map();
-    Ok((seen, if is_map { Seen::Fields { written, text: None } } else { Seen::Whole }))
+    Ok((seen, if is_map { Seen::Fields { written, text: None } } else { Seen::Whole(None) }))
 }
 
-fn not_json(error: &dyn std::fmt::Display) -> anyhow::Error {
-    anyhow!("payload is not JSON: {error}")
+fn whole(payload: &Payload) -> anyhow::Result<(Dynamic, Seen<'_>)> {
+    if let Some(text) = payload.json_text().transpose()? {
+        let read = text::read(text).map_err(|error| anyhow!("payload is {error}"))?;
+        // Which of two members of one name the script saw shows only in the value.
+        return Ok((read.value, Seen::Whole((!read.has_twins).then_some(text))));
+    }
+    let value = payload.value().map_err(|error| anyhow!(error.clone()))?;
+    Ok((convert::to_dynamic(value), Seen::Whole(None)))
 }
 
 impl Incoming<'_> {
@@ -300,11 +312,9 @@ impl Incoming<'_> {
             *payload = convert::to_payload(left)?;
             return Ok(());
         }
-        let Seen::Fields { written, text } = &self.payload else {
-            if payload.value().is_ok_and(|came| convert::is_same(came, left)) {
-                return Ok(());
-            }
-            return convert::update(value_of(payload)?, left);
+        let (written, text) = match &self.payload {
+            Seen::Fields { written, text } => (written, text),
+            Seen::Whole(text) => return set_whole(payload, *text, left),
         };
         if written.is_empty() {
             return Ok(());
@@ -330,8 +340,21 @@ impl Incoming<'_> {
     }
 }
 
-fn value_of_message(message: &Message) -> anyhow::Result<&Value> {
-    message.payload.value().map_err(|error| anyhow!(error.clone()))
+fn set_whole(payload: &mut Payload, came: Option<&str>, left: &Dynamic) -> Result<(), String> {
+    let Some(came) = came else {
+        if payload.value().is_ok_and(|came| convert::is_same(came, left)) {
+            return Ok(());
+        }
+        return convert::update(value_of(payload)?, left);
+    };
+    match text::changed(came, left)? {
+        None => (),
+        Some(json) if left.is_map() || left.is_array() => {
+            *payload = Payload::encoded(json, Format::Json);
+        }
+        Some(_) => *payload = convert::to_payload(left)?,
+    }
+    Ok(())
 }
 
 fn value_of(payload: &mut Payload) -> Result<&mut Value, String> {

@@ -1,10 +1,18 @@
 //! Numbers as people want to read them.
 
+/// From here on, a float is a whole number.
+const NO_FRACTION_FROM: f64 = (1_u64 << 53) as f64;
+
 /// Rounds to `digits` behind the point.
 pub fn round(number: f64, digits: i64) -> f64 {
     // Beyond 15 digits a float has nothing to round.
     let factor = 10_f64.powi(i32::try_from(digits.clamp(-300, 15)).unwrap_or(0));
-    let rounded = (number * factor).round() / factor;
+    let scaled = number * factor;
+    // A number that has no fraction there has nothing to round, and computing would only cost digits.
+    if scaled.abs() >= NO_FRACTION_FROM && factor >= 1.0 {
+        return number;
+    }
+    let rounded = scaled.round() / factor;
     if rounded.is_finite() { rounded } else { number }
 }
 
@@ -98,5 +106,7 @@ mod tests {
         assert_eq!(round(2.345_6, 2), 2.35);
         assert_eq!(round(1234.0, -2), 1200.0);
         assert_eq!(round(1e300, 15), 1e300);
+        assert_eq!(round(123_456.789, 15), 123_456.789);
+        assert_eq!(round(1_764_086_400_123_456.8, 15), 1_764_086_400_123_456.8);
     }
 }
