@@ -9,6 +9,7 @@ mod disk_buffer;
 mod disk_trouble;
 mod first_boot;
 mod live;
+mod modbus;
 mod outage;
 mod reload;
 mod remembered;

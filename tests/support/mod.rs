@@ -10,6 +10,7 @@ mod modbus_server;
 mod mosquitto;
 mod namespace;
 mod proxy;
+mod serial_line;
 mod web_server;
 
 use std::{
@@ -29,6 +30,7 @@ pub use self::{
     mosquitto::{Mosquitto, Publisher, Subscriber, publish},
     namespace::start_inside,
     proxy::Proxy,
+    serial_line::SerialLine,
     web_server::WebServer,
 };
 

@@ -1,10 +1,14 @@
-//! A meter: an SDM630 played by pymodbus.
+//! Modbus devices, played by pymodbus.
 
-use std::process::{Child, Stdio};
+use std::{
+    ffi::OsStr,
+    path::Path,
+    process::{Child, Stdio},
+};
 
 use super::{command, kill, lines::Lines, python, spawn};
 
-/// A Modbus TCP server that others wrote. See `sdm630_server.py` for its registers.
+/// A Modbus server that others wrote.
 pub struct ModbusServer {
     process: Child,
     log: Lines,
@@ -12,10 +16,30 @@ pub struct ModbusServer {
 }
 
 impl ModbusServer {
+    /// An SDM630 on Modbus TCP. See `sdm630_server.py` for its registers.
     #[track_caller]
     pub fn start() -> ModbusServer {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/sdm630_server.py");
-        let mut process = spawn(command(python()).arg(script).stdout(Stdio::piped()));
+        ModbusServer::play("sdm630_server.py", &[])
+    }
+
+    /// A device at a serial line. See `rtu_server.py` for its registers.
+    #[track_caller]
+    pub fn at_line(device: &Path) -> ModbusServer {
+        ModbusServer::play("rtu_server.py", &[device.as_os_str()])
+    }
+
+    /// The same device on a line that a gateway passes on.
+    #[track_caller]
+    pub fn behind_gateway() -> ModbusServer {
+        ModbusServer::play("rtu_server.py", &[])
+    }
+
+    #[track_caller]
+    fn play(script: &str, arguments: &[&OsStr]) -> ModbusServer {
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support"));
+        let mut player = command(python());
+        player.arg(folder.join(script)).args(arguments).stdout(Stdio::piped());
+        let mut process = spawn(&mut player);
         let log = Lines::default();
         log.collect(process.stdout.take().expect("stdout is piped"));
         let mut server = ModbusServer { process, log, port: 0 };
@@ -23,6 +47,17 @@ impl ModbusServer {
         let (_, line) = server.log.wait_for("port of the meter", 0, is_port);
         server.port = line["listening ".len()..].parse().expect("the script prints a port");
         server
+    }
+
+    /// Waits for a line that it prints from the beginning on, such as `wrote 6 100 7`.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) {
+        self.log.wait_for(text, 0, |line| line == text);
+    }
+
+    /// How often it printed that.
+    pub fn count(&self, text: &str) -> usize {
+        self.log.count_of(text)
     }
 
     /// How many TCP connections it has accepted so far.

@@ -79,6 +79,21 @@ impl Table {
         }
     }
 
+    /// Whether a device takes values for it.
+    pub fn is_writable(self) -> bool {
+        matches!(self, Table::Holding | Table::Coil)
+    }
+
+    /// The function that reads it (MODBUS Application Protocol V1.1b3, sections 6.1 to 6.4).
+    pub fn read_function(self) -> u8 {
+        match self {
+            Table::Coil => 1,
+            Table::Discrete => 2,
+            Table::Holding => 3,
+            Table::Input => 4,
+        }
+    }
+
     /// Whether an entry is a single bit and not a register of 16.
     pub fn holds_bits(self) -> bool {
         matches!(self, Table::Coil | Table::Discrete)

@@ -1,18 +1,19 @@
-//! One bus, as its settings describe it and as its nodes see it: they queue their reads, and the
-//! owner (`connection.rs`) serves them one at a time.
+//! One bus, as its settings describe it and as its nodes see it: they line up, and the owner
+//! (`connection.rs`) serves them one at a time.
 
 use std::{sync::Arc, time::Duration};
 
-use forebay_sdk::{Endpoint, Period};
+use forebay_sdk::Period;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
-    block::Block,
-    link::{Answer, Failure},
+    ask::Ask,
+    link::{Answer, Failure, Place},
     serial::SerialLine,
+    turns::Job,
 };
 
 /// So that the owner, who knows why the link does not open, speaks first.
@@ -23,16 +24,22 @@ const STOPPED: &str = "the connection was stopped";
 /// A bus that was understood.
 #[derive(Clone, Debug)]
 pub struct Bus {
-    /// The device, or the gateway to the devices.
-    pub to: Endpoint,
-    /// The serial line behind the gateway, when we were told of one.
-    pub behind: Option<SerialLine>,
+    /// The devices, or the gateway to them.
+    pub to: Place,
+    /// The serial line, ours or behind the gateway, when we were told of one.
+    pub line: Option<SerialLine>,
     /// How long to wait for an answer.
     pub timeout: Period,
     /// How long opening the link may take.
     pub connect_timeout: Period,
     /// How long to leave the bus alone after an answer.
     pub pause: Period,
+    /// How long to leave it alone after it was opened.
+    pub after_connect: Period,
+    /// After how long without a request the link is closed.
+    pub idle_close: Option<Period>,
+    /// The most of its time that a unit which does not answer may take, in percent.
+    pub breaker: u8,
 }
 
 /// A bus as its nodes see it.
@@ -48,16 +55,9 @@ pub struct SharedBus {
 pub enum Line {
     /// The owner has not tried yet.
     Opening,
-    Serving(mpsc::Sender<Read>),
+    Serving(mpsc::Sender<Job>),
     /// Why not.
     Down(Arc<str>),
-}
-
-/// A read on its way to the owner.
-pub struct Read {
-    pub unit: u8,
-    pub block: Block,
-    pub reply: oneshot::Sender<Result<Answer, Failure>>,
 }
 
 impl Line {
@@ -79,24 +79,24 @@ impl SharedBus {
         &self.place
     }
 
-    /// Reads a block from a device once it is this read's turn.
-    pub async fn read(&self, unit: u8, block: Block) -> Result<Answer, Failure> {
-        let reads = self.line_up().await?;
+    /// Asks a device once it is this request's turn. `due` is when it was to be asked.
+    pub async fn ask(&self, unit: u8, ask: Ask, due: Instant) -> Result<Answer, Failure> {
+        let jobs = self.line_up().await?;
         let (reply, answer) = oneshot::channel();
         // Both fail when the owner stops, however it does.
-        if reads.send(Read { unit, block, reply }).await.is_err() {
+        if jobs.send(Job { unit, ask, due, reply }).await.is_err() {
             return Err(self.down());
         }
         answer.await.unwrap_or_else(|_| Err(self.down()))
     }
 
     /// The queue, unless the line is down.
-    async fn line_up(&self) -> Result<mpsc::Sender<Read>, Failure> {
+    async fn line_up(&self) -> Result<mpsc::Sender<Job>, Failure> {
         let mut line = self.line.clone();
         let opened = line.wait_for(|line| !matches!(line, Line::Opening));
         match timeout(self.opening, opened).await {
             Ok(Ok(line)) => match &*line {
-                Line::Serving(reads) => Ok(reads.clone()),
+                Line::Serving(jobs) => Ok(jobs.clone()),
                 Line::Opening | Line::Down(_) => Err(down(&line)),
             },
             Ok(Err(_)) => Err(Failure::NotConnected(STOPPED.into())),

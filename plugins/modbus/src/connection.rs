@@ -1,28 +1,39 @@
 //! The owner of a bus, who alone talks on it.
 //!
-//! It opens the link, and opens it anew after everything but an answer or an exception: a late
-//! answer would else be taken for that of the next request. When the link cannot be opened, `run`
-//! ends, the engine waits and calls it again; meanwhile every read fails at once.
+//! It opens the link, serves who waits (`turns.rs`), and opens the link anew when it is of no more
+//! use. When it cannot be opened, `run` ends, the engine waits and calls it again; meanwhile every
+//! request fails at once.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
-use forebay_sdk::{Busy, Configured, Connection, Node, Shared, Site, Voice, World};
+use forebay_sdk::{Busy, Claim, Configured, Connection, Node, Shared, Site, Voice, World};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, interval_at, sleep_until},
+    time::{Instant, sleep_until},
 };
+use tokio_modbus::ExceptionCode;
 use tracing::debug;
 
 use crate::{
-    bus::{Bus, Line, Read, SharedBus},
+    ask::Ask,
+    bus::{Bus, Line, SharedBus},
     busy::{BusyTime, SLICE},
-    link::{Answer, Failure, Link},
+    frame::Framing,
+    link::{Answer, Failure, Link, Place},
     load,
+    turns::{Job, Turn, Turns, Waiting},
 };
 
-/// Reads that wait for their turn; further nodes wait for a place in the queue. A node has at most
-/// one read under way, so this is no limit that anybody sees.
-const QUEUE_READS: usize = 16;
+/// Requests that wait for the owner to take them into the line. A node has at most one under way, so
+/// this is no limit that anybody sees.
+const QUEUE_JOBS: usize = 16;
+/// Firewalls and routers on the way forget a connection on which nothing came for a while, some
+/// after two seconds. A request without an answer is then asked again on a new one.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
+/// So many requests in a row without any answer, and a link on the network is opened anew. Not at the first: a
+/// unit that is dead behind a gateway must not cost the others their connection, and some devices
+/// answer nothing for a second after it was opened.
+const MOST_SILENT: u32 = 3;
 
 impl Configured for Bus {
     fn build(&self, site: Site) -> Node {
@@ -30,6 +41,14 @@ impl Configured for Bus {
         let shared = SharedBus::new(self, line_seen);
         let owner = Owner { bus: self.clone(), line, world: site.world };
         Node::connection(Shared::new(Arc::new(shared)), owner)
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        match &self.to {
+            Place::Serial(device, _) => vec![Claim::path("serial line", device, "url")],
+            // Many serve several clients at a time.
+            Place::Network(..) => Vec::new(),
+        }
     }
 
     fn load(&self, users: &[&dyn Any]) -> Vec<Busy> {
@@ -46,35 +65,54 @@ struct Owner {
 
 impl Owner {
     /// Opens the link. Whoever waits learns why when that does not work.
-    async fn open(&self, voice: &Voice) -> anyhow::Result<Link> {
+    async fn open(&self, voice: &Voice) -> anyhow::Result<Open> {
         let Bus { to, connect_timeout, .. } = &self.bus;
         let opened = Link::open(&self.world, to, *connect_timeout, voice).await;
-        opened.inspect_err(|error| {
+        let link = opened.inspect_err(|error| {
             self.line.send_replace(Line::Down(format!("{error:#}").into()));
-        })
+        })?;
+        Ok(Open { link, answered: None, silent: 0 })
     }
 }
 
 impl Connection for Owner {
-    /// Serves reads until the link cannot be opened.
+    /// Serves requests until the link cannot be opened.
     async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
         let owner = &*self;
-        let link = Some(owner.open(voice).await?);
+        let Bus { to, timeout, breaker, after_connect, .. } = &owner.bus;
+        let link = owner.open(voice).await?;
         let now = Instant::now();
-        let mut session =
-            Session { owner, voice, link, quiet_until: now, time: BusyTime::since(now) };
+        let mut session = Session {
+            owner,
+            voice,
+            link: Some(link),
+            turns: Turns::new(to.framing(), **timeout, *breaker),
+            used: now,
+            quiet_until: now + **after_connect,
+            time: BusyTime::since(now),
+            slice_ends: now + SLICE,
+        };
         voice.ready();
-        let (reads, mut queue) = mpsc::channel(QUEUE_READS);
-        owner.line.send_replace(Line::Serving(reads));
-        let mut slice = interval_at(now + SLICE, SLICE);
+        let (jobs, mut queue) = mpsc::channel(QUEUE_JOBS);
+        owner.line.send_replace(Line::Serving(jobs));
         loop {
+            while let Ok(job) = queue.try_recv() {
+                session.turns.enter(job);
+            }
+            let now = Instant::now();
+            session.keep_time(now);
+            let next = match session.turns.next(now) {
+                Turn::Serve(waiting) => {
+                    session.serve(waiting).await?;
+                    continue;
+                }
+                Turn::WaitUntil(instant) => instant.min(session.next_look()),
+                Turn::Idle => session.next_look(),
+            };
             tokio::select! {
-                read = queue.recv() => match read {
-                    Some(read) => session.serve(read).await?,
-                    // The line holds a sender, so the queue ends with this function and not before.
-                    None => return Ok(()),
-                },
-                _ = slice.tick() => voice.busy(session.time.turn(Instant::now())),
+                // The line holds a sender, so the queue ends with this function and not before.
+                job = queue.recv() => session.turns.enter(job.expect("a sender is held")),
+                () = sleep_until(next) => session.close_if_idle(),
             }
         }
     }
@@ -85,45 +123,153 @@ impl Connection for Owner {
 struct Session<'a> {
     owner: &'a Owner,
     voice: &'a Voice,
-    link: Option<Link>,
+    link: Option<Open>,
+    turns: Turns,
+    /// When the link was last of use.
+    used: Instant,
     quiet_until: Instant,
     time: BusyTime,
+    slice_ends: Instant,
+}
+
+/// A link, and how it is.
+struct Open {
+    link: Link,
+    /// When anything on it last answered.
+    answered: Option<Instant>,
+    /// Requests since then.
+    silent: u32,
 }
 
 impl Session<'_> {
-    /// Answers one read. Fails when the link cannot be opened.
-    async fn serve(&mut self, read: Read) -> anyhow::Result<()> {
+    /// Serves one request, and answers it unless the device wants to be asked again. Fails when the
+    /// link cannot be opened.
+    async fn serve(&mut self, waiting: Waiting) -> anyhow::Result<()> {
+        let Job { unit, ref ask, .. } = waiting.job;
         // Its node was stopped meanwhile.
-        if read.reply.is_closed() {
+        if waiting.job.reply.is_closed() {
             return Ok(());
         }
-        quiet(self.quiet_until).await;
-        let began = Instant::now();
-        let was_open = self.link.is_some();
-        let mut answer = self.ask(&read).await?;
-        // Many devices hang up on who was silent for a minute, and a read may be repeated.
-        if was_open && matches!(answer, Err(Failure::HungUp(_))) {
-            debug!(bus = %self.owner.bus.to, "the other side hung up; asking again");
-            answer = self.ask(&read).await?;
+        let answer = match self.turns.rests(unit, Instant::now()) {
+            Some(left) => Err(Failure::Resting(left)),
+            None => self.ask(unit, ask).await?,
+        };
+        let busy = match &answer {
+            Err(Failure::Exception(ExceptionCode::ServerDeviceBusy)) => true,
+            // It has begun, and to ask whether it has ended is to ask again. What was to be written
+            // is not written twice.
+            Err(Failure::Exception(ExceptionCode::Acknowledge)) => ask.is_read(),
+            _ => false,
+        };
+        let answered =
+            if busy { self.turns.enter_again(waiting, Instant::now()) } else { Err(waiting) };
+        if let Err(waiting) = answered {
+            // The node may have been stopped meanwhile.
+            let _ = waiting.job.reply.send(answer);
         }
-        self.quiet_until = Instant::now() + *self.owner.bus.pause;
-        self.time.add(self.quiet_until - began);
-        // The node may have been stopped meanwhile.
-        let _ = read.reply.send(answer);
         Ok(())
     }
 
-    async fn ask(&mut self, read: &Read) -> anyhow::Result<Result<Answer, Failure>> {
-        let mut link = match self.link.take() {
-            Some(link) => link,
-            None => self.owner.open(self.voice).await?,
-        };
-        let answer = link.read(read.unit, read.block, self.owner.bus.timeout).await;
-        match &answer {
-            Ok(_) | Err(Failure::Exception(_)) => self.link = Some(link),
-            Err(failure) => debug!(bus = %self.owner.bus.to, %failure, "closing the link"),
+    /// Asks a unit, on a new link where the old one may be the reason that there is no answer.
+    async fn ask(&mut self, unit: u8, ask: &Ask) -> anyhow::Result<Result<Answer, Failure>> {
+        let idle = self.used.elapsed();
+        let was_open = self.link.is_some();
+        let was_alive = self.link.as_ref().is_some_and(|open| open.answered.is_some());
+        if let Some(first) = self.turns.clears(unit, ask) {
+            match self.try_once(unit, &first).await? {
+                Ok(_) | Err(Failure::Exception(_)) => (),
+                Err(failure) => return Ok(Err(failure)),
+            }
         }
+        let answer = self.try_once(unit, ask).await?;
+        let again = match &answer {
+            // Many devices hang up on who was silent for a minute.
+            Err(Failure::HungUp(_)) => was_open,
+            Err(Failure::Silence { .. }) => {
+                was_alive && idle > FORGOTTEN_AFTER && self.owner.bus.to.framing() == Framing::Tcp
+            }
+            _ => false,
+        };
+        if !again || !ask.is_read() {
+            return Ok(answer);
+        }
+        debug!(bus = %self.owner.bus.to, "no answer on a link that was idle; asking again on a new one");
+        self.link = None;
+        self.try_once(unit, ask).await
+    }
+
+    async fn try_once(&mut self, unit: u8, ask: &Ask) -> anyhow::Result<Result<Answer, Failure>> {
+        let Bus { timeout, pause, after_connect, to, line, .. } = &self.owner.bus;
+        let mut open = match self.link.take() {
+            Some(open) => open,
+            None => {
+                let open = self.owner.open(self.voice).await?;
+                self.quiet_until = Instant::now() + **after_connect;
+                open
+            }
+        };
+        quiet(self.quiet_until).await;
+        let began = Instant::now();
+        let answer = open.link.call(unit, ask, *timeout).await;
+        let ended = Instant::now();
+        match &answer {
+            // The gateway answers in the place of a device that does not (section 7 of the standard).
+            Err(Failure::Exception(
+                ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice,
+            )) => {
+                self.turns.was_silent(unit, ask, ended - began, ended);
+                (open.answered, open.silent) = (Some(ended), 0);
+                self.link = Some(open);
+            }
+            Ok(_) => {
+                self.turns.answered(unit, ended);
+                (open.answered, open.silent) = (Some(ended), 0);
+                self.link = Some(open);
+            }
+            Err(Failure::Exception(_)) => {
+                self.turns.refused(unit, ask, ended);
+                (open.answered, open.silent) = (Some(ended), 0);
+                self.link = Some(open);
+            }
+            Err(Failure::Silence { .. }) => {
+                self.turns.was_silent(unit, ask, ended - began, ended);
+                open.silent += 1;
+                // On a serial line two who talk at once are not understood.
+                if let (Framing::Rtu, Some(line)) = (to.framing(), line) {
+                    open.link.settle(line.silence()).await;
+                }
+                let keeps = matches!(to, Place::Serial(..)) || open.silent < MOST_SILENT;
+                self.link = keeps.then_some(open);
+            }
+            Err(failure) => debug!(bus = %to, %failure, "closing the link"),
+        }
+        let now = Instant::now();
+        let silence = line.filter(|_| to.framing() == Framing::Rtu).map(|line| line.silence());
+        self.quiet_until = now + silence.unwrap_or_default().max(**pause);
+        self.used = now;
+        self.time.add(self.quiet_until - began);
         Ok(answer)
+    }
+
+    /// When to look again although nobody asks.
+    fn next_look(&self) -> Instant {
+        let close = self.owner.bus.idle_close.filter(|_| self.link.is_some());
+        let close = close.map(|after| self.used + *after);
+        close.map_or(self.slice_ends, |close| close.min(self.slice_ends))
+    }
+
+    fn close_if_idle(&mut self) {
+        if self.owner.bus.idle_close.is_some_and(|after| self.used.elapsed() >= *after) {
+            self.link = None;
+        }
+    }
+
+    /// Says now and then how busy the bus is.
+    fn keep_time(&mut self, now: Instant) {
+        if now >= self.slice_ends {
+            self.voice.busy(self.time.turn(now));
+            self.slice_ends = now + SLICE;
+        }
     }
 }
 

@@ -80,8 +80,17 @@ pub fn decode(registers: &[u16], form: Form) -> Result<Value, String> {
 
 impl Scaling {
     fn apply(self, raw: &Number) -> Result<Value, String> {
-        let raw = raw.as_f64().unwrap_or(f64::NAN);
-        finite(round_to_15_digits(raw * self.scale + self.offset)).map(Value::Number)
+        finite(self.of(raw.as_f64().unwrap_or(f64::NAN))).map(Value::Number)
+    }
+
+    /// What a raw number stands for, with 15 digits.
+    pub fn of(self, raw: f64) -> f64 {
+        round_to_15_digits(raw * self.scale + self.offset)
+    }
+
+    /// The raw number that stands for a value.
+    pub fn undo(self, value: f64) -> f64 {
+        round_to_15_digits((value - self.offset) / self.scale)
     }
 }
 

@@ -1,31 +1,40 @@
-//! Reads Modbus devices: a connection is one bus with one owner, a source polls registers on it.
+//! Reads and writes Modbus devices: a connection is one bus with one owner, a source polls registers
+//! on it, a sink writes them.
 //!
-//! Read `settings.rs` for what users write, `bus.rs` and `connection.rs` for who may talk when.
+//! Read `settings.rs` for what users write, `turns.rs` and `connection.rs` for who may talk when, and
+//! `frame.rs` for what is believed of what comes.
 
+mod ask;
 mod block;
 mod bus;
 mod busy;
 mod connection;
 mod decode;
+mod encode;
+mod frame;
 mod link;
 mod load;
+mod place;
 mod rules;
 mod sdm630;
 mod serial;
 mod settings;
+mod sink;
 mod source;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use forebay_sdk::{Device, Native, Plugin, Role};
 
-use crate::settings::{ModbusSettings, ModbusSourceSettings};
+use crate::settings::{ModbusSettings, ModbusSinkSettings, ModbusSourceSettings};
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
     Plugin::new("modbus", include_str!("../README.md"), include_str!("../sample.yaml"))
         .offers(connection())
         .offers(source())
+        .offers(sink())
         .rules(&[&rules::ONE_BASED_ADDRESS, &rules::REGISTER_OVERLAP])
         .plays(Device {
             name: "sdm630",
@@ -43,4 +52,10 @@ fn source() -> Native<ModbusSourceSettings> {
     let summary =
         "Reads registers of a Modbus device at a steady beat and sends one message per poll.";
     Native::new(Role::Source, "modbus", summary).using(&["modbus"])
+}
+
+fn sink() -> Native<ModbusSinkSettings> {
+    let summary =
+        "Writes registers of a Modbus device when a message says so, and answers what it did.";
+    Native::new(Role::Sink, "modbus", summary).using(&["modbus"])
 }

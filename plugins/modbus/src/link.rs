@@ -1,14 +1,15 @@
-//! A link to a Modbus device over TCP, one request at a time.
+//! A link to Modbus devices, one request at a time: over TCP, over a serial line, or over TCP to a
+//! serial line that somebody else has.
 //!
-//! The protocol is tokio-modbus's. What stands here is what it leaves open: time limits, answers
-//! that are too short, and telling a peer that hangs up from one that talks something else.
+//! What stands in an answer is tokio-modbus's to say. Its client is not used: it takes the first
+//! frame that comes for the answer, whatever was asked before.
 
 use std::{
     fmt,
     io::{self, ErrorKind},
-    pin::Pin,
+    path::PathBuf,
     sync::Arc,
-    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -17,123 +18,169 @@ use forebay_sdk::{
     world::{Dial, Stream},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
-use tokio_modbus::{
-    Error, ExceptionCode, Request, Response, Slave,
-    client::{self, Client},
-    slave::SlaveContext,
+use tokio_modbus::{ExceptionCode, ExceptionResponse, Response, bytes::Bytes};
+
+use crate::{
+    ask::Ask,
+    frame::{Frames, Framing, Stray},
+    serial::SerialLine,
 };
 
-use crate::block::{Block, Table};
+/// Where the devices are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A device or a gateway on the network, and how frames are told apart on the way there.
+    Network(Endpoint, Framing),
+    /// A serial line of this machine.
+    Serial(PathBuf, SerialLine),
+}
 
-/// What a device says about a block.
+/// What a device says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Registers(Vec<u16>),
     Bits(Vec<bool>),
+    /// What was to be written is written.
+    Written,
 }
 
-/// Why a read came to nothing.
+/// Why a request came to nothing.
 #[derive(Clone, Debug)]
 pub enum Failure {
-    /// The device answered that it will not. The only failure after which the link is in step.
+    /// The device answered that it will not.
     Exception(ExceptionCode),
+    /// No answer in time, and what came in its stead.
+    Silence { patience: Period, stray: Option<Stray> },
+    /// Not asked, because the device did not answer lately. Says for how long it is left alone.
+    Resting(Period),
     /// There is no link. Says why.
     NotConnected(Arc<str>),
     /// The other side closed the link before it answered. Says who.
     HungUp(Arc<str>),
-    /// Anything else, in words.
+    /// Anything else, in words. The link is of no more use.
     Broken(String),
 }
 
-/// A link to a Modbus device.
+/// A link to Modbus devices. Of no use any more when a request was not waited for.
 pub struct Link {
-    context: client::Context,
+    stream: Box<dyn Stream>,
+    frames: Frames,
     place: Arc<str>,
+    voice: Voice,
+}
+
+/// More than any frame.
+const BUFFER_BYTES: usize = 512;
+/// A line that is never silent for as long as it should be is not waited for any longer.
+const LONGEST_NOISE: Duration = Duration::from_secs(1);
+
+impl Place {
+    /// How frames are told apart there.
+    pub fn framing(&self) -> Framing {
+        match self {
+            Place::Network(_, framing) => *framing,
+            Place::Serial(..) => Framing::Rtu,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Network(to, _) => to.fmt(f),
+            Place::Serial(device, _) => device.display().fmt(f),
+        }
+    }
 }
 
 impl Link {
-    /// Connects. The voice hears how many bytes go to and fro.
+    /// Connects, or opens the line. The voice hears how many bytes go to and fro.
     pub async fn open(
         world: &World,
-        to: &Endpoint,
+        to: &Place,
         patience: Period,
         voice: &Voice,
     ) -> anyhow::Result<Link> {
-        let stream = match timeout(*patience, world.connect(Dial::new(to.clone()))).await {
-            Ok(stream) => stream.with_context(|| format!("connecting to {to}"))?,
-            Err(_) => anyhow::bail!("connecting to {to}: no answer within {patience}"),
+        let opening = async {
+            match to {
+                Place::Network(to, _) => world.connect(Dial::new(to.clone())).await,
+                Place::Serial(device, line) => world.serial(line.of(device)).await,
+            }
         };
-        let (head, voice) = (Vec::with_capacity(HEAD_BYTES), voice.clone());
-        let context = client::tcp::attach(Wire { stream, head, voice });
-        Ok(Link { context, place: to.to_string().into() })
+        let verb = if matches!(to, Place::Serial(..)) { "opening" } else { "connecting to" };
+        let stream = match timeout(*patience, opening).await {
+            Ok(stream) => stream.with_context(|| format!("{verb} {to}"))?,
+            Err(_) => anyhow::bail!("{verb} {to}: no answer within {patience}"),
+        };
+        let frames = Frames::new(to.framing());
+        Ok(Link { stream, frames, place: to.to_string().into(), voice: voice.clone() })
     }
 
-    /// Asks a device for a block. After any failure but an exception the link is out of step with
-    /// the other side and must be dropped.
-    pub async fn read(
-        &mut self,
-        unit: u8,
-        block: Block,
-        patience: Period,
-    ) -> Result<Answer, Failure> {
-        let Block { table, start, count } = block;
-        let request = match table {
-            Table::Holding => Request::ReadHoldingRegisters(start, count),
-            Table::Input => Request::ReadInputRegisters(start, count),
-            Table::Coil => Request::ReadCoils(start, count),
-            Table::Discrete => Request::ReadDiscreteInputs(start, count),
-        };
-        self.context.set_slave(Slave(unit));
-        match timeout(*patience, self.context.call(request)).await {
-            Ok(Ok(Ok(response))) => self.accept(response, count),
-            Ok(Ok(Err(exception))) => Err(Failure::Exception(exception)),
+    /// Asks a device, and waits for its answer.
+    pub async fn call(&mut self, unit: u8, ask: &Ask, patience: Period) -> Result<Answer, Failure> {
+        let request = self.frames.ask(unit, &ask.request());
+        match timeout(*patience, self.exchange(&request)).await {
+            Ok(Ok(answer)) => self.understand(answer, ask),
             Ok(Err(error)) => Err(self.explain(&error)),
-            Err(_) => Err(Failure::Broken(format!("no answer within {patience}"))),
+            Err(_) => Err(Failure::Silence { patience, stray: self.frames.stray() }),
         }
     }
 
-    /// The library hands out answers of any length, and panics in debug builds if asked to check.
-    fn accept(&self, response: Response, count: u16) -> Result<Answer, Failure> {
-        let count = usize::from(count);
-        match response {
-            Response::ReadHoldingRegisters(registers) | Response::ReadInputRegisters(registers)
-                if registers.len() == count =>
-            {
-                Ok(Answer::Registers(registers))
+    /// Throws away what comes, until nothing has come for so long.
+    pub async fn settle(&mut self, silence: Duration) {
+        let mut buffer = [0; BUFFER_BYTES];
+        let settled = async {
+            while let Ok(Ok(1..)) = timeout(silence, self.stream.read(&mut buffer)).await {}
+        };
+        let _ = timeout(LONGEST_NOISE, settled).await;
+    }
+
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
+        self.stream.write_all(request).await?;
+        self.stream.flush().await?;
+        self.voice.count(Figure::BytesOut, request.len() as u64);
+        let mut buffer = [0; BUFFER_BYTES];
+        loop {
+            let count = self.stream.read(&mut buffer).await?;
+            if count == 0 {
+                return Err(ErrorKind::ConnectionAborted.into());
             }
-            // Bits come in whole bytes.
-            Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits)
-                if bits.len() == count.next_multiple_of(8) =>
-            {
-                bits.truncate(count);
+            self.voice.count(Figure::BytesIn, count as u64);
+            if let Some(answer) = self.frames.take(&buffer[..count]) {
+                return Ok(answer);
+            }
+        }
+    }
+
+    fn understand(&self, answer: Vec<u8>, ask: &Ask) -> Result<Answer, Failure> {
+        let answer = Bytes::from(answer);
+        if let Ok(ExceptionResponse { exception, .. }) = ExceptionResponse::try_from(answer.clone())
+        {
+            return Err(Failure::Exception(exception));
+        }
+        match Response::try_from(answer) {
+            Ok(Response::ReadHoldingRegisters(values) | Response::ReadInputRegisters(values)) => {
+                Ok(Answer::Registers(values))
+            }
+            Ok(Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits)) => {
+                // They come in whole bytes.
+                bits.truncate(ask.count());
                 Ok(Answer::Bits(bits))
             }
-            _ => Err(Failure::Broken(format!(
-                "{} answered with more or less than it was asked for",
-                self.place
-            ))),
+            Ok(_) => Ok(Answer::Written),
+            Err(error) => Err(Failure::Broken(format!("{}: {error}", self.place))),
         }
     }
 
-    fn explain(&self, error: &Error) -> Failure {
-        let place = &self.place;
-        match error {
-            Error::Protocol(_) => {
-                Failure::Broken(format!("{place} answered another request than it was asked"))
+    fn explain(&self, error: &io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                Failure::HungUp(Arc::clone(&self.place))
             }
-            Error::Transport(error) => match error.kind() {
-                ErrorKind::ConnectionAborted
-                | ErrorKind::ConnectionReset
-                | ErrorKind::BrokenPipe => Failure::HungUp(Arc::clone(place)),
-                // The second is how the library says that an answer ends too early.
-                ErrorKind::InvalidData | ErrorKind::UnexpectedEof => {
-                    Failure::Broken(format!("{place} answered with something that is not Modbus"))
-                }
-                _ => Failure::Broken(error.to_string()),
-            },
+            _ => Failure::Broken(error.to_string()),
         }
     }
 }
@@ -146,6 +193,13 @@ impl fmt::Display for Failure {
                 let words = code.to_string().to_lowercase();
                 write!(f, "{words} (exception {})", u8::from(*code))
             }
+            Failure::Silence { patience, stray: None } => write!(f, "no answer within {patience}"),
+            Failure::Silence { patience, stray: Some(stray) } => {
+                write!(f, "no answer within {patience}; what came was {stray}")
+            }
+            Failure::Resting(left) => {
+                write!(f, "not asked: it did not answer, and is asked again in {left}")
+            }
             Failure::NotConnected(reason) => write!(f, "not connected: {reason}"),
             Failure::HungUp(place) => write!(f, "{place} closed the connection"),
             Failure::Broken(reason) => f.write_str(reason),
@@ -154,77 +208,3 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// Transaction, protocol and length, each of two bytes.
-const HEAD_BYTES: usize = 6;
-
-/// A stream that looks at the head of each answer. The library would wait for as many bytes as a
-/// peer that is no Modbus device seems to announce, and it has no error for a peer that hangs up.
-struct Wire {
-    stream: Box<dyn Stream>,
-    /// The first bytes since the last request.
-    head: Vec<u8>,
-    voice: Voice,
-}
-
-/// The library asks for it.
-impl fmt::Debug for Wire {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wire").field("head", &self.head).finish_non_exhaustive()
-    }
-}
-
-impl Wire {
-    fn look_at(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let missing = HEAD_BYTES - self.head.len();
-        if missing == 0 {
-            return Ok(());
-        }
-        self.head.extend_from_slice(&bytes[..bytes.len().min(missing)]);
-        match self.head[..] {
-            // Unit, function and one byte are the least; the standard's most is 254.
-            [_, _, 0, 0, 0, 3..=254] => Ok(()),
-            [_, _, _, _, _, _] => Err(ErrorKind::InvalidData.into()),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        match &buffer.filled()[before..] {
-            [] if buffer.remaining() > 0 => Poll::Ready(Err(ErrorKind::ConnectionAborted.into())),
-            bytes => {
-                self.voice.count(Figure::BytesIn, bytes.len() as u64);
-                Poll::Ready(self.look_at(bytes))
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.head.clear();
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.voice.count(Figure::BytesOut, written as u64);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}

@@ -37,14 +37,14 @@ fn busy(bus: &Bus, user: usize, source: &ModbusSource) -> Option<Busy> {
 impl Bus {
     fn time_of(&self, requests: &[Block]) -> Duration {
         let on_the_line =
-            |request: &Block| self.behind.map_or(Duration::ZERO, |line| line.time_of(*request));
+            |request: &Block| self.line.map_or(Duration::ZERO, |line| line.time_of(*request));
         requests.iter().map(|request| on_the_line(request) + *self.pause).sum()
     }
 
     /// How that time comes about.
     fn why(&self, requests: &[Block]) -> String {
         let mut why = count(requests);
-        if let Some(line) = self.behind {
+        if let Some(line) = self.line {
             why += &format!(" at {}, each answered after {}", line.words(), Period(TURN_AROUND));
         }
         if !self.pause.is_zero() {

@@ -1,8 +1,8 @@
 //! A serial line, and how long requests take on it.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use forebay_sdk::world::Parity;
+use forebay_sdk::world::{self, Parity};
 
 use crate::block::Block;
 
@@ -72,6 +72,13 @@ impl SerialLine {
         self.bytes(REQUEST_BYTES + ANSWER_BYTES + values) + self.silence() * 2 + TURN_AROUND
     }
 
+    /// This line, at a device of this machine.
+    pub fn of(self, device: &Path) -> world::SerialLine {
+        let SerialLine { baud, parity, stop_bits } = self;
+        let device = device.to_owned();
+        world::SerialLine { device, baud, parity, data_bits: 8, stop_bits }
+    }
+
     fn bytes(self, bytes: u32) -> Duration {
         let parity_bits = u32::from(self.parity != Parity::None);
         let bits = bytes * (9 + parity_bits + u32::from(self.stop_bits));
@@ -79,7 +86,7 @@ impl SerialLine {
     }
 
     /// Of three and a half bytes, which tells frames apart.
-    fn silence(self) -> Duration {
+    pub fn silence(self) -> Duration {
         if self.baud > FASTEST_WITH_OWN_SILENCE { SHORTEST_SILENCE } else { self.bytes(7) / 2 }
     }
 

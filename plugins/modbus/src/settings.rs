@@ -2,36 +2,37 @@
 
 mod mistakes;
 mod register;
+mod sink;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use forebay_sdk::{Configured, Endpoint, Meta, NoEndpoint, Period, Problem, Settings, Value};
+pub use self::sink::ModbusSinkSettings;
+
+use forebay_sdk::{Configured, Meta, Period, Problem, Settings, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
     block::{Merging, Table},
     bus::Bus,
-    serial::SerialLine,
-    settings::register::{RegisterSettings, path},
+    place,
+    settings::register::{RegisterSettings, path, unique_names},
     source::{Field, ModbusSource, Reading},
 };
-
-/// The port that the standard gives to Modbus TCP.
-const MODBUS_PORT: u16 = 502;
 
 /// A bus with the devices on it: one device on the network, or a gateway with many behind it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModbusSettings {
-    /// Where the device or gateway is: `tcp://host` or `tcp://host:port`. The port is 502 unless
-    /// given. Behind a gateway, `?baud=9600&parity=even&stop=1` tells of its serial line, so that
-    /// `forebay lint` knows how long a poll takes; the gateway itself is not set by it.
+    /// Where the bus is. `tcp://host:port` is a device or a gateway on the network, at port 502 unless
+    /// given; `rtu:///dev/ttyUSB0?baud=9600&parity=even&stop=1` a serial line of this machine, with no
+    /// parity and one stop bit unless given; `rtu+tcp://host:port` a serial line that something on
+    /// the network passes on byte by byte. Of the line behind a gateway, `?baud=9600&parity=even&stop=1`
+    /// tells `forebay lint` how long a poll takes; the gateway itself is not set by it.
     url: String,
-    /// How long to wait for each answer, from `10ms` to `1m`. Then the connection is closed and
-    /// opened anew, so that a late answer is never taken for that of another request.
+    /// How long to wait for each answer, from `10ms` to `1m`.
     #[serde(default = "default_timeout")]
     timeout: Period,
     /// How long opening the connection may take, from `10ms` to `1m`.
@@ -39,8 +40,28 @@ pub struct ModbusSettings {
     connect_timeout: Period,
     /// How long to leave the bus alone after each answer, up to `1m`. For devices and gateways
     /// that lose requests which come too fast.
-    #[serde(default = "default_pause")]
+    #[serde(default = "no_time")]
     pause: Period,
+    /// How long to leave the bus alone after it was opened, up to `1m`. For devices that swallow
+    /// what comes in their first second.
+    #[serde(default = "no_time")]
+    after_connect: Period,
+    /// Closes the connection when nothing was asked for so long, up to `1h`. For gateways and devices
+    /// that serve one client at a time. Never, unless given.
+    idle_close: Option<Period>,
+    /// The most of the bus's time, in percent, that a device which does not answer may take from
+    /// the others, 1 to 100. With 5 and `timeout: 1s` it is asked every 20 s until it answers.
+    #[serde(default = "default_breaker")]
+    #[schemars(range(min = 1, max = 100))]
+    breaker: u8,
+}
+
+fn no_time() -> Period {
+    Period::seconds(0)
+}
+
+fn default_breaker() -> u8 {
+    5
 }
 
 fn default_timeout() -> Period {
@@ -51,70 +72,46 @@ fn default_connect_timeout() -> Period {
     Period::seconds(5)
 }
 
-fn default_pause() -> Period {
-    Period::seconds(0)
-}
-
 impl Settings for ModbusSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        let ModbusSettings { url, timeout, connect_timeout, pause } = self;
-        let place = match place(&url) {
+        let place = match place::parse(&self.url) {
             Ok(place) => Some(place),
             Err(label) => {
-                problems.push(no_bus(&url, label));
+                let problem = Problem::new("url", "`url` does not lead to a bus", label);
+                problems.push(match place::meant(&self.url) {
+                    Some(meant) => problem.instead(meant),
+                    None => problem,
+                });
                 None
             }
         };
-        let shortest = Period(Duration::from_millis(10));
-        let least = [
-            ("timeout", timeout, shortest),
-            ("connect_timeout", connect_timeout, shortest),
-            ("pause", pause, Period::seconds(0)),
+        let (shortest, none) = (Period(Duration::from_millis(10)), no_time());
+        let (minute, hour) = (Period::seconds(60), Period::seconds(3600));
+        let bounds = [
+            ("timeout", Some(self.timeout), shortest, minute),
+            ("connect_timeout", Some(self.connect_timeout), shortest, minute),
+            ("pause", Some(self.pause), none, minute),
+            ("after_connect", Some(self.after_connect), none, minute),
+            ("idle_close", self.idle_close, none, hour),
         ];
-        for (setting, period, least) in least {
-            if !(least..=Period::seconds(60)).contains(&period) {
-                let label = format!("expected {least} to 1m, found {period}");
+        for (setting, period, least, most) in bounds {
+            if let Some(period) = period.filter(|period| !(least..=most).contains(period)) {
+                let label = format!("expected {least} to {most}, found {period}");
                 problems.push(Problem::new(setting, format!("`{setting}` is out of range"), label));
             }
         }
-        let (to, behind) = place?;
-        Some(Bus { to, behind, timeout, connect_timeout, pause })
+        let (to, line) = place?;
+        Some(Bus {
+            to,
+            line,
+            timeout: self.timeout,
+            connect_timeout: self.connect_timeout,
+            pause: self.pause,
+            after_connect: self.after_connect,
+            idle_close: self.idle_close,
+            breaker: self.breaker,
+        })
     }
-}
-
-/// Where the bus is, and the serial line behind the gateway when it is told of; says what would be
-/// right when it cannot.
-fn place(url: &str) -> Result<(Endpoint, Option<SerialLine>), String> {
-    match url.split_once('?') {
-        Some((address, query)) => Ok((endpoint(address)?, Some(SerialLine::parse(query)?))),
-        None => Ok((endpoint(url)?, None)),
-    }
-}
-
-fn no_bus(url: &str, label: String) -> Problem {
-    let problem = Problem::new("url", "`url` does not lead to a bus", label);
-    let meant = format!("tcp://{url}");
-    let (address, _) = meant.split_once('?').unwrap_or((&meant, ""));
-    if endpoint(address).is_ok() { problem.instead(meant) } else { problem }
-}
-
-/// Reads `tcp://host:port`; says what would be right when it cannot.
-fn endpoint(url: &str) -> Result<Endpoint, String> {
-    const EXPECTED: &str = "expected `tcp://host` or `tcp://host:port`";
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(EXPECTED.to_owned());
-    };
-    match scheme {
-        "tcp" => (),
-        "rtu" | "rtu+tcp" => {
-            return Err(format!("only tcp:// is supported in this version, found {scheme}://"));
-        }
-        _ => return Err(format!("{EXPECTED}; only tcp:// is supported in this version")),
-    }
-    Endpoint::parse(rest, MODBUS_PORT).map_err(|wrong| match wrong {
-        NoEndpoint::Host => EXPECTED.to_owned(),
-        NoEndpoint::Port => "expected a port from 1 to 65535 behind the host".to_owned(),
-    })
 }
 
 /// Faster than any meter answers.
@@ -189,8 +186,8 @@ impl Settings for ModbusSourceSettings {
 impl ModbusSourceSettings {
     /// The registers that can be read, each with its place in the list.
     fn fields(&self, problems: &mut Vec<Problem>) -> Vec<(usize, Field)> {
+        problems.extend(unique_names(self.registers.iter().map(|register| register.name.as_str())));
         let mut fields = Vec::with_capacity(self.registers.len());
-        let mut first_of_name: HashMap<&str, usize> = HashMap::new();
         for (index, register) in self.registers.iter().enumerate() {
             match register.resolve(&path(index)) {
                 Ok(field) => {
@@ -198,17 +195,6 @@ impl ModbusSourceSettings {
                     fields.push((index, field));
                 }
                 Err(found) => problems.extend(found),
-            }
-            let first = *first_of_name.entry(&register.name).or_insert(index);
-            if first != index {
-                problems.push(
-                    Problem::new(
-                        format!("{}.name", path(index)),
-                        format!("two registers are named `{}`", register.name),
-                        "expected another name",
-                    )
-                    .also(format!("{}.name", path(first)), "has this one"),
-                );
             }
         }
         fields

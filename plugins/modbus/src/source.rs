@@ -8,8 +8,11 @@ use forebay_sdk::{
     Source, Value, Voice,
 };
 use serde_json::Map;
+use tokio::time::Instant;
+use tokio_modbus::ExceptionCode;
 
 use crate::{
+    ask::Ask,
     block::{Block, Merging, Plan, plan},
     bus::{Bus, SharedBus},
     decode::{Form, decode},
@@ -63,15 +66,19 @@ impl Configured for ModbusSource {
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
-        let bus = connection.downcast_ref::<Bus>();
-        let unit = self.reading.unit;
-        if bus.is_none_or(|bus| bus.behind.is_none()) || (1..=247).contains(&unit) {
-            return Vec::new();
-        }
-        let message = format!("no device on a serial line answers as unit {unit}");
-        let label = format!("expected 1 to 247, found {unit}");
-        vec![Problem::new("unit", message, label)]
+        unit_on_line(self.reading.unit, connection)
     }
+}
+
+/// What is wrong with a unit, should the connection be or lead to a serial line.
+pub fn unit_on_line(unit: u8, connection: &dyn Any) -> Vec<Problem> {
+    let bus = connection.downcast_ref::<Bus>();
+    if bus.is_none_or(|bus| bus.line.is_none()) || (1..=247).contains(&unit) {
+        return Vec::new();
+    }
+    let message = format!("no device on a serial line answers as unit {unit}");
+    let label = format!("expected 1 to 247, found {unit}");
+    vec![Problem::new("unit", message, label)]
 }
 
 /// Reads the registers of one device, over and over.
@@ -92,7 +99,7 @@ impl Source for Poll {
         loop {
             let skipped = beat.next().await;
             self.voice.count(Figure::Overruns, skipped);
-            match self.poll(&bus).await {
+            match self.poll(&bus, Instant::now()).await {
                 Ok(message) => {
                     out.ready();
                     out.send(message).await;
@@ -106,13 +113,15 @@ impl Source for Poll {
 impl Poll {
     /// Asks for one block after the other, so that other nodes get their turn in between. Fails at
     /// the first block that gets no answer: the rest would only wait as long again.
-    async fn poll(&self, bus: &SharedBus) -> anyhow::Result<Message> {
+    async fn poll(&self, bus: &SharedBus, due: Instant) -> anyhow::Result<Message> {
         let Reading { unit, plan, .. } = &*self.reading;
         let mut outcomes = Vec::with_capacity(plan.requests.len());
         for request in &plan.requests {
-            let outcome = match bus.read(*unit, *request).await {
+            let outcome = match bus.ask(*unit, Ask::Read(*request), due).await {
                 Ok(answer) => Ok(answer),
-                Err(refusal @ Failure::Exception(_)) => Err(refusal.to_string()),
+                Err(refusal @ Failure::Exception(code)) if !is_silence(code) => {
+                    Err(refusal.to_string())
+                }
                 Err(failure) => {
                     let place = bus.place();
                     return Err(failure)
@@ -125,8 +134,14 @@ impl Poll {
     }
 }
 
+/// Whether a gateway says that the device behind it does not answer (MODBUS Application Protocol
+/// V1.1b3, section 7).
+fn is_silence(code: ExceptionCode) -> bool {
+    matches!(code, ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice)
+}
+
 /// What came of one request: an answer, or why the device refused.
-type Outcome = Result<Answer, String>;
+pub type Outcome = Result<Answer, String>;
 
 impl Reading {
     /// Plans the requests.
@@ -166,7 +181,7 @@ fn requests(fields: &[Field], merging: Merging) -> Plan {
 }
 
 /// The value of a field, or why there is none.
-fn value(field: &Field, request: Block, outcome: &Outcome) -> Result<Value, String> {
+pub fn value(field: &Field, request: Block, outcome: &Outcome) -> Result<Value, String> {
     let position = request.position_of(field.block);
     match (outcome.as_ref().map_err(Clone::clone)?, field.form) {
         (Answer::Registers(registers), Some(form)) => {

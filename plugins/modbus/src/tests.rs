@@ -1,6 +1,8 @@
 //! Sources and their bus against peers in memory, on a stopped clock: the simulated meter, and
 //! servers that do everything wrong.
 
+mod writing;
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -27,10 +29,12 @@ use tokio::{
 };
 
 use crate::{
+    ask::Ask,
     block::{Block, Table},
     bus::SharedBus,
     connection,
-    link::{Answer, Failure, Link},
+    frame::Framing,
+    link::{Answer, Failure, Link, Place},
     plugin, sdm630, source,
 };
 
@@ -39,7 +43,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// The engine's pause before it runs a connection again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-const FIRST_TWO: Block = Block { table: Table::Input, start: 0, count: 2 };
+const FIRST_TWO: Ask = Ask::Read(Block { table: Table::Input, start: 0, count: 2 });
 
 /// Where the peer is in each of the tests.
 const PLACE: &str = "meter.lan:502";
@@ -277,36 +281,35 @@ registers:
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_no_modbus_device_is_named_as_such() {
-    const NOT_MODBUS: &str = "answered with something that is not Modbus";
+    const NOT_MODBUS: &str = "no answer within 100ms; what came was nothing that is Modbus";
     let greeting = error_about(|_| Some(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())).await;
     assert_says(&greeting, "reading input registers 0 to 1 of unit 1 at meter.lan:502: ");
     assert_says(&greeting, NOT_MODBUS);
-    // A right head, and then a body that ends in the middle of a register.
-    assert_says(&error_about(|frame| Some(answer_to(frame, &[4, 4, 1]))).await, NOT_MODBUS);
-    assert_says(&error_about(|frame| Some(answer_to(frame, &[4, 3, 1, 2, 3]))).await, NOT_MODBUS);
     assert_says(&error_about(|_| Some(vec![0; 64])).await, NOT_MODBUS);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_to_another_question_is_not_taken() {
-    const OTHER: &str = "answered another request than it was asked";
     let other_transaction = |frame: &[u8; 12]| {
         let mut answer = addresses(frame);
         answer[1] ^= 1;
         Some(answer)
     };
-    assert_says(&error_about(other_transaction).await, OTHER);
+    assert_says(&error_about(other_transaction).await, "was the answer to an earlier request");
     let other_unit = |frame: &[u8; 12]| {
         let mut answer = addresses(frame);
         answer[6] += 1;
         Some(answer)
     };
-    assert_says(&error_about(other_unit).await, OTHER);
-    assert_says(&error_about(|frame| Some(answer_to(frame, &[3, 4, 0, 0, 0, 0]))).await, OTHER);
+    assert_says(&error_about(other_unit).await, "was an answer of unit 2, and unit 1 was asked");
     assert_says(
-        &error_about(|frame| Some(answer_to(frame, &[4, 2, 0, 0]))).await,
-        "answered with more or less than it was asked for",
+        &error_about(|frame| Some(answer_to(frame, &[3, 4, 0, 0, 0, 0]))).await,
+        "was an answer to function 3, and function 4 was asked for",
     );
+    for body in [&[4, 2, 0, 0][..], &[4, 4, 1], &[4, 3, 1, 2, 3]] {
+        let error = error_about(move |frame| Some(answer_to(frame, body))).await;
+        assert_says(&error, "what came was more or less than was asked for");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -320,7 +323,7 @@ async fn a_peer_that_hangs_up_is_an_error_and_not_a_storm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_peer_costs_one_timeout_per_poll_and_its_connection() {
+async fn a_silent_peer_costs_one_timeout_per_poll_and_at_the_third_its_connection() {
     let memory = memory();
     let door = memory.open(PLACE);
     let mut rig = Rig::new(&memory, "timeout: 20ms");
@@ -332,14 +335,233 @@ registers:
     );
     for _ in 0..2 {
         let mut client = accept(&door).await;
-        let error = next_error(&mut collected).await;
-        let expected = "reading input register 0 of unit 1 at meter.lan:502: no answer within 20ms";
-        assert_eq!(error, expected);
-        // The request, and then the end: nothing else is asked on this connection.
+        for _ in 0..3 {
+            let error = next_error(&mut collected).await;
+            let expected =
+                "reading input register 0 of unit 1 at meter.lan:502: no answer within 20ms";
+            assert_eq!(error, expected);
+        }
+        // The requests, and then the end.
         let mut all = Vec::new();
         timeout(DEADLINE, client.read_to_end(&mut all)).await.unwrap().unwrap();
-        assert_eq!(all.len(), 12);
+        assert_eq!(all.len(), 3 * 12);
     }
+}
+
+/// A peer whose `n`th request, counted over all connections from 0, is answered by `answer`.
+fn counting_peer(
+    tasks: &mut JoinSet<()>,
+    answer: impl Fn(usize, &[u8; 12]) -> Option<Vec<u8>> + Send + Sync + 'static,
+) -> (Memory, Arc<AtomicUsize>) {
+    let asked = AtomicUsize::new(0);
+    peer(tasks, move |frame| answer(asked.fetch_add(1, Ordering::SeqCst), frame))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_swallows_the_first_second_never_gave_a_value() {
+    let mut peers = JoinSet::new();
+    let memory = memory();
+    let door = memory.open(PLACE);
+    peers.spawn(async move {
+        loop {
+            let (mut client, _) = door.accept().await.unwrap();
+            let began = Instant::now();
+            while let Some(frame) = request(&mut client).await {
+                if began.elapsed() > Duration::from_secs(1) {
+                    client.write_all(&addresses(&frame)).await.unwrap();
+                }
+            }
+        }
+    });
+    let text = "every: 3s\nregisters: [{ name: a, input: 5 }]";
+    let mut rig = Rig::new(&memory, "");
+    let mut collected = rig.source(text);
+    assert_says(&next_error(&mut collected).await, "no answer within 1s");
+    assert_eq!(next(&mut collected).await.payload.value(), Ok(&json!({ "a": 5 })));
+    drop(rig);
+    let mut rig = Rig::new(&memory, "after_connect: 2s");
+    let mut collected = rig.source(text);
+    assert_eq!(next(&mut collected).await.payload.value(), Ok(&json!({ "a": 5 })));
+    assert!(collected.errors.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_a_firewall_forgot_lost_every_second_poll() {
+    let mut peers = JoinSet::new();
+    // Every connection passes one request on, and none after it.
+    let memory = memory();
+    let door = memory.open(PLACE);
+    peers.spawn(async move {
+        let mut forgotten = Vec::new();
+        loop {
+            let (mut client, _) = door.accept().await.unwrap();
+            let frame = request(&mut client).await.unwrap();
+            client.write_all(&addresses(&frame)).await.unwrap();
+            forgotten.push(client);
+        }
+    });
+    let mut rig = Rig::new(&memory, "");
+    let mut collected = rig.source("every: 3s\nregisters: [{ name: a, input: 5 }]");
+    for _ in 0..5 {
+        assert_eq!(next(&mut collected).await.payload.value(), Ok(&json!({ "a": 5 })));
+    }
+    assert!(collected.errors.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_came_twice_ended_every_poll() {
+    let mut peers = JoinSet::new();
+    let (memory, clients) = counting_peer(&mut peers, |_, frame| {
+        let answer = addresses(frame);
+        Some([&answer[..], &[0xFF], &answer].concat())
+    });
+    let mut rig = Rig::new(&memory, "");
+    let mut collected = rig.quick_source();
+    for _ in 0..5 {
+        assert_eq!(next(&mut collected).await.payload.value(), Ok(&json!({ "a": 1 })));
+    }
+    assert_eq!(clients.load(Ordering::SeqCst), 1);
+    assert!(collected.errors.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_unit_behind_a_gateway_took_the_connection_of_the_others() {
+    let mut peers = JoinSet::new();
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let clients = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&clients);
+    peers.spawn(async move {
+        loop {
+            let (mut client, _) = door.accept().await.unwrap();
+            counted.fetch_add(1, Ordering::SeqCst);
+            while let Some(frame) = request(&mut client).await {
+                if frame[6] != 13 {
+                    client.write_all(&addresses(&frame)).await.unwrap();
+                }
+            }
+        }
+    });
+    let mut rig = Rig::new(&memory, "");
+    let _dead = rig.source("unit: 13\nevery: 1s\nregisters: [{ name: a, input: 5 }]");
+    let mut live = rig.source("unit: 1\nevery: 1s\nregisters: [{ name: a, input: 5 }]");
+    let start = Instant::now();
+    for _ in 0..100 {
+        next(&mut live).await;
+    }
+    let took = start.elapsed().as_secs();
+    assert!((99..=105).contains(&took), "100 polls, one a second, took {took} s");
+    assert_eq!(clients.load(Ordering::SeqCst), 1);
+    assert!(live.errors.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_whose_device_is_gone_sent_a_message_of_nulls() {
+    for code in [10, 11] {
+        let error = error_about(move |frame| Some(answer_to(frame, &[0x84, code]))).await;
+        assert_says(&error, &format!("(exception {code})"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_device_is_asked_again_within_the_poll() {
+    for code in [5, 6] {
+        let mut peers = JoinSet::new();
+        let (memory, clients) = counting_peer(&mut peers, move |n, frame| match n % 3 {
+            0 | 1 => Some(answer_to(frame, &[0x84, code])),
+            _ => Some(addresses(frame)),
+        });
+        let mut rig = Rig::new(&memory, "");
+        let mut collected = rig.quick_source();
+        for _ in 0..3 {
+            let message = next(&mut collected).await;
+            assert_eq!(message.payload.value(), Ok(&json!({ "a": 1 })));
+        }
+        assert_eq!(clients.load(Ordering::SeqCst), 1);
+    }
+}
+
+/// A device at the end of a serial line that answers each request, a frame of 8 bytes, after
+/// `delay`, with `values(start)` in its registers.
+fn serial_device(
+    tasks: &mut JoinSet<()>,
+    delay: impl Fn(usize) -> Duration + Send + 'static,
+) -> Memory {
+    const CHECKSUM: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS);
+    let memory = memory();
+    let door = memory.open("/dev/ttyUSB0");
+    tasks.spawn(async move {
+        let (mut line, _) = door.accept().await.unwrap();
+        for n in 0.. {
+            let mut request = [0; 8];
+            if line.read_exact(&mut request).await.is_err() {
+                return;
+            }
+            sleep(delay(n)).await;
+            let start = u16::from_be_bytes([request[2], request[3]]);
+            let count = u16::from_be_bytes([request[4], request[5]]);
+            let values: Vec<u8> = (start..start + count).flat_map(u16::to_be_bytes).collect();
+            let mut frame = [&[request[0], request[1], values.len() as u8], &values[..]].concat();
+            frame.extend(CHECKSUM.checksum(&frame).to_le_bytes());
+            line.write_all(&frame).await.unwrap();
+        }
+    });
+    memory
+}
+
+const SERIAL: &str = "url: rtu:///dev/ttyUSB0?baud=9600";
+
+#[tokio::test(start_paused = true)]
+async fn a_device_on_a_serial_line_is_read() {
+    let mut devices = JoinSet::new();
+    let memory = serial_device(&mut devices, |_| Duration::from_millis(20));
+    let mut rig = Rig::at(memory.world(), SERIAL);
+    let mut collected = rig
+        .source("unit: 9\nevery: 1s\nregisters: [{ name: a, holding: 7 }, { name: b, input: 9 }]");
+    for _ in 0..3 {
+        let message = next(&mut collected).await;
+        assert_eq!(message.payload.value(), Ok(&json!({ "a": 7, "b": 9 })));
+    }
+    assert!(collected.errors.try_recv().is_err());
+}
+
+/// Two registers with as long an answer, polled in turn; every few answers come too late, some when
+/// the next request is already on its way.
+#[tokio::test(start_paused = true)]
+async fn a_late_answer_on_a_serial_line_became_the_value_of_another_register() {
+    for late_millis in [150, 290, 399, 450, 700] {
+        let mut devices = JoinSet::new();
+        let memory = serial_device(&mut devices, move |n| {
+            Duration::from_millis(if n % 7 == 3 { late_millis } else { 20 })
+        });
+        let mut rig = Rig::at(memory.world(), &format!("{SERIAL}\ntimeout: 100ms"));
+        let mut collected = rig.source(
+            "unit: 9\nevery: 300ms\nregisters: [{ name: a, holding: 7 }, { name: b, holding: 90 }]",
+        );
+        let mut errors = 0;
+        for _ in 0..200 {
+            let message = next(&mut collected).await;
+            let expected = json!({ "a": 7, "b": 90 });
+            assert_eq!(message.payload.value(), Ok(&expected), "{late_millis} ms");
+            errors += std::iter::from_fn(|| collected.errors.try_recv().ok()).count();
+        }
+        assert!(errors > 10, "{late_millis} ms: some came too late");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_that_serves_one_client_was_never_free() {
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let mut rig = Rig::new(&memory, "idle_close: 2s");
+    let mut collected = rig.source("every: 1m\nregisters: [{ name: a, input: 5 }]");
+    let mut client = accept(&door).await;
+    let frame = request(&mut client).await.unwrap();
+    client.write_all(&addresses(&frame)).await.unwrap();
+    next(&mut collected).await;
+    let answered = Instant::now();
+    assert_eq!(request(&mut client).await, None);
+    assert_eq!(answered.elapsed().as_secs(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -445,12 +667,18 @@ async fn who_waits_when_the_bus_is_stopped_learns_it_at_once() {
         request(&mut accept(&door).await).await.unwrap();
         owner.abort();
     };
-    let reads = async { tokio::join!(bus.read(1, FIRST_TWO), bus.read(2, FIRST_TWO), stop) };
+    let reads = async {
+        tokio::join!(
+            bus.ask(1, FIRST_TWO, Instant::now()),
+            bus.ask(2, FIRST_TWO, Instant::now()),
+            stop
+        )
+    };
     let (first, second, ()) = timeout(DEADLINE, reads).await.unwrap();
     for failure in [first.unwrap_err(), second.unwrap_err()] {
         assert_eq!(failure.to_string(), "not connected: the connection was stopped");
     }
-    let late = timeout(DEADLINE, bus.read(1, FIRST_TWO)).await.unwrap().unwrap_err();
+    let late = timeout(DEADLINE, bus.ask(1, FIRST_TWO, Instant::now())).await.unwrap().unwrap_err();
     assert_eq!(late.to_string(), "not connected: the connection was stopped");
 }
 
@@ -466,7 +694,12 @@ async fn who_waits_when_the_device_is_gone_learns_it_at_once() {
         drop(door);
     };
     let all = async {
-        tokio::join!(connection.run(&voice), bus.read(1, FIRST_TWO), bus.read(2, FIRST_TWO), device)
+        tokio::join!(
+            connection.run(&voice),
+            bus.ask(1, FIRST_TWO, Instant::now()),
+            bus.ask(2, FIRST_TWO, Instant::now()),
+            device
+        )
     };
     let (ended, first, second, ()) = timeout(DEADLINE, all).await.unwrap();
     assert_says(&format!("{:#}", ended.unwrap_err()), REFUSED);
@@ -542,7 +775,8 @@ fn the_sample_is_right() {
 async fn a_bus_that_nobody_serves_is_no_place_to_wait_forever() {
     let (shared, _connection) = bus(&memory(), "");
     let start = Instant::now();
-    let failure = shared.get::<SharedBus>().unwrap().read(1, FIRST_TWO).await.unwrap_err();
+    let failure =
+        shared.get::<SharedBus>().unwrap().ask(1, FIRST_TWO, Instant::now()).await.unwrap_err();
     assert_eq!(failure.to_string(), "not connected: the connection is still being opened");
     assert_eq!(start.elapsed(), Duration::from_secs(6), "connect_timeout and a little");
 }
@@ -581,14 +815,16 @@ async fn no_answer_whatsoever_causes_a_panic() {
     let patience = Period(DEADLINE);
     let (world, voice) = (memory.world(), Voice::unheard());
     let to = Endpoint { host: "meter.lan".to_owned(), port: 502 };
+    let to = Place::Network(to, Framing::Tcp);
     let open = || Link::open(&world, &to, patience, &voice);
     let mut link = open().await.unwrap();
     for round in 0..400 {
         let table = [Table::Holding, Table::Input, Table::Coil, Table::Discrete][round % 4];
         let block = Block { table, start: 0, count: 2 };
-        match link.read(1, block, patience).await {
+        match link.call(1, &Ask::Read(block), patience).await {
             Ok(Answer::Registers(registers)) => assert_eq!(registers.len(), 2),
             Ok(Answer::Bits(bits)) => assert_eq!(bits.len(), 2),
+            Ok(Answer::Written) => panic!("nothing was to be written"),
             Err(Failure::Exception(_)) => (),
             Err(_) => link = open().await.unwrap(),
         }

@@ -1,5 +1,7 @@
 //! One register of a source: what users write, and what it means.
 
+use std::collections::HashMap;
+
 use forebay_sdk::Problem;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -277,6 +279,26 @@ impl Kind {
         };
         Some(NumberKind { registers, sort })
     }
+}
+
+/// Names that are there twice.
+pub fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Problem> {
+    let mut first_of_name: HashMap<&str, usize> = HashMap::new();
+    let mut problems = Vec::new();
+    for (index, name) in names.enumerate() {
+        let first = *first_of_name.entry(name).or_insert(index);
+        if first != index {
+            problems.push(
+                Problem::new(
+                    format!("{}.name", path(index)),
+                    format!("two registers are named `{name}`"),
+                    "expected another name",
+                )
+                .also(format!("{}.name", path(first)), "has this one"),
+            );
+        }
+    }
+    problems
 }
 
 /// Where a register stands in the settings.

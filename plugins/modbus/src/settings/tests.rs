@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     connection,
     rules::{ONE_BASED_ADDRESS, REGISTER_OVERLAP},
-    source,
+    sink, source,
 };
 
 const NO_ADDRESS: &str = "expected exactly one of `holding`, `input`, `coil` or `discrete`";
@@ -357,24 +357,11 @@ fn check_connection(text: &str, expected: &[&str]) {
 }
 
 #[test]
-fn a_url_leads_to_an_endpoint_or_says_what_would_be_right() {
-    let read = |url| endpoint(url).map(|endpoint| endpoint.to_string());
-    assert_eq!(read("tcp://192.168.1.50").as_deref(), Ok("192.168.1.50:502"));
-    assert_eq!(read("tcp://[fe80::1]:503/").as_deref(), Ok("[fe80::1]:503"));
-    const EXPECTED: &str = "expected `tcp://host` or `tcp://host:port`";
-    for url in ["", "192.168.1.50", "tcp://", "tcp://user@host", "tcp://host/path"] {
-        assert_eq!(read(url), Err(EXPECTED.to_owned()), "{url}");
-    }
-    let port = "expected a port from 1 to 65535 behind the host";
-    assert_eq!(read("tcp://user:secret@host"), Err(port.to_owned()));
-}
-
-#[test]
 fn a_gateway_may_say_what_line_is_behind_it() {
     check_connection("url: tcp://gateway:502/?baud=9600&parity=even&stop=1", &[]);
-    let (to, behind) = place("tcp://gateway?baud=9600").unwrap();
+    let (to, line) = place::parse("tcp://gateway?baud=9600").unwrap();
     assert_eq!(to.to_string(), "gateway:502");
-    assert_eq!(behind.unwrap().words(), "9600 baud 8N1");
+    assert_eq!(line.unwrap().words(), "9600 baud 8N1");
     check_connection(
         "url: tcp://gateway?baud=fast",
         &["setting-value: `url` does not lead to a bus [expected `baud` from 300 to 921600]"],
@@ -395,16 +382,23 @@ fn a_url_without_its_scheme_is_completed() {
 }
 
 #[test]
-fn a_serial_line_is_refused_in_plain_words() {
-    for scheme in ["rtu", "rtu+tcp"] {
-        check_connection(
-            &format!("url: {scheme}:///dev/rs485?baud=9600"),
-            &[&format!(
-                "setting-value: `url` does not lead to a bus \
-                 [only tcp:// is supported in this version, found {scheme}://]"
-            )],
-        );
-    }
+fn a_serial_line_needs_its_speed() {
+    check_connection("url: rtu:///dev/rs485?baud=9600", &[]);
+    check_connection("url: rtu+tcp://gateway:4196", &[]);
+    check_connection(
+        "url: rtu:///dev/rs485",
+        &["setting-value: `url` does not lead to a bus \
+           [expected its speed behind it, such as `rtu:///dev/rs485?baud=9600`]"],
+    );
+}
+
+#[test]
+fn two_connections_on_one_serial_line_are_found() {
+    let claims = |url: &str| configure(&connection(), &format!("url: '{url}'")).unwrap().claims();
+    let [one] = &claims("rtu:///dev/ttyUSB0?baud=9600")[..] else { panic!() };
+    let [other] = &claims("rtu:///dev/../dev/ttyUSB0?baud=19200")[..] else { panic!() };
+    assert!(one.clashes(other));
+    assert_eq!(claims("tcp://meter"), []);
 }
 
 #[test]
@@ -422,4 +416,52 @@ fn patience_has_bounds() {
         "timeout: 1s",
         &["missing-setting: modbus connection needs `url` [`url` is missing]"],
     );
+}
+
+/// What is wrong with one register of a sink, as `setting: label`.
+#[track_caller]
+fn check_point(fields: &str, expected: &[&str]) {
+    let text = format!("registers:\n  - {{ name: a, {fields} }}");
+    let problems = resolve(&sink(), &text).1;
+    let said: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.setting, problem.label)).collect();
+    assert_eq!(said, expected, "{fields}");
+}
+
+#[test]
+fn limits_that_no_value_meets_are_refused() {
+    const NO_NUMBER: &str = "only numbers have one";
+    const READ_ONLY: &str = "only a `holding` register or a `coil` is written";
+    check_point("holding: 9, min: 0, max: 10, allow: [1, 2.5]", &[]);
+    check_point("coil: 9, allow: [true]", &[]);
+    check_point("input: 9", &[]);
+    check_point("kind: f32", &[&format!("registers[0]: {NO_ADDRESS}")]);
+    check_point(
+        "holding: 9, min: 5, max: 4",
+        &["registers[0].max: expected at least 5, which is `min`, found 4"],
+    );
+    check_point("coil: 9, min: 0", &[&format!("registers[0].min: {NO_NUMBER}")]);
+    check_point("holding: 9, bit: 1, max: 1", &[&format!("registers[0].max: {NO_NUMBER}")]);
+    check_point(
+        "holding: 9, kind: string, length: 2, max: 1",
+        &[&format!("registers[0].max: {NO_NUMBER}")],
+    );
+    check_point("input: 9, allow: [1]", &[&format!("registers[0].allow: {READ_ONLY}")]);
+}
+
+#[test]
+fn a_sink_says_what_the_engine_must_know() {
+    let resolve =
+        |more: &str| resolve(&sink(), &format!("registers: [{{ name: a, holding: 9 }}]\n{more}"));
+    let (once, _) = resolve("");
+    assert!(!once.unwrap().capabilities().repeats);
+    let (often, _) = resolve("repeat: true");
+    let often = often.unwrap();
+    assert!(often.capabilities().repeats);
+    assert_eq!((often.capabilities().batch_messages, often.outputs()), (1, vec!["answers".into()]));
+    let (_, problems) = resolve("expires_after: 10ms");
+    assert_eq!(problems[0].label, "expected 1s to 31d, found 10ms");
+    let twice = "registers: [{ name: a, coil: 1 }, { name: a, coil: 2 }]";
+    let problems = forebay_sdk::testing::resolve(&sink(), twice).1;
+    assert_eq!(problems[0].setting, "registers[1].name");
 }

@@ -1,0 +1,183 @@
+//! What a device can be asked, and how that is said (MODBUS Application Protocol V1.1b3, section 6).
+
+use std::fmt;
+
+use crate::block::{Block, Table};
+
+/// What a device is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Read(Block),
+    Write(Write),
+}
+
+/// What is written where. Addresses are those of the protocol, from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Function 5.
+    Coil(u16, bool),
+    /// Function 6.
+    Register(u16, u16),
+    /// Function 15: 1 to 1968 coils from an address on.
+    Coils(u16, Vec<bool>),
+    /// Function 16: 1 to 123 registers from an address on.
+    Registers(u16, Vec<u16>),
+    /// Function 22: the bits of `mask` become those of `bits`, the others stay.
+    Bits { register: u16, mask: u16, bits: u16 },
+}
+
+/// What tells the answers to two requests apart on a wire without transaction ids: the function, and
+/// how long the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    pub function: u8,
+    /// In bytes behind the function; what is written is repeated, so that tells itself apart.
+    length: usize,
+}
+
+impl Ask {
+    /// The request, from its function code on.
+    pub fn request(&self) -> Vec<u8> {
+        match self {
+            Ask::Read(Block { table, start, count }) => {
+                request(table.read_function(), &[*start, *count], &[])
+            }
+            Ask::Write(Write::Coil(at, on)) => {
+                request(5, &[*at, if *on { 0xFF00 } else { 0 }], &[])
+            }
+            Ask::Write(Write::Register(at, value)) => request(6, &[*at, *value], &[]),
+            Ask::Write(Write::Coils(at, coils)) => {
+                let pack = |coils: &[bool]| {
+                    coils.iter().rev().fold(0, |byte, coil| byte << 1 | u8::from(*coil))
+                };
+                let bytes: Vec<u8> = coils.chunks(8).map(pack).collect();
+                request(15, &[*at, coils.len() as u16], &bytes)
+            }
+            Ask::Write(Write::Registers(at, values)) => {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+                request(16, &[*at, values.len() as u16], &bytes)
+            }
+            Ask::Write(Write::Bits { register, mask, bits }) => {
+                request(22, &[*register, !mask, bits & mask], &[])
+            }
+        }
+    }
+
+    /// How many registers or coils it is about.
+    pub fn count(&self) -> usize {
+        match self {
+            Ask::Read(block) => usize::from(block.count),
+            Ask::Write(Write::Coils(_, coils)) => coils.len(),
+            Ask::Write(Write::Registers(_, values)) => values.len(),
+            Ask::Write(Write::Coil(..) | Write::Register(..) | Write::Bits { .. }) => 1,
+        }
+    }
+
+    /// Whether asking twice is as asking once.
+    pub fn is_read(&self) -> bool {
+        matches!(self, Ask::Read(_))
+    }
+
+    /// What its answer looks like.
+    pub fn shape(&self) -> Shape {
+        let request = self.request();
+        let length = match self {
+            Ask::Read(block) if block.table.holds_bits() => self.count().div_ceil(8),
+            Ask::Read(_) => self.count() * 2,
+            Ask::Write(_) => 0,
+        };
+        Shape { function: request[0], length }
+    }
+
+    /// A read whose answer looks unlike any of these. A device answers in the order in which it was
+    /// asked, so once this one is answered, none of the others' answers is still to come.
+    pub fn unlike(&self, shapes: &[Shape]) -> Option<Ask> {
+        let at = match self {
+            Ask::Read(block) => *block,
+            Ask::Write(_) => Block { table: Table::Holding, start: 0, count: 1 },
+        };
+        let fewer = (1..at.count).rev().map(|count| Block { count, ..at });
+        let more = (at.end() < 0x1_0000).then_some(Block { count: at.count + 1, ..at });
+        let tables = [Table::Holding, Table::Input, Table::Coil, Table::Discrete];
+        let others = tables.into_iter().map(|table| Block { table, count: 1, ..at });
+        fewer
+            .chain(more.filter(|_| at.count == 1))
+            .chain(others)
+            .map(Ask::Read)
+            .find(|ask| !shapes.contains(&ask.shape()))
+    }
+}
+
+fn request(function: u8, words: &[u16], bytes: &[u8]) -> Vec<u8> {
+    let mut request = vec![function];
+    request.extend(words.iter().flat_map(|word| word.to_be_bytes()));
+    if !bytes.is_empty() {
+        request.push(bytes.len() as u8);
+        request.extend_from_slice(bytes);
+    }
+    request
+}
+
+impl fmt::Display for Ask {
+    /// As in `reading input registers 0 to 11`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let written = |table, start: u16, count: usize| Block { table, start, count: count as u16 };
+        match self {
+            Ask::Read(block) => write!(f, "reading {block}"),
+            Ask::Write(Write::Coil(at, _)) => write!(f, "writing {}", written(Table::Coil, *at, 1)),
+            Ask::Write(Write::Coils(at, coils)) => {
+                write!(f, "writing {}", written(Table::Coil, *at, coils.len()))
+            }
+            Ask::Write(Write::Register(at, _) | Write::Bits { register: at, .. }) => {
+                write!(f, "writing {}", written(Table::Holding, *at, 1))
+            }
+            Ask::Write(Write::Registers(at, values)) => {
+                write!(f, "writing {}", written(Table::Holding, *at, values.len()))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The examples of the standard, sections 6.1 to 6.16.
+    #[test]
+    fn requests_are_those_of_the_standard() {
+        let read = |table, start, count| Ask::Read(Block { table, start, count });
+        for (ask, request) in [
+            (read(Table::Coil, 0x13, 0x13), vec![1, 0, 0x13, 0, 0x13]),
+            (read(Table::Discrete, 0xC4, 0x16), vec![2, 0, 0xC4, 0, 0x16]),
+            (read(Table::Holding, 0x6B, 3), vec![3, 0, 0x6B, 0, 3]),
+            (read(Table::Input, 8, 1), vec![4, 0, 8, 0, 1]),
+            (Ask::Write(Write::Coil(0xAC, true)), vec![5, 0, 0xAC, 0xFF, 0]),
+            (Ask::Write(Write::Register(1, 3)), vec![6, 0, 1, 0, 3]),
+            (
+                Ask::Write(Write::Registers(1, vec![10, 0x102])),
+                vec![16, 0, 1, 0, 2, 4, 0, 10, 1, 2],
+            ),
+        ] {
+            assert_eq!(ask.request(), request, "{ask}");
+        }
+        // 1100 1101 and 01, the lowest coil in the lowest bit.
+        let coils = [true, false, true, true, false, false, true, true, true, false];
+        let request = Ask::Write(Write::Coils(0x13, coils.to_vec())).request();
+        assert_eq!(request, [15, 0, 0x13, 0, 10, 2, 0xCD, 1]);
+        // The standard's AND mask 0xF2 and OR mask 0x25, whose bit 0x20 the AND mask keeps.
+        let ask = Ask::Write(Write::Bits { register: 4, mask: 0xFF0D, bits: 5 });
+        assert_eq!(ask.request(), [22, 0, 4, 0, 0xF2, 0, 5]);
+    }
+
+    #[test]
+    fn what_clears_the_line_looks_unlike_what_is_still_to_come() {
+        let ask = Ask::Read(Block { table: Table::Input, start: 7, count: 2 });
+        let mut shapes = vec![ask.shape()];
+        for expected in ["input register 7", "holding register 7", "coil 7", "discrete input 7"] {
+            let other = ask.unlike(&shapes).unwrap();
+            assert_eq!(other.to_string(), format!("reading {expected}"));
+            shapes.push(other.shape());
+        }
+        assert_eq!(ask.unlike(&shapes), None);
+    }
+}

@@ -1,0 +1,453 @@
+//! The running sink: it does what a message says, and answers what it did.
+//!
+//! All of a message is checked before any of it is written. What cannot be written is refused; what
+//! may have been written and was not confirmed is in doubt, and is not written again unless its user
+//! said that it may be.
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow, bail};
+use forebay_sdk::{
+    Capabilities, Configured, Emitter, Message, Node, Period, Port, Problem, Rate, Sink, Site,
+    Timestamp, Value, WriteError, Written, clock,
+};
+use serde_json::{Map, json};
+use tokio::time::Instant;
+use tokio_modbus::ExceptionCode;
+use tracing::info;
+
+use crate::{
+    ask::{Ask, Write},
+    block::{Block, Table},
+    bus::SharedBus,
+    encode::{Encoded, encode, truth},
+    link::Failure,
+    source::{Field, unit_on_line, value},
+};
+
+/// The output on which the answers leave.
+const ANSWERS: &str = "answers";
+/// A message may name many registers, and each answer may take as long as the bus waits for one. The
+/// sink stops at the first that does not come, so this is hardly ever reached.
+const LONGEST_WRITE: Duration = Duration::from_secs(600);
+/// The most registers that one request writes (MODBUS Application Protocol V1.1b3, section 6.12), and
+/// sixteen coils for each.
+const MOST_WRITTEN: usize = 123;
+
+/// A sink that was understood.
+#[derive(Clone)]
+pub struct ModbusSink {
+    pub unit: u8,
+    pub points: Arc<[Point]>,
+    /// Whether a write whose answer is lost may be done again.
+    pub repeat: bool,
+    pub verify: bool,
+    pub expires_after: Option<Period>,
+    pub rate: Option<Rate>,
+    /// Functions 15 and 16 also for one coil or register.
+    pub write_multiple: bool,
+    pub dry_run: bool,
+}
+
+/// What may be written or asked for, and which values.
+#[derive(Clone, Debug)]
+pub struct Point {
+    pub field: Field,
+    pub min: Option<f64>,
+    pub max: Option<f64>,
+    pub allow: Option<Vec<Value>>,
+}
+
+impl Configured for ModbusSink {
+    fn build(&self, site: Site) -> Node {
+        Node::sink(Writing {
+            bus: site.connection(),
+            name: site.name,
+            sink: self.clone(),
+            next: None,
+        })
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            batch_messages: 1,
+            repeats: self.repeat,
+            longest_try: LONGEST_WRITE,
+            ..Capabilities::default()
+        }
+    }
+
+    fn outputs(&self) -> Vec<String> {
+        vec![ANSWERS.to_owned()]
+    }
+
+    fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
+        unit_on_line(self.unit, connection)
+    }
+}
+
+struct Writing {
+    /// None when the connection is something else.
+    bus: Option<Arc<SharedBus>>,
+    name: Arc<str>,
+    sink: ModbusSink,
+    /// When the next message may be carried out.
+    next: Option<Instant>,
+}
+
+/// What a message asks for: writes in the order of its names, with neighbours in one request, and then
+/// reads.
+struct Command<'a> {
+    writes: Vec<Write>,
+    written: Vec<(&'a Point, &'a Value)>,
+    asked: Vec<&'a Point>,
+}
+
+impl Sink for Writing {
+    async fn connect(&mut self) -> anyhow::Result<()> {
+        self.bus.as_ref().context("using the connection: it is not a Modbus bus").map(drop)
+    }
+
+    async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
+        for message in batch {
+            self.carry_out(message, out).await?;
+        }
+        Ok(Written::default())
+    }
+}
+
+impl Writing {
+    async fn carry_out(&mut self, message: &Message, out: &mut Emitter) -> Result<(), WriteError> {
+        self.sink.is_in_time(message).map_err(WriteError::reject)?;
+        let payload = message.payload.value().map_err(|error| WriteError::reject(error.clone()))?;
+        let command = self.sink.command(payload).map_err(WriteError::reject)?;
+        wait_for_turn(self.sink.rate, &mut self.next)?;
+        let bus = self.bus.as_deref().context("using the connection: it is not a Modbus bus")?;
+        let doing = Doing { sink: &self.sink, bus };
+        if !self.sink.dry_run {
+            doing.writes(&command.writes).await?;
+        }
+        let mut read_points = command.asked;
+        if self.sink.verify && !self.sink.dry_run {
+            read_points.extend(command.written.iter().map(|(point, _)| *point));
+        }
+        let (read, quality) = doing.reads(&read_points, command.writes.is_empty()).await?;
+        self.log(message, &command.written);
+        if self.sink.verify && !self.sink.dry_run {
+            doing.verify(&command.written, &read)?;
+        }
+        let answer = self.answer(message, &command.written, read, quality);
+        out.emit_to(Port::named(0), answer);
+        Ok(())
+    }
+
+    /// Of each write it must be known afterwards who asked for it.
+    fn log(&self, message: &Message, written: &[(&Point, &Value)]) {
+        if written.is_empty() {
+            return;
+        }
+        let values: Vec<String> =
+            written.iter().map(|(point, value)| format!("{}={value}", point.field.name)).collect();
+        let did = if self.sink.dry_run { "would write" } else { "wrote" };
+        let source = message.meta.source.as_deref().unwrap_or_default();
+        info!(node = %self.name, unit = self.sink.unit, topic = %message.topic, source,
+            "{did} {}", values.join(" "));
+    }
+
+    fn answer(
+        &self,
+        message: &Message,
+        written: &[(&Point, &Value)],
+        read: Map<String, Value>,
+        quality: Map<String, Value>,
+    ) -> Message {
+        let written =
+            written.iter().map(|(point, value)| (point.field.name.clone(), (*value).clone()));
+        let payload = json!({ "written": Map::from_iter(written), "read": read });
+        let mut answer = Message::new(Arc::clone(&message.topic), payload);
+        answer.meta = message.meta.clone();
+        let mut modbus = json!({ "unit": self.sink.unit });
+        if self.sink.dry_run {
+            modbus["dry_run"] = true.into();
+        }
+        answer.meta.insert("modbus", modbus);
+        if !quality.is_empty() {
+            answer.meta.insert("quality", quality);
+        }
+        answer
+    }
+}
+
+/// Counts a message, or says when it may come again. `next` is when one may be carried out.
+fn wait_for_turn(rate: Option<Rate>, next: &mut Option<Instant>) -> Result<(), WriteError> {
+    let Some(rate) = rate else { return Ok(()) };
+    let now = Instant::now();
+    if let Some(left) = next.and_then(|next| next.checked_duration_since(now))
+        && !left.is_zero()
+    {
+        let error = anyhow!("no more than `rate: {rate}` are carried out; this one waits");
+        return Err(WriteError::Retry { error, after: Some(left), taken: 0 });
+    }
+    *next = Some(now + rate.0);
+    Ok(())
+}
+
+impl ModbusSink {
+    fn is_in_time(&self, message: &Message) -> anyhow::Result<()> {
+        let Some(most) = self.expires_after else { return Ok(()) };
+        let then = clock::restamped(message.time).unix_nanos();
+        let age = Timestamp::now().unix_nanos().saturating_sub(then).max(0);
+        let age = Duration::from_nanos(age.unsigned_abs());
+        if age > *most {
+            bail!(
+                "not carried out: the message is {} s old, and `expires_after` is {most}",
+                age.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    /// What a payload asks for, all of it checked.
+    fn command<'a>(&'a self, payload: &'a Value) -> anyhow::Result<Command<'a>> {
+        let mut command = Command { writes: Vec::new(), written: Vec::new(), asked: Vec::new() };
+        for (point, value) in self.wanted(payload)? {
+            if value.is_null() {
+                command.asked.push(point);
+                continue;
+            }
+            let write =
+                point.write(value).with_context(|| format!("writing `{}`", point.field.name))?;
+            command.written.push((point, value));
+            let is_taken = command.writes.last_mut().is_some_and(|last| last.takes_in(&write));
+            if !is_taken {
+                command.writes.push(write);
+            }
+        }
+        if !self.write_multiple {
+            command.writes.iter_mut().for_each(Write::make_single);
+        }
+        Ok(command)
+    }
+
+    /// The registers that a payload names, with the values for them.
+    fn wanted<'a>(&'a self, payload: &'a Value) -> anyhow::Result<Vec<(&'a Point, &'a Value)>> {
+        match (payload, &self.points[..]) {
+            (Value::Object(values), points) => {
+                let find = |name: &str| points.iter().find(|point| point.field.name == name);
+                let point = |(name, value): (&'a String, &'a Value)| match find(name) {
+                    Some(point) => Ok((point, value)),
+                    None => Err(anyhow!("`{name}` is not among the `registers` of this sink")),
+                };
+                let wanted = values.iter().map(point).collect::<anyhow::Result<Vec<_>>>()?;
+                if wanted.is_empty() {
+                    bail!("the message names no register");
+                }
+                Ok(wanted)
+            }
+            (Value::Array(_), _) => bail!("expected a map from names to values, found a list"),
+            (value, [point]) => Ok(vec![(point, value)]),
+            (_, [first, ..]) => {
+                let name = &first.field.name;
+                bail!("expected a map from names to values, such as {{\"{name}\": 1}}")
+            }
+            (_, []) => bail!("the sink has no registers"),
+        }
+    }
+}
+
+impl Point {
+    /// The write of a value, if it may be written.
+    fn write(&self, value: &Value) -> anyhow::Result<Write> {
+        let Field { block: Block { table, start, count }, form, .. } = self.field;
+        self.is_allowed(value)?;
+        match (table, form) {
+            (Table::Coil, _) => {
+                Ok(Write::Coils(start, vec![truth(value).map_err(|error| anyhow!(error))?]))
+            }
+            (Table::Holding, Some(form)) => {
+                match encode(value, form, count).map_err(|error| anyhow!(error))? {
+                    Encoded::Registers(registers) => Ok(Write::Registers(start, registers)),
+                    Encoded::Bits { mask, bits } => Ok(Write::Bits { register: start, mask, bits }),
+                }
+            }
+            _ => bail!("{}s can only be read", table.noun()),
+        }
+    }
+
+    fn is_allowed(&self, value: &Value) -> anyhow::Result<()> {
+        let number = value.as_f64();
+        if let Some(min) = self.min.filter(|min| number.is_some_and(|number| number < *min)) {
+            bail!("expected at least {min}, found {value}");
+        }
+        if let Some(max) = self.max.filter(|max| number.is_some_and(|number| number > *max)) {
+            bail!("expected at most {max}, found {value}");
+        }
+        // 1 and 1.0 are one value.
+        let same = |allowed: &Value| {
+            allowed == value || allowed.as_f64().is_some_and(|allowed| Some(allowed) == number)
+        };
+        if let Some(allow) = self.allow.as_ref().filter(|allow| !allow.iter().any(same)) {
+            bail!("expected one of {}, found {value}", Value::from(allow.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// A message that is carried out.
+struct Doing<'a> {
+    sink: &'a ModbusSink,
+    bus: &'a SharedBus,
+}
+
+impl Doing<'_> {
+    async fn writes(&self, writes: &[Write]) -> Result<(), WriteError> {
+        for (done, write) in writes.iter().enumerate() {
+            let ask = Ask::Write(write.clone());
+            let outcome = self.bus.ask(self.sink.unit, ask.clone(), Instant::now()).await;
+            match outcome {
+                // "Acknowledge": the device has taken it, and needs longer than one waits.
+                Ok(_) | Err(Failure::Exception(ExceptionCode::Acknowledge)) => (),
+                Err(failure) => return Err(self.explain(failure, &ask, done)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What a failed write means, of which `done` requests before it were carried out.
+    fn explain(&self, failure: Failure, ask: &Ask, done: usize) -> WriteError {
+        let (unit, place) = (self.sink.unit, self.bus.place());
+        let fate = fate(&failure);
+        let mut error =
+            anyhow!(failure.clone()).context(format!("{ask} of unit {unit} at {place}"));
+        if done > 0 {
+            error =
+                error.context(format!("{done} of its requests were carried out before this one"));
+        }
+        match (fate, done) {
+            _ if self.sink.repeat && fate != Fate::Refused => WriteError::retry(error),
+            (Fate::Refused, 0) => WriteError::reject(error),
+            (Fate::NotSent(after), 0) => {
+                WriteError::Retry { error, after: after.map(|after| *after), taken: 0 }
+            }
+            _ if self.sink.repeat => WriteError::reject(error),
+            _ => WriteError::in_doubt(error),
+        }
+    }
+
+    /// What stands in the registers now, and why it is not known of some.
+    async fn reads(
+        &self,
+        points: &[&Point],
+        is_all: bool,
+    ) -> Result<(Map<String, Value>, Map<String, Value>), WriteError> {
+        let (mut values, mut quality) = (Map::new(), Map::new());
+        for point in points {
+            let Field { name, block, .. } = &point.field;
+            let ask = Ask::Read(*block);
+            let outcome = self.bus.ask(self.sink.unit, ask.clone(), Instant::now()).await;
+            let outcome = match outcome {
+                Ok(answer) => Ok(answer),
+                // Nothing was written, so all of it can be done again.
+                Err(failure) if is_all && fate(&failure) != Fate::Refused => {
+                    let (unit, place) = (self.sink.unit, self.bus.place());
+                    let error =
+                        anyhow!(failure).context(format!("{ask} of unit {unit} at {place}"));
+                    return Err(WriteError::retry(error));
+                }
+                Err(failure) => Err(failure.to_string()),
+            };
+            let found = value(&point.field, *block, &outcome).unwrap_or_else(|reason| {
+                quality.insert(name.clone(), reason.into());
+                Value::Null
+            });
+            values.insert(name.clone(), found);
+        }
+        Ok((values, quality))
+    }
+
+    /// Whether the device has what was written, as near as it can have it.
+    fn verify(
+        &self,
+        written: &[(&Point, &Value)],
+        read: &Map<String, Value>,
+    ) -> Result<(), WriteError> {
+        for (point, value) in written {
+            let name = &point.field.name;
+            let found = &read[name];
+            if found.is_null() {
+                let error = anyhow!("wrote {value} to `{name}`, and could not read it back");
+                return Err(if self.sink.repeat {
+                    WriteError::retry(error)
+                } else {
+                    WriteError::in_doubt(error)
+                });
+            }
+            let is_it = point.write(found).ok() == point.write(value).ok();
+            if !is_it {
+                return Err(WriteError::reject(anyhow!(
+                    "wrote {value} to `{name}`, and the device has {found}"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// The device has not done it, and will not.
+    Refused,
+    /// It never left, or the device said that it is busy. It may be asked in a while.
+    NotSent(Option<Period>),
+    /// Nobody knows.
+    Unknown,
+}
+
+fn fate(failure: &Failure) -> Fate {
+    match failure {
+        Failure::NotConnected(_)
+        | Failure::Exception(
+            ExceptionCode::ServerDeviceBusy | ExceptionCode::GatewayPathUnavailable,
+        ) => Fate::NotSent(None),
+        Failure::Resting(left) => Fate::NotSent(Some(*left)),
+        // The gateway heard nothing of the device, which may have heard the gateway.
+        Failure::Exception(ExceptionCode::GatewayTargetDevice)
+        | Failure::Silence { .. }
+        | Failure::HungUp(_)
+        | Failure::Broken(_) => Fate::Unknown,
+        Failure::Exception(_) => Fate::Refused,
+    }
+}
+
+impl Write {
+    /// Takes in a write that goes on where this one ends.
+    fn takes_in(&mut self, next: &Write) -> bool {
+        match (self, next) {
+            (Write::Registers(at, values), Write::Registers(next_at, more))
+                if usize::from(*at) + values.len() == usize::from(*next_at)
+                    && values.len() + more.len() <= MOST_WRITTEN =>
+            {
+                values.extend(more);
+                true
+            }
+            (Write::Coils(at, coils), Write::Coils(next_at, more))
+                if usize::from(*at) + coils.len() == usize::from(*next_at)
+                    && coils.len() + more.len() <= MOST_WRITTEN * 16 =>
+            {
+                coils.extend(more);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Functions 5 and 6 are what most devices know for one coil and one register.
+    fn make_single(&mut self) {
+        *self = match self {
+            Write::Coils(at, coils) if coils.len() == 1 => Write::Coil(*at, coils[0]),
+            Write::Registers(at, values) if values.len() == 1 => Write::Register(*at, values[0]),
+            _ => return,
+        };
+    }
+}

@@ -1,0 +1,56 @@
+//! A serial line without wires: two devices, and what is written to one comes out of the other.
+
+use std::{path::PathBuf, process::Child};
+
+use tempfile::TempDir;
+
+use super::{command, kill, spawn, until};
+
+/// A pair of pseudo-terminals that `socat` connects.
+pub struct SerialLine {
+    process: Child,
+    folder: TempDir,
+}
+
+impl SerialLine {
+    #[track_caller]
+    pub fn new() -> SerialLine {
+        let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
+        let end =
+            |name: &str| format!("pty,raw,echo=0,link={}", folder.path().join(name).display());
+        let process = spawn(command("socat").arg(end("ours")).arg(end("theirs")));
+        let line = SerialLine { process, folder };
+        until("both ends of the line", || line.ours().exists() && line.theirs().exists());
+        line
+    }
+
+    /// The device of the program under test.
+    pub fn ours(&self) -> PathBuf {
+        self.folder.path().join("ours")
+    }
+
+    /// What `mbpoll` reads at our end, once nobody else is there.
+    #[track_caller]
+    pub fn read_holding_registers(&self, unit: u8, start: u16, count: u16) -> Vec<u16> {
+        let mut client = command("mbpoll");
+        client.args(["-m", "rtu", "-b", "19200", "-P", "none", "-0", "-1", "-q"]);
+        client.args(["-a", &unit.to_string(), "-r", &start.to_string(), "-c", &count.to_string()]);
+        let output = client.arg(self.ours()).output().expect("mbpoll starts");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let values = text.lines().filter(|line| line.starts_with('['));
+        let values =
+            values.filter_map(|line| line.rsplit(char::is_whitespace).next()?.parse().ok());
+        values.collect()
+    }
+
+    /// The device of the peer.
+    pub fn theirs(&self) -> PathBuf {
+        self.folder.path().join("theirs")
+    }
+}
+
+impl Drop for SerialLine {
+    fn drop(&mut self) {
+        kill(&mut self.process);
+    }
+}
