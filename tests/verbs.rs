@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -151,18 +151,143 @@ fn fmt_writes_through_a_link() {
 
 #[test]
 fn an_editor_formats_what_it_has_not_saved() {
-    let format = |text: &str| {
-        let mut command = program();
-        command.args(["fmt", "-"]).stdin(Stdio::piped());
-        let mut running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        running.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        running.wait_with_output().unwrap()
-    };
+    let format = |text: &str| with_input(&["fmt", "-"], text.as_bytes());
     let neat = format(MESSY);
     assert_eq!((stdout(&neat).as_str(), neat.status.code()), (NEAT, Some(0)));
     let broken = format("a: [");
     assert_eq!((stdout(&broken).as_str(), broken.status.code()), ("a: [", Some(1)));
     assert!(stderr(&broken).contains("standard input:1:4"), "{}", stderr(&broken));
+}
+
+/// A comment that allowed something in a line was far from it afterwards, and the folder refused.
+#[test]
+fn what_fmt_laid_out_runs_as_before() {
+    let pipeline = "sources:\n  # forebay: allow unread-node (it is for later)\n  a: { type: timer,\n       every: 10s }\n  \
+                    b: { type: timer, every: 10s }   # forebay: allow unread-node (this too)\n";
+    let folder = Folder::with(&[("a.yaml", pipeline)]);
+    let lint = || forebay([Path::new("lint"), Path::new("--strict"), folder.path()]);
+    assert_eq!(lint().status.code(), Some(0), "{}", stdout(&lint()));
+    let fmt = forebay([Path::new("fmt"), folder.path()]);
+    assert!(stdout(&fmt).starts_with("formatted "), "{}", stdout(&fmt));
+    assert_eq!(lint().status.code(), Some(0), "{}", stdout(&lint()));
+}
+
+#[test]
+fn fmt_leaves_a_file_to_its_owner_and_to_its_names() {
+    let folder = Folder::with(&[("a.yaml", "a:   1\n"), ("b.yaml", "a:   1\n")]);
+    let (a, b) = (folder.path().join("a.yaml"), folder.path().join("b.yaml"));
+    // Only root can give a file away.
+    let is_given_away = chown(&a, Some(1234), Some(5678)).is_ok();
+    fs::set_permissions(&a, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::hard_link(&b, folder.path().join("other-name")).unwrap();
+    let before = [&a, &b].map(|path| fs::metadata(path).unwrap());
+    forebay([Path::new("fmt"), folder.path()]);
+    let after = [&a, &b].map(|path| fs::metadata(path).unwrap());
+    assert_eq!(
+        (folder.read("a.yaml").as_str(), folder.read("other-name").as_str()),
+        ("a: 1\n", "a: 1\n")
+    );
+    assert_eq!(after[0].uid() == 1234, is_given_away);
+    assert_eq!(after[0].gid(), before[0].gid());
+    assert_eq!(after[0].mode(), before[0].mode());
+    assert_eq!(after[1].nlink(), 2);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn an_editor_gets_back_what_cannot_be_laid_out() {
+    let long = "# a comment that goes on and on\n".repeat(80_000).into_bytes();
+    for (text, why) in [(b"a: \xff\nb:   1\n".to_vec(), "is not text"), (long, "is too long")] {
+        let fmt = with_input(&["fmt", "-"], &text);
+        assert_eq!(fmt.stdout.len(), text.len());
+        assert!(fmt.stdout == text);
+        assert_eq!(fmt.status.code(), Some(1));
+        assert!(stderr(&fmt).contains(why), "{}", stderr(&fmt));
+    }
+}
+
+#[test]
+fn lint_checks_what_an_editor_has_not_saved() {
+    let wrong = with_input(&["lint", "-"], BROKEN.as_bytes());
+    assert!(stdout(&wrong).contains(" --> standard input:2:"), "{}", stdout(&wrong));
+    assert_eq!(wrong.status.code(), Some(1));
+    let right =
+        with_input(&["lint", "-", "--strict"], NEAT.replace("count.high", "count").as_bytes());
+    assert!(stdout(&right).contains("unread-output"), "{}", stdout(&right));
+    let no_text = with_input(&["lint", "-"], b"a: \xff");
+    assert_eq!(stderr(&no_text), "error: standard input is not text: byte 4 is not UTF-8\n");
+    assert_eq!(no_text.status.code(), Some(2));
+}
+
+/// Behind `| head -1`, a failed check was a success, and most files stayed as they were.
+#[test]
+fn a_verb_whose_reader_has_gone_does_its_work_and_says_how_it_went() {
+    let names: Vec<String> = (0..50).map(|number| format!("p{number}.yaml")).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), BROKEN)).collect();
+    let folder = Folder::with(&files);
+    let path = folder.path().to_str().unwrap();
+    let unread = |arguments: &[&str]| {
+        let mut command = program();
+        let mut running =
+            command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        drop(running.stdout.take());
+        running.wait().unwrap().code()
+    };
+    for format in ["text", "short", "json", "junit", "sarif"] {
+        assert_eq!(unread(&["lint", path, "--format", format]), Some(1), "{format}");
+    }
+    assert_eq!(unread(&["fmt", "--check", path]), Some(1));
+    assert_eq!(unread(&["fmt", path]), Some(0));
+    assert!(names.iter().all(|name| folder.read(name) != BROKEN));
+    assert_eq!(unread(&["graph", path]), Some(1));
+    assert_eq!(unread(&["plan", path, "--data", path]), Some(1));
+    assert_eq!(unread(&["explain", "no-such-rule"]), Some(2));
+    let fresh = format!("{path}/fresh");
+    assert_eq!(unread(&["new", &fresh]), Some(0));
+    assert!(folder.path().join("fresh/forebay.yaml").exists());
+    for arguments in [
+        &["explain"][..],
+        &["nodes"],
+        &["schema"],
+        &["lint", &fresh],
+        &["buffer", "ls", "--data", path],
+    ] {
+        assert_eq!(unread(arguments), Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn names_of_files_do_not_steer_the_terminal() {
+    let folder = Folder::with(&[("a\x1b[31mb\u{202e}.yaml", BROKEN)]);
+    let path = folder.path().join("a\x1b[31mb\u{202e}.yaml");
+    let missing = folder.path().join("\x1b[2Jgone.yaml");
+    for format in ["text", "short", "json", "junit", "sarif"] {
+        let arguments = [Path::new("lint"), Path::new("--format"), Path::new(format), &path];
+        let said = stdout(&forebay(arguments));
+        assert!(!said.contains('\x1b'), "{said}");
+        assert!(!said.contains('\u{202e}') || !["text", "short"].contains(&format), "{said}");
+    }
+    for arguments in [["fmt", "--check"], ["graph", "--format=text"], ["lint", "--format=text"]] {
+        for path in [&path, &missing] {
+            let arguments = arguments.map(Path::new).into_iter().chain([path.as_path()]);
+            let output = forebay(arguments);
+            let said = format!("{}{}", stdout(&output), stderr(&output));
+            assert!(!said.contains(['\x1b', '\u{202e}']), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_ci_system_may_ask_for_colours() {
+    let folder = Folder::with(&[("a.yaml", BROKEN)]);
+    let lint = |variables: &[(&str, &str)]| {
+        let mut command = program();
+        command.env_remove("NO_COLOR").env_remove("FORCE_COLOR").envs(variables.iter().copied());
+        stdout(&command.arg("lint").arg(folder.path()).output().unwrap())
+    };
+    assert!(!lint(&[]).contains('\x1b'));
+    assert!(lint(&[("FORCE_COLOR", "1")]).contains('\x1b'));
+    assert!(!lint(&[("FORCE_COLOR", "1"), ("NO_COLOR", "1")]).contains('\x1b'));
 }
 
 #[test]
@@ -442,6 +567,18 @@ fn read_report(kind: &str, text: &str) -> String {
 
 fn in_root<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     program().args(arguments).current_dir(root()).output().unwrap()
+}
+
+/// Runs a verb with something to read.
+fn with_input(arguments: &[&str], input: &[u8]) -> Output {
+    let mut command = program();
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = command.spawn().unwrap();
+    let mut stdin = running.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || stdin.write_all(input).unwrap());
+        running.wait_with_output().unwrap()
+    })
 }
 
 fn stdout(output: &Output) -> String {

@@ -3,7 +3,8 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{Read, Write},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -16,10 +17,13 @@ use forebay_yaml::{
 
 use super::{
     folder::{DEFAULT_FOLDER, nothing_here},
-    output::{Ending, count_of, print, use_color},
+    output::{Ending, count_of, print, print_bytes, shown, use_color},
 };
 use crate::{
-    config::{Folder, Texts, folder},
+    config::{
+        Folder, Texts,
+        folder::{self, Unreadable},
+    },
     lint::report::{Format, render},
 };
 
@@ -66,15 +70,11 @@ pub(super) fn fmt(arguments: Arguments) -> anyhow::Result<Ending> {
     }
     let (mut changed, mut refused) = (0, 0);
     for path in &files {
-        let shown = path.display().to_string();
+        let shown = shown(path);
         let text = folder::read_text(path, Limits::default().size_bytes);
         let outcome = match &text {
             Ok(text) => laid_out(text, &shown),
-            Err(problem) => {
-                let message = format!("{shown} {}", problem.message);
-                let finding = Finding::error(problem.rule, None, message, problem.label.as_str());
-                Outcome::Refused(drawn(&[finding], &Texts::default()))
-            }
+            Err(problem) => unreadable(&shown, problem),
         };
         match outcome {
             Outcome::Same => (),
@@ -100,22 +100,38 @@ pub(super) fn fmt(arguments: Arguments) -> anyhow::Result<Ending> {
 
 /// For editors. What cannot be laid out comes back as it was, so that nothing is lost.
 fn standard_input(check: bool) -> anyhow::Result<Ending> {
-    let mut text = String::new();
-    let limit = Limits::default().size_bytes as u64 + 1;
-    std::io::stdin().take(limit).read_to_string(&mut text).context("reading standard input")?;
-    match laid_out(&text, "standard input") {
-        Outcome::Differs(_) if check => Ok(Ending::Findings),
-        Outcome::Differs(fresh) => print(&fresh).map(|()| Ending::Fine),
-        Outcome::Same if check => Ok(Ending::Fine),
-        Outcome::Same => print(&text).map(|()| Ending::Fine),
-        Outcome::Refused(why) => {
-            if !check {
-                print(&text)?;
-            }
-            write!(std::io::stderr(), "{why}")?;
-            Ok(Ending::Findings)
+    const READING: &str = "reading standard input";
+    let most_bytes = Limits::default().size_bytes;
+    let mut input = io::stdin().lock();
+    let mut bytes = Vec::new();
+    input.by_ref().take(most_bytes as u64 + 1).read_to_end(&mut bytes).context(READING)?;
+    let outcome = match folder::text_of(bytes.clone(), most_bytes) {
+        Ok(text) => laid_out(&text, "standard input"),
+        Err(problem) => unreadable("standard input", &problem),
+    };
+    let why = match outcome {
+        Outcome::Differs(_) if check => return Ok(Ending::Findings),
+        Outcome::Differs(fresh) => return print(&fresh).map(|()| Ending::Fine),
+        Outcome::Same if check => return Ok(Ending::Fine),
+        Outcome::Same => return print_bytes(&bytes).map(|()| Ending::Fine),
+        Outcome::Refused(why) => why,
+    };
+    if !check {
+        // The rest, of a text that is too long, follows piece by piece.
+        while !bytes.is_empty() {
+            print_bytes(&bytes)?;
+            bytes.clear();
+            input.by_ref().take(most_bytes as u64).read_to_end(&mut bytes).context(READING)?;
         }
     }
+    let _ = write!(io::stderr(), "{why}");
+    Ok(Ending::Findings)
+}
+
+fn unreadable(shown: &str, problem: &Unreadable) -> Outcome {
+    let message = format!("{shown} {}", problem.message);
+    let finding = Finding::error(problem.rule, None, message, problem.label.as_str());
+    Outcome::Refused(drawn(&[finding], &Texts::default()))
 }
 
 /// The pipelines of a folder and its `forebay.yaml`.
@@ -152,7 +168,7 @@ fn drawn(findings: &[Finding], texts: &Texts) -> String {
 }
 
 /// How pipelines are written, and `forebay.yaml`, which has none of these keys.
-const LAYOUT: Layout = Layout { rank, apart };
+const LAYOUT: Layout = Layout { rank, apart, binds: |comment| comment.contains("forebay:") };
 
 fn rank(path: &[&str], key: &str) -> usize {
     let is_section = |name: &str| Role::ALL.iter().any(|role| role.section() == name);
@@ -175,7 +191,8 @@ fn first_difference(before: &str, after: &str) -> usize {
     same.count() + 1
 }
 
-/// Writes another file and renames it over, so that nobody ever reads half of it. A link stays one.
+/// Writes another file and puts it in the place of this one, so that nobody ever reads half of it.
+/// A link stays one, and the file keeps its owner.
 fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     let path = path.canonicalize()?;
     // Hidden, so that nobody takes it for a pipeline.
@@ -183,13 +200,38 @@ fn replace(path: &Path, text: &str) -> anyhow::Result<()> {
     name.push(path.file_name().unwrap_or_default());
     name.push(format!(".{}", std::process::id()));
     let fresh = path.with_file_name(name);
-    let written = fs::write(&fresh, text)
-        .and_then(|()| fs::set_permissions(&fresh, fs::metadata(&path)?.permissions()))
-        .and_then(|()| fs::rename(&fresh, &path));
-    if written.is_err() {
-        let _ = fs::remove_file(&fresh);
+    let replaced = write_beside(&fresh, text).and_then(|()| put_over(&fresh, &path, text));
+    // Gone already, unless something went wrong or the file stayed the same one.
+    let _ = fs::remove_file(&fresh);
+    Ok(replaced?)
+}
+
+/// Only its owner reads it until it is in its place, for there may be secrets in it.
+fn write_beside(fresh: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Where another file could not be what this one is (somebody else's, of several names, mounted by
+/// itself), its contents are written over: what is to be written is on the disk then.
+fn put_over(fresh: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let before = fs::metadata(path)?;
+    let renamed = match before.nlink() {
+        1 => chown(fresh, Some(before.uid()), Some(before.gid()))
+            .and_then(|()| fs::set_permissions(fresh, before.permissions()))
+            .and_then(|()| fs::rename(fresh, path)),
+        _ => Err(ErrorKind::PermissionDenied.into()),
+    };
+    match renamed {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ResourceBusy) =>
+        {
+            fs::write(path, text)
+        }
+        renamed => renamed,
     }
-    Ok(written?)
 }
 
 fn summary(files: usize, changed: usize, refused: usize, check: bool) -> String {

@@ -9,6 +9,7 @@ use std::{fmt::Write, path::PathBuf};
 
 use forebay_sdk::Role;
 use serde_json::{Value, json};
+use unicode_width::UnicodeWidthStr;
 
 use self::picture::{Connection, Node, Picture, Pipeline, Wire};
 use super::{
@@ -92,7 +93,7 @@ impl Picture {
         }
         text += "connections\n\n";
         let widest = |of: fn(&Connection) -> &String| {
-            self.connections.iter().map(|one| of(one).chars().count()).max().unwrap_or(0)
+            self.connections.iter().map(|one| of(one).width()).max().unwrap_or(0)
         };
         let (name_width, type_width) = (widest(|one| &one.name), widest(|one| &one.type_name));
         for connection in &self.connections {
@@ -103,7 +104,8 @@ impl Picture {
             let (name, type_name) = (&connection.name, &connection.type_name);
             let users: Vec<String> = users.collect();
             let lines = wrapped(&users, 80usize.saturating_sub(name_width + type_width + 6));
-            let _ = write!(text, "  {name:name_width$}  {type_name:type_width$}  ");
+            let _ =
+                write!(text, "  {}  {}  ", padded(name, name_width), padded(type_name, type_width));
             text += &lines.join(&format!("\n{}", " ".repeat(name_width + type_width + 6)));
             text.push('\n');
         }
@@ -218,7 +220,7 @@ impl Pipeline {
 fn drawn(nodes: &[Node]) -> String {
     const WIDEST: usize = 100;
     let picture = boxes::draw(nodes);
-    if picture.lines().all(|line| line.chars().count() <= WIDEST) {
+    if picture.lines().all(|line| line.width() <= WIDEST) {
         return picture;
     }
     let is_error = |wire: &Wire| wire.output.as_deref() == Some("errors");
@@ -238,20 +240,25 @@ fn drawn(nodes: &[Node]) -> String {
         let wires = node.reads.iter().filter(|wire| is_error(wire));
         let names: Vec<String> = wires.map(|wire| nodes[wire.from].name.clone()).collect();
         let begin = format!("  {} ({}) reads the errors of ", node.name, node.type_name);
-        let indent = " ".repeat(begin.chars().count());
+        let indent = " ".repeat(begin.width());
         let lines = wrapped(&names, WIDEST.saturating_sub(indent.len()));
         text += &format!("\n{begin}{}\n", lines.join(&format!("\n{indent}")));
     }
     text
 }
 
-/// Words separated by commas, in lines of at most `width` characters where words allow it.
+/// Filled up with spaces. A character may be two columns wide.
+fn padded(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+}
+
+/// Words separated by commas, in lines of at most `width` columns where words allow it.
 fn wrapped(words: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for (index, word) in words.iter().enumerate() {
         let word = if index + 1 < words.len() { format!("{word},") } else { word.clone() };
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+            Some(line) if line.width() + 1 + word.width() <= width => {
                 line.push(' ');
                 line.push_str(&word);
             }

@@ -4,24 +4,25 @@ mod markdown;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::IsTerminal,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
-use anyhow::bail;
+use anyhow::{Context, anyhow, bail};
 use forebay_sdk::{Finding, Level, Timestamp};
+use forebay_yaml::Limits;
 
 use super::{
     explain::rule,
     folder::{DEFAULT_FOLDER, folder_of, nothing_to_run, process_environment, types},
-    output::{Ending, count_of, found, print, use_color},
+    output::{Ending, count_of, found, is_reader_gone, knows_escapes, print, shown, use_color},
     runtime::block_on,
 };
 use crate::{
-    config::{self, Draft, watch::Watch},
+    config::{self, Draft, folder, watch::Watch},
     lint::{
         Checked,
-        report::{Format, Part, render_all},
+        report::{Format, Part, printable, render_all},
     },
 };
 
@@ -38,7 +39,8 @@ use crate::{
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
-    /// Folders, pipeline files, Markdown files.
+    /// Folders, pipeline files, Markdown files. `-` reads a pipeline from standard input, and
+    /// checks it as if it stood in the current folder alone.
     #[arg(default_value = DEFAULT_FOLDER)]
     paths: Vec<PathBuf>,
     /// How findings are printed.
@@ -79,12 +81,16 @@ impl Arguments {
     }
 }
 
+/// In place of a path.
+const STANDARD_INPUT: &str = "-";
+
 /// What there is to check.
 #[derive(Default)]
 struct Wanted {
     /// Folders of pipelines, each with the files to report on; none for all.
     folders: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
     markdown: BTreeSet<PathBuf>,
+    standard_input: bool,
 }
 
 /// What came of it.
@@ -100,6 +106,9 @@ struct Looked {
 
 pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
     if arguments.watch {
+        if arguments.paths.iter().any(|path| path == Path::new(STANDARD_INPUT)) {
+            bail!("standard input does not change: `--watch` needs a folder or a file");
+        }
         return block_on(watch(&arguments));
     }
     let looked = look(&wanted(&arguments.paths)?, &arguments)?;
@@ -109,7 +118,7 @@ pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
 fn report(looked: &Looked, arguments: &Arguments) -> anyhow::Result<Ending> {
     let least = if arguments.strict { Level::Warning } else { Level::Error };
     let parts: Vec<Part> = looked.checked.iter().map(Checked::part).collect();
-    let color = use_color(&std::io::stdout());
+    let color = use_color(&io::stdout());
     print(&render_all(&parts, arguments.format, color, least))?;
     if arguments.format == Format::Full {
         // The worst of them, for whoever wants to know more.
@@ -124,7 +133,7 @@ fn report(looked: &Looked, arguments: &Arguments) -> anyhow::Result<Ending> {
     Ok(if fails { Ending::Findings } else { Ending::Fine })
 }
 
-/// Checks again after each change. Ends with a signal.
+/// Checks again after each change. Ends with a signal, or with whoever reads what it prints.
 async fn watch(arguments: &Arguments) -> anyhow::Result<Ending> {
     // What was named and is not there is a mistake; what goes away later may come back.
     wanted(&arguments.paths)?;
@@ -145,8 +154,11 @@ async fn watch(arguments: &Arguments) -> anyhow::Result<Ending> {
                 seen = None;
                 watch.forget();
                 begin_again(arguments.format)?;
-                print(&format!("error: {error:#}\n"))?;
+                print(&format!("error: {}\n", printable(&format!("{error:#}"))))?;
             }
+        }
+        if is_reader_gone() {
+            return Ok(Ending::Fine);
         }
         watch.changed().await;
     }
@@ -158,13 +170,17 @@ fn begin_again(format: Format) -> anyhow::Result<()> {
     if format != Format::Full {
         return Ok(());
     }
-    let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
+    let clear = if knows_escapes(&io::stdout()) { CLEAR } else { "" };
     print(&format!("{clear}checked at {} UTC\n\n", Timestamp::now().time_of_day()))
 }
 
 fn wanted(paths: &[PathBuf]) -> anyhow::Result<Wanted> {
     let mut wanted = Wanted::default();
     for path in paths {
+        if path == Path::new(STANDARD_INPUT) {
+            wanted.standard_input = true;
+            continue;
+        }
         if path.is_file() {
             if markdown::is_markdown(path) {
                 wanted.markdown.insert(path.clone());
@@ -188,7 +204,8 @@ fn wanted(paths: &[PathBuf]) -> anyhow::Result<Wanted> {
 fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
     let mut looked = Looked::default();
     // Of one folder, people know the names in it; CI systems know those from where they stand.
-    let is_alone = wanted.folders.len() + wanted.markdown.len() == 1;
+    let others = wanted.markdown.len() + usize::from(wanted.standard_input);
+    let is_alone = wanted.folders.len() + others == 1;
     let is_for_ci = matches!(arguments.format, Format::Junit | Format::Sarif);
     for (folder, files) in &wanted.folders {
         let draft = config::load(folder, types(), &process_environment)?;
@@ -202,6 +219,9 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
         }
         looked.add(checked);
     }
+    if wanted.standard_input {
+        looked.add(arguments.lint(standard_input()?));
+    }
     for path in &wanted.markdown {
         let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         looked.watched.insert(beside.unwrap_or(Path::new(".")).to_owned());
@@ -211,6 +231,17 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
         }
     }
     Ok(looked)
+}
+
+fn standard_input() -> anyhow::Result<Draft> {
+    const SHOWN: &str = "standard input";
+    let most_bytes = Limits::default().size_bytes;
+    let mut bytes = Vec::new();
+    let mut input = io::stdin().take(most_bytes as u64 + 1);
+    input.read_to_end(&mut bytes).context("reading standard input")?;
+    let text = folder::text_of(bytes, most_bytes)
+        .map_err(|problem| anyhow!("{SHOWN} {}: {}", problem.message, problem.label))?;
+    Ok(config::load_part(SHOWN, &text, &text, Path::new("."), types(), &process_environment))
 }
 
 impl Looked {
@@ -263,7 +294,7 @@ fn summary(looked: &Looked, paths: &[PathBuf]) -> String {
     let place = if nowhere { String::new() } else { format!(" in {}", places.join(" and ")) };
     let of = match paths {
         [path] if path.is_file() && !markdown::is_markdown(path) => {
-            format!(" ({})", path.file_name().unwrap_or_default().display())
+            format!(" ({})", shown(Path::new(path.file_name().unwrap_or_default())))
         }
         _ => String::new(),
     };

@@ -25,7 +25,8 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use self::output::{Ending, is_broken_pipe};
+use self::output::Ending;
+use crate::lint::report::printable;
 
 /// Declarative edge pipelines: YAML files in a folder, run on a router.
 #[derive(Parser)]
@@ -68,10 +69,10 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Ending::Fine) => ExitCode::SUCCESS,
         Ok(Ending::Findings) => ExitCode::from(1),
-        // Whoever reads the output has read enough.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let said = format!("{error:#}");
+            let lines: Vec<_> = said.lines().map(printable).collect();
+            let _ = writeln!(std::io::stderr(), "error: {}", lines.join("\n"));
             ExitCode::from(2)
         }
     }

@@ -1,10 +1,16 @@
 //! What the verbs print, and how they end.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, ErrorKind, IsTerminal, Write},
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use forebay_sdk::Level;
 
-use crate::lint::Checked;
+use crate::lint::{Checked, report::printable};
 
 /// How a verb ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,22 +48,56 @@ impl Printed {
     }
 }
 
-/// Writes to standard output, where a reader that went away is no panic.
+/// Whether somebody has read enough of standard output, and gone.
+static IS_READER_GONE: AtomicBool = AtomicBool::new(false);
+
+/// Writes to standard output. When nobody reads it any more, as behind `| head`, the verb goes on:
+/// its work is done, and its exit code says how it went.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    Ok(out.flush()?)
+    print_bytes(text.as_bytes())
 }
 
-/// Whether whoever reads the output has read enough.
-pub(super) fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let io = error.downcast_ref::<std::io::Error>();
-    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+/// The same, for what may be no text.
+pub(super) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            IS_READER_GONE.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        written => Ok(written?),
+    }
 }
 
-/// Colours are for terminals of people who have nothing against them.
+/// Whether the reader of standard output had gone when something was last printed, for verbs that
+/// would go on until then.
+pub(super) fn is_reader_gone() -> bool {
+    IS_READER_GONE.load(Ordering::Relaxed)
+}
+
+/// Colours are for terminals that know them, of people who have nothing against them. `FORCE_COLOR`
+/// is for what only looks like no terminal, such as the log of a CI system.
 pub(super) fn use_color(stream: &impl IsTerminal) -> bool {
-    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    wants_color(&|name| env::var_os(name), knows_escapes(stream))
+}
+
+/// Whether a stream is a terminal that can do more than write one line below the other.
+pub(super) fn knows_escapes(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+fn wants_color(variable: &dyn Fn(&str) -> Option<OsString>, knows_escapes: bool) -> bool {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+    match (set("NO_COLOR"), set("FORCE_COLOR")) {
+        (Some(_), _) => false,
+        (None, Some(forced)) => forced != "0" && forced != "false",
+        (None, None) => knows_escapes,
+    }
+}
+
+/// A path for people: what could steer the terminal is replaced.
+pub(super) fn shown(path: &Path) -> String {
+    printable(&path.display().to_string()).into_owned()
 }
 
 /// "1 error and 2 warnings in 3 pipelines", for the line below findings.
@@ -87,5 +127,29 @@ pub(super) fn count_of(count: usize, noun: &str) -> String {
     match count {
         1 => format!("1 {noun}"),
         count => format!("{count} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_for_who_wants_them() {
+        let wants = |set: &[(&str, &str)], knows_escapes: bool| {
+            let value = |name: &str| {
+                let found = set.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| OsString::from(value))
+            };
+            wants_color(&value, knows_escapes)
+        };
+        assert!(wants(&[], true));
+        assert!(!wants(&[], false));
+        assert!(!wants(&[("NO_COLOR", "1")], true));
+        assert!(wants(&[("NO_COLOR", "")], true));
+        assert!(wants(&[("FORCE_COLOR", "1")], false));
+        assert!(!wants(&[("FORCE_COLOR", "0")], true));
+        assert!(!wants(&[("FORCE_COLOR", "")], false));
+        assert!(!wants(&[("FORCE_COLOR", "1"), ("NO_COLOR", "1")], true));
     }
 }

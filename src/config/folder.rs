@@ -155,6 +155,11 @@ pub fn read_text(path: &Path, most_bytes: usize) -> Result<String, Unreadable> {
     fs::File::open(path)
         .and_then(|file| file.take(most_bytes as u64 + 1).read_to_end(&mut bytes))
         .map_err(|error| unreadable(reason(&error)))?;
+    text_of(bytes, most_bytes)
+}
+
+/// Takes bytes for a text of at most `most_bytes`.
+pub fn text_of(bytes: Vec<u8>, most_bytes: usize) -> Result<String, Unreadable> {
     if bytes.len() > most_bytes {
         return Err(Unreadable {
             rule: &YAML_TOO_BIG,

@@ -13,8 +13,8 @@ use annotate_snippets::{
 use forebay_sdk::{Finding, Level, Span};
 use serde_json::json;
 
-pub use self::short::{Part, level};
-use self::short::{printable, short};
+use self::short::short;
+pub use self::short::{Part, level, printable};
 use crate::config::Texts;
 
 /// How findings are printed.
@@ -79,9 +79,9 @@ fn full(finding: &Finding, texts: &Texts, color: bool) -> String {
     if let Some(edit) = &finding.edit {
         let file = edit.span.file;
         let snippet = Snippet::source(texts.shown(file))
-            .path(texts.path(file).to_owned())
+            .path(printable(texts.path(file)))
             .patch(Patch::new(edit.span.range(), edit.text.clone()));
-        groups.push(Drawn::HELP.secondary_title(edit.title.clone()).element(snippet));
+        groups.push(Drawn::HELP.secondary_title(printable(&edit.title)).element(snippet));
     }
     renderer.render(&groups).to_string()
 }
@@ -102,7 +102,9 @@ fn snippets<'a>(finding: &'a Finding, texts: &'a Texts) -> Vec<Snippet<'a, Annot
         files.entry((place.file != span.file, place.file)).or_default().push(annotation);
     }
     let snippet = |((_, file), annotations): ((bool, u32), Vec<Annotation<'a>>)| {
-        Snippet::source(texts.shown(file)).path(texts.path(file)).annotations(annotations)
+        Snippet::source(texts.shown(file))
+            .path(printable(texts.path(file)))
+            .annotations(annotations)
     };
     files.into_iter().map(snippet).collect()
 }

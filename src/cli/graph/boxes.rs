@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use super::picture::Node;
 
 /// A box, or the row in which a wire passes a column.
@@ -113,7 +115,7 @@ impl Block {
     fn width(&self) -> usize {
         let labels = self.outs.iter().filter_map(|(port, _)| port.1.as_ref());
         let texts = self.lines.iter().chain(labels.filter(|_| !self.is_passing()));
-        texts.map(|text| text.chars().count() + 4).max().unwrap_or(0)
+        texts.map(|text| text.width() + 4).max().unwrap_or(0)
     }
 }
 
@@ -169,11 +171,11 @@ const RIGHT: u8 = 8;
 #[derive(Default)]
 struct Sheet<'a>(BTreeMap<(usize, usize), Cell<'a>>);
 
-#[derive(Clone, Copy)]
 enum Cell<'a> {
     /// The directions in which lines leave it, and the wire they belong to; None for a box.
     Lines(u8, Option<&'a Port>),
-    Text(char),
+    /// One character with what is drawn upon it; two columns may be its own.
+    Text(String),
 }
 
 impl<'a> Sheet<'a> {
@@ -182,7 +184,7 @@ impl<'a> Sheet<'a> {
         match cell {
             // Where two wires cross, one passes below the other: a `┼` is always one wire.
             Cell::Lines(_, Some(other)) if wire.is_some_and(|wire| wire != *other) => {
-                *cell = Cell::Text('│');
+                *cell = Cell::Text("│".to_owned());
             }
             Cell::Lines(lines, _) => *lines |= directions,
             Cell::Text(_) => (),
@@ -206,8 +208,21 @@ impl<'a> Sheet<'a> {
     }
 
     fn write(&mut self, row: usize, column: usize, text: &str) {
-        for (offset, character) in text.chars().enumerate() {
-            self.0.insert((row, column + offset), Cell::Text(character));
+        let mut column = column;
+        for character in text.chars() {
+            match character.width().unwrap_or(0) {
+                // It is drawn upon the one before.
+                0 => {
+                    let before = column.checked_sub(1).and_then(|at| self.0.get_mut(&(row, at)));
+                    if let Some(Cell::Text(text)) = before {
+                        text.push(character);
+                    }
+                }
+                width => {
+                    self.0.insert((row, column), Cell::Text(character.to_string()));
+                    column += width;
+                }
+            }
         }
     }
 
@@ -219,12 +234,17 @@ impl<'a> Sheet<'a> {
                 text.push('\n');
                 (row, column) = (row + 1, 0);
             }
-            text += &" ".repeat(cell_column - column);
-            column = cell_column + 1;
-            text.push(match *cell {
-                Cell::Text(character) => character,
-                Cell::Lines(lines, _) => drawn(lines),
-            });
+            text += &" ".repeat(cell_column.saturating_sub(column));
+            match cell {
+                Cell::Text(one) => {
+                    text += one;
+                    column = cell_column + one.width().max(1);
+                }
+                Cell::Lines(lines, _) => {
+                    text.push(drawn(*lines));
+                    column = cell_column + 1;
+                }
+            }
         }
         text.push('\n');
         text
@@ -280,7 +300,7 @@ fn paint_block<'a>(sheet: &mut Sheet<'a>, block: &'a Block, left: usize, right: 
     }
     for ((_, output), row) in &block.outs {
         let label = output.as_deref().unwrap_or_default();
-        sheet.write(block.row(*row), right - 1 - label.chars().count(), label);
+        sheet.write(block.row(*row), right - 1 - label.width(), label);
         sheet.line(block.row(*row), right, RIGHT, None);
     }
 }

@@ -73,6 +73,20 @@ connections
     assert_eq!(picture().text(), expected);
 }
 
+/// A character may take two columns, or none.
+#[test]
+fn wide_characters_do_not_break_the_boxes() {
+    let expected = "
+  ┌──────────────┐   ┌────────┐
+  │ 温度計       ├──▶│ cafe\u{301}   │
+  │ type         │   │ type   │
+  │ on バス      ├──▶│        │
+  └──────────────┘   └────────┘
+";
+    let picture = boxes::draw(&nodes("温度計 on バス; cafe\u{301} < 温度計, 温度計.高"));
+    assert_eq!(format!("\n{picture}"), expected);
+}
+
 #[test]
 fn a_pipeline_without_nodes_says_so() {
     let empty = Pipeline { name: "empty".to_owned(), nodes: Vec::new() };

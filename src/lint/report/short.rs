@@ -23,7 +23,7 @@ pub(super) fn short(finding: &Finding, texts: &Texts) -> String {
     let place = match finding.span {
         Some(span) => {
             let (line, column) = texts.line_column(span.file, span.range().start);
-            format!("{}:{line}:{column}: ", texts.path(span.file))
+            format!("{}:{line}:{column}: ", printable(texts.path(span.file)))
         }
         None => String::new(),
     };
@@ -39,10 +39,15 @@ pub fn level(level: Level) -> &'static str {
     }
 }
 
-/// Text from files must not steer the terminal.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().any(char::is_control) {
-        text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// Text from files, and the names of files, must not steer the terminal: neither with control
+/// characters, nor by turning the direction of writing.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.chars().any(steers) {
+        text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
     } else {
         text.into()
     }

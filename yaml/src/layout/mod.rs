@@ -45,11 +45,11 @@ pub fn layout(text: &str, how: &Layout) -> Result<String, Refused> {
         None => ("", plain.as_str()),
     };
     // An alias must stay below its anchor, so a key may have to stay where it is.
-    let unsorted = Layout { rank: |_, _| 0, apart: how.apart };
+    let unsorted = Layout { rank: |_, _| 0, ..*how };
     for how in [how, &unsorted] {
         let Some(mut file) = tree::read(plain) else { return Ok(text.to_owned()) };
         let comments = comments::sorted(&file.comments);
-        comments::attach(&mut file);
+        comments::attach(&mut file, how.binds);
         let fresh = print::print(file, how);
         let after = parse(&fresh, 0, Limits::default(), &mut findings);
         let is_same = after.is_some_and(|after| after.to_value() == before.to_value())

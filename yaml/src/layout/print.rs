@@ -9,6 +9,9 @@ pub struct Layout {
     pub rank: fn(path: &[&str], key: &str) -> usize,
     /// Whether an empty line stands above a key of the map at a path, but for its first.
     pub apart: fn(path: &[&str], key: &str) -> bool,
+    /// Whether a comment speaks of the line it stands on, or of the next when it stands alone. What
+    /// stands on such a line stays on it.
+    pub binds: fn(comment: &str) -> bool,
 }
 
 /// A table that would get wider stays as it is.
@@ -20,15 +23,12 @@ pub(super) fn print<'a>(mut file: File<'a>, how: &'a Layout) -> String {
         printer.out += file.head;
         printer.out.push('\n');
     }
-    let Shape::Collection(root) = &mut file.root.shape else { return printer.out };
-    printer.opening(root);
-    arrange(root, &mut Vec::new(), how);
-    match root.kind.is_block() {
-        true => printer.block(root, 0, &mut Vec::new()),
-        false => {
-            printer.value(&file.root, 0, &mut Vec::new());
-            printer.out.push('\n');
-        }
+    if file.root.is_in_brackets() {
+        printer.brackets(&file);
+    } else if let Shape::Collection(root) = &mut file.root.shape {
+        printer.opening(root);
+        arrange(root, &mut Vec::new(), how);
+        printer.block(root, 0, &mut Vec::new());
     }
     printer.out
 }
@@ -76,6 +76,8 @@ impl<'a> Printer<'a> {
             let editors = comments.iter().rposition(is_for_editors).map_or(0, |at| at + 1);
             count = group.max(editors);
         }
+        let of_the_key = comments.iter().position(|comment| (self.how.binds)(comment.text));
+        count = count.min(of_the_key.unwrap_or(count));
         let rest = comments.split_off(count);
         let opening = std::mem::replace(comments, rest);
         let is_rest_apart = first.above.first().map_or(is_key_apart, |comment| comment.blank_above);
@@ -89,6 +91,16 @@ impl<'a> Printer<'a> {
         if !opening.is_empty() && is_rest_apart {
             self.out.push('\n');
         }
+    }
+
+    /// A file that is one list or map in brackets.
+    fn brackets(&mut self, file: &File<'a>) {
+        self.comments(&file.above, 0);
+        self.value(&file.root, 0, &mut Vec::new());
+        let beside = file.below.first().filter(|comment| !comment.own_line);
+        self.beside(beside);
+        self.out.push('\n');
+        self.comments(&file.below[usize::from(beside.is_some())..], 0);
     }
 
     /// A list or map whose items stand below each other.
@@ -121,12 +133,7 @@ impl<'a> Printer<'a> {
                 None => self.item(item, indent, path),
             }
         }
-        for comment in &of.tail {
-            if comment.blank_above {
-                self.blank_line();
-            }
-            self.own_line(comment, indent);
-        }
+        self.comments(&of.tail, indent);
     }
 
     /// From the key or the dash to the end of the line of the value's last part.
@@ -204,7 +211,28 @@ impl<'a> Printer<'a> {
                 Kind::FlowMap { broken: true } => self.broken(inner, ['{', '}'], indent, path),
                 _ => self.out += &one_line(inner),
             },
+            Shape::AsWritten(text) => self.as_written(text, indent),
             Shape::Lines(_) => (),
+        }
+    }
+
+    /// Something in brackets whose lines stay what they are. They move together, with those furthest
+    /// to the left below the key, or one level further in.
+    fn as_written(&mut self, text: &str, indent: usize) {
+        let depth = |line: &str| line.len() - line.trim_start().len();
+        let below = || text.lines().skip(1).filter(|line| !line.trim().is_empty());
+        let least = below().map(depth).min().unwrap_or(0);
+        let closes = |line: &str| line.trim_start().starts_with([']', '}']);
+        let is_closing = below().filter(|line| depth(line) == least).all(closes);
+        let indent = if is_closing { indent } else { indent + 2 };
+        for (index, line) in text.lines().enumerate() {
+            if index > 0 {
+                self.out.push('\n');
+            }
+            if index > 0 && !line.trim().is_empty() {
+                self.out += &" ".repeat(indent + depth(line) - least);
+            }
+            self.out += line.trim();
         }
     }
 
@@ -282,8 +310,21 @@ impl<'a> Printer<'a> {
         self.out += comment.text;
     }
 
+    /// Comments with nothing below that they belong to.
+    fn comments(&mut self, comments: &[Comment<'a>], indent: usize) {
+        for comment in comments {
+            if comment.blank_above && !self.out.is_empty() {
+                self.blank_line();
+            }
+            self.own_line(comment, indent);
+        }
+    }
+
+    /// A line that was commented out at its very start stays there: so it is right again when the
+    /// mark is taken away.
     fn own_line(&mut self, comment: &Comment<'a>, indent: usize) {
-        self.start_line(indent);
+        let is_at_the_start = comment.column == 0 && comment.depth > 0;
+        self.start_line(if is_at_the_start { 0 } else { indent });
         self.out += comment.text;
         self.out.push('\n');
     }
@@ -323,7 +364,7 @@ fn cell(item: &Item<'_>) -> String {
     let value = match &item.value.shape {
         Shape::Inline(text) => (*text).to_owned(),
         Shape::Collection(inner) => one_line(inner),
-        Shape::Lines(_) => String::new(),
+        Shape::Lines(_) | Shape::AsWritten(_) => String::new(),
     };
     let anchor = item.value.anchor.map(str::to_owned);
     let parts = [key, anchor, Some(value).filter(|value| !value.is_empty())];

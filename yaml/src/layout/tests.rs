@@ -8,8 +8,13 @@ use super::{Layout, Refused, layout};
 const HOW: Layout = Layout {
     rank: |_, key| ["first", "second"].iter().position(|known| *known == key).unwrap_or(2),
     apart: |path, _| path.is_empty(),
+    binds,
 };
-const AS_WRITTEN: Layout = Layout { rank: |_, _| 0, apart: |_, _| false };
+const AS_WRITTEN: Layout = Layout { rank: |_, _| 0, apart: |_, _| false, binds };
+
+fn binds(comment: &str) -> bool {
+    comment.contains("allow")
+}
 
 #[track_caller]
 fn check(text: &str, expected: &str) {
@@ -39,6 +44,86 @@ fn brackets_are_spaced_alike() {
         "a: [\n  # why\n  1,  # one\n  # two\n  2,\n]     # end\n",
     );
     check("{a: 1, b: [2]}", "{ a: 1, b: [2] }\n");
+}
+
+/// An `allow` above a map that was broken into lines no longer stood above what it allows.
+#[test]
+fn what_a_comment_allows_stays_on_its_line() {
+    let text = "a:\n  # allow x\n  b: { c: 1, d: 2,\n    e: 3 }\n";
+    check(text, text);
+    check(
+        "a:\n     b: {c: 1, # allow x\n             d: 2,  e: [\n               3]}\n     f: [1 ,2]\n",
+        "a:\n  b: {c: 1, # allow x\n    d: 2,  e: [\n      3]}\n  f: [1, 2]\n",
+    );
+    // Its brackets close below the key.
+    let text = "a:\n  b: {\n    c: 1, d: 2,  # allow x\n    # allow y\n    e: 3, f: 4,\n  }\n";
+    check(text, text);
+    check(&text.replace("\n  ", "\n     "), text);
+    let text = "a: { b: 1,\n  c: 2, d: 3 }  # allow x\ne: [1, 2]\n";
+    check(text, text);
+    check("a: # allow x\n  { b: 1, c: 2,\n  d: 3 }\n", "# allow x\na: { b: 1, c: 2,\n  d: 3 }\n");
+    let text = "- { b: 1, c: 2,  # allow x\n  d: 3 }\n- [1,\n  2]  # allow y\n";
+    check(text, text);
+    // Also one around it.
+    let text = "a: [1, 2,\n  { b: 1,\n    c: 2 }, 3]  # allow x\n";
+    check(text, text);
+    let text = "# allow x\n{ b: 1, c: 2,\n  d: 3 }\n";
+    check(text, text);
+}
+
+#[test]
+fn what_a_comment_allows_takes_it_along() {
+    let sorted = |text: &str| layout(text, &HOW).unwrap();
+    // At the top of the file, and behind the last of a section.
+    assert_eq!(
+        sorted("# Title\n\n# allow x\n\nz: 1\nfirst: 2\n"),
+        "# Title\n\nfirst: 2\n\n# allow x\n\nz: 1\n"
+    );
+    assert_eq!(
+        sorted("y:\n  a: 1\n  # allow x\nz: 1\nfirst: 2\n"),
+        "first: 2\n\ny:\n  a: 1\n\n# allow x\nz: 1\n"
+    );
+}
+
+/// It went to the next section, and there to another depth.
+#[test]
+fn a_line_commented_out_stays_in_its_section() {
+    let text = "a:\n  b: { c: 1 }\n#  d: { e: 2 }\nf: 3\n";
+    check(text, text);
+    let set_apart = layout(text, &HOW).unwrap();
+    assert_eq!(set_apart, "a:\n  b: { c: 1 }\n#  d: { e: 2 }\n\nf: 3\n");
+    // In between, with its parts, in a list, apart from the others, as editors do it.
+    for text in [
+        "a:\n#  b: 1\n  c: 2\n",
+        "a:\n  b:\n    c: 2\n#    d: 3\n  e: 4\n",
+        "a:\n  b: 1\n#  c:\n#    d: 1\n#    e: 1\nf: 3\n",
+        "a:\n  - { b: 1 }\n#  - { b: 2 }\nf: 3\n",
+        "a:\n  b: 1\n\n#  c: 1\n\nf: 3\n",
+        "a:\n  b: 1\n#   c: 1\nf: 3\n",
+        "a:\n  b: 1\n# c: 1\n\nf: 3\n",
+        "a:\n  b: |\n    text\n#    more\n\nf: 3\n",
+    ] {
+        check(text, text);
+        let moved = layout(&format!("{text}first: 1\n"), &HOW).unwrap();
+        assert!(moved.find('#') < moved.find("\n\nf:").or(Some(moved.len())), "{moved}");
+    }
+    // What stands above a section belongs to it.
+    let text = "a:\n  b: 1\n# The rest: of it\n#   all of it.\nf: 3\n";
+    assert_eq!(
+        layout(text, &HOW).unwrap(),
+        "a:\n  b: 1\n\n# The rest: of it\n#   all of it.\nf: 3\n"
+    );
+}
+
+#[test]
+fn a_file_in_brackets_keeps_its_comments() {
+    check("{a: 1} # why\n", "{ a: 1 }  # why\n");
+    check(
+        "# one\n\n# two\n{a: 1,\n b: 2, # three\n # four\n} # five\n\n# six\n",
+        "# one\n\n# two\n{\n  a: 1,\n  b: 2,  # three\n  # four\n}  # five\n\n# six\n",
+    );
+    check("# one\n[1, 2]\n", "# one\n[1, 2]\n");
+    check("---\n# one\n[] # two\n", "---\n# one\n[]  # two\n");
 }
 
 #[test]

@@ -10,6 +10,9 @@ pub(super) struct File<'a> {
     pub(super) root: Node<'a>,
     /// In the order of the file. Emptied when each finds its place in the tree.
     pub(super) comments: Vec<Comment<'a>>,
+    /// Comments around a root in brackets.
+    pub(super) above: Vec<Comment<'a>>,
+    pub(super) below: Vec<Comment<'a>>,
 }
 
 /// A comment, from its `#` to the end of its line.
@@ -21,6 +24,9 @@ pub(super) struct Comment<'a> {
     pub(super) own_line: bool,
     /// In characters, from 0.
     pub(super) column: usize,
+    /// The column of what it belongs to: its own, but for lines that were commented out at their very
+    /// start.
+    pub(super) depth: usize,
     /// Whether an empty line stands above it.
     pub(super) blank_above: bool,
 }
@@ -40,6 +46,25 @@ pub(super) enum Shape<'a> {
     Inline(&'a str),
     Lines(Lines<'a>),
     Collection(Collection<'a>),
+    /// Something in brackets on several lines, with its comments.
+    AsWritten(&'a str),
+}
+
+impl Node<'_> {
+    /// Whether it is a list or map in brackets.
+    pub(super) fn is_in_brackets(&self) -> bool {
+        match &self.shape {
+            Shape::Collection(collection) => !collection.kind.is_block(),
+            Shape::AsWritten(_) => true,
+            Shape::Inline(_) | Shape::Lines(_) => false,
+        }
+    }
+
+    /// Whether it is that, and its brackets stand on two lines.
+    pub(super) fn is_on_several_lines(&self) -> bool {
+        let Shape::Collection(collection) = &self.shape else { return false };
+        matches!(collection.kind, Kind::FlowList { broken: true } | Kind::FlowMap { broken: true })
+    }
 }
 
 /// A block of lines after `|` or `>`.
@@ -185,7 +210,7 @@ pub(super) fn read(text: &str) -> Option<File<'_>> {
     }
     comments.sort_by_key(|comment: &Comment| comment.at);
     let root = root.filter(|root| matches!(root.shape, Shape::Collection(_)))?;
-    Some(File { text, head: file_head, root, comments })
+    Some(File { text, head: file_head, root, comments, above: Vec::new(), below: Vec::new() })
 }
 
 fn collection<'a>(text: &str, kind: Kind, at: usize) -> Shape<'a> {
@@ -223,13 +248,36 @@ fn put<'a>(parent: &mut Open<'a>, value: Node<'a>, text: &str) {
 
 fn comment<'a>(text: &'a str, range: std::ops::Range<usize>) -> Option<Comment<'a>> {
     let line_start = line_start(text, range.start);
+    let column = column(text, range.start);
     Some(Comment {
         at: range.start,
         text: text.get(range.clone())?.trim_end(),
         own_line: text.get(line_start..range.start)?.trim().is_empty(),
-        column: column(text, range.start),
+        column,
+        depth: if column == 0 { depth_at_the_start(text, range.start) } else { column },
         blank_above: has_blank_above(text, range.start),
     })
+}
+
+/// The depth of a comment in column 0: that of the setting in it, or of the line above when it
+/// stands close to that and apart from what follows.
+fn depth_at_the_start(text: &str, at: usize) -> usize {
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let line = text[at..].lines().next().unwrap_or_default();
+    let said = line.trim_start_matches('#');
+    let key = said.trim_start().split([' ', ':']).next().unwrap_or_default();
+    let is_key = !key.is_empty() && said.trim_start()[key.len()..].starts_with(':');
+    if indent(said) > 1 && (is_key || key == "-") {
+        return indent(said);
+    }
+    let is_comment = |line: &&str| line.starts_with('#');
+    let follows = text[at..].lines().find(|line| !is_comment(line)).unwrap_or_default();
+    let above = text[..at].lines().rev().find(|line| !is_comment(line)).unwrap_or_default();
+    if follows.trim().is_empty() {
+        indent(above) * usize::from(!above.trim().is_empty())
+    } else {
+        0
+    }
 }
 
 /// The block of lines whose header stands at `at`.
