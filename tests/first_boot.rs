@@ -69,6 +69,16 @@ fn faketime() -> PathBuf {
 
 #[test]
 fn a_clock_that_is_not_set_is_waited_for_and_put_right_in_messages() {
+    boots_with_the_clock_at("@1970-01-01 00:01:00", "waiting for the time");
+}
+
+#[test]
+fn a_router_that_boots_two_weeks_behind_is_put_right_and_keeps_good_messages() {
+    boots_with_the_clock_at("-14d", "connected");
+}
+
+/// `says` is what stands in the log meanwhile.
+fn boots_with_the_clock_at(wrong: &str, says: &str) {
     let plant = Mosquitto::start();
     let (cloud, tls) = Mosquitto::start_with_tls();
     let subscriber = Subscriber::to(cloud.port, "#");
@@ -82,7 +92,9 @@ sources:
 sinks:
   cloud:
     {{ from: numbers, type: mqtt, connection: cloud, buffer: {{ store: disk, sync: always }} }}
-  late: {{ from: numbers, buffer: {{ store: disk, expires_after: 1h }}, {late} }}
+  late: {{ from: timed, buffer: {{ store: disk, expires_after: 1h }}, {late} }}
+transforms:
+  timed: {{ from: numbers, type: map, fields: {{ number: ., at: {{ time: iso }} }}, rest: drop }}
 ",
             plant.url(),
             tls.port
@@ -91,7 +103,7 @@ sinks:
     let nowhere = format!("type: http, url: 'http://127.0.0.1:{}/'", free_port());
     let folder = Folder::with(&[("ca.pem", &tls.ca), ("a.yaml", &pipeline(&nowhere))]);
     let began = Timestamp::now().to_rfc3339();
-    let (data, clock) = (Folder::new(), Folder::with(&[("time", "@1970-01-01 00:01:00\n")]));
+    let (data, clock) = (Folder::new(), Folder::with(&[("time", &format!("{wrong}\n"))]));
     let mut command: Command = program();
     command.arg("run").arg(folder.path()).arg("--data").arg(data.path());
     command.env("LD_PRELOAD", faketime());
@@ -99,7 +111,7 @@ sinks:
     command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     command.env("TZ", "UTC");
     let forebay = Forebay::of(command);
-    forebay.wait_for_log("waiting for the time");
+    forebay.wait_for_log(says);
     until("subscribed", || plant.log.count_of("Sending SUBACK to forebay") == 1);
     let mut publisher = Publisher::to(plant.port, "number");
     (1..=10).for_each(|n| publisher.send(&n.to_string()));
@@ -112,11 +124,12 @@ sinks:
     subscriber.wait_for("the last", |got| got.payload == "10");
     // A sink that shows the time of what waited since before the clock was set.
     folder.replace("a.yaml", &pipeline("type: log, format: json"));
-    let time = time_of(&forebay.wait_for_log(r#""payload":10,"#));
-    assert!((&*began..=&*set_at).contains(&&*time), "{time} is not in {began}..{set_at}");
-}
-
-fn time_of(line: &str) -> String {
-    let message: Value = serde_json::from_str(line).expect("the `log` sink prints JSON");
-    message["time"].as_str().expect("each message has a time").to_owned()
+    let first = forebay.wait_for_log(r#""number":1,"#);
+    let message: Value = serde_json::from_str(&first).expect("the `log` sink prints JSON");
+    for time in [&message["time"], &message["payload"]["at"]] {
+        let time = time.as_str().expect("each message has a time");
+        assert!((&*began..=&*set_at).contains(&time), "{time} is not in {began}..{set_at}");
+    }
+    let kept = fs::read_to_string(data.path().join("clock.json")).expect("it is written");
+    assert!(kept.contains("is_set"), "{kept}");
 }

@@ -14,6 +14,7 @@ mod demo;
 mod explain;
 mod fmt;
 mod graph;
+mod last_seen;
 mod lint;
 mod new;
 pub mod nodes;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use forebay_sdk::{Level, Timestamp};
+use forebay_sdk::{Level, Timestamp, clock};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::spawn_blocking,
@@ -18,7 +18,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     accepted,
     folder::{DEFAULT_FOLDER, check, data_folder, nothing_to_run, process_environment},
-    init_log,
+    init_log, last_seen,
     output::{Ending, summary, use_color},
     runtime::block_on,
 };
@@ -89,6 +89,9 @@ async fn serve(
     let mut watch = Watch::new(!arguments.poll);
     watch.set(&checked.watched);
     let data = data_folder(arguments.data.clone(), checked.runtime.data.clone());
+    let data_of_clock = data.clone();
+    clock::begin(last_seen::read(&data));
+    let mut clock = std::pin::pin!(last_seen::keep(&data_of_clock));
     let mut running = Running {
         engine: Engine::new(arguments.folder.as_path(), data.as_path()),
         data_argument: arguments.data,
@@ -114,6 +117,7 @@ async fn serve(
                 running.engine.mend().await;
                 continue;
             }
+            () = &mut clock => continue,
         };
         match check_beside(&arguments.folder, &variables).await {
             Ok(checked) => {
@@ -133,6 +137,7 @@ async fn serve(
             return Ok(Ending::Fine);
         }
     };
+    last_seen::write_down(&data_of_clock).await;
     match (stopped.undelivered, stopped.kept) {
         (0, 0) => info!("stopped; everything was delivered"),
         (0, kept) => {

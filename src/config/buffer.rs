@@ -58,7 +58,8 @@ pub struct BufferSettings {
     /// left out.
     pub drain_rate: Option<Rate>,
     /// A message whose `time` is longer ago is dropped instead of sent, and counted. Never when
-    /// left out, nor while the clock is not set.
+    /// left out. How old a message is that came before the clock was set is known, also while it is
+    /// not, until the router restarts.
     pub expires_after: Option<Period>,
 }
 

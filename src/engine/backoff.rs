@@ -62,7 +62,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_set_ends_the_pause() {
-        let memory = Arc::new(Memory::new(LONG_AGO));
+        let memory = Arc::new(Memory::before_clock_is_set(LONG_AGO));
         let _entered = memory.enter();
         let world = memory.world();
         let mut backoff = Backoff { next: LONGEST };

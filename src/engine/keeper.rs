@@ -256,8 +256,9 @@ fn write(folder: &Path, state: &OnDisk) -> io::Result<usize> {
     Ok(bytes.len())
 }
 
-/// Writes a file of a node's folder so that a power cut leaves the old or the new one.
-fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file of a folder so that a power cut leaves the old or the new one. The folder is made if
+/// need be.
+pub fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let (place, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
     let mut file = open_anew(&fresh)?;

@@ -34,15 +34,16 @@ use forebay_sdk::{Role, Site, Voice, World, clock, outlet::Wires};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
+pub use self::{
+    keeper::replace_file,
+    plan::{Plan, plan},
+    status::{Count, Counts, State},
+};
 use self::{
     outbox::Wire,
     run_connection::{Damaged, Farewell, Place, RunningConnection},
     station::Station,
     status::Status,
-};
-pub use self::{
-    plan::{Plan, plan},
-    status::{Count, Counts, State},
 };
 use crate::config::{Graph, Name, NodeSpec};
 
@@ -82,7 +83,7 @@ impl Engine {
         data: impl Into<Arc<Path>>,
         world: World,
     ) -> Engine {
-        clock::begin();
+        clock::begin(None);
         Engine {
             folder: folder.into(),
             data: data.into(),

@@ -104,7 +104,10 @@ impl Outbox {
         }
         let topic =
             about.map_or_else(|| Arc::clone(&self.node), |message| Arc::clone(&message.topic));
-        let mut message = Message::new(topic, complaint(&self.node, error, about));
+        let mut message = Message::new(topic, Value::Null);
+        message.payload = complaint(&self.node, error, message.time, about).into();
+        message.note_own_time(message.time);
+        about.inspect(|about| message.note_own_time(about.time));
         message.meta.source = Some(Arc::clone(&self.node));
         self.post(Port::ERRORS, Envelope { message, delivery: delivery.cloned() })
     }
@@ -188,9 +191,9 @@ impl Wires for Outbox {
 }
 
 /// What comes out of an `errors` output: all that is known, so that any sink can keep it.
-fn complaint(node: &Name, error: &anyhow::Error, about: Option<&Message>) -> Value {
-    let now = Timestamp::now().to_rfc3339();
-    let mut complaint = json!({ "node": &**node, "error": format!("{error:#}"), "time": now });
+fn complaint(node: &Name, error: &anyhow::Error, now: Timestamp, about: Option<&Message>) -> Value {
+    let (error, now) = (format!("{error:#}"), now.to_rfc3339());
+    let mut complaint = json!({ "node": &**node, "error": error, "time": now });
     if let Some(message) = about {
         let payload = message.payload.to_value_lossy();
         complaint["message"] = json!({

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use forebay_sdk::{Configured, Level, Path, Problem, Settings, Value};
+use forebay_sdk::{Configured, Level, Path, Problem, Settings, TimeForm, Value};
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -82,6 +82,16 @@ enum Clock {
     UnixMs,
     /// Seconds since 1970.
     UnixS,
+}
+
+impl Clock {
+    fn form(self) -> TimeForm {
+        match self {
+            Clock::Iso => TimeForm::Iso,
+            Clock::UnixMs => TimeForm::UnixMs,
+            Clock::UnixS => TimeForm::UnixS,
+        }
+    }
 }
 
 /// A field as users write it: as a map, or as the path of the field to take and nothing else.
@@ -236,11 +246,7 @@ impl FieldSettings {
             }
             (None, None, Some(clock), None) => {
                 problems.extend(self.idle_beside("time", setting, &[]));
-                Some(match clock {
-                    Clock::Iso => How::TimeAsText,
-                    Clock::UnixMs => How::TimeInMillis,
-                    Clock::UnixS => How::TimeInSeconds,
-                })
+                Some(How::Time(clock.form()))
             }
             (None, None, None, Some(number)) => {
                 problems.extend(self.idle_beside("topic_level", setting, &["default"]));

@@ -194,6 +194,20 @@ fn time_and_topic_become_fields() {
 }
 
 #[test]
+fn a_time_that_was_written_before_the_clock_was_set_is_put_right_with_its_message() {
+    const WEEKS: i64 = 14 * 86_400_000_000_000;
+    let first = "{fields: {at: {time: iso}, m.s: {time: unix_s}}, topic: plant}";
+    let second = "{fields: {when: at}, remove: [m], topic: 'plant/{m.s}'}";
+    let mut message = message(r#"{"x":1.50}"#);
+    message.time = Timestamp::before_clock_was_set(1_794_042_000_123_456_789);
+    let mut made = apply(second, apply(first, message).unwrap()).unwrap();
+    assert_eq!(text(&made), r#"{"x":1.50,"when":"2026-11-07T09:00:00.123Z"}"#);
+    made.restamp_by(|time| Timestamp::from_unix_nanos(time.unix_nanos() + WEEKS));
+    assert_eq!(text(&made), r#"{"x":1.50,"when":"2026-11-21T09:00:00.123Z"}"#);
+    assert_eq!(&*made.topic, "plant/1795251600");
+}
+
+#[test]
 fn the_topic_is_filled_in() {
     check_topic("site/a/power", "no JSON", Ok("site/a/power"));
     check_topic("{topic_level: 2}/{topic_level:1}", "no JSON", Ok("hall-3/meters"));

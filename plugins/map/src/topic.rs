@@ -61,6 +61,18 @@ impl Template {
         Ok(Template::Filled(parts))
     }
 
+    /// Of the fields that are filled in.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = usize> {
+        let parts = match self {
+            Template::Fixed(_) => &[],
+            Template::Filled(parts) => parts.as_slice(),
+        };
+        parts.iter().filter_map(|part| match part {
+            Part::Field(_, slot) => Some(*slot),
+            Part::Text(_) | Part::Level(_) => None,
+        })
+    }
+
     /// The topic for a message that came with the topic `came`.
     pub(crate) fn fill(&self, came: &str, slots: &[Option<Piece<'_>>]) -> anyhow::Result<Arc<str>> {
         let parts = match self {

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
-    Configured, Emitter, FieldRead, Fields, Format, Input, Message, Node, Path, Payload, Sends,
-    Site, Transform, Value, json, number,
+    Configured, Emitter, FieldRead, Fields, Format, Input, Message, Node, OwnTime, Path, Payload,
+    Sends, Site, TimeForm, Transform, Value, json, number,
 };
 
 use crate::{
@@ -63,9 +63,8 @@ pub(crate) enum How {
     },
     /// Always this JSON.
     Fixed(Vec<u8>),
-    TimeAsText,
-    TimeInMillis,
-    TimeInSeconds,
+    /// The time of the message.
+    Time(TimeForm),
     /// A level of the topic that came in, from 1.
     TopicLevel(usize),
 }
@@ -186,7 +185,38 @@ impl Mapping {
         if let Some(topic) = topic {
             message.topic = topic;
         }
+        if !message.time.clock_was_set() {
+            self.note_times(&mut message);
+        }
         Ok(message)
+    }
+
+    /// Says where times stand now that were written before the clock was set, so that they can be put
+    /// right: those that are made here, and those that are taken to another place.
+    fn note_times(&self, message: &mut Message) {
+        let came = message.meta.own_times().to_vec();
+        for field in &self.fields {
+            let path = || Path::parse_names(&field.name).ok();
+            match &field.how {
+                How::Time(form) => {
+                    let (form, unix_nanos) = (*form, message.time.unix_nanos());
+                    message.meta.add_own_time(OwnTime { path: path(), form, unix_nanos });
+                }
+                How::Take { slot, arithmetic: None } => {
+                    let taken = |own: &&OwnTime| own.path.as_ref() == Some(&self.paths[*slot]);
+                    for own in came.iter().filter(taken) {
+                        message.meta.add_own_time(OwnTime { path: path(), ..own.clone() });
+                    }
+                }
+                How::Take { .. } | How::Fixed(_) | How::TopicLevel(_) => (),
+            }
+        }
+        let in_topic = self.topic.iter().flat_map(Template::slots);
+        for path in in_topic.map(|slot| &self.paths[slot]) {
+            for own in came.iter().filter(|own| own.path.as_ref() == Some(path)) {
+                message.meta.add_own_time(OwnTime { path: None, ..own.clone() });
+            }
+        }
     }
 }
 
@@ -358,9 +388,7 @@ impl Writing<'_> {
     fn made(&self, field: &Made, out: &mut Vec<u8>) -> anyhow::Result<bool> {
         match &field.how {
             How::Fixed(json) => out.extend_from_slice(json),
-            How::TimeAsText => json::write(&self.message.time.to_rfc3339(), out),
-            How::TimeInMillis => json::write(&self.message.time.unix_millis(), out),
-            How::TimeInSeconds => json::write(&(self.message.time.unix_millis() / 1000), out),
+            How::Time(form) => json::write(&form.value(self.message.time), out),
             How::TopicLevel(number) => match topic::level(&self.message.topic, *number) {
                 Some(level) => json::write(level, out),
                 None => return Ok(field.write_default(out)),

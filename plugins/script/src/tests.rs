@@ -1151,3 +1151,14 @@ fn the_message_itself_is_sent_when_a_script_ends_with_it() {
     check("let f = || msg; emit(`low`, msg); msg.payload = 3; msg", "1", "2 site/a 1\n3");
     check("msg;", "1", "1");
 }
+
+#[test]
+fn a_time_that_a_script_wrote_before_the_clock_was_set_is_put_right_with_its_message() {
+    let mut message = json_message(r#"{"x":1}"#);
+    message.time = Timestamp::before_clock_was_set(1_794_042_000_123_456_789);
+    let mut node = node("msg.payload.at = msg.time; msg");
+    let (_, mut made) = run(&mut node, message).unwrap().remove(0);
+    made.restamp_by(|_| Timestamp::from_unix_nanos(1_795_251_600_123_456_789));
+    let expected = serde_json::json!({"x": 1, "at": 1_795_251_600_123_i64});
+    assert_eq!(made.payload.value(), Ok(&expected));
+}

@@ -150,6 +150,9 @@ impl ScriptNode {
         }
         incoming.read(Port::MAIN, result, "the script returned", &mut outgoing)?;
         state::check(&mut self.scope, &program.uses.state).map_err(anyhow::Error::msg)?;
+        if program.uses.time {
+            outgoing.iter_mut().for_each(|(_, made)| made.note_own_time(message.time));
+        }
         Ok(outgoing)
     }
 }

@@ -2,37 +2,52 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
-/// A steady beat. One that comes late is not made up for: those that passed meanwhile are skipped,
-/// and the next is in rhythm again.
+/// A steady beat. One whose time passed while its source was busy is not made up for: the next one
+/// is again one of the regular beats. After a stall of the whole machine the beat that was waited for
+/// comes late, and no other within half of a period.
 pub struct Beat {
-    interval: Interval,
-    /// When the last one was due.
+    every: Duration,
+    /// Of the next one; and of the last, when there was one.
+    due: Instant,
     last: Option<Instant>,
 }
 
 impl Beat {
     /// The first is at once. `every` is longer than nothing.
     pub fn every(every: Duration) -> Beat {
-        let mut interval = interval(every);
-        interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        Beat { interval, last: None }
+        Beat { every, due: Instant::now(), last: None }
     }
 
     /// Waits for the next one. Returns how many were skipped since the last, for
     /// [`crate::Figure::Overruns`].
     pub async fn next(&mut self) -> u64 {
-        let due = self.interval.tick().await;
-        let since = self.last.replace(due).map_or(Duration::ZERO, |last| due - last);
-        let beats = since.as_nanos() / self.interval.period().as_nanos();
+        if self.last.is_some() {
+            self.due = self.regular_after(Instant::now());
+        }
+        sleep_until(self.due).await;
+        let since = self.last.replace(self.due).map_or(Duration::ZERO, |last| self.due - last);
+        let is_late = self.due.elapsed() > self.every / 2;
+        let soonest = Instant::now() + self.every / 2;
+        self.due = if is_late { self.regular_after(soonest) } else { self.due + self.every };
+        let beats = since.as_nanos() / self.every.as_nanos();
         u64::try_from(beats).unwrap_or(u64::MAX).saturating_sub(1)
+    }
+
+    /// The next one as planned, or the first regular one that is not before a moment.
+    fn regular_after(&self, moment: Instant) -> Instant {
+        let late = moment.saturating_duration_since(self.due);
+        let beats = late.as_nanos().div_ceil(self.every.as_nanos());
+        self.due + self.every.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::sleep;
+    use std::task::{Context, Waker};
+
+    use tokio::time::{advance, sleep};
 
     use super::*;
 
@@ -41,12 +56,40 @@ mod tests {
         let start = Instant::now();
         let mut beat = Beat::every(Duration::from_secs(1));
         let mut seen = Vec::new();
-        for busy_millis in [0, 900, 3500, 0, 0] {
+        for busy_millis in [0, 900, 3500, 1000, 0, 0] {
             let skipped = beat.next().await;
             seen.push((start.elapsed().as_millis(), skipped));
             sleep(Duration::from_millis(busy_millis)).await;
         }
-        // The beat of 3 s came at 5.5 s; those of 4 and 5 s were skipped.
-        assert_eq!(seen, [(0, 0), (1000, 0), (2000, 0), (5500, 0), (6000, 2)]);
+        // The beats of 3, 4 and 5 s passed while it was busy. What lasts to the next beat is no stall.
+        assert_eq!(seen, [(0, 0), (1000, 0), (2000, 0), (6000, 3), (7000, 0), (8000, 0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_device_is_asked_at_regular_beats_and_not_without_a_pause() {
+        let start = Instant::now();
+        let mut beat = Beat::every(Duration::from_secs(1));
+        for due in [0, 2000, 4000, 6000] {
+            beat.next().await;
+            assert_eq!(start.elapsed().as_millis(), due);
+            sleep(Duration::from_millis(1200)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_is_followed_by_one_beat_and_then_by_a_regular_one() {
+        for (woke, then) in [(1400, 2000), (1600, 3000), (4400, 5000), (4990, 6000)] {
+            let start = Instant::now();
+            let mut beat = Beat::every(Duration::from_secs(1));
+            beat.next().await;
+            let mut next = Box::pin(beat.next());
+            assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            advance(Duration::from_millis(woke)).await;
+            next.as_mut().await;
+            drop(next);
+            assert_eq!(start.elapsed().as_millis(), u128::from(woke), "it was waited for");
+            beat.next().await;
+            assert_eq!(start.elapsed().as_millis(), then, "{woke}");
+        }
     }
 }

@@ -20,6 +20,7 @@ pub mod delivery;
 pub mod emitter;
 pub mod endpoint;
 pub mod envelope;
+mod evidence;
 pub mod facts;
 pub mod held;
 pub mod json;
@@ -28,6 +29,7 @@ pub mod mqtt;
 pub mod node;
 pub mod number;
 pub mod outlet;
+pub mod own_time;
 pub mod path;
 pub mod payload;
 pub mod plugin;
@@ -63,6 +65,7 @@ pub use crate::{
     message::{Message, Meta},
     node::{Input, Node, Sink, Source, Transform, WriteError, Written},
     outlet::Outlet,
+    own_time::{OwnTime, TimeForm},
     path::Path,
     payload::{DecodeError, Format, Payload, Value},
     plugin::{

@@ -1,22 +1,42 @@
 //! A moment in UTC. What moment it is now, [`crate::clock`] says.
 
-/// A moment in UTC, and whether the clock that gave it had been set.
+use std::cmp::Ordering;
+
+/// A moment in UTC, and what is known of the clock that gave it. Moments are compared without that.
 ///
 /// Routers have no battery clock: they boot at the time of their newest file and jump forward
 /// when the network brings the time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 pub struct Timestamp {
     unix_nanos: i64,
-    clock_was_set: bool,
+    giver: Giver,
 }
 
-/// 2026-01-01T00:00:00Z. A clock that shows an earlier time than this program's first year has not been set.
-const FIRST_PLAUSIBLE_NANOS: i64 = 1_767_225_600 * 1_000_000_000;
+/// What gave a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Giver {
+    /// A clock that is right, or somebody who should know.
+    Set,
+    /// The clock of this machine, since this boot, and before anything showed that it is right.
+    NotSet,
+    /// The same, in an earlier boot: what the time was then will never be known.
+    NotSetThen,
+}
 
 impl Timestamp {
-    /// A moment by its distance from 1970-01-01T00:00:00Z, in nanoseconds.
+    /// A moment by its distance from 1970-01-01T00:00:00Z, in nanoseconds. It is taken as right.
     pub fn from_unix_nanos(unix_nanos: i64) -> Timestamp {
-        Timestamp { unix_nanos, clock_was_set: unix_nanos >= FIRST_PLAUSIBLE_NANOS }
+        Timestamp { unix_nanos, giver: Giver::Set }
+    }
+
+    /// What the clock of this machine said, in this boot, before it was set.
+    pub fn before_clock_was_set(unix_nanos: i64) -> Timestamp {
+        Timestamp { unix_nanos, giver: Giver::NotSet }
+    }
+
+    /// The same, in another boot.
+    pub fn of_another_boot(unix_nanos: i64) -> Timestamp {
+        Timestamp { unix_nanos, giver: Giver::NotSetThen }
     }
 
     /// Nanoseconds since 1970-01-01T00:00:00Z.
@@ -29,9 +49,15 @@ impl Timestamp {
         self.unix_nanos / 1_000_000
     }
 
-    /// False for what was stamped before the network brought the time.
+    /// False for what was stamped before the network brought the time, or before anything showed that
+    /// it is right.
     pub fn clock_was_set(self) -> bool {
-        self.clock_was_set
+        self.giver == Giver::Set
+    }
+
+    /// Whether it can be compared with what the clock of this machine says, once it is restamped.
+    pub fn is_comparable(self) -> bool {
+        self.giver != Giver::NotSetThen
     }
 
     /// RFC 3339 in UTC with milliseconds, such as `2026-11-21T09:14:02.120Z`.
@@ -48,6 +74,26 @@ impl Timestamp {
     pub fn time_of_day(self) -> String {
         let second = self.unix_nanos.div_euclid(1_000_000_000).rem_euclid(86_400);
         format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+    }
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Timestamp) -> bool {
+        self.unix_nanos == other.unix_nanos
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Timestamp) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Timestamp) -> Ordering {
+        self.unix_nanos.cmp(&other.unix_nanos)
     }
 }
 
@@ -84,11 +130,5 @@ mod tests {
         let text = |seconds: i64| Timestamp::from_unix_nanos(seconds * 1_000_000_000).time_of_day();
         assert_eq!(text(951_827_696), "12:34:56");
         assert_eq!(text(-1), "23:59:59");
-    }
-
-    #[test]
-    fn a_time_before_the_program_was_written_was_not_set() {
-        assert!(!Timestamp::from_unix_nanos(0).clock_was_set());
-        assert!(Timestamp::from_unix_nanos(FIRST_PLAUSIBLE_NANOS).clock_was_set());
     }
 }

@@ -86,7 +86,7 @@ pub struct Log<D: Disk = Folder> {
     next_number: u32,
     /// The last segment that was finished.
     finished: Option<Summary>,
-    /// Segments are taken for one piece of time until the clock jumps.
+    /// That of the clock before it was set. What it stamped has segments of its own.
     origin: Option<Origin>,
     cursor: Cursor<D::File>,
     /// Whether the cursor file is behind.
@@ -119,7 +119,8 @@ struct Tail<F> {
     header: Vec<u8>,
     /// All that the segment holds.
     seqs: Ranges,
-    boot_nanos: i64,
+    /// As in the header.
+    origin: Origin,
     /// The first number that is not safe yet.
     unsynced: Option<u64>,
 }
@@ -204,7 +205,6 @@ impl<D: Disk> Log<D> {
             in_doubt: None,
         };
         log.load_segments(&names, &acknowledged)?;
-        log.origin = log.segments.back().and_then(|segment| segment.origin);
         log.observe();
         Ok(log)
     }
@@ -359,19 +359,26 @@ impl<D: Disk> Log<D> {
         }
         self.rescue()?;
         let now = self.observe();
-        let boot_nanos = now.boot_nanos();
-        if !self.takes(batch, boot_nanos) {
-            self.roll(boot_nanos)?;
+        let origin = self.origin_of(batch);
+        if !self.takes(batch, origin) {
+            self.roll(origin)?;
         }
-        self.write(batch, Timestamp::from_unix_nanos(now.wall_nanos))
+        self.write(batch, now.stamp())
+    }
+
+    /// Since when the clock counts that stamped these messages.
+    fn origin_of(&self, batch: &Batch) -> Origin {
+        let origin = self.origin.filter(|_| batch.has_unset());
+        origin.unwrap_or(Origin::OF_A_SET_CLOCK)
     }
 
     /// Whether the batch goes into the segment that is being written.
-    fn takes(&self, batch: &Batch, boot_nanos: i64) -> bool {
+    fn takes(&self, batch: &Batch, origin: Origin) -> bool {
         let Some(tail) = &self.tail else { return false };
         let is_room = tail.len + batch.bytes() as u64 <= self.segment_bytes;
         let fits = is_room || tail.seqs.is_empty();
-        let is_same_time = boot_nanos.abs_diff(tail.boot_nanos) <= JUMP_NANOS;
+        let is_same_time = origin.boot == tail.origin.boot
+            && origin.boot_nanos.abs_diff(tail.origin.boot_nanos) <= JUMP_NANOS;
         fits && is_same_time && tail.seqs.pieces() < MOST_PIECES
     }
 
@@ -468,12 +475,15 @@ impl<D: Disk> Log<D> {
             _ => (),
         }
         let file = self.disk.create(RESCUE)?;
-        let boot_nanos = self.observe().boot_nanos();
-        self.begin(name, file, boot_nanos);
-        for run in stored.chunk_by(|one, next| one.seq + 1 == next.seq) {
+        self.observe();
+        let batch = |run: &[Stored]| {
             let mut batch = Batch::new(run[0].seq);
             run.iter().for_each(|stored| batch.push(&stored.message));
-            self.write(&batch, run[0].arrived)?;
+            batch
+        };
+        self.begin(name, file, self.origin_of(&batch(stored)));
+        for run in stored.chunk_by(|one, next| one.seq + 1 == next.seq) {
+            self.write(&batch(run), run[0].arrived)?;
         }
         if let Some(tail) = &mut self.tail {
             tail.file.sync()?;
@@ -484,13 +494,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// Ends the segment that is being written and begins a new one.
-    fn roll(&mut self, boot_nanos: i64) -> io::Result<()> {
+    fn roll(&mut self, origin: Origin) -> io::Result<()> {
         self.sync_tail()?;
         self.finish();
         self.put_aside();
         let name = self.new_name(self.next_seq);
         let file = self.new_file(name)?;
-        self.begin(name, file, boot_nanos);
+        self.begin(name, file, origin);
         Ok(())
     }
 
@@ -500,13 +510,12 @@ impl<D: Disk> Log<D> {
         Name { number, first_seq, salt: fastrand::u32(..) }
     }
 
-    fn begin(&mut self, name: Name, file: D::File, boot_nanos: i64) {
-        let origin = self.origin.unwrap_or(Origin { boot: 0, boot_nanos });
+    fn begin(&mut self, name: Name, file: D::File, origin: Origin) {
         let mut header = Vec::new();
         Header { origin, before: self.finished.clone() }.write(name.salt, &mut header);
         let file_bytes = file.size_bytes().unwrap_or_default();
         let seqs = Ranges::default();
-        let tail = Tail { file, len: 0, file_bytes, header, seqs, boot_nanos, unsynced: None };
+        let tail = Tail { file, len: 0, file_bytes, header, seqs, origin, unsynced: None };
         self.tail = Some(tail);
         let (left, origin) = (Ranges::default(), Some(origin));
         self.segments.push_back(Segment { name, len: 0, left, newest: None, origin });
@@ -607,10 +616,13 @@ impl<D: Disk> Log<D> {
             if record.seq < from || !self.segments[at].left.contains(record.seq) {
                 continue;
             }
-            let restamp = |stamp| origin.map_or(stamp, |origin| origin.restamp(stamp, &now));
+            let read = |stamp: Timestamp| match origin {
+                Some(origin) => origin.read(stamp.unix_nanos(), &now),
+                None => stamp,
+            };
             let mut message = record.message;
-            message.time = restamp(message.time);
-            let arrived = restamp(record.arrived);
+            message.restamp_by(read);
+            let arrived = read(record.arrived);
             wanted.found.push(Stored { seq: record.seq, message, arrived, bytes: record.bytes });
             wanted.max_bytes = wanted.max_bytes.saturating_sub(record.bytes as usize);
         }
@@ -767,7 +779,7 @@ impl<D: Disk> Log<D> {
 
     /// Drops the segments whose newest message was appended before a time. Returns the sequence
     /// numbers from the first message to the last; None when all are younger, or when it cannot be
-    /// known because the clock was not set.
+    /// known because they came in an earlier boot, before the clock was set.
     pub fn drop_before(&mut self, arrived: Timestamp) -> io::Result<Option<Range<u64>>> {
         let now = (self.clock)();
         let mut dropped: Option<Range<u64>> = None;
@@ -777,8 +789,8 @@ impl<D: Disk> Log<D> {
                 continue;
             }
             let newest = segment.newest.zip(segment.origin);
-            let newest = newest.map(|(newest, origin)| origin.restamp(newest, &now));
-            let is_old = newest.is_some_and(|newest| newest.clock_was_set() && newest < arrived);
+            let newest = newest.map(|(newest, origin)| origin.read(newest.unix_nanos(), &now));
+            let is_old = newest.is_some_and(|newest| newest.is_comparable() && newest < arrived);
             if !is_old {
                 break;
             }
@@ -800,8 +812,7 @@ impl<D: Disk> Log<D> {
     /// Looks at the clock. Keeps what it said before it was set, for messages of that time.
     fn observe(&mut self) -> Moment {
         let now = (self.clock)();
-        let is_known = self.origin.is_some_and(|origin| origin.boot == now.boot);
-        if !is_known || !now.clock_was_set() {
+        if !now.is_set {
             self.origin = Some(now.origin());
         }
         now

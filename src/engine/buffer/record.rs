@@ -34,6 +34,8 @@ pub struct Batch {
     first_seq: u64,
     count: u64,
     base: Timestamp,
+    /// Some were stamped before the clock was set.
+    has_unset: bool,
     topics: Vec<Arc<str>>,
     sources: Vec<Arc<str>>,
     records: Vec<u8>,
@@ -48,6 +50,7 @@ impl Batch {
             first_seq,
             count: 0,
             base: Timestamp::from_unix_nanos(0),
+            has_unset: false,
             topics: Vec::new(),
             sources: Vec::new(),
             records: Vec::new(),
@@ -60,6 +63,7 @@ impl Batch {
         if self.is_empty() {
             self.base = message.time;
         }
+        self.has_unset |= !message.time.clock_was_set();
         let mut flags = MARK;
         let mut envelope = std::mem::take(&mut self.envelope);
         envelope.clear();
@@ -79,10 +83,8 @@ impl Batch {
                 place => put_text(&mut envelope, place.map(|place| place + 1), source),
             },
         }
-        if !message.meta.is_empty() {
+        if let Some(entries) = message.meta.to_stored() {
             flags |= HAS_META;
-            let entries: serde_json::Map<String, Value> =
-                message.meta.entries().map(|(name, value)| (name.into(), value.clone())).collect();
             let json = Value::Object(entries).to_string();
             put(&mut envelope, json.len() as u64);
             envelope.extend_from_slice(json.as_bytes());
@@ -114,6 +116,11 @@ impl Batch {
     /// Whether there is no message.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Whether some were stamped before the clock was set.
+    pub fn has_unset(&self) -> bool {
+        self.has_unset
     }
 
     /// About how many bytes an append writes.
@@ -274,8 +281,7 @@ impl BatchHeader {
             },
             _ => Arc::clone(self.topics.first()?),
         };
-        let mut meta = Meta::default();
-        meta.source = match prefix.flags & FIRST_SOURCE {
+        let source = match prefix.flags & FIRST_SOURCE {
             0 => match take(rest)? {
                 0 => Some(take_text(rest)?),
                 1 => None,
@@ -283,11 +289,13 @@ impl BatchHeader {
             },
             _ => Some(Arc::clone(self.sources.first()?)),
         };
+        let mut meta = Meta::default();
         if prefix.flags & HAS_META != 0 {
             let json = take_bytes(rest)?;
             let entries: serde_json::Map<String, Value> = serde_json::from_slice(json).ok()?;
-            entries.into_iter().for_each(|(name, value)| meta.insert(name, value));
+            meta = Meta::from_stored(entries);
         }
+        meta.source = source;
         let payload =
             Payload::encoded(Bytes::copy_from_slice(rest), format(prefix.flags & KIND_BITS)?);
         let nanos = self.base.unix_nanos().wrapping_add(delta);

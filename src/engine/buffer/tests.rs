@@ -24,13 +24,17 @@ struct Hand(Arc<Mutex<Moment>>);
 
 impl Hand {
     fn at(boot: u128, uptime_seconds: i64, wall_nanos: i64) -> Hand {
-        let moment = Moment { boot, uptime_nanos: uptime_seconds * SECOND, wall_nanos };
-        Hand(Arc::new(Mutex::new(moment)))
+        Hand(Arc::new(Mutex::new(Hand::moment(boot, uptime_seconds, wall_nanos))))
     }
 
     fn set(&self, boot: u128, uptime_seconds: i64, wall_nanos: i64) {
-        *self.0.lock().unwrap() =
-            Moment { boot, uptime_nanos: uptime_seconds * SECOND, wall_nanos };
+        *self.0.lock().unwrap() = Hand::moment(boot, uptime_seconds, wall_nanos);
+    }
+
+    /// It is set when it shows today.
+    fn moment(boot: u128, uptime_seconds: i64, wall_nanos: i64) -> Moment {
+        let uptime_nanos = uptime_seconds * SECOND;
+        Moment { boot, uptime_nanos, wall_nanos, is_set: wall_nanos >= TODAY }
     }
 
     fn clock(&self) -> Clock {
@@ -266,7 +270,10 @@ fn what_came_before_the_clock_was_set_has_no_age_until_it_is_known() {
 fn a_message_from_before_the_clock_was_set_gets_its_real_time() {
     let stamped = |wall_nanos: i64| {
         let mut message = Message::new("t", json!(1));
-        message.time = Timestamp::from_unix_nanos(wall_nanos);
+        message.time = match wall_nanos < TODAY {
+            true => Timestamp::before_clock_was_set(wall_nanos),
+            false => Timestamp::from_unix_nanos(wall_nanos),
+        };
         message
     };
     let disk = Simulated::default();
@@ -487,7 +494,7 @@ impl Specimen {
     fn new() -> Specimen {
         let disk = Simulated::default();
         let (mut log, _) = open(disk.clone());
-        log.set_segment_bytes(900);
+        log.set_segment_bytes(892);
         for chunk in samples(32).chunks(8) {
             add(&mut log, chunk);
         }

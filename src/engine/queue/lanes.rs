@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
-use forebay_sdk::{Delivery, Message, clock};
+use forebay_sdk::{Delivery, Message};
 use tokio::time::Instant;
 
 /// Which messages stand together.
@@ -52,7 +52,7 @@ impl Entry {
     /// As a sink sees it.
     pub fn show(&self, is_historical: bool) -> Message {
         let mut message = self.message.clone();
-        message.time = clock::restamped(message.time);
+        message.restamp();
         if is_historical {
             message.meta.insert("historical", true);
         }

@@ -360,8 +360,13 @@ impl LogSide {
             bytes += unwritten.message.size_bytes();
             before < MOST_COMMIT_BYTES
         });
-        let write: Vec<_> =
-            fits.map(|unwritten| (unwritten.seq, unwritten.message.clone())).collect();
+        let write: Vec<_> = fits
+            .map(|unwritten| {
+                let mut message = unwritten.message.clone();
+                message.restamp();
+                (unwritten.seq, message)
+            })
+            .collect();
         self.writing = write.len();
         write
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, task::Poll};
 
-use forebay_sdk::{Outcome, Receipt, SyncPolicy};
+use forebay_sdk::{Outcome, Receipt, SyncPolicy, world::memory::Memory};
 use serde_json::json;
 use tokio::time::advance;
 
@@ -403,6 +403,36 @@ async fn what_is_too_old_is_dropped() {
         bench.deliver_all();
     }
     assert_eq!(bench.got, [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_two_weeks_behind_loses_no_good_message_when_its_clock_is_set() {
+    const WEEKS: i64 = 14 * 86_400_000_000_000;
+    let now = 1_795_251_600_123_000_000;
+    let memory = Memory::before_clock_is_set(now - WEEKS);
+    let _entered = memory.enter();
+    let expires_after = Some(Duration::from_secs(60));
+    let mut bench = Bench::new(Buffer { expires_after, ..disk() });
+    let push = |bench: &mut Bench, number: u64| {
+        let mut message = Message::new("n", json!(number));
+        message.payload = json!({ "at": message.time.unix_millis() }).into();
+        message.note_own_time(message.time);
+        bench.queue.push(Envelope { message, delivery: None }, &"n".into());
+    };
+    push(&mut bench, 0);
+    advance(Duration::from_secs(40)).await;
+    push(&mut bench, 1);
+    advance(Duration::from_secs(30)).await;
+    assert_eq!(bench.queue.drop_expired(), 1, "old by the clock that was not set");
+    memory.set_wall(now);
+    assert_eq!(bench.queue.drop_expired(), 0, "30 seconds old");
+    let Turn::Write(batch) = bench.queue.turn(9) else { panic!("it is to be written") };
+    let real = Timestamp::from_unix_nanos(now - 30_000_000_000);
+    assert_eq!(batch[0].time, real);
+    assert_eq!(batch[0].payload.value(), Ok(&json!({ "at": real.unix_millis() })));
+    advance(Duration::from_secs(31)).await;
+    bench.queue.link_failed();
+    assert_eq!(bench.queue.drop_expired(), 1, "61 seconds old");
 }
 
 #[tokio::test(start_paused = true)]

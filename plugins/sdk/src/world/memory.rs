@@ -59,7 +59,8 @@ pub struct Door {
 impl Memory {
     /// An empty world in which it is `wall_nanos` since 1970, an hour after its boot.
     pub fn new(wall_nanos: i64) -> Memory {
-        let base = Moment { boot: 1, uptime_nanos: 3_600_000_000_000, wall_nanos };
+        let is_set = true;
+        let base = Moment { boot: 1, uptime_nanos: 3_600_000_000_000, wall_nanos, is_set };
         let state = State {
             listeners: BTreeMap::new(),
             files: BTreeMap::new(),
@@ -69,6 +70,13 @@ impl Memory {
         };
         let (state, moved) = (Mutex::new(state), Arc::new(Notify::new()));
         Memory(Arc::new(Inside { state, moved }))
+    }
+
+    /// The same, with a clock that nobody has set yet.
+    pub fn before_clock_is_set(wall_nanos: i64) -> Memory {
+        let memory = Memory::new(wall_nanos);
+        memory.0.state().base.is_set = false;
+        memory
     }
 
     /// For a [`crate::Site`].
@@ -86,7 +94,7 @@ impl Memory {
     pub fn set_wall(&self, wall_nanos: i64) {
         let mut state = self.0.state();
         let moment = state.moment();
-        (state.base, state.since) = (Moment { wall_nanos, ..moment }, Instant::now());
+        (state.base, state.since) = (Moment { wall_nanos, is_set: true, ..moment }, Instant::now());
         drop(state);
         self.0.moved.notify_waiters();
     }
@@ -123,6 +131,7 @@ impl State {
             boot: self.base.boot,
             uptime_nanos: self.base.uptime_nanos.saturating_add(nanos),
             wall_nanos: self.base.wall_nanos.saturating_add(nanos),
+            is_set: self.base.is_set,
         }
     }
 
