@@ -1,28 +1,45 @@
-//! The pause before another try: it doubles from half a second to half a minute, and jitters so
-//! that a fleet does not knock all at once.
+//! The pause before another try: it doubles from half a second, and jitters so that a fleet does not
+//! knock all at once. How long it becomes depends on what a try costs.
 
 use std::time::Duration;
 
-use forebay_sdk::{Timestamp, World};
+use forebay_sdk::{Capabilities, Timestamp, World, connection::Refused};
 use tokio::time::{Instant, sleep_until};
 
+/// What lasts for so long was good for something.
+pub const GOOD_AFTER: Duration = Duration::from_secs(20);
+
 const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_secs(30);
+/// The longest pauses, before they jitter by up to a quarter: ten seconds on the local network,
+const LONGEST_NEAR: Duration = Duration::from_secs(8);
+/// half a minute elsewhere, where each try is on the bill,
+const LONGEST: Duration = Duration::from_secs(24);
+/// and five minutes when nothing gets better before a person has mended something.
+const LONGEST_REFUSED: Duration = Duration::from_secs(240);
 
 #[derive(Clone)]
 pub struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Backoff {
-        Backoff::new()
+        Backoff { next: FIRST, longest: LONGEST }
     }
 }
 
 impl Backoff {
-    pub fn new() -> Backoff {
-        Backoff { next: FIRST }
+    /// For tries of what has these capabilities.
+    pub fn of(capabilities: Capabilities) -> Backoff {
+        let mut backoff = Backoff::default();
+        backoff.aim(capabilities);
+        backoff
+    }
+
+    /// From now on the tries are those of what has these capabilities.
+    pub fn aim(&mut self, capabilities: Capabilities) {
+        self.longest = if capabilities.is_near { LONGEST_NEAR } else { LONGEST };
     }
 
     /// The next pause is a short one again.
@@ -30,12 +47,13 @@ impl Backoff {
         self.next = FIRST;
     }
 
-    /// Waits; longer each time. Not past the moment at which the wall clock is set: until then
-    /// every certificate seems not to be valid yet, and that is nobody's outage.
-    pub async fn pause(&mut self, world: &World) {
-        let pause = self.next.mul_f64(0.75 + 0.5 * fastrand::f64());
-        self.next = (self.next * 2).min(LONGEST);
-        let until = Instant::now() + pause;
+    /// Waits after an error; longer each time. Not past the moment at which the wall clock is set:
+    /// until then every certificate seems not to be valid yet, and that is nobody's outage.
+    pub async fn pause(&mut self, error: &anyhow::Error, world: &World) {
+        let longest = if error.is::<Refused>() { LONGEST_REFUSED } else { self.longest };
+        let pause = self.next.min(longest);
+        self.next = (pause * 2).min(longest);
+        let until = Instant::now() + pause.mul_f64(0.75 + 0.5 * fastrand::f64());
         while !Timestamp::now().clock_was_set() {
             tokio::select! {
                 () = sleep_until(until) => return,
@@ -65,19 +83,40 @@ mod tests {
         let memory = Arc::new(Memory::before_clock_is_set(LONG_AGO));
         let _entered = memory.enter();
         let world = memory.world();
-        let mut backoff = Backoff { next: LONGEST };
+        let error = anyhow::anyhow!("its certificate is not valid yet");
+        let mut backoff = Backoff { next: LONGEST, ..Backoff::default() };
         let began = Instant::now();
         let set = async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             memory.set_wall(NOW);
         };
-        tokio::join!(backoff.pause(&world), set);
+        tokio::join!(backoff.pause(&error, &world), set);
         assert_eq!(began.elapsed(), Duration::from_secs(5));
         assert_eq!(backoff.next, FIRST);
 
-        let mut backoff = Backoff { next: LONGEST };
+        let mut backoff = Backoff { next: LONGEST, ..Backoff::default() };
         let began = Instant::now();
-        backoff.pause(&world).await;
-        assert!(began.elapsed() > Duration::from_secs(20));
+        backoff.pause(&error, &world).await;
+        assert!(began.elapsed() > Duration::from_secs(17));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_long_a_pause_becomes_depends_on_what_a_try_costs() {
+        let memory = Arc::new(Memory::new(NOW));
+        let _entered = memory.enter();
+        let longest = async |is_near: bool, error: &anyhow::Error| {
+            let mut backoff = Backoff::of(Capabilities { is_near, ..Capabilities::default() });
+            let mut longest = Duration::ZERO;
+            for _ in 0..30 {
+                let began = Instant::now();
+                backoff.pause(error, &memory.world()).await;
+                longest = longest.max(began.elapsed());
+            }
+            longest.as_secs()
+        };
+        let (away, refused) = (anyhow::anyhow!("gone"), Refused::new("bad password").into());
+        assert!((6..=10).contains(&longest(true, &away).await));
+        assert!((18..=30).contains(&longest(false, &away).await));
+        assert!((180..=300).contains(&longest(true, &refused).await));
     }
 }

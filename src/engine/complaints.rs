@@ -33,6 +33,11 @@ struct Trouble {
 }
 
 impl Complaint {
+    /// Whether any was written.
+    pub fn was_written(&self) -> bool {
+        self.written.is_some()
+    }
+
     /// When this one is to be written now: how many were not since the last, if any.
     pub fn write(&mut self, text: &str) -> Option<Option<u64>> {
         let now = Instant::now();

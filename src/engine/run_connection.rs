@@ -2,19 +2,27 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use forebay_sdk::{Configured, Node, Shared, Site, Voice, World, connection::DynConnection};
+use forebay_sdk::{
+    Configured, Figure, Node, Shared, Site, Voice, World,
+    connection::{DynConnection, Refused},
+    voice::Hears,
+};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 
 use super::{
-    backoff::Backoff,
+    backoff::{Backoff, GOOD_AFTER},
     post::{guard, guard_call},
     status::{State, Status},
 };
@@ -85,13 +93,16 @@ pub struct Place {
 impl RunningConnection {
     /// Makes a connection and serves it.
     pub fn start(configured: &dyn Configured, place: Place) -> RunningConnection {
-        let Place { site, status, farewell, damaged, backoff } = place;
+        let Place { mut site, status, farewell, damaged, backoff } = place;
+        backoff.lock().unwrap_or_else(PoisonError::into_inner).aim(configured.capabilities());
+        let trial = Arc::new(Trial::new(Arc::clone(&status)));
+        site.voice = Voice::new(Arc::clone(&trial) as Arc<dyn Hears>);
         let (stop, stopped) = watch::channel(false);
         let (name, world, voice) = (Arc::clone(&site.name), site.world.clone(), site.voice.clone());
         let (shared, task) = match guard_call(|| configured.build(site)) {
             Ok(Node::Connection(shared, connection)) => {
-                let (status, backoff) = (Arc::clone(&status), Arc::clone(&backoff));
-                let run = Run { connection, name, world, voice, status, backoff, damaged };
+                let backoff = Arc::clone(&backoff);
+                let run = Run { connection, name, world, voice, trial, backoff, damaged };
                 (Some(shared), Some(tokio::spawn(run.serve(farewell, stopped))))
             }
             Ok(_) => unreachable!("a connection type is registered under its own role"),
@@ -149,7 +160,7 @@ struct Run {
     name: Name,
     world: World,
     voice: Voice,
-    status: Arc<Status>,
+    trial: Arc<Trial>,
     backoff: Arc<Mutex<Backoff>>,
     damaged: Arc<Damaged>,
 }
@@ -167,18 +178,18 @@ impl Run {
     /// Never returns.
     async fn keep_up(&mut self) {
         loop {
-            let (error, panicked) = match guard(self.connection.run(&self.voice)).await {
+            self.trial.begin();
+            let (error, panicked) = match self.run_once().await {
                 Ok(Ok(())) => (anyhow::anyhow!("the other side closed the connection"), false),
                 Ok(Err(error)) => (error, false),
                 Err(panic) => (panic, true),
             };
-            if self.status.state() == State::Running && !panicked {
+            if self.trial.is_good() && !panicked && !error.is::<Refused>() {
                 self.backoff().reset();
             }
-            self.status.waiting(&error);
+            self.trial.status.waiting(&error);
             let mut backoff = self.backoff().clone();
-            let pause = backoff.pause(&self.world);
-            pause.await;
+            backoff.pause(&error, &self.world).await;
             *self.backoff() = backoff;
             if panicked {
                 // Half changed, as it is, it must not run again. Nor may those that share it go on.
@@ -188,7 +199,91 @@ impl Run {
         }
     }
 
+    /// Runs until the connection ends, and sees whether it lasts.
+    async fn run_once(&mut self) -> anyhow::Result<anyhow::Result<()>> {
+        let trial = &self.trial;
+        let mut run = pin!(guard(self.connection.run(&self.voice)));
+        tokio::select! {
+            ended = &mut run => return ended,
+            () = trial.lasts() => trial.works(),
+        }
+        run.await
+    }
+
     fn backoff(&self) -> MutexGuard<'_, Backoff> {
         self.backoff.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Hears how a connection is, and takes it for good once something got through, or it lasted. Until
+/// then no trouble is over: an other side that lets everybody in and hangs up on the first word would
+/// be called twice a second for ever.
+struct Trial {
+    status: Arc<Status>,
+    is_good: AtomicBool,
+    ready_at: watch::Sender<Option<Instant>>,
+}
+
+impl Trial {
+    fn new(status: Arc<Status>) -> Trial {
+        Trial { status, is_good: AtomicBool::new(false), ready_at: watch::Sender::default() }
+    }
+
+    /// Another attempt.
+    fn begin(&self) {
+        self.is_good.store(false, Ordering::Relaxed);
+        self.ready_at.send_replace(None);
+    }
+
+    fn is_good(&self) -> bool {
+        self.is_good.load(Ordering::Relaxed)
+    }
+
+    /// Resolves when the other side has been there for long enough.
+    async fn lasts(&self) {
+        let mut ready_at = self.ready_at.subscribe();
+        if let Ok(Some(since)) = ready_at.wait_for(Option::is_some).await.map(|since| *since) {
+            sleep_until(since + GOOD_AFTER).await;
+        }
+    }
+}
+
+impl Hears for Trial {
+    fn ready(&self) {
+        self.ready_at.send_replace(Some(Instant::now()));
+        // There is no trouble yet that this could be the end of.
+        if self.status.state() == State::Starting {
+            self.status.running();
+        }
+    }
+
+    fn works(&self) {
+        if !self.is_good.swap(true, Ordering::Relaxed) {
+            self.status.running();
+        }
+    }
+
+    fn trouble(&self, error: &anyhow::Error) {
+        self.status.trouble(error);
+    }
+
+    fn trouble_lasts(&self, what: &str, why: &anyhow::Error) {
+        self.status.trouble_lasts(what, why);
+    }
+
+    fn trouble_is_over(&self, what: &str) {
+        self.status.trouble_is_over(what);
+    }
+
+    fn count(&self, figure: Figure, by: u64) {
+        self.status.count(figure, by);
+    }
+
+    fn dropped(&self, by: u64, why: &str) {
+        self.status.dropped(by, why);
+    }
+
+    fn busy(&self, share: f64) {
+        Hears::busy(&*self.status, share);
     }
 }

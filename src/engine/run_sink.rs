@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use forebay_sdk::{
     Capabilities, Delivery, Emitter, Message, Node, WriteError, Written,
+    connection::Down,
     node::{DynSink, LONGEST_PAUSE},
     outlet::Wires,
 };
@@ -19,6 +20,9 @@ use super::{
     status::Count,
 };
 use crate::config::Batch;
+
+/// How long it takes until a connection surely knows that it is down. Then connecting waits for it.
+const UNTIL_TOLD: Duration = Duration::from_millis(50);
 
 /// A batch on which the node panics this often is not tried again as a whole.
 const MOST_PANICS: u32 = 3;
@@ -44,7 +48,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
         sink: Some(sink),
         post,
         capabilities,
-        backoff: Backoff::new(),
+        backoff: Backoff::of(capabilities),
         answers: Emitter::default(),
         connected: false,
         panics: 0,
@@ -260,7 +264,8 @@ impl SinkRun {
         self.post.status.waiting(error);
         match after {
             Some(after) => sleep(after.min(LONGEST_PAUSE)).await,
-            None => self.backoff.pause(&self.post.site.world).await,
+            None if error.is::<Down>() => sleep(UNTIL_TOLD).await,
+            None => self.backoff.pause(error, &self.post.site.world).await,
         }
     }
 

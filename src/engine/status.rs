@@ -8,8 +8,8 @@ use std::{
     },
 };
 
-use forebay_sdk::{Figure, voice::Hears};
-use tracing::{error, info, warn};
+use forebay_sdk::{Figure, connection::Down, voice::Hears};
+use tracing::{debug, error, info, warn};
 
 use super::complaints::{Complaint, Lasting, Seen};
 use crate::config::Name;
@@ -120,9 +120,12 @@ impl Status {
     /// The other side is there.
     pub fn running(&self) {
         let before = std::mem::replace(&mut *lock(&self.state), State::Running);
-        if let State::Waiting(reason) | State::Broken(reason) = before {
-            info!(node = %self.name, "works again, after: {reason}");
-            *lock(&self.complaint) = Complaint::default();
+        if let State::Waiting(reason) | State::Broken(reason) = &before {
+            let complaint = std::mem::take(&mut *lock(&self.complaint));
+            // Who was not heard to fail need not be heard to work.
+            if complaint.was_written() || matches!(before, State::Broken(_)) {
+                info!(node = %self.name, "works again, after: {reason}");
+            }
         }
     }
 
@@ -131,11 +134,13 @@ impl Status {
         *lock(&self.lasting) = Lasting::default();
     }
 
-    /// An attempt that will be repeated.
+    /// An attempt that will be repeated. What is the trouble of the node's connection, that one says.
     pub fn waiting(&self, error: &anyhow::Error) {
         self.add(Count::Retries);
         let text = format!("{error:#}");
-        if let Some(unwritten) = lock(&self.complaint).write(&text) {
+        if error.is::<Down>() {
+            debug!(node = %self.name, "waits for its connection: {text}");
+        } else if let Some(unwritten) = lock(&self.complaint).write(&text) {
             warn!(node = %self.name, unwritten, "will try again: {text}");
         }
         *lock(&self.state) = State::Waiting(text);

@@ -92,6 +92,8 @@ impl Connection for Embedded {
         let mut tasks = JoinSet::new();
         let _open = Open::new(&self.local, &house.router);
         voice.ready();
+        // Who listens is good for something, whether anybody calls or not.
+        voice.works();
         self.feed(&house, &mut tasks, voice);
 
         let clients = Clients::default();

@@ -4,7 +4,10 @@
 //! Each connection gets a new client and event loop of rumqttc: nothing of the one before, such as
 //! an acknowledgement, can reach the new one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{Secret, Size, mqtt::Publication};
@@ -15,7 +18,11 @@ use rumqttc::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{ledger::Ack, wire::Way, words::Words};
+use crate::{
+    ledger::Ack,
+    wire::{Beheaded, Way},
+    words::Words,
+};
 
 /// The most publications on their way without an acknowledgement. AWS allows 100.
 pub const MOST_IN_FLIGHT: u16 = 100;
@@ -27,6 +34,11 @@ const MOST_IN_WRITE: usize = 64;
 const LONGEST_WRITE: Duration = Duration::from_secs(300);
 /// How long the broker may take to answer a SUBSCRIBE.
 const LONGEST_ANSWER: Duration = Duration::from_secs(60);
+/// How long acknowledgements may take to leave when we end a session.
+const LONGEST_FLUSH: Duration = Duration::from_secs(1);
+/// The bound on what comes in is the wire's, which throws away what is larger. This is the most that
+/// MQTT can say.
+const MOST_INCOMING: usize = 268_435_460;
 
 /// What we say of ourselves in CONNECT, beside the client id.
 #[derive(Clone, Debug)]
@@ -56,6 +68,7 @@ pub struct Line {
     client: AsyncClient,
     eventloop: EventLoop,
     words: Words,
+    beheaded: Beheaded,
     /// The topic of the last message: often that of the next one too, which then needs no copy.
     topic: Arc<str>,
 }
@@ -70,6 +83,8 @@ pub enum Arrival {
         /// The broker's mark for what it sends once more.
         again: bool,
     },
+    /// A message that was too large, without its payload. It is to be acknowledged all the same.
+    Beheaded { publication: Publication, packet: u16, again: bool },
     /// The broker has released a message of QoS 2.
     Released(u16),
     /// Something that the client dealt with by itself.
@@ -91,6 +106,7 @@ impl Line {
         way: Way,
         words: Words,
     ) -> anyhow::Result<(Line, Client, Failures)> {
+        let beheaded = Beheaded::clone(&way.beheaded);
         let (client, mut eventloop) = AsyncClient::builder(options(client_id, hello, way))
             .capacity(MOST_REQUESTS)
             .try_build()
@@ -100,7 +116,7 @@ impl Line {
         network.set_connection_timeout(LONGEST_WRITE.as_secs());
         eventloop.set_network_options(network);
         let (failures, failures_out) = mpsc::channel(1);
-        let line = Line { client: client.clone(), eventloop, words, topic: "".into() };
+        let line = Line { client: client.clone(), eventloop, words, beheaded, topic: "".into() };
         Ok((line, Client { inner: client, failures }, failures_out))
     }
 
@@ -129,8 +145,21 @@ impl Line {
         if *topic != *self.topic.as_bytes() {
             self.topic = String::from_utf8_lossy(&topic).into();
         }
+        let is_empty = payload.is_empty();
         let publication = Publication::new(Arc::clone(&self.topic), payload);
-        Arrival::Publish { publication: publication.qos(qos as u8).retain(retain), packet, again }
+        let publication = publication.qos(qos as u8).retain(retain);
+        let mut beheaded = self.beheaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_empty && beheaded.remove(&packet) {
+            return Arrival::Beheaded { publication, packet, again };
+        }
+        Arrival::Publish { publication, packet, again }
+    }
+
+    /// Lets the acknowledgements leave that are due, before the connection is dropped.
+    pub async fn flush(&mut self) {
+        let acks = async { while let Ok(Arrival::Other) = self.next().await {} };
+        // What takes longer comes again, and so do its messages.
+        let _ = timeout(LONGEST_FLUSH, acks).await;
     }
 
     /// Says good-bye.
@@ -208,7 +237,7 @@ fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
     options
         .set_keep_alive(hello.keep_alive)
         .set_clean_session(hello.clean_session)
-        .set_max_packet_size(most, most)
+        .set_max_packet_size(MOST_INCOMING, most)
         .set_ack_mode(AckMode::Manual)
         .set_inflight(MOST_IN_FLIGHT)
         .set_max_request_batch(MOST_IN_WRITE)

@@ -20,10 +20,10 @@ use tracing::info;
 use crate::{
     address::Address,
     client::{Arrival, Client, Hello, Line},
-    inbound::{Answers, Inbound},
+    inbound::{Answers, Full, Inbound},
     session::Session,
-    wire::Way,
-    words::Words,
+    wire::{Beheaded, Way},
+    words::{HungUp, Words},
 };
 
 /// The most filters in one SUBSCRIBE. AWS allows 8.
@@ -54,7 +54,6 @@ impl Configured for MqttConnection {
             client_id: self.client_id.clone(),
             has_username: self.hello.username.is_some(),
             keep_alive: self.keep_alive,
-            max_packet: self.hello.max_packet,
         };
         // At most 23 letters and digits: every broker must take those [MQTT-3.1.3-5].
         let random = || format!("forebay{:012x}", fastrand::u64(..1 << 48));
@@ -64,8 +63,8 @@ impl Configured for MqttConnection {
             words.broker.clone(),
             self.hello.max_packet,
             self.hello.clean_session,
-            self.connect_timeout.0,
             inbound,
+            site.voice,
         ));
         let driver = Driver {
             settings: self.clone(),
@@ -75,12 +74,18 @@ impl Configured for MqttConnection {
             world: site.world,
             session: Arc::clone(&session),
             live: None,
+            up_since: None,
+            hang_ups: 0,
         };
         Node::connection(Shared::new(Arc::new(Broker(session))), driver)
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { resends: !self.hello.clean_session, ..Capabilities::default() }
+        Capabilities {
+            resends: !self.hello.clean_session,
+            is_near: self.address.endpoint.is_local(),
+            ..Capabilities::default()
+        }
     }
 
     fn claims(&self) -> Vec<Claim> {
@@ -91,6 +96,11 @@ impl Configured for MqttConnection {
         self.client_id.iter().map(claim).collect()
     }
 }
+
+/// A broker that hangs up so soon after it let us in did not lose the link.
+const SHORT_STAY: Duration = Duration::from_secs(5);
+/// How often that may be chance.
+const MOST_HANG_UPS: u32 = 3;
 
 /// Runs one session, over one connection after the other.
 struct Driver {
@@ -104,6 +114,10 @@ struct Driver {
     session: Arc<Session>,
     /// Stays when `run` is dropped, so that `close` can say good-bye.
     live: Option<Line>,
+    /// When the broker let us in last, unless that was looked at.
+    up_since: Option<Instant>,
+    /// How often in a row the broker hung up within seconds of letting us in.
+    hang_ups: u32,
 }
 
 impl Driver {
@@ -113,6 +127,9 @@ impl Driver {
             broker: self.settings.address.endpoint.clone(),
             keep_alive: self.settings.keep_alive.0,
             tls: self.tls().await?,
+            max_packet: self.settings.hello.max_packet,
+            gate: Arc::clone(&self.session.inbound.gate),
+            beheaded: Beheaded::default(),
             voice: voice.clone(),
         };
         let (line, client, mut failures) =
@@ -121,10 +138,13 @@ impl Driver {
         let (session, broker) = (&self.session, &self.words.broker);
 
         let most = self.settings.connect_timeout;
+        let awaited = session.inbound.gate.await_answer();
         let opened = timeout(most.0, line.open()).await;
         let resumed = opened.unwrap_or_else(|_| {
             Err(anyhow!("the broker at {broker} did not answer within {most}"))
         })?;
+        drop(awaited);
+        self.up_since = Some(Instant::now());
         info!(%broker, resumed, "connected");
         session.up(client.clone(), resumed);
         voice.ready();
@@ -133,6 +153,21 @@ impl Driver {
             error = carry(line, &session.inbound) => error,
             error = keep_subscribed(&client, &session.inbound, broker, voice) => error,
             Some(error) = failures.recv() => Err(error),
+        }
+    }
+
+    /// Who lets us in and hangs up within seconds, again and again, has a reason that another try
+    /// does not change.
+    fn judge(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let stayed = self.up_since.take().map(|since| since.elapsed());
+        match stayed {
+            Some(stayed) if stayed < SHORT_STAY && error.is::<HungUp>() => self.hang_ups += 1,
+            Some(_) => self.hang_ups = 0,
+            None => (),
+        }
+        match stayed.filter(|_| self.hang_ups >= MOST_HANG_UPS) {
+            Some(_) => self.words.thrown_out(self.hang_ups),
+            None => error,
         }
     }
 
@@ -157,10 +192,13 @@ impl Connection for Driver {
         let stopped = OnDrop(Arc::clone(&self.session));
         let Err(error) = self.serve(voice).await;
         self.session.failed(&error);
+        if let (Some(line), true) = (&mut self.live, error.is::<Full>()) {
+            line.flush().await;
+        }
         // Whoever waits for an acknowledgement learns now that it will not come.
         self.live = None;
         drop(stopped);
-        Err(error)
+        Err(self.judge(error))
     }
 
     async fn close(&mut self) {
@@ -185,6 +223,9 @@ async fn carry(line: &mut Line, inbound: &Inbound) -> anyhow::Result<Infallible>
         match line.next().await? {
             Arrival::Publish { publication, packet, again } => {
                 inbound.arrived(publication, packet, again)?;
+            }
+            Arrival::Beheaded { publication, packet, again } => {
+                inbound.beheaded(publication, packet, again);
             }
             Arrival::Released(packet) => inbound.released(packet),
             Arrival::Other => (),
@@ -232,6 +273,8 @@ async fn keep_subscribed(
             .map(|(filter, qos)| (filter.clone(), *qos))
             .collect();
         let mut answers = Answers::default();
+        // Only until the answers are there: behind them comes what nobody may have room for.
+        let awaited = inbound.gate.await_answer();
         for some in missing.chunks(MOST_FILTERS) {
             let told = client.subscribe(some).await.with_context(asking)?;
             for ((filter, asked), answer) in some.iter().zip(told) {
@@ -262,6 +305,7 @@ async fn keep_subscribed(
             client.unsubscribe(some).await.with_context(asking)?;
             granted.retain(|filter, _| !some.contains(filter));
         }
+        drop(awaited);
 
         let next = refused.values().map(|refusal| refusal.again_at).chain(wanted.until).min();
         let until = async {

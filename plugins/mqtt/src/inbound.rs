@@ -1,8 +1,8 @@
 //! What comes in on a session, and who reads it.
 //!
 //! The task that owns the connection must never wait for a reader: it also carries the
-//! acknowledgements of every sink. So each reader has a bounded queue here, and a message that finds
-//! it full is refused.
+//! acknowledgements of every sink. So each reader has a bounded queue here, and when one is full
+//! nothing more is read from the broker ([`crate::gate`]).
 
 mod state;
 
@@ -17,26 +17,29 @@ use forebay_sdk::{
 };
 use tokio::{sync::Notify, time::Instant};
 
-pub use self::state::{Answers, Wanted};
+pub use self::state::{Answers, Full, Wanted};
 use self::state::{Item, Next, State};
-use crate::client::Client;
+use crate::{client::Client, gate::Gate};
 
 /// The readers of one session, and what they have not settled yet.
 pub struct Inbound {
     state: Mutex<State>,
     changed: Notify,
+    /// Closed as long as a reader is full.
+    pub gate: Arc<Gate>,
 }
 
 impl Inbound {
     /// Without readers. `voice` hears of what is dropped.
     pub fn new(voice: Voice) -> Arc<Inbound> {
-        Arc::new(Inbound { state: Mutex::new(State::new(voice)), changed: Notify::new() })
+        let state = Mutex::new(State::new(voice));
+        Arc::new(Inbound { state, changed: Notify::new(), gate: Arc::default() })
     }
 
     /// Adds a reader. It gets what a reader of the same name left behind, and what nobody was
     /// there to read.
     pub fn register(self: &Arc<Inbound>, wish: Subscribe) -> Inlet {
-        let reader = self.lock().register(wish);
+        let reader = self.with(|state| state.register(wish));
         self.changed.notify_one();
         Inlet { inbound: Arc::clone(self), reader }
     }
@@ -54,13 +57,13 @@ impl Inbound {
     }
 
     /// Takes in a message. An error ends the connection, so that the broker sends it again.
-    pub fn arrived(
-        &self,
-        publication: Publication,
-        packet: u16,
-        again: bool,
-    ) -> anyhow::Result<()> {
-        self.lock().take_in(publication, packet, again)
+    pub fn arrived(&self, publication: Publication, packet: u16, again: bool) -> Result<(), Full> {
+        self.with(|state| state.take_in(publication, packet, again))
+    }
+
+    /// Acknowledges a message that was too large, of which nobody has the payload.
+    pub fn beheaded(&self, publication: Publication, packet: u16, again: bool) {
+        self.with(|state| state.acknowledge(publication, packet, again));
     }
 
     /// The broker has released a message of QoS 2.
@@ -75,7 +78,7 @@ impl Inbound {
 
     /// What the session should be subscribed to now. Also drops what waited for too long.
     pub fn wanted(&self) -> Wanted {
-        self.lock().wanted(Instant::now())
+        self.with(|state| state.wanted(Instant::now()))
     }
 
     /// Resolves when [`Inbound::wanted`] may have changed.
@@ -86,6 +89,19 @@ impl Inbound {
     /// Tells the readers what the broker granted, and what it refused.
     pub fn answered(&self, answers: &Answers) {
         self.lock().answered(answers);
+    }
+
+    /// Changes the state, and whether more is read.
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.lock();
+        let was_full = state.is_full();
+        let outcome = change(&mut state);
+        match (was_full, state.is_full()) {
+            (false, true) => self.gate.close(),
+            (true, false) => self.gate.open(),
+            _ => (),
+        }
+        outcome
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -103,7 +119,7 @@ pub struct Inlet {
 
 impl Subscription for Inlet {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Event> {
-        let next = self.inbound.lock().next(self.reader, context.waker());
+        let next = self.inbound.with(|state| state.next(self.reader, context.waker()));
         match next {
             None => Poll::Pending,
             Some(Next::Told(event)) => Poll::Ready(event),
@@ -126,7 +142,7 @@ impl Inlet {
 
 impl Drop for Inlet {
     fn drop(&mut self) {
-        self.inbound.lock().depart(self.reader);
+        self.inbound.with(|state| state.depart(self.reader));
         self.inbound.changed.notify_one();
     }
 }
@@ -142,7 +158,7 @@ struct Taken {
 impl Claim for Taken {
     fn settle(mut self: Box<Self>) {
         if let Some(item) = self.item.take() {
-            self.inbound.lock().settle(self.reader, item.arrival);
+            self.inbound.with(|state| state.settle(self.reader, item.arrival));
         }
     }
 }
@@ -150,7 +166,7 @@ impl Claim for Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         if let Some(item) = self.item.take() {
-            self.inbound.lock().give_back(self.reader, &self.node, item);
+            self.inbound.with(|state| state.give_back(self.reader, &self.node, item));
             self.inbound.changed.notify_one();
         }
     }

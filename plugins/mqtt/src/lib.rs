@@ -7,8 +7,11 @@
 mod address;
 mod client;
 mod connection;
+mod frames;
+mod gate;
 mod inbound;
 mod ledger;
+mod pace;
 mod rules;
 mod session;
 mod settings;

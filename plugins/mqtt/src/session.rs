@@ -4,27 +4,33 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Size, WriteError, Written,
+    Size, Voice, WriteError, Written,
+    connection::Down,
     mqtt::{PubSub, Publication, Subscribe, Subscription},
-    node::LONGEST_TRY,
 };
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::{
     client::{Client, Lost},
     inbound::Inbound,
-    topic::check_topic,
+    pace::{LONGEST_CALM, Pace},
+    words::HungUp,
 };
 
 /// How long the broker may take to acknowledge a message. A broker that answers pings and never
 /// acknowledges would hold the sinks for ever.
 pub const LONGEST_ANSWER: Duration = Duration::from_secs(60);
-/// How long a node waits for the connection. The engine tries on its own meanwhile.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-// Otherwise the engine stops waiting first, and nobody says what is wrong.
+/// How long a node waits for the connection, which the engine tries on its own meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// How long a sink may take for anything. Otherwise the engine stops waiting first, and nobody says
+/// what is wrong.
+pub const LONGEST_TRY: Duration = Duration::from_secs(600);
 const _: () = assert!(
-    LONGEST_ANSWER.as_secs() < LONGEST_TRY.as_secs()
+    LONGEST_ANSWER.as_secs() + LONGEST_CALM.as_secs() < LONGEST_TRY.as_secs()
         && LONGEST_WAIT.as_secs() < LONGEST_TRY.as_secs()
 );
 
@@ -36,11 +42,12 @@ pub struct Session {
     max_packet: Size,
     /// Whether the broker forgets the session when the connection ends.
     is_clean: bool,
-    /// How long one attempt to connect may take.
-    connect_timeout: Duration,
     /// Who reads what comes in.
     pub inbound: Arc<Inbound>,
     link: watch::Sender<Link>,
+    /// How fast it is published.
+    pace: Pace,
+    voice: Voice,
 }
 
 /// How the connection stands.
@@ -49,9 +56,18 @@ enum Link {
     /// Nothing was tried yet, or the connection was stopped.
     #[default]
     Idle,
-    Up(Client),
-    /// The last attempt or connection ended with this error.
-    Failed(Arc<str>),
+    /// Since then.
+    Up(Client, Instant),
+    /// The last attempt or connection ended with this error, and by whom.
+    Failed(Arc<str>, End),
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The broker, without a word.
+    HungUp,
+    Otherwise,
 }
 
 impl Session {
@@ -59,30 +75,31 @@ impl Session {
         broker: String,
         max_packet: Size,
         is_clean: bool,
-        connect_timeout: Duration,
         inbound: Arc<Inbound>,
+        voice: Voice,
     ) -> Session {
-        let link = watch::Sender::default();
-        Session { broker, max_packet, is_clean, connect_timeout, inbound, link }
+        let (link, pace) = (watch::Sender::default(), Pace::default());
+        Session { broker, max_packet, is_clean, inbound, link, pace, voice }
     }
 
     /// The connection is up. `resumed` when the broker remembers the session.
     pub fn up(&self, client: Client, resumed: bool) {
         self.inbound.began(client.clone(), resumed);
-        self.link.send_replace(Link::Up(client));
+        self.link.send_replace(Link::Up(client, Instant::now()));
     }
 
     /// The connection ended with an error.
     pub fn failed(&self, error: &anyhow::Error) {
         self.inbound.ended();
-        self.link.send_replace(Link::Failed(format!("{error:#}").into()));
+        let end = if error.is::<HungUp>() { End::HungUp } else { End::Otherwise };
+        self.link.send_replace(Link::Failed(format!("{error:#}").into(), end));
     }
 
     /// The connection was stopped.
     pub fn stopped(&self) {
         self.inbound.ended();
         self.link.send_if_modified(|link| {
-            let was_up = matches!(link, Link::Up(_));
+            let was_up = matches!(link, Link::Up(..));
             if was_up {
                 *link = Link::Idle;
             }
@@ -91,44 +108,34 @@ impl Session {
     }
 
     /// The way out, when the connection is up.
-    fn client(&self) -> anyhow::Result<Client> {
+    fn client(&self) -> Result<Client, Down> {
         match &*self.link.borrow() {
-            Link::Up(client) => Ok(client.clone()),
-            Link::Idle => Err(anyhow!("not connected to the broker at {}", self.broker)),
-            Link::Failed(error) => Err(anyhow!("{error}")),
+            Link::Up(client, _) => Ok(client.clone()),
+            Link::Idle => Err(Down::new(format!("not connected to the broker at {}", self.broker))),
+            Link::Failed(error, _) => Err(Down::new(Arc::clone(error))),
         }
     }
 
     /// Ends the connection, unless it is over already. Nobody writes to it from here on.
     fn fail(&self, client: &Client, error: anyhow::Error) {
         self.link.send_if_modified(|link| {
-            let is_up = matches!(link, Link::Up(current) if current.is(client));
+            let is_up = matches!(link, Link::Up(current, _) if current.is(client));
             if is_up {
-                *link = Link::Failed(format!("{error:#}").into());
+                *link = Link::Failed(format!("{error:#}").into(), End::Otherwise);
             }
             is_up
         });
         client.fail(error);
     }
 
-    /// Waits until the connection is up. Gives the error of the attempt under way when that fails,
-    /// or of the last one when nothing happens in time.
+    /// Waits until the connection is up, however often the engine has to try.
     async fn wait_up(&self) -> anyhow::Result<()> {
         let mut link = self.link.subscribe();
-        if self.client().is_ok() {
-            return Ok(());
-        }
-        // The engine tries on its own; whoever waits here sees what comes of it.
-        let outcome = timeout(self.connect_timeout.min(LONGEST_WAIT), async {
-            while link.changed().await.is_ok() {
-                if !matches!(&*link.borrow_and_update(), Link::Idle) {
-                    return;
-                }
-            }
-        });
+        let up = link.wait_for(|link| matches!(link, Link::Up(..)));
         // Either way the link knows more than the outcome.
-        let _ = outcome.await;
-        self.client().map(|_| ())
+        let _ = timeout(LONGEST_WAIT, up).await;
+        self.client()?;
+        Ok(())
     }
 
     /// A broker that remembers the session also remembers the packet ids of a QoS 2 handshake that
@@ -143,21 +150,12 @@ impl Session {
 
     /// Refuses what the session would choke on. Gives how many bytes all take on the wire.
     fn check(&self, batch: &[Publication]) -> Result<usize, WriteError> {
-        let mut checked: Option<&Arc<str>> = None;
         let mut bytes = 0;
         for publication in batch {
-            let topic = &publication.topic;
-            // Most often all of them go to one topic.
-            if !checked.is_some_and(|checked| Arc::ptr_eq(checked, topic)) {
-                check_topic(topic).map_err(|wrong| {
-                    let expected = wrong.expected;
-                    WriteError::reject(anyhow!(
-                        "the message's topic cannot be published to: {expected}, found `{topic}`"
-                    ))
-                })?;
-                checked = Some(topic);
-            }
             let size = packet_bytes(publication, self.qos(publication));
+            if let Some(times) = self.pace.refuses(publication) {
+                return Err(WriteError::reject(self.guess(publication, size, times)));
+            }
             if size as u64 > self.max_packet.0 {
                 let most = self.max_packet;
                 return Err(WriteError::reject(anyhow!(
@@ -169,15 +167,50 @@ impl Session {
         Ok(bytes)
     }
 
+    /// What is likely the matter with a message on which the broker hangs up.
+    fn guess(&self, publication: &Publication, size: usize, times: u32) -> anyhow::Error {
+        let Publication { topic, retain, .. } = publication;
+        let mut causes = format!(
+            "it may not take messages of {size} bytes, or nothing of this client on `{}`",
+            topic.escape_debug()
+        );
+        if *retain {
+            causes += ", or no retained messages";
+        }
+        if self.qos(publication) == 2 {
+            causes += ", or no QoS 2";
+        }
+        let broker = &self.broker;
+        anyhow!(
+            "the broker at {broker} closed the connection each of the {times} times that this message \
+             was sent to it alone: {causes}"
+        )
+    }
+
     /// Publishes all and waits for every acknowledgement.
-    async fn publish_all(&self, batch: Vec<Publication>) -> Result<Written, WriteError> {
-        let bytes = self.check(&batch)?;
+    async fn publish_all(&self, batch: &[Publication]) -> Result<Written, WriteError> {
+        let bytes = self.check(batch)?;
+        let mut taken = 0;
+        while taken < batch.len() {
+            let rest = &batch[taken..];
+            taken += self.publish_some(rest).await.map_err(|error| behind(error, taken))?;
+        }
+        Ok(Written::bytes(bytes))
+    }
+
+    /// Publishes as many as may go at once, and gives how many those are.
+    async fn publish_some(&self, batch: &[Publication]) -> Result<usize, WriteError> {
+        self.see_calm(&batch[0]).await?;
+        let turn = self.pace.turn(batch).await;
+        let some = &batch[..turn.most];
         let client = self.client()?;
-        let mut notices = Vec::with_capacity(batch.len());
+        // An acknowledgement is read even when nobody has room for the messages in front of it.
+        let _awaited = self.inbound.gate.await_answer();
+        let mut notices = Vec::with_capacity(some.len());
         let mut outcome = Ok(());
-        for publication in batch {
-            let qos = self.qos(&publication);
-            match self.in_time(&client, client.publish(publication, qos)).await {
+        for publication in some {
+            let qos = self.qos(publication);
+            match self.in_time(&client, client.publish(publication.clone(), qos)).await {
                 Ok(notice) => notices.push(notice),
                 Err(error) => {
                     outcome = Err(error);
@@ -187,14 +220,45 @@ impl Session {
         }
         let mut taken = 0;
         for notice in notices {
-            if let Err(error) = self.in_time(&client, notice.taken()).await {
-                // What went wrong first is the reason.
-                return Err(outcome.err().unwrap_or(error)).map_err(|error| error.taken(taken));
+            match self.in_time(&client, notice.taken()).await {
+                Ok(()) => taken += 1,
+                Err(error) => {
+                    // What went wrong first is the reason.
+                    outcome = outcome.and(Err(error));
+                    break;
+                }
             }
-            taken += 1;
         }
-        outcome.map_err(|error| error.taken(taken))?;
-        Ok(Written::bytes(bytes))
+        self.pace.passed(&some[..taken]);
+        // At QoS 0 nobody has said so.
+        if some[..taken].iter().any(|publication| publication.qos > 0) {
+            self.voice.works();
+        }
+        if outcome.is_err() {
+            self.pace.lost();
+            if let Some(single) = turn.single(batch).filter(|_| self.was_hung_up()) {
+                self.pace.hung_up_on(single);
+            }
+        }
+        outcome.map(|()| taken).map_err(|error| error.taken(taken))
+    }
+
+    fn was_hung_up(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Failed(_, End::HungUp))
+    }
+
+    /// Waits until the connection has lasted for long enough without a message on which the broker
+    /// seems to hang up.
+    async fn see_calm(&self, publication: &Publication) -> Result<(), WriteError> {
+        let Some(calm) = self.pace.calm_before(publication) else { return Ok(()) };
+        let mut link = self.link.subscribe();
+        let Link::Up(_, since) = *link.borrow_and_update() else {
+            return self.client().map(|_| ()).map_err(WriteError::retry);
+        };
+        tokio::select! {
+            () = sleep_until(since + calm) => Ok(()),
+            _ = link.changed() => self.client().map(|_| ()).map_err(WriteError::retry),
+        }
     }
 
     /// Waits for the broker as long as it may take. After that the session is no good.
@@ -212,14 +276,14 @@ impl Session {
         };
         match answered {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Lost)) => Err(WriteError::retry(
-                anyhow!("the connection was lost")
-                    .context(format!("publishing to the broker at {broker}")),
-            )),
+            Ok(Err(Lost)) => {
+                let why = format!("publishing to the broker at {broker}: the connection was lost");
+                Err(WriteError::retry(Down::new(why)))
+            }
             Err(_) => {
-                let error = || anyhow!("the broker at {broker} acknowledges nothing");
-                self.fail(client, error());
-                Err(WriteError::retry(error()))
+                let why = format!("the broker at {broker} acknowledges nothing");
+                self.fail(client, anyhow!("{why}"));
+                Err(WriteError::retry(Down::new(why)))
             }
         }
     }
@@ -231,7 +295,7 @@ impl PubSub for Session {
     }
 
     fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>> {
-        self.publish_all(batch).boxed()
+        async move { self.publish_all(&batch).await }.boxed()
     }
 
     fn subscribe(&self, wish: Subscribe) -> Box<dyn Subscription> {
@@ -242,6 +306,14 @@ impl PubSub for Session {
         if let Ok(client) = self.client() {
             self.fail(&client, why);
         }
+    }
+}
+
+/// The error of the rest of a batch, as one of the whole.
+fn behind(error: WriteError, front: usize) -> WriteError {
+    match error {
+        WriteError::Retry { taken, .. } => error.taken(front + taken),
+        other => other,
     }
 }
 

@@ -9,7 +9,10 @@ use forebay_sdk::{
     mqtt::{Broker, Publication},
 };
 
-use crate::{client::MOST_IN_FLIGHT, connection::MqttConnection, rules::LOWERED_QOS};
+use crate::{
+    client::MOST_IN_FLIGHT, connection::MqttConnection, rules::LOWERED_QOS, session::LONGEST_TRY,
+    topic::check_topic,
+};
 
 /// A sink of MQTT, as its settings were understood.
 #[derive(Clone, Debug)]
@@ -30,7 +33,8 @@ impl Configured for MqttSink {
         let unconfirmed = (self.qos == 0).then_some("`qos: 1` has the broker confirm each message");
         // As many as may be on their way without an acknowledgement.
         let batch_messages = usize::from(MOST_IN_FLIGHT);
-        Capabilities { batch_messages, unconfirmed, ..Capabilities::default() }
+        let longest_try = LONGEST_TRY;
+        Capabilities { batch_messages, unconfirmed, longest_try, ..Capabilities::default() }
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
@@ -56,6 +60,28 @@ impl Publishing {
         self.broker.as_deref().context("the connection is not one that MQTT goes over")
     }
 
+    /// Refuses a topic of a message's own on which a broker would close the connection.
+    fn check(&self, batch: &[Message]) -> Result<(), WriteError> {
+        if self.sink.topic.is_some() {
+            return Ok(());
+        }
+        let mut checked: Option<&Arc<str>> = None;
+        for topic in batch.iter().map(|message| &message.topic) {
+            // Most often all of them go to one topic.
+            if checked.is_some_and(|checked| Arc::ptr_eq(checked, topic)) {
+                continue;
+            }
+            check_topic(topic).map_err(|wrong| {
+                let (expected, topic) = (wrong.expected, topic.escape_debug());
+                WriteError::reject(anyhow!(
+                    "the message's topic cannot be published to: {expected}, found `{topic}`"
+                ))
+            })?;
+            checked = Some(topic);
+        }
+        Ok(())
+    }
+
     fn publication(&self, message: &Message) -> Publication {
         let MqttSink { topic, qos, retain, format } = &self.sink;
         let topic = topic.as_ref().unwrap_or(&message.topic);
@@ -71,6 +97,7 @@ impl Sink for Publishing {
     }
 
     async fn write(&mut self, batch: &[Message], _: &mut Emitter) -> Result<Written, WriteError> {
+        self.check(batch)?;
         let publications = batch.iter().map(|message| self.publication(message)).collect();
         self.broker()?.0.publish(publications).await
     }

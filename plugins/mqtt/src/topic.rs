@@ -132,9 +132,29 @@ fn check_text(text: &str) -> Result<(), NoTopic> {
         let expected = format!("expected at most {MOST_BYTES} bytes, found {}", text.len());
         return Err(NoTopic::new(expected, 0));
     }
-    match text.chars().position(|c| c == '\0') {
-        Some(at) => Err(NoTopic::new("expected a topic without the character U+0000", at)),
+    match text.chars().enumerate().find(|(_, c)| closes_connections(*c)) {
+        Some((at, c)) => {
+            let expected = format!("expected a topic without the character {}", name(c));
+            Err(NoTopic::new(expected, at))
+        }
         None => Ok(()),
+    }
+}
+
+/// Characters on which a broker may close the connection (MQTT 3.1.1 section 1.5.3), and many do:
+/// control characters, and those that Unicode has set aside.
+fn closes_connections(c: char) -> bool {
+    let code = u32::from(c);
+    c.is_control() || code & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&code)
+}
+
+fn name(c: char) -> String {
+    let code = format!("U+{:04X}", u32::from(c));
+    match c {
+        '\n' => format!("{code} (a line break)"),
+        '\r' => format!("{code} (a carriage return)"),
+        '\t' => format!("{code} (a tab)"),
+        _ => code,
     }
 }
 
@@ -234,6 +254,14 @@ mod tests {
         assert_eq!(said("$share/a"), "0: expected `$share/<group>/<filter>`");
         assert_eq!(said("$share/a/b#"), "10: expected `#` only as the whole last level");
         assert_eq!(said("a\0b"), "1: expected a topic without the character U+0000");
+        assert_eq!(said("q\tr"), "1: expected a topic without the character U+0009 (a tab)");
+        for c in
+            ['\u{1}', '\n', '\r', '\u{1f}', '\u{7f}', '\u{85}', '\u{9f}', '\u{fdd0}', '\u{ffff}']
+        {
+            assert!(said(&format!("ä/{c}")).starts_with("2: expected a topic without"), "{c:?}");
+            assert!(check_topic(&format!("a{c}")).is_err(), "{c:?}");
+        }
+        assert_eq!(check_topic("a b/größe/\u{feff}\u{a0}😀"), Ok(()));
         assert!(said(&"x".repeat(65_536)).contains("at most 65535 bytes"));
     }
 

@@ -1,23 +1,44 @@
-//! The byte stream to a broker, with TLS or without, and how many bytes go over it.
+//! The byte stream to a broker, with TLS or without. It counts bytes, stops reading while nobody has
+//! room, and throws away what is too large.
 
 use std::{
+    collections::HashSet,
     io::{self, IoSlice},
+    ops::Range,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use forebay_sdk::{
-    Endpoint, Figure, Voice, World,
+    Endpoint, Figure, Size, Voice, World,
     tls::rustls::{ClientConfig, pki_types::ServerName},
     world::Dial,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 use tokio_rustls::TlsConnector;
+
+use crate::{
+    frames::{Frames, ThrownAway},
+    gate::Gate,
+};
+
+/// Packet ids of messages that were too large and that came without their payload.
+pub type Beheaded = Arc<Mutex<HashSet<u16>>>;
 
 /// Below this a slow mobile link looks dead.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(30);
+/// How much is read from the system at once.
+const CHUNK_BYTES: usize = 16 << 10;
+/// After so much, who reads gets to see what came before there is more: only then is it known
+/// whether there is still room.
+const MOST_AT_ONCE: usize = 256 << 10;
+/// The broker's answer to a ping (MQTT 3.1.1 section 3.13).
+const PINGRESP: [u8; 2] = [0xd0, 0];
 
 /// The way to a broker.
 #[derive(Clone)]
@@ -28,6 +49,12 @@ pub struct Way {
     pub keep_alive: Duration,
     /// None without TLS.
     pub tls: Option<Arc<ClientConfig>>,
+    /// The largest packet that is taken.
+    pub max_packet: Size,
+    /// Whether to read.
+    pub gate: Arc<Gate>,
+    /// Which messages were too large.
+    pub beheaded: Beheaded,
     /// Hears of the bytes.
     pub voice: Voice,
 }
@@ -38,17 +65,29 @@ impl Way {
     /// What was sent and is not confirmed within `keep_alive` ends the connection: MQTT's own pings
     /// do not notice a silent link while something is being written, and may be off.
     pub async fn open(self) -> io::Result<Wire> {
-        let Way { world, broker, keep_alive, tls, voice } = self;
-        let silence = Some(keep_alive.max(SHORTEST_SILENCE));
-        let plain = world.connect(Dial { to: broker.clone(), silence }).await?;
-        let stream: Box<dyn Bytes> = match tls {
+        let silence = Some(self.keep_alive.max(SHORTEST_SILENCE));
+        let dial = Dial { to: self.broker.clone(), silence };
+        let plain = self.world.connect(dial).await?;
+        let stream: Box<dyn Bytes> = match &self.tls {
             None => Box::new(plain),
             Some(config) => {
-                let name = ServerName::try_from(broker.host).map_err(io::Error::other)?;
-                Box::new(TlsConnector::from(config).connect(name, plain).await?)
+                let name =
+                    ServerName::try_from(self.broker.host.clone()).map_err(io::Error::other)?;
+                Box::new(TlsConnector::from(Arc::clone(config)).connect(name, plain).await?)
             }
         };
-        Ok(Wire { stream, voice })
+        Ok(Wire {
+            stream,
+            frames: Frames::new(self.max_packet.0),
+            chunk: vec![0; CHUNK_BYTES].into(),
+            came: 0..0,
+            passed: Vec::new(),
+            passed_at: 0,
+            since_break: 0,
+            closed: None,
+            write_error: None,
+            way: self,
+        })
     }
 }
 
@@ -60,7 +99,111 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Bytes for T {}
 /// A byte stream that tells how much goes over it, without what TLS adds.
 pub struct Wire {
     stream: Box<dyn Bytes>,
-    voice: Voice,
+    way: Way,
+    frames: Frames,
+    chunk: Box<[u8]>,
+    /// Which bytes of the chunk are yet to be looked at.
+    came: Range<usize>,
+    /// What may be read,
+    passed: Vec<u8>,
+    /// and where the rest of it begins.
+    passed_at: usize,
+    since_break: usize,
+    /// While the gate is closed: when a ping is answered next.
+    closed: Option<Pin<Box<Sleep>>>,
+    /// Why nothing can be written any more. What the other side said before it went is still read:
+    /// what it acknowledged is not sent again.
+    write_error: Option<io::Error>,
+}
+
+impl Wire {
+    /// Has something in `passed`, or nothing when the stream ended.
+    fn poll_passed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.passed.clear();
+        self.passed_at = 0;
+        while self.passed.is_empty() {
+            if self.frames.is_between() {
+                ready!(self.poll_gate(context));
+                if !self.passed.is_empty() {
+                    break;
+                }
+            }
+            if self.came.is_empty() && ready!(self.poll_chunk(context))? == 0 {
+                break;
+            }
+            let came = &self.chunk[self.came.clone()];
+            let taken = self.frames.take(came, &mut self.passed)?;
+            self.came.start += taken;
+            self.since_break += taken;
+            if let Some(message) = self.frames.thrown_away() {
+                self.tell_thrown_away(message);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when there may be more, or when a ping of ours has to be answered: the broker's answer
+    /// stands behind what is not read. That the link is alive is known all the same, because the
+    /// ping is confirmed.
+    fn poll_gate(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.write_error.is_none() && self.way.gate.is_closed(context.waker()) {
+            let pause = self.way.keep_alive / 2;
+            if pause.is_zero() {
+                return Poll::Pending;
+            }
+            let until = self.closed.get_or_insert_with(|| Box::pin(sleep(pause)));
+            ready!(until.as_mut().poll(context));
+            self.closed = None;
+            self.passed.extend_from_slice(&PINGRESP);
+            return Poll::Ready(());
+        }
+        self.closed = None;
+        if self.since_break >= MOST_AT_ONCE {
+            self.since_break = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(&mut self.chunk);
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+        let bytes = buffer.filled().len();
+        self.came = 0..bytes;
+        self.way.voice.count(Figure::BytesIn, bytes as u64);
+        match (read, bytes, self.write_error.take()) {
+            (Ok(()), 1.., error) => self.write_error = error,
+            // What went wrong first is the reason.
+            (_, _, Some(error)) | (Err(error), _, None) => return Poll::Ready(Err(error)),
+            (Ok(()), 0, None) => (),
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
+    /// How much was written. After an error everything is, as far as the client has to know: what
+    /// is read next tells how the connection ends.
+    fn written(&mut self, outcome: io::Result<usize>, bytes: usize) -> usize {
+        match outcome {
+            Ok(written) => {
+                self.way.voice.count(Figure::BytesOut, written as u64);
+                written
+            }
+            Err(error) => {
+                self.write_error.get_or_insert(error);
+                bytes
+            }
+        }
+    }
+
+    fn tell_thrown_away(&self, message: ThrownAway) {
+        let ThrownAway { topic, packet, bytes } = message;
+        let most = self.way.max_packet;
+        let why =
+            format!("a message of {bytes} bytes on `{topic}` is larger than `max_packet` ({most})");
+        self.way.voice.dropped(1, &why);
+        self.way.beheaded.lock().unwrap_or_else(PoisonError::into_inner).extend(packet);
+    }
 }
 
 impl AsyncRead for Wire {
@@ -69,9 +212,13 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.voice.count(Figure::BytesIn, (buffer.filled().len() - before) as u64);
+        if self.passed_at == self.passed.len() {
+            ready!(self.poll_passed(context))?;
+        }
+        let rest = &self.passed[self.passed_at..];
+        let some = rest.len().min(buffer.remaining());
+        buffer.put_slice(&rest[..some]);
+        self.passed_at += some;
         Poll::Ready(Ok(()))
     }
 }
@@ -82,9 +229,11 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.voice.count(Figure::BytesOut, written as u64);
-        Poll::Ready(Ok(written))
+        let outcome = match self.write_error {
+            Some(_) => Ok(bytes.len()),
+            None => ready!(Pin::new(&mut self.stream).poll_write(context, bytes)),
+        };
+        Poll::Ready(Ok(self.written(outcome, bytes.len())))
     }
 
     fn poll_write_vectored(
@@ -92,9 +241,12 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts))?;
-        self.voice.count(Figure::BytesOut, written as u64);
-        Poll::Ready(Ok(written))
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        let outcome = match self.write_error {
+            Some(_) => Ok(bytes),
+            None => ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts)),
+        };
+        Poll::Ready(Ok(self.written(outcome, bytes)))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -102,7 +254,11 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        if self.write_error.is_none() {
+            let outcome = ready!(Pin::new(&mut self.stream).poll_flush(context));
+            self.written(outcome.map(|()| 0), 0);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

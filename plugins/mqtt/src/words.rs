@@ -1,15 +1,28 @@
 //! Says in the user's words why a connection failed.
 
-use std::io;
+use std::{fmt, io};
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Period, Size, Timestamp,
+    Period, Timestamp,
+    connection::Refused,
     tls::rustls::{self, AlertDescription, CertificateError},
 };
 use rumqttc::{
     ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, mqttbytes,
 };
+
+/// The other side closed the connection, for a reason that it does not say.
+#[derive(Debug)]
+pub struct HungUp(String);
+
+impl fmt::Display for HungUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for HungUp {}
 
 /// What the words are made of.
 #[derive(Clone, Debug)]
@@ -20,7 +33,6 @@ pub struct Words {
     pub client_id: Option<String>,
     pub has_username: bool,
     pub keep_alive: Period,
-    pub max_packet: Size,
 }
 
 impl Words {
@@ -30,7 +42,11 @@ impl Words {
         match error {
             ConnectionError::ConnectionRefused(code) => {
                 let why = self.refusal(code);
-                anyhow!("the broker at {broker} refused the connection: {why}")
+                let text = format!("the broker at {broker} refused the connection: {why}");
+                match code {
+                    ConnectReturnCode::ServiceUnavailable => anyhow!(text),
+                    _ => Refused::new(text).into(),
+                }
             }
             ConnectionError::NotConnAck(_) => {
                 anyhow!("{broker} does not answer as an MQTT broker does")
@@ -47,6 +63,23 @@ impl Words {
                 anyhow::Error::new(other).context(format!("talking to the broker at {broker}"))
             }
         }
+    }
+
+    /// The broker let us in and hung up within seconds, so many times in a row.
+    pub fn thrown_out(&self, times: u32) -> anyhow::Error {
+        let broker = &self.broker;
+        let causes = match &self.client_id {
+            Some(id) => {
+                format!(
+                    "another client may use the client id `{id}`, or it does not allow what we ask"
+                )
+            }
+            None => "it may not allow what is subscribed to or published".to_owned(),
+        };
+        let text = format!(
+            "the broker at {broker} closed {times} connections in a row within seconds: {causes}"
+        );
+        Refused::new(text).into()
     }
 
     fn refusal(&self, code: ConnectReturnCode) -> String {
@@ -73,16 +106,10 @@ impl Words {
             StateError::ConnectionAborted
             | StateError::ProtocolViolation(ProtocolViolation::UnexpectedIncomingPacket(
                 PacketType::Disconnect,
-            )) => anyhow!("the broker at {broker} closed the connection"),
+            )) => hung_up(broker),
             StateError::AwaitPingResp => {
                 let keep_alive = self.keep_alive;
                 anyhow!("the broker at {broker} did not answer a ping within {keep_alive}")
-            }
-            StateError::Deserialization(mqttbytes::Error::PayloadSizeLimitExceeded(size)) => {
-                let most = self.max_packet;
-                anyhow!(
-                    "a packet of {size} bytes from {broker} is larger than `max_packet` ({most})"
-                )
             }
             StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
                 explain_io(error, broker)
@@ -92,6 +119,10 @@ impl Words {
             }
         }
     }
+}
+
+fn hung_up(broker: &str) -> anyhow::Error {
+    HungUp(format!("the broker at {broker} closed the connection")).into()
 }
 
 fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
@@ -107,7 +138,7 @@ fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => anyhow!("the broker at {broker} closed the connection"),
+        | io::ErrorKind::BrokenPipe => hung_up(broker),
         io::ErrorKind::TimedOut => anyhow!("the broker at {broker} cannot be reached any more"),
         // Tokio's words for an end within a packet, which is how an answer of another protocol looks.
         _ if error.to_string() == "bytes remaining on stream" => {

@@ -1,6 +1,6 @@
 //! What several nodes share: one bus, one broker session.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use futures_util::future::{BoxFuture, FutureExt};
 
@@ -13,6 +13,9 @@ pub trait Connection: Send + 'static {
     ///
     /// The engine calls this again, after a pause that grows, whenever it returns, and drops the
     /// future to stop it. A connection that panics is built anew, and the nodes that use it too.
+    ///
+    /// The pause starts small again once the connection was any good: when it lasted for twenty
+    /// seconds after [`Voice::ready`], or said [`Voice::works`].
     fn run(&mut self, voice: &Voice) -> impl Future<Output = anyhow::Result<()>> + Send;
 
     /// Says good-bye to the other side, after `run` was dropped for good. Has a second at most.
@@ -20,6 +23,48 @@ pub trait Connection: Send + 'static {
         std::future::ready(())
     }
 }
+
+/// A sink's error when its connection is down. The connection says itself what is wrong, so nobody
+/// writes that into the log a second time. The engine calls [`crate::Sink::connect`] at once, which
+/// waits for the connection, where other errors are followed by a pause.
+#[derive(Clone, Debug)]
+pub struct Down(Arc<str>);
+
+impl Down {
+    /// With what is wrong.
+    pub fn new(why: impl Into<Arc<str>>) -> Down {
+        Down(why.into())
+    }
+}
+
+impl fmt::Display for Down {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Down {}
+
+/// A connection's error when the other side will not have us, and will not until a person has mended
+/// something: a password, a certificate, a name that somebody else uses. The engine's pauses grow to
+/// minutes.
+#[derive(Clone, Debug)]
+pub struct Refused(Arc<str>);
+
+impl Refused {
+    /// With what is to be mended.
+    pub fn new(why: impl Into<Arc<str>>) -> Refused {
+        Refused(why.into())
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// [`Connection`] as an object.
 pub trait DynConnection: Send {

@@ -91,6 +91,9 @@ pub struct Capabilities {
     pub longest_try: Duration,
     /// A connection: it does its work for others than the nodes of this program, as a broker does.
     pub serves: bool,
+    /// A connection, or a sink that has its own: the other side is on the local network, where a try
+    /// costs nothing. It is tried again within ten seconds, another within half a minute.
+    pub is_near: bool,
     /// A transform: it tells its inputs apart, so another `from:` is another node.
     pub tells_inputs_apart: bool,
     /// Whether anything can ever come out of the output `errors`.
@@ -106,6 +109,7 @@ impl Default for Capabilities {
             repeats: true,
             longest_try: LONGEST_TRY,
             serves: false,
+            is_near: false,
             tells_inputs_apart: false,
             errors: true,
         }

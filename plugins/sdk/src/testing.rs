@@ -173,6 +173,8 @@ pub struct Heard(Mutex<Said>);
 pub struct Said {
     /// Each time the other side was there.
     pub ready: usize,
+    /// Each time something got through.
+    pub works: usize,
     /// What went wrong.
     pub troubles: Vec<String>,
     /// What is wrong and lasts, by its name, each with the reason it was last seen for.
@@ -210,6 +212,10 @@ impl Heard {
 impl Hears for Heard {
     fn ready(&self) {
         self.lock().ready += 1;
+    }
+
+    fn works(&self) {
+        self.lock().works += 1;
     }
 
     fn trouble(&self, error: &anyhow::Error) {

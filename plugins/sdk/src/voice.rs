@@ -20,6 +20,8 @@ pub enum Figure {
 pub trait Hears: Send + Sync {
     /// See [`Voice::ready`].
     fn ready(&self);
+    /// See [`Voice::works`].
+    fn works(&self) {}
     /// See [`Voice::trouble`].
     fn trouble(&self, error: &anyhow::Error);
     /// See [`Voice::trouble_lasts`].
@@ -59,9 +61,16 @@ impl Voice {
         Voice(Arc::new(Nobody))
     }
 
-    /// The other side is there: the engine's pause after the next error starts small.
+    /// The other side is there. For a connection that is not yet the end of a trouble: many an other
+    /// side lets everybody in and hangs up on the first word.
     pub fn ready(&self) {
         self.0.ready();
+    }
+
+    /// Something got through over this connection, so that it is good for something: the engine's
+    /// pause after the next error starts small. Cheap, to be said of each message.
+    pub fn works(&self) {
+        self.0.works();
     }
 
     /// Something went wrong that ends nothing, such as one client of many that was refused. It is

@@ -2,12 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
     sync::Arc,
     task::Waker,
     time::Duration,
 };
 
-use anyhow::bail;
 use forebay_sdk::{
     Voice,
     mqtt::{Event, Publication, Subscribe},
@@ -45,12 +45,34 @@ pub struct Answers {
 /// that time, and the new one goes on where the old one stopped.
 pub(super) const HOLD: Duration = Duration::from_secs(30);
 
-/// The most bytes of QoS 1 and 2 that wait for one reader. The protocol bounds their number:
-/// each holds one of 65,535 packet ids until it is acknowledged.
+/// With so many bytes waiting for one reader, or for readers that are not there, nothing more is
+/// read from the broker. The protocol bounds the number of messages of QoS 1 and 2: each holds one of
+/// 65,535 packet ids until it is acknowledged.
 pub(super) const MOST_QUEUED_BYTES: usize = 4 << 20;
 
-/// The most messages that wait for a reader that is not there.
+/// The most that wait for one reader when the broker must be read all the same, because a sink waits
+/// for its acknowledgement: those 4 MiB, and the 20 messages that brokers send without an
+/// acknowledgement, each of 1 MiB, which is the largest by default.
+pub(super) const MOST_FORCED_BYTES: usize = 24 << 20;
+
+/// The most messages that wait for a reader that is not there; beyond that nothing is read.
 pub(super) const MOST_WAITING: usize = 1000;
+
+/// The most that wait for readers that are not there when the broker must be read all the same.
+pub(super) const MOST_FORCED_WAITING: usize = 2 * MOST_WAITING;
+
+/// There is no room for a message, and no way to leave it unread.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Full(String);
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Full(what) = self;
+        write!(f, "{what}; closing the session so that the broker sends the next one again")
+    }
+}
+
+impl std::error::Error for Full {}
 
 pub(super) struct State {
     pub ledger: Ledger,
@@ -81,6 +103,8 @@ pub(super) struct Reader {
     pub unsettled: usize,
     queue: VecDeque<Item>,
     queued_bytes: usize,
+    /// Those of QoS 1 and 2 among them.
+    tracked_bytes: usize,
     /// What the broker said of its subscriptions.
     told: VecDeque<Event>,
     /// Whether it was told that the broker granted what it asks for, on this connection.
@@ -152,6 +176,7 @@ impl State {
             unsettled: 0,
             queue: VecDeque::new(),
             queued_bytes: 0,
+            tracked_bytes: 0,
             told: VecDeque::new(),
             is_granted: false,
             waker: None,
@@ -225,7 +250,7 @@ impl State {
         publication: Publication,
         packet: u16,
         again: bool,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), Full> {
         let tracked = publication.qos > 0;
         if tracked && self.ledger.recognise(&publication, packet, again) {
             self.send_acks();
@@ -239,22 +264,39 @@ impl State {
         taken
     }
 
+    /// Acknowledges a message that nobody is given.
+    pub fn acknowledge(&mut self, publication: Publication, packet: u16, again: bool) {
+        if !self.ledger.recognise(&publication, packet, again) {
+            self.ledger.enter(publication, packet, 0);
+        }
+        self.send_acks();
+    }
+
+    /// Whether nothing more is to be read from the broker.
+    pub fn is_full(&self) -> bool {
+        self.readers.iter().any(|reader| reader.tracked_bytes >= MOST_QUEUED_BYTES)
+            || self.waiting.len() >= MOST_WAITING
+            || self.waiting_bytes() >= MOST_QUEUED_BYTES
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(|waiting| waiting.item.size_bytes()).sum()
+    }
+
     fn give_to(
         &mut self,
         readers: &[usize],
         publication: Publication,
         packet: u16,
         again: bool,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), Full> {
         let tracked = publication.qos > 0;
         let mut asked = readers.iter().map(|at| &self.readers[*at]);
-        if let Some(full) = asked.find(|reader| tracked && reader.is_full_of_tracked()) {
-            bail!(
-                "the queue of {} is full: {} messages are not delivered yet; closing the session so \
-                 that the broker sends the next one again",
-                full.node,
-                full.unsettled
-            );
+        if let Some(full) = asked.find(|it| tracked && it.tracked_bytes >= MOST_FORCED_BYTES) {
+            let Reader { node, unsettled, .. } = full;
+            let what =
+                format!("the queue of {node} is full: {unsettled} messages are not delivered yet");
+            return Err(Full(what));
         }
         let Some((last, others)) = readers.split_last() else {
             return self.take_in_unwanted(publication, packet, again);
@@ -276,7 +318,7 @@ impl State {
         publication: Publication,
         packet: u16,
         again: bool,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), Full> {
         if publication.qos == 0 {
             return Ok(());
         }
@@ -287,10 +329,9 @@ impl State {
             self.tell_unwanted(&publication);
             return Ok(());
         }
-        if self.waiting.len() >= MOST_WAITING {
-            bail!(
-                "{MOST_WAITING} messages wait for sources that are not there; closing the session"
-            );
+        let count = self.waiting.len();
+        if count >= MOST_FORCED_WAITING || self.waiting_bytes() >= MOST_FORCED_BYTES {
+            return Err(Full(format!("{count} messages wait for sources that are not there")));
         }
         let arrival = Some(self.ledger.enter(publication.clone(), packet, 1));
         let item = Item { publication, again, arrival };
@@ -369,6 +410,7 @@ impl State {
                 return;
             }
             self.ledger.acknowledged();
+            self.voice.works();
         }
     }
 
@@ -421,11 +463,7 @@ impl Reader {
     }
 
     fn is_full(&self) -> bool {
-        self.unsettled >= self.most
-    }
-
-    fn is_full_of_tracked(&self) -> bool {
-        self.queued_bytes >= MOST_QUEUED_BYTES
+        self.unsettled >= self.most || self.queued_bytes >= MOST_QUEUED_BYTES
     }
 
     fn is_full_of_claims(&self) -> bool {
@@ -439,9 +477,10 @@ impl Reader {
         }
         let item = self.queue.pop_front()?;
         self.queued_bytes -= item.size_bytes();
-        if item.arrival.is_none() {
+        match item.arrival {
+            Some(_) => self.tracked_bytes -= item.size_bytes(),
             // Nobody will settle it.
-            self.unsettled -= 1;
+            None => self.unsettled -= 1,
         }
         Some(item)
     }
@@ -459,6 +498,9 @@ impl Reader {
         let later = |queued: &Item| item.arrival.is_some() && queued.arrival > item.arrival;
         let at = self.queue.iter().rposition(|queued| !later(queued)).map_or(0, |at| at + 1);
         self.queued_bytes += item.size_bytes();
+        if item.arrival.is_some() {
+            self.tracked_bytes += item.size_bytes();
+        }
         self.queue.insert(at, item);
         self.unsettled += 1;
         self.wake();

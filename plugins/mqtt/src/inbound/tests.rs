@@ -5,7 +5,7 @@ use forebay_sdk::{
 use futures_util::task::noop_waker;
 
 use super::{
-    state::{HOLD, MOST_QUEUED_BYTES, MOST_WAITING},
+    state::{HOLD, MOST_FORCED_BYTES, MOST_FORCED_WAITING, MOST_QUEUED_BYTES, MOST_WAITING},
     *,
 };
 use crate::ledger::Ack;
@@ -31,7 +31,7 @@ fn register(
 }
 
 /// A message comes in; its payload is the packet id.
-fn arrive(inbound: &Inbound, topic: &str, packet: u16) -> anyhow::Result<()> {
+fn arrive(inbound: &Inbound, topic: &str, packet: u16) -> Result<(), Full> {
     let publication = Publication::new(topic, packet.to_string()).qos(u8::from(packet > 0));
     inbound.arrived(publication, packet, false)
 }
@@ -69,6 +69,11 @@ fn given(inlet: &mut Inlet) -> Vec<String> {
 
 fn wanted(inbound: &Inbound) -> Vec<(String, u8)> {
     inbound.wanted().filters.into_iter().collect()
+}
+
+/// Whether nothing is read from the broker.
+fn is_closed(inbound: &Inbound) -> bool {
+    inbound.gate.is_closed(&noop_waker())
 }
 
 /// Nothing is owed to anybody.
@@ -177,11 +182,43 @@ async fn a_node_that_was_renamed_gets_what_was_left_behind() {
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_nobody_is_bounded() {
     let (inbound, _) = inbound();
-    for packet in 1..=MOST_WAITING {
+    for packet in 1..=MOST_FORCED_WAITING {
+        assert_eq!(is_closed(&inbound), packet > MOST_WAITING);
         arrive(&inbound, "t", packet as u16).unwrap();
     }
-    let error = arrive(&inbound, "t", 2000).unwrap_err();
-    assert!(error.to_string().contains("1000 messages wait"), "{error}");
+    let error = arrive(&inbound, "t", 3000).unwrap_err();
+    assert!(error.to_string().starts_with("2000 messages wait"), "{error}");
+    tokio::time::advance(HOLD).await;
+    inbound.wanted();
+    assert!(!is_closed(&inbound));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_reader_has_the_broker_not_read_until_it_takes_something() {
+    let (inbound, _) = inbound();
+    let mut inlet = register(&inbound, "slow", &["t"], 1, 10);
+    let large = |packet| {
+        let publication = Publication::new("t", vec![b'x'; MOST_QUEUED_BYTES / 2]).qos(1);
+        inbound.arrived(publication, packet, false).unwrap();
+    };
+    large(1);
+    assert!(!is_closed(&inbound));
+    large(2);
+    assert!(is_closed(&inbound));
+    // Whoever waits for an answer has it read.
+    let awaited = inbound.gate.await_answer();
+    assert!(!is_closed(&inbound));
+    drop(awaited);
+    assert!(is_closed(&inbound));
+    let parcel = take(&mut inlet).unwrap();
+    assert!(!is_closed(&inbound));
+    // Not delivered, it is given back.
+    drop(parcel);
+    assert!(is_closed(&inbound));
+    drop(inlet);
+    assert!(is_closed(&inbound));
+    assert_eq!(given(&mut register(&inbound, "slow", &["t"], 1, 10)).len(), 2);
+    assert!(!is_closed(&inbound));
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,7 +226,7 @@ async fn a_full_reader_refuses_before_anybody_is_given_anything() {
     let (inbound, heard) = inbound();
     let mut roomy = reader(&inbound, "roomy", &["t"]);
     let mut small = register(&inbound, "small", &["t"], 1, 1);
-    let large = Publication::new("t", vec![b'x'; MOST_QUEUED_BYTES]).qos(1);
+    let large = Publication::new("t", vec![b'x'; MOST_FORCED_BYTES]).qos(1);
     inbound.arrived(large, 1, false).unwrap();
     assert_eq!(given(&mut roomy).len(), 1);
     let error = arrive(&inbound, "t", 2).unwrap_err().to_string();

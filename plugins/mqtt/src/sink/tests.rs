@@ -108,6 +108,22 @@ async fn a_sink_publishes_on_the_broker_in_this_process() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_topic_that_closes_connections_is_refused_whatever_the_broker() {
+    let broker = Arc::new(FakeBroker::default());
+    let batch = [Message::new("own", json!(1)), Message::new("parts/SN2\r", json!(2))];
+    let refused = write(&broker, "{}", &batch).await.unwrap_err();
+    let WriteError::Reject(error) = refused else { panic!("{refused:?}") };
+    assert_eq!(
+        error.to_string(),
+        "the message's topic cannot be published to: expected a topic without the character U+000D \
+         (a carriage return), found `parts/SN2\\r`"
+    );
+    assert_eq!(broker.taken.lock().unwrap().len(), 0);
+    // Its own topic does not matter where the sink has one.
+    write(&broker, "topic: t", &batch).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_that_is_not_running_is_tried_again() {
     let broker = Arc::new(FakeBroker { stopped: true, ..FakeBroker::default() });
     let failed = write(&broker, "topic: t", &[Message::new("", json!(1))]).await.unwrap_err();

@@ -1,5 +1,6 @@
 //! How a connection begins, fails and ends.
 
+use forebay_sdk::connection::Down;
 use rumqttc::{ConnectAuth, ConnectReturnCode, Packet, QoS};
 use tokio::io::AsyncWriteExt;
 
@@ -55,15 +56,36 @@ async fn a_refusal_is_said_in_words() {
         (ConnectReturnCode::RefusedProtocolVersion, "it does not speak MQTT 3.1.1"),
         (ConnectReturnCode::ServiceUnavailable, "it is not available at the moment"),
     ] {
-        // A sink that waits learns the same.
-        let mut sink = running.sink("topic: t");
-        let waiting = tokio::spawn(async move { sink.connect().await });
-        yield_now().await;
         port.accept().await.greet(code, false).await;
         let expected = format!("the broker at {broker} refused the connection: {why}");
         assert_eq!(running.error().await, expected);
-        assert_eq!(soon(waiting).await.unwrap().unwrap_err().to_string(), expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_waits_for_the_connection_and_says_nothing_of_its_own() {
+    let (door, mut running) = Running::in_memory("connect_timeout: 2m");
+    let mut sink = running.sink("topic: t");
+    let began = Instant::now();
+    let broker = async {
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            peer::at(&door).await.greet(ConnectReturnCode::ServiceUnavailable, false).await;
+            running.error().await;
+        }
+        let mut peer = peer::at(&door).await;
+        peer.welcome(false).await;
+        peer
+    };
+    let (connected, peer) = tokio::join!(sink.connect(), broker);
+    connected.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 180);
+    drop(peer);
+    running.error().await;
+    let Err(WriteError::Retry { error, .. }) = sink.write(&[message("", 1)]).await else {
+        panic!("nobody is there")
+    };
+    assert!(error.is::<Down>(), "{error:#}");
 }
 
 #[tokio::test]
@@ -91,17 +113,6 @@ async fn what_is_no_broker_is_said_in_words() {
     // One more attempt may have been under way.
     let nothing = format!("nothing listens at {broker}");
     soon(async { while running.error().await != nothing {} }).await;
-}
-
-#[tokio::test]
-async fn a_packet_that_is_too_large_is_said_in_words() {
-    let port = Port::open().await;
-    let mut running = Running::start(&format!("url: {}\nmax_packet: 1KiB", port.url()));
-    let mut peer = port.accept().await;
-    peer.welcome(false).await;
-    peer.publish("t", &"x".repeat(2000), QoS::AtMostOnce, 0).await;
-    let error = running.error().await;
-    assert!(error.contains("is larger than `max_packet` (1KiB)"), "{error}");
 }
 
 #[tokio::test]
@@ -268,6 +279,32 @@ async fn bytes_are_counted_in_both_directions() {
     let figure = |figure| running.heard.figure(figure);
     assert_eq!(figure(Figure::BytesOut), 15 + 9 + 4 + published as u64);
     assert_eq!(figure(Figure::BytesIn), 4 + 5 + 9 + 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_hangs_up_within_seconds_again_and_again_is_said_to_have_another_client_of_that_name() {
+    let (door, mut running) = Running::in_memory("client_id: site-a");
+    let mut reading = running.source("topics: [in/#]");
+    let mut session = async |stays: u64| {
+        let mut peer = peer::at(&door).await;
+        peer.welcome(false).await;
+        peer.grant("").await;
+        // What it delivers meanwhile does not make it any better.
+        peer.publish("in/a", "1", QoS::AtLeastOnce, 1).await;
+        reading.delivered().await;
+        peer.acknowledged().await;
+        tokio::time::sleep(Duration::from_secs(stays)).await;
+        drop(peer);
+        running.error().await
+    };
+    let closed = "the broker at broker:1883 closed the connection";
+    let thrown_out = "the broker at broker:1883 closed 3 connections in a row within seconds: another \
+        client may use the client id `site-a`, or it does not allow what we ask";
+    for (stays, expected) in [(1, closed), (1, closed), (1, thrown_out), (60, closed), (1, closed)]
+    {
+        assert_eq!(session(stays).await, expected);
+    }
+    assert!(running.heard.said().works >= 5);
 }
 
 mod tls {

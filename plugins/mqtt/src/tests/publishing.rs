@@ -1,8 +1,13 @@
 //! Sinks on a session.
 
+use std::sync::Mutex;
+
 use rumqttc::{Packet, PubComp, PubRec, QoS};
 
-use super::{peer::Port, *};
+use super::{
+    peer::{self, Port},
+    *,
+};
 
 /// A connection that is up, and the other side of it.
 async fn connected(settings: &str) -> (Port, Running, super::peer::Peer) {
@@ -179,4 +184,107 @@ async fn a_dropped_write_leaves_the_session_in_order() {
     };
     let (written, ()) = soon(async { tokio::join!(sink.write(&batch), again) }).await;
     assert_eq!(said(written), "written");
+}
+
+/// A broker that hangs up on every publication with `bad` in it, and takes the others. It adds what
+/// it got, in order.
+async fn strict(door: Door, got: &Mutex<Vec<String>>) {
+    loop {
+        let mut peer = peer::at(&door).await;
+        peer.welcome(false).await;
+        while let Some(Packet::Publish(publish)) = peer.try_recv().await {
+            let payload = String::from_utf8(publish.payload.to_vec()).unwrap();
+            let is_bad = payload.contains("bad");
+            got.lock().unwrap().push(payload);
+            if is_bad {
+                break;
+            }
+            peer.send(Packet::PubAck(rumqttc::PubAck::new(publish.pkid))).await;
+        }
+    }
+}
+
+/// Writes messages as the engine does, until all are taken or refused. What was refused, and why.
+async fn write_out(sink: &mut Writing, mut rest: &[Message]) -> Vec<(Value, String)> {
+    let (mut refused, mut most) = (Vec::new(), rest.len());
+    while !rest.is_empty() {
+        sink.connect().await.unwrap();
+        let some = &rest[..most.min(rest.len())];
+        match sink.write(some).await {
+            Ok(_) => {
+                rest = &rest[some.len()..];
+                most *= 2;
+            }
+            Err(WriteError::Retry { taken, .. }) => rest = &rest[taken..],
+            Err(WriteError::Reject(_)) if some.len() > 1 => most = some.len() / 2,
+            Err(WriteError::Reject(error)) => {
+                refused.push((some[0].payload.value().unwrap().clone(), error.to_string()));
+                rest = &rest[1..];
+            }
+            Err(WriteError::InDoubt(error)) => panic!("{error:#}"),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    refused
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_on_which_the_broker_hangs_up_is_refused_and_the_others_go_on() {
+    let (door, mut running) = Running::in_memory("");
+    let mut sink = running.sink("topic: t/1\nretain: true");
+    let mut other = running.sink("topic: t/2");
+    let texts = ["a", "b", "bad 1", "c", "d", "bad 2", "bad 3", "e", "f", "end"];
+    let batch = texts.map(|text| message("", text));
+    let others: Vec<_> = (0..20).map(|number| message("", number)).collect();
+    let drive = async { while running.errors.recv().await.is_some() {} };
+    let written =
+        async { tokio::join!(write_out(&mut sink, &batch), write_out(&mut other, &others)) };
+    let got = Mutex::default();
+    let (refused, of_others) = tokio::select! {
+        written = written => written,
+        () = strict(door, &got) => unreachable!("it goes on for ever"),
+        () = drive => unreachable!("the connection is kept up"),
+    };
+    let got = got.into_inner().unwrap();
+    assert_eq!(of_others, []);
+    let bad = refused.iter().map(|(payload, _)| payload.as_str().unwrap()).collect::<Vec<_>>();
+    assert_eq!(bad, ["bad 1", "bad 2", "bad 3"]);
+    let why = "the broker at broker:1883 closed the connection each of the 3 times that this message \
+        was sent to it alone: it may not take messages of 16 bytes, or nothing of this client on `t/1`, \
+        or no retained messages";
+    assert_eq!(refused[0].1, why);
+    let times = |text: &str| got.iter().filter(|got| got.trim_matches('"') == text).count();
+    for text in texts.iter().filter(|text| !text.starts_with("bad")) {
+        assert_eq!(times(text), 1, "{text}");
+    }
+    // Once more, before anybody suspects it.
+    for text in bad {
+        assert!((3..=4).contains(&times(text)), "{text}: {got:?}");
+    }
+    for number in 0..20 {
+        assert_eq!(times(&number.to_string()), 1, "{number}: {got:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_hangs_up_on_everybody_has_no_message_refused() {
+    let (door, mut running) = Running::in_memory("");
+    let mut sink = running.sink("topic: t");
+    let batch = ["a", "b"].map(|text| message("", text));
+    let broker = async {
+        // It takes CONNECT, and hangs up after two seconds whatever comes.
+        for _ in 0..20 {
+            let mut peer = peer::at(&door).await;
+            peer.welcome(false).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            drop(peer);
+            running.error().await;
+        }
+        let mut peer = peer::at(&door).await;
+        peer.welcome(false).await;
+        (peer.acknowledge().await.payload, peer.acknowledge().await.payload, peer)
+    };
+    let (refused, (first, second, _peer)) = tokio::join!(write_out(&mut sink, &batch), broker);
+    assert_eq!(refused, []);
+    assert_eq!((&first[..], &second[..]), (&b"\"a\""[..], &b"\"b\""[..]));
 }

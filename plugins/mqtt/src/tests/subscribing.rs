@@ -284,3 +284,84 @@ async fn many_filters_are_asked_for_in_portions() {
         [peer.grant("").await.len(), peer.grant("").await.len(), peer.grant("").await.len()];
     assert_eq!(sizes, [8, 8, 4]);
 }
+
+/// A connection in a world in memory, with one source of `in/#` that is subscribed, and room for one
+/// message behind it.
+async fn narrow(connection: &str) -> (Running, Reading, Peer) {
+    let (door, running) = Running::in_memory(connection);
+    let reading = Reading::start("topics: [in/#]\nin_flight: 1\nqos: 2", &running.shared, 1);
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    peer.grant("").await;
+    (running, reading, peer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_large_is_thrown_away_and_acknowledged() {
+    let (running, mut reading, mut peer) = narrow("max_packet: 1KiB").await;
+    let large = "x".repeat(2000);
+    peer.publish("in/kept", &large, QoS::AtMostOnce, 0).await;
+    peer.publish("in/kept", &large, QoS::AtLeastOnce, 1).await;
+    peer.publish("in/twice", &large, QoS::ExactlyOnce, 2).await;
+    peer.publish("in/a", "7", QoS::AtLeastOnce, 3).await;
+    assert_eq!(reading.delivered().await, ("in/a".into(), 7.into()));
+    assert_eq!(peer.acknowledged().await, 1);
+    let Packet::PubRec(received) = peer.recv().await else { panic!("expected PUBREC") };
+    assert_eq!((received.pkid, peer.acknowledged().await), (2, 3));
+    // An empty one of the same packet id is a message like any other.
+    peer.publish("in/empty", "", QoS::AtLeastOnce, 1).await;
+    assert_eq!(&*reading.next().await.message.topic, "in/empty");
+    assert_eq!(running.heard.figure(Figure::Dropped), 3);
+    let expected =
+        "a message of 2012 bytes on `in/kept` is larger than `max_packet` (1KiB)".to_owned();
+    assert_eq!(running.heard.said().dropped[0], expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_without_room_has_the_broker_wait_and_the_session_stays() {
+    let (mut running, mut reading, mut peer) = narrow("keep_alive: 20s").await;
+    let began = Instant::now();
+    let large = format!("\"{}\"", "x".repeat(900_000));
+    let send = async {
+        for packet in 1..=20 {
+            peer.publish("in/a", &large, QoS::AtLeastOnce, packet).await;
+        }
+        peer
+    };
+    let read = async {
+        // Longer than any ping would wait.
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        for _ in 0..20 {
+            assert_eq!(reading.delivered().await.0, "in/a".into());
+        }
+    };
+    let (mut peer, ()) = tokio::join!(send, read);
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let mut acknowledged = Vec::new();
+    while acknowledged.len() < 20 {
+        match peer.recv().await {
+            Packet::PubAck(ack) => acknowledged.push(ack.pkid),
+            other => assert_eq!(other, Packet::PingReq),
+        }
+    }
+    assert_eq!(acknowledged, (1..=20).collect::<Vec<_>>());
+    assert_eq!(running.errors.try_recv().ok(), None, "the session goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_without_room_does_not_keep_a_sink_from_its_acknowledgement() {
+    let (running, _reading, mut peer) = narrow("").await;
+    let large = format!("\"{}\"", "x".repeat(900_000));
+    let mut sink = running.sink("topic: out");
+    soon(sink.connect()).await.unwrap();
+    let batch = [message("", 1)];
+    let broker = async {
+        let publish = peer.published().await;
+        for packet in 1..=15 {
+            peer.publish("in/a", &large, QoS::AtLeastOnce, packet).await;
+        }
+        peer.send(Packet::PubAck(rumqttc::PubAck::new(publish.pkid))).await;
+    };
+    let (written, ()) = tokio::join!(sink.write(&batch), broker);
+    assert_eq!(said(written), "written");
+}
