@@ -21,14 +21,19 @@ const EXCERPT_CHARS: usize = 200;
 pub(crate) enum Verdict {
     Settled,
     Retry,
+    /// For a reason that is not in the messages, and that somebody has to mend.
+    Barred,
     Reject,
 }
 
 /// What a status says. `retry_also` are statuses that do not reject.
+///
+/// The url is the same for all messages, so that what is wrong with it is the fault of none.
 pub(crate) fn verdict(status: StatusCode, retry_also: &[u16]) -> Verdict {
     match status.as_u16() {
         200..=299 => Verdict::Settled,
-        408 | 429 => Verdict::Retry,
+        401 | 403 | 404 | 405 | 407 | 410 => Verdict::Barred,
+        408 | 421 | 423 | 425 | 429 => Verdict::Retry,
         400..=499 if !retry_also.contains(&status.as_u16()) => Verdict::Reject,
         // A redirect too: a mobile network without credit sends everybody to its own page.
         _ => Verdict::Retry,

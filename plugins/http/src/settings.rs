@@ -50,9 +50,9 @@ pub(crate) struct HttpSettings {
     /// When left out: those of the operating system, or Mozilla's list when it has none.
     #[serde(default)]
     ca: Option<String>,
-    /// Statuses from 400 to 499 after which a request is sent again, as after 3xx, 408, 429 and
-    /// 5xx. The others of these reject the messages for good. For what somebody can put right
-    /// while the messages wait: `[401, 403]` when a token may run out.
+    /// More statuses from 400 to 499 after which a request is sent again, as after 401, 403, 404,
+    /// 405, 407, 408, 410, 421, 423, 425, 429, and all of 3xx and 5xx. The others reject the messages
+    /// for good. For what somebody can put right while the messages wait.
     #[serde(default)]
     #[schemars(length(max = 100), inner(range(min = 400, max = 499)))]
     retry_also: Vec<u16>,

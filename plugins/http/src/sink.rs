@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Format, Message, Node, Period, Port, Sink, Site, Timestamp,
-    WriteError, Written, node::LONGEST_TRY, tls::Tls,
+    Capabilities, Configured, Emitter, Endpoint, Format, Message, Node, Period, Port, Sink, Site,
+    Timestamp, WriteError, Written, connection::Refused, node::LONGEST_TRY, tls::Tls,
 };
 use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
@@ -60,7 +60,8 @@ impl Configured for HttpSink {
         };
         // `timeout` holds for the whole of a write, `connect_timeout` for a part of it.
         let longest_try = LONGEST_TRY.max(*self.timeout + GRACE);
-        Capabilities { batch_messages, longest_try, ..Capabilities::default() }
+        let is_near = self.url.host_str().is_some_and(is_near);
+        Capabilities { batch_messages, longest_try, is_near, ..Capabilities::default() }
     }
 
     fn outputs(&self) -> Vec<String> {
@@ -102,6 +103,11 @@ impl HttpSink {
     fn doing(&self) -> String {
         format!("sending to {}", self.url.origin().ascii_serialization())
     }
+}
+
+/// Whether a host is on the local network.
+fn is_near(host: &str) -> bool {
+    Endpoint::parse(host, 80).is_ok_and(|endpoint| endpoint.is_local())
 }
 
 struct Sending {
@@ -153,8 +159,11 @@ impl Sink for Sending {
                 Ok(written)
             }
             Verdict::Reject => Err(WriteError::Reject(sink.refusal(&response, &answer))),
-            Verdict::Retry => {
-                let error = sink.refusal(&response, &answer);
+            verdict @ (Verdict::Retry | Verdict::Barred) => {
+                let mut error = sink.refusal(&response, &answer);
+                if verdict == Verdict::Barred {
+                    error = Refused::new(format!("{error:#}")).into();
+                }
                 let after = answer::wait(response.headers(), Timestamp::now());
                 Err(WriteError::Retry { error, after, taken: 0 })
             }

@@ -3,8 +3,8 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Emitter, Format, Message, Node, Payload, Port, Value, WriteError, Written, node::DynSink,
-    testing,
+    Emitter, Format, Message, Node, Payload, Port, Value, WriteError, Written, connection::Refused,
+    node::DynSink, testing,
 };
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
@@ -243,9 +243,21 @@ async fn a_server_that_repeats_our_secrets_does_not_bring_them_into_the_log() {
     let settings = "headers: { Authorization: Bearer s3cr3t-t0ken }";
     let (written, heard) = exchange(turn, settings, &readings(1)).await;
     assert!(heard.contains("\r\nauthorization: Bearer s3cr3t-t0ken\r\n"), "{heard}");
-    let error = rejected(written);
+    let (error, _) = retried(written);
     assert!(!error.contains("s3cr3t"), "{error}");
     assert!(error.contains("403 Forbidden: no way: <hidden>, <hidden>, /in?<hidden>"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_refused_for_a_reason_that_is_not_in_the_message_stays_in_the_buffer() {
+    for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found", "410 Gone"] {
+        let (written, _) = exchange(Turn::Say(answer(status, "", "")), "", &readings(1)).await;
+        let Err(WriteError::Retry { error, .. }) = written else { panic!("{written:?}") };
+        assert!(error.is::<Refused>(), "nothing gets better before somebody mends it: {error:#}");
+    }
+    let (written, _) =
+        exchange(Turn::Say(answer("423 Locked", "retry-after: 7\r\n", "")), "", &readings(1)).await;
+    assert_eq!(retried(written).1, Some(Duration::from_secs(7)));
 }
 
 #[tokio::test]

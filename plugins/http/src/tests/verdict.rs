@@ -11,7 +11,7 @@ use reqwest::{
 use crate::answer::{Verdict, verdict, wait};
 
 #[test]
-fn only_what_cannot_get_better_is_rejected() {
+fn only_what_is_the_fault_of_a_message_is_rejected() {
     #[track_caller]
     fn check(statuses: &[u16], retry_also: &[u16], expected: Verdict) {
         for status in statuses {
@@ -21,10 +21,11 @@ fn only_what_cannot_get_better_is_rejected() {
     }
     check(&[200, 201, 202, 204, 207], &[], Verdict::Settled);
     check(&[301, 302, 303, 304, 307, 308], &[], Verdict::Retry);
-    check(&[408, 429, 500, 501, 502, 503, 504, 511, 599], &[], Verdict::Retry);
-    check(&[400, 401, 404, 405, 409, 413, 415, 422, 499], &[], Verdict::Reject);
-    check(&[401, 404], &[401, 404], Verdict::Retry);
-    check(&[400], &[401, 404], Verdict::Reject);
+    check(&[401, 403, 404, 405, 407, 410], &[], Verdict::Barred);
+    check(&[408, 421, 423, 425, 429, 500, 501, 502, 503, 504, 511, 599], &[], Verdict::Retry);
+    check(&[400, 402, 406, 409, 411, 413, 414, 415, 417, 422, 431, 499], &[], Verdict::Reject);
+    check(&[409, 413], &[409, 413], Verdict::Retry);
+    check(&[400], &[409, 413], Verdict::Reject);
 }
 
 #[test]
