@@ -23,6 +23,11 @@ pub(crate) fn to_dynamic(value: &Value) -> Dynamic {
     AsDynamic::default().deserialize(value).unwrap_or_default()
 }
 
+/// A map of values, as a script sees it.
+pub(crate) fn to_map(values: &serde_json::Map<String, Value>) -> Map {
+    values.iter().map(|(name, value)| (name.into(), to_dynamic(value))).collect()
+}
+
 /// As a message carries it. Says what cannot be in a message.
 pub(crate) fn to_value(value: &Dynamic) -> Result<Value, String> {
     serde_json::to_value(AsJson::of(value)).map_err(|error| error.to_string())

@@ -40,7 +40,7 @@ impl Failure<'_> {
     fn words(&self, error: &mut EvalAltResult, place: Position) -> String {
         use EvalAltResult as E;
         match error {
-            E::ErrorTerminated(why, _) => self.stopped(why.clone().try_cast()),
+            E::ErrorTerminated(why, _) => self.stopped(why.clone().try_cast(), place),
             E::ErrorStackOverflow(_) => {
                 format!("functions call each other more than {MAX_CALL_LEVELS} levels deep")
             }
@@ -57,6 +57,10 @@ impl Failure<'_> {
             E::ErrorMismatchDataType(wanted, found, _) => {
                 format!("expected {}, found {}", kind_of_type(wanted), kind_of_type(found))
             }
+            E::ErrorAssignmentToConstant(name, _) => constant(name),
+            E::ErrorNonPureMethodCallOnConstant(..) => {
+                constant(self.operand(place, 0).unwrap_or_default().trim_matches('`'))
+            }
             E::ErrorVariableNotFound(name, _) => format!("there is no variable `{name}` here"),
             E::ErrorFor(_) => "`for` needs a list, a text or a range".to_owned(),
             E::ErrorRuntime(thrown, _) if thrown.is_unit() => {
@@ -70,7 +74,7 @@ impl Failure<'_> {
         }
     }
 
-    fn stopped(&self, why: Option<Stopped>) -> String {
+    fn stopped(&self, why: Option<Stopped>, place: Position) -> String {
         let Limits { max_operations, timeout } = self.limits;
         match why {
             Some(Stopped::Operations) => {
@@ -79,6 +83,11 @@ impl Failure<'_> {
             Some(Stopped::Memory) => {
                 let mebibytes = MAX_VARIABLES_BYTES / (1024 * 1024);
                 format!("variables grew beyond {mebibytes} MiB")
+            }
+            Some(Stopped::Missing) => {
+                let what = self.operand(place, 0).or_else(|| self.part_of_text(place));
+                let what = what.unwrap_or_else(|| "a value".to_owned());
+                format!("{what} is missing or null, so it cannot stand in a text")
             }
             Some(Stopped::Time) | None => {
                 format!("script ran for longer than {} (`timeout`)", Period(timeout))
@@ -140,6 +149,10 @@ impl Failure<'_> {
                 ) if *at == place => {
                     found = call.args.get(index).and_then(name_of);
                 }
+                // The first value of a method is the one that it is called on.
+                Some(ASTNode::Expr(Expr::MethodCall(call, at))) if *at == place && index > 0 => {
+                    found = call.args.get(index - 1).and_then(name_of);
+                }
                 Some(ASTNode::Expr(chain @ Expr::Dot(..))) if index == 0 => {
                     found = found.take().or_else(|| method_owner(chain, place));
                 }
@@ -148,6 +161,27 @@ impl Failure<'_> {
                     found = name_of(side);
                 }
                 _ => (),
+            }
+            found.is_none()
+        });
+        found.map(|name| format!("`{name}`"))
+    }
+
+    /// The part of a text between backticks that stands at a place.
+    fn part_of_text(&self, place: Position) -> Option<String> {
+        let mut found = None;
+        self.ast.walk(&mut |path: &[ASTNode]| {
+            if let Some(ASTNode::Expr(Expr::InterpolatedString(parts, _))) = path.last() {
+                found =
+                    parts.iter().find(|part| part.position() == place).and_then(
+                        |part| match part {
+                            Expr::Stmt(block) => match block.statements() {
+                                [Stmt::Expr(only)] => name_of(only),
+                                _ => None,
+                            },
+                            part => name_of(part),
+                        },
+                    );
             }
             found.is_none()
         });
@@ -234,6 +268,13 @@ fn method_owner(chain: &Expr, place: Position) -> Option<String> {
         }
     }
     None
+}
+
+fn constant(name: &str) -> String {
+    match name {
+        "" => "a constant cannot be changed".to_owned(),
+        name => format!("`{name}` is a constant and cannot be changed"),
+    }
 }
 
 fn too_large(what: &str) -> String {

@@ -102,7 +102,7 @@ fn fields_of(expr: &Expr) -> Option<Vec<String>> {
 
 /// Whether the script says what is to happen when the value is not there: `a ?? 0`, `a == ()`,
 /// `a?.b`, `type_of(a)`, or a `try` around it.
-fn may_be_missing(chain: &Expr, outer: &[ASTNode]) -> bool {
+pub(crate) fn may_be_missing(chain: &Expr, outer: &[ASTNode]) -> bool {
     let is_optional_link = |expr: &Expr| matches!(expr, Expr::Dot(_, flags, _) | Expr::Index(_, flags, _) if flags.contains(ASTFlags::NEGATED));
     let mut rest = chain;
     while let Expr::Dot(parts, ..) | Expr::Index(parts, ..) = rest {

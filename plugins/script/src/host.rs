@@ -13,8 +13,8 @@ use std::{
 
 use forebay_sdk::{Timestamp, number};
 use rhai::{
-    AST, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, OptimizationLevel,
-    ParseError, Position, Scope, Shared,
+    AST, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, NativeCallContext,
+    OptimizationLevel, ParseError, Position, Scope, Shared,
     packages::{Package, StandardPackage},
 };
 use tokio::time::Instant;
@@ -61,12 +61,24 @@ pub(crate) struct Ended {
     pub emitted: Vec<(usize, Dynamic)>,
 }
 
-/// Which limit ended a run.
+/// What ended a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
     Operations,
     Time,
     Memory,
+    /// A value that is missing was to stand in a text.
+    Missing,
+}
+
+/// How operators find what they do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operators {
+    /// By what the language does.
+    Fast,
+    /// By our functions first: a text and a missing value are not to be joined. Needed where a `+`
+    /// may join texts.
+    Careful,
 }
 
 /// A run, as long as it lasts.
@@ -81,6 +93,8 @@ struct Run {
     room: usize,
     /// From so many operations on, variables are measured again.
     measure_at: u32,
+    /// Where a value that is missing was to stand in a text.
+    missing_at: Option<Position>,
     emitted: Vec<(usize, Dynamic)>,
 }
 
@@ -100,6 +114,7 @@ pub(crate) fn run(
     node: &Arc<str>,
     outputs: &Arc<[String]>,
     limits: Limits,
+    operators: Operators,
     payload_bytes: usize,
 ) -> Ended {
     let stretch = limits.max_operations.min(OPERATIONS_BETWEEN_CLOCKS);
@@ -113,15 +128,31 @@ pub(crate) fn run(
         operations: stretch,
         room: MAX_VARIABLES_BYTES + payload_bytes.saturating_mul(ROOM_PER_PAYLOAD_BYTE),
         measure_at: 0,
+        missing_at: None,
         emitted: Vec::new(),
     }));
-    let result = ENGINE.eval_ast_with_scope(scope, ast);
-    let emitted = RUN.take().map(|run| run.emitted).unwrap_or_default();
-    Ended { result, emitted }
+    let engine = match operators {
+        Operators::Fast => &ENGINE,
+        Operators::Careful => &CAREFUL,
+    };
+    let result = engine.eval_ast_with_scope(scope, ast);
+    let Some(run) = RUN.take() else { return Ended { result, emitted: Vec::new() } };
+    let result = match run.missing_at {
+        None => result,
+        Some(at) => Err(EvalAltResult::ErrorTerminated(Dynamic::from(Stopped::Missing), at).into()),
+    };
+    Ended { result, emitted: run.emitted }
 }
 
 /// Runs scripts. Optimizes what it compiles.
 static ENGINE: LazyLock<Engine> = LazyLock::new(engine);
+
+/// Runs scripts with [`Operators::Careful`].
+static CAREFUL: LazyLock<Engine> = LazyLock::new(|| {
+    let mut careful = engine();
+    careful.set_fast_operators(false);
+    careful
+});
 
 /// Leaves the tree as it was written: the optimizer takes out what can never run, and with it the
 /// mistakes in there, which somebody will meet who changes a constant.
@@ -138,7 +169,7 @@ pub(crate) fn read(text: &str, also: &[String]) -> Result<AST, ParseError> {
 
 /// The same with any engine.
 pub(crate) fn compile(engine: &Engine, text: &str, also: &[String]) -> Result<AST, ParseError> {
-    let mut scope = scope(rhai::Map::new());
+    let mut scope = scope(rhai::Map::new(), rhai::Map::new());
     scope.push("msg", rhai::Map::new());
     for name in also {
         scope.push(name.clone(), Dynamic::UNIT);
@@ -148,17 +179,24 @@ pub(crate) fn compile(engine: &Engine, text: &str, also: &[String]) -> Result<AS
 
 /// A script as it will run.
 pub(crate) fn optimize(written: AST) -> AST {
-    let mut scope = scope(rhai::Map::new());
-    scope.push("msg", rhai::Map::new());
+    // With a constant among them the optimizer would put its value where it is assigned to.
+    let mut scope = Scope::new();
+    for name in ["state", "settings", "msg"] {
+        scope.push(name, rhai::Map::new());
+    }
     ENGINE.optimize_ast(&scope, written, OptimizationLevel::Simple)
 }
 
-/// The variables that a script starts with.
-pub(crate) fn scope(state: rhai::Map) -> Scope<'static> {
+/// The variables that last from message to message.
+pub(crate) fn scope(state: rhai::Map, settings: rhai::Map) -> Scope<'static> {
     let mut scope = Scope::new();
     scope.push("state", state);
+    scope.push_constant("settings", settings);
     scope
 }
+
+/// How many these are.
+pub(crate) const LASTING: usize = 2;
 
 /// The functions that scripts can call, with the numbers of values they take. A method counts
 /// the value in front of the point.
@@ -221,6 +259,14 @@ pub(crate) fn engine() -> Engine {
     engine.register_fn("to_json", |value: Dynamic| to_json(&value));
     // The standard one for maps would be taken before one for any value; it makes what is not JSON.
     engine.register_fn("to_json", |map: rhai::Map| to_json(&Dynamic::from_map(map)));
+    // The standard ones leave out what is missing.
+    engine.register_fn("+", |_: ImmutableString, (): ()| joins_nothing("+ (string, ())"));
+    engine.register_fn("+", |(): (), _: ImmutableString| joins_nothing("+ ((), string)"));
+    engine.register_fn("+=", |_: &mut ImmutableString, (): ()| joins_nothing("+ (string, ())"));
+    engine.register_fn("append", |_: &mut ImmutableString, (): ()| {
+        joins_nothing("append (string, ())")
+    });
+    engine.register_fn("to_string", |call: NativeCallContext, (): ()| missing(&call));
     // The standard ones block the thread, or make a text of any length.
     engine.register_fn("sleep", |_: i64| cannot_wait());
     engine.register_fn("sleep", |_: f64| cannot_wait());
@@ -234,6 +280,9 @@ pub(crate) fn engine() -> Engine {
 impl Run {
     /// Looks whether the run may go on, at the first operation behind those that were counted.
     fn look(&mut self) -> Option<Stopped> {
+        if self.missing_at.is_some() {
+            return Some(Stopped::Missing);
+        }
         if self.operations >= self.limits.max_operations {
             return Some(Stopped::Operations);
         }
@@ -327,6 +376,22 @@ fn parse_json(text: &str) -> Result<Dynamic, Box<EvalAltResult>> {
     serde_json::from_str(text)
         .map(|value| convert::to_dynamic(&value))
         .map_err(|error| format!("text is not JSON: {error}").into())
+}
+
+/// An error as if there was no such function. `call` is its name and the types of its values.
+fn joins_nothing(call: &str) -> Result<Dynamic, Box<EvalAltResult>> {
+    Err(EvalAltResult::ErrorFunctionNotFound(call.to_owned(), Position::NONE).into())
+}
+
+/// Ends the run soon: in a text between backticks, an error would be taken for a text.
+fn missing(call: &NativeCallContext) -> ImmutableString {
+    RUN.with_borrow_mut(|run| {
+        if let Some(run) = run {
+            run.missing_at.get_or_insert(call.call_position());
+        }
+    });
+    LEFT.set(0);
+    ImmutableString::new()
 }
 
 fn to_json(value: &Dynamic) -> Result<String, Box<EvalAltResult>> {

@@ -7,6 +7,8 @@ mod failure;
 mod fields;
 mod host;
 mod lint;
+mod mistakes;
+mod own_settings;
 mod rules;
 mod settings;
 mod state;

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use forebay_sdk::{Problem, Rule, finding::nearest};
-use rhai::{AST, ASTNode, Expr, FnCallExpr, LexError, ParseError, ParseErrorType, Position, Stmt};
+use forebay_sdk::{Problem, finding::nearest};
+use rhai::{
+    AST, ASTFlags, ASTNode, Expr, FnCallExpr, LexError, ParseError, ParseErrorType, Position, Stmt,
+};
 
 use crate::{
     host,
+    mistakes::{self, without_comment},
     rules::{SCRIPT_SYNTAX, UNDECLARED_OUTPUT, UNKNOWN_FIELD, UNKNOWN_FUNCTION, UNKNOWN_VARIABLE},
     uses::{FIELDS, Step, starts_chain, steps},
-    words::{did_you_mean, lowercase_first},
+    words::{did_you_mean, lowercase_first, problem},
 };
 
 /// One unknown variable hides the next; this many are looked for.
@@ -57,10 +60,17 @@ pub(crate) fn compile_by(
         tree.read(ast);
     }
     let mut problems: Vec<Problem> =
-        unknown.iter().map(|(name, at)| unknown_variable(name, *at, &tree.locals)).collect();
+        unknown.iter().map(|(name, at)| unknown_variable(name, *at, &tree)).collect();
     match compiled {
         Ok(ast) => {
             problems.extend(tree.problems(outputs));
+            problems.extend(mistakes::find(
+                &ast,
+                text,
+                |name| tree.has(name),
+                |name| tree.locals.contains(name),
+            ));
+            problems.sort_by_key(|problem| problem.inside);
             // With names that only count as known it is another script.
             (unknown.is_empty().then_some(ast), problems)
         }
@@ -71,19 +81,14 @@ pub(crate) fn compile_by(
     }
 }
 
-fn problem(rule: &'static Rule, at: Position, message: String, label: String) -> Problem {
-    let problem = Problem::new("script", message, label).rule(rule);
-    match (at.line(), at.position()) {
-        (Some(line), column) => problem.inside(line, column.unwrap_or(1)),
-        (None, _) => problem,
-    }
-}
-
-fn unknown_variable(name: &str, at: Position, locals: &BTreeSet<String>) -> Problem {
-    let known = ["msg", "state"].into_iter().chain(locals.iter().map(String::as_str));
+fn unknown_variable(name: &str, at: Position, tree: &Tree) -> Problem {
+    let own = tree.locals.iter().chain(&tree.constants);
+    let known = ["msg", "state", "settings"].into_iter().chain(own.map(String::as_str));
     let label = match nearest(name, known.filter(|known| *known != name)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("expected msg, state, or a variable made with `let {name} = ...`"),
+        None => {
+            format!("expected msg, state, settings, or a variable made with `let {name} = ...`")
+        }
     };
     problem(&UNKNOWN_VARIABLE, at, format!("script has no variable `{name}`"), label)
 }
@@ -91,6 +96,11 @@ fn unknown_variable(name: &str, at: Position, locals: &BTreeSet<String>) -> Prob
 fn syntax(error: &ParseErrorType, at: Position, text: &str) -> Problem {
     use ParseErrorType as E;
     let (label, at) = match error {
+        E::MissingToken(..) | E::UnexpectedEOF if mistakes::swallowed(text).is_some() => {
+            let label =
+                "the script ends here: the comment takes the rest of the line; write `script: |`";
+            (label.to_owned(), end_of_code_before(text, Position::NONE))
+        }
         E::MissingToken(token, _) if token == ";" => {
             let end = end_of_code_before(text, at);
             // Behind the last statement nobody needs a `;`.
@@ -147,21 +157,12 @@ fn end_of_code_before(text: &str, at: Position) -> Position {
     at
 }
 
-/// A line without `//` and what follows, unless that stands in quotes.
-fn without_comment(line: &str) -> &str {
-    let is_comment = |at: &usize| {
-        let quotes = |mark| line[..*at].matches(mark).count() % 2 == 1;
-        !quotes('"') && !quotes('`')
-    };
-    let comment = line.match_indices("//").map(|(at, _)| at).find(is_comment);
-    &line[..comment.unwrap_or(line.len())]
-}
-
 /// What the checks need of a syntax tree.
 #[derive(Default)]
 struct Tree {
     /// Names of variables, in any scope.
     locals: BTreeSet<String>,
+    constants: BTreeSet<String>,
     calls: Vec<Call>,
     /// Fields of `msg` that a message does not have.
     fields: Vec<(String, Position)>,
@@ -205,8 +206,12 @@ impl Tree {
 
     fn node(&mut self, path: &[ASTNode]) {
         match path.last() {
-            Some(ASTNode::Stmt(Stmt::Var(parts, ..))) => {
-                self.locals.insert(parts.0.name.to_string());
+            Some(ASTNode::Stmt(Stmt::Var(parts, flags, _))) => {
+                if flags.contains(ASTFlags::CONSTANT) {
+                    self.constants.insert(parts.0.name.to_string());
+                } else {
+                    self.locals.insert(parts.0.name.to_string());
+                }
             }
             Some(ASTNode::Stmt(Stmt::For(parts, ..))) => {
                 self.locals.insert(parts.0.name.to_string());
@@ -294,7 +299,7 @@ impl Tree {
             }
             true
         });
-        self.unseen.extend(read.into_iter().filter(|(name, _)| !inside.locals.contains(name)));
+        self.unseen.extend(read.into_iter().filter(|(name, _)| !inside.has_variable(name)));
     }
 
     fn problems(&self, outputs: &[String]) -> Vec<Problem> {
@@ -302,7 +307,7 @@ impl Tree {
         problems.extend(self.calls.iter().filter_map(|call| self.function(call)));
         problems.extend(self.calls.iter().filter_map(|call| output(call, outputs)));
         // A variable of that name may be anything.
-        let fields = self.fields.iter().filter(|_| !self.locals.contains("msg"));
+        let fields = self.fields.iter().filter(|_| !self.has_variable("msg"));
         problems.extend(fields.map(|(field, at)| {
             let label = match nearest(field, FIELDS) {
                 Some(near) => format!("did you mean `{near}`?"),
@@ -314,8 +319,18 @@ impl Tree {
             let label = "functions see only their parameters; pass it as one".to_owned();
             problem(&UNKNOWN_VARIABLE, *at, format!("function has no variable `{name}`"), label)
         }));
-        problems.sort_by_key(|problem| problem.inside);
         problems
+    }
+
+    /// Whether the script gives a name to a function, a variable or a field of its own.
+    fn has(&self, name: &str) -> bool {
+        self.functions.iter().any(|(own, _)| own == name)
+            || self.has_variable(name)
+            || self.names.contains(name)
+    }
+
+    fn has_variable(&self, name: &str) -> bool {
+        self.locals.contains(name) || self.constants.contains(name)
     }
 
     fn function(&self, call: &Call) -> Option<Problem> {

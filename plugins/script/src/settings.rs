@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::{
     host::Limits,
     lint,
+    own_settings::{self, OwnSettings},
     transform::{Program, ScriptType},
 };
 
@@ -21,6 +22,10 @@ pub(crate) struct ScriptSettings {
     /// The script, in Rhai: its text, or the path of a `.rhai` file. It gets `msg` and returns what
     /// to send on: a message, a list of messages, or `()` for none.
     script: Script,
+    /// Values that the script reads as `settings.name`, so that one script can serve many nodes.
+    /// Nobody can change them.
+    #[serde(default)]
+    settings: OwnSettings,
     /// Names of further outputs, for `emit("name", msg)`. Other nodes read them as `from:
     /// node.name`. Letters, digits, `-` and `_`.
     #[serde(default)]
@@ -52,8 +57,11 @@ impl Settings for ScriptSettings {
         problems.extend(self.check_timeout());
         let (compiled, found) = lint::compile(&self.script.0, &self.outputs);
         problems.extend(found);
+        if let Some(compiled) = &compiled {
+            problems.extend(own_settings::check(compiled, &self.settings));
+        }
         let limits = Limits { max_operations: self.max_operations, timeout: self.timeout.0 };
-        let program = Program::new(compiled?, self.outputs.into(), limits);
+        let program = Program::new(compiled?, &self.settings, self.outputs.into(), limits);
         Some(ScriptType(Arc::new(program)))
     }
 }

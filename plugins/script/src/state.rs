@@ -89,7 +89,7 @@ pub(crate) fn check(scope: &mut Scope, uses: &StateUse) -> Result<(), String> {
 
 /// Brings back what was written down.
 pub(crate) fn read(written: &Written) -> Map {
-    written.iter().map(|(name, value)| (name.into(), convert::to_dynamic(value))).collect()
+    convert::to_map(written)
 }
 
 /// Writes it down.

@@ -1,8 +1,8 @@
 use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Emitter, Fields, Format, Input, Message, Node, Payload, Port, Problem, Saved, Sends, Site,
-    Timestamp, Transform, testing,
+    Emitter, Fields, Format, Input, Level, Message, Node, Payload, Port, Problem, Saved, Sends,
+    Site, Timestamp, Transform, testing,
 };
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use crate::{
     fields, host,
     host::Limits,
     lint,
+    own_settings::OwnSettings,
     transform::{Program, ScriptNode},
     uses::StateUse,
 };
@@ -34,9 +35,13 @@ fn lint(script: &str) -> Vec<Problem> {
     lint::compile(script, &outputs()).1
 }
 
+fn errors(script: &str) -> Vec<Problem> {
+    lint(script).into_iter().filter(|problem| problem.level == Level::Error).collect()
+}
+
 fn program(script: &str, limits: Limits) -> Option<Program> {
     let (written, _) = lint::compile(script, &outputs());
-    Some(Program::new(written?, outputs().into(), limits))
+    Some(Program::new(written?, &OwnSettings::new(), outputs().into(), limits))
 }
 
 fn node_at(site: &Site, script: &str) -> ScriptNode {
@@ -90,7 +95,7 @@ fn shown(result: &Result<Vec<(Port, Message)>, String>) -> String {
 /// The payload that leaves by the main output, or the error.
 #[track_caller]
 fn check(script: &str, payload: &str, expected: &str) {
-    assert_eq!(Vec::<Problem>::new(), lint(script), "{script}");
+    assert_eq!(Vec::<Problem>::new(), errors(script), "{script}");
     let result = run(&mut node(script), json_message(payload));
     let shown = shown(&result).replace("0 site/a ", "");
     assert_eq!(shown, expected, "{script}");
@@ -243,6 +248,18 @@ fn numbers_keep_their_kind() {
     check("msg.payload = round(2.346, 2); msg", "0", "2.35");
     check("msg.payload = round(7, 2); msg", "0", "7");
     check("msg.payload = round(2.5); msg", "0", "3.0");
+}
+
+#[test]
+fn what_depends_on_how_a_number_is_written_is_as_the_readme_says() {
+    check("msg.payload = 1500 / 1000; msg", "0", "1");
+    check("msg.payload = 1500.0 / 1000; msg", "0", "1.5");
+    check("msg.payload.k = msg.payload.w / 1000.0; msg", r#"{"w":1500}"#, r#"{"w":1500,"k":1.5}"#);
+    check("switch msg.payload { 1.0 => emit(\"low\", msg), _ => () }", "1", "");
+    check("if msg.payload == 1.0 { msg }", "1", "1");
+    check("msg.payload = \"85\" > 80; msg", "0", "false");
+    check("msg.payload = parse_float(\"85\") > 80.0; msg", "0", "true");
+    check("msg.payload = \"85\" + 1; msg", "0", r#""851""#);
 }
 
 #[test]
@@ -436,6 +453,56 @@ fn errors_say_where_and_what() {
         "error: payload is not JSON: key must be a string at line 1 column 2",
     );
     check("msg", "{oops", "{oops");
+}
+
+#[test]
+fn a_text_with_a_missing_part_is_an_error_that_names_it() {
+    #[track_caller]
+    fn error(script: &str, expected: &str) {
+        for payload in ["{}", r#"{"device":null,"b":null}"#] {
+            let found = run(&mut node(script), json_message(payload)).unwrap_err();
+            let words =
+                found.strip_prefix("line 1, column ").and_then(|place| place.split_once(": "));
+            assert_eq!(words.map(|(_, words)| words), Some(expected), "{script}: {found}");
+        }
+        let found = "{\"device\":\"x\",\"b\":\"y\"}";
+        let result = shown(&run(&mut node(script), json_message(found)));
+        assert!(!result.starts_with("error"), "{script}: {result}");
+    }
+    let plus = "`msg.payload.device` is missing or null, so `+` cannot be used on it";
+    error("msg.topic = \"site/\" + msg.payload.device + \"/x\"; msg", plus);
+    error("msg.topic = msg.payload.device + \"/x\"; msg", plus);
+    error("let t = \"site/\"; msg.topic = t + msg.payload.device; msg", plus);
+    error("msg.topic += msg.payload.device; msg", plus);
+    error("msg.payload.device += \"/x\"; msg", plus);
+    error("let t = `a`; t += msg.payload.device; msg", plus);
+    error("fn f(d) { `a` + d } msg.topic = f(msg.payload.device); msg", {
+        "`d` is missing or null, so `+` cannot be used on it"
+    });
+    error("let f = |d| \"a\" + d; msg.topic = f.call(msg.payload.device); msg", {
+        "`d` is missing or null, so `+` cannot be used on it"
+    });
+    error("let t = `a`; t.append(msg.payload.device); msg", {
+        "`msg.payload.device` is missing or null, so `append` cannot be used on it"
+    });
+    let text = "`msg.payload.device` is missing or null, so it cannot stand in a text";
+    error("msg.topic = `site/${msg.payload.device}/x`; msg", text);
+    error("msg.topic = `${msg.payload.b ?? 0}${msg.payload.device}`; msg", text);
+    error("msg.payload.device.to_string(); msg", text);
+    error("#{ payload: `${msg.payload.device}` }", text);
+    error("fn f(d) { `a${d}` } msg.topic = f(msg.payload.device); msg", {
+        "`d` is missing or null, so it cannot stand in a text"
+    });
+    // A default is enough, and to show it is fine.
+    check("msg.topic = `a/${msg.payload.d ?? \"b\"}`; print(msg.payload.d); msg", "{}", "0 a/b {}");
+    check("msg.payload.x = `${[()]} ${#{ a: () }}`; msg", "{}", r##"{"x":"[()] #{\"a\": ()}"}"##);
+    // It ends the run and leaves the next alone.
+    let mut twice = node("state.n = (state.n ?? 0) + 1; msg.topic = `${msg.payload.d}`; msg");
+    let error =
+        "line 1, column 49: `msg.payload.d` is missing or null, so it cannot stand in a text";
+    assert_eq!(run(&mut twice, json_message("{}")), Err(error.to_owned()));
+    assert_eq!(state(&twice), json!({}));
+    assert_eq!(shown(&run(&mut twice, json_message(r#"{"d":"x"}"#))), r#"0 x {"d":"x"}"#);
 }
 
 #[test]
@@ -658,7 +725,7 @@ fn findings_mark_what_is_wrong() {
     finds(
         "let a = other; msg",
         &[
-            "1:9 unknown-variable: script has no variable `other` [expected msg, state, or a variable made with `let other = ...`]",
+            "1:9 unknown-variable: script has no variable `other` [expected msg, state, settings, or a variable made with `let other = ...`]",
         ],
     );
     finds(
@@ -724,6 +791,142 @@ fn findings_mark_what_is_wrong() {
     );
 }
 
+/// The findings of these rules: place and label.
+#[track_caller]
+fn check_found(rule: &str, script: &str, expected: &[(usize, usize)]) {
+    let found = lint(script).into_iter().filter(|problem| problem.rule.name == rule);
+    let places: Vec<(usize, usize)> = found.map(|problem| problem.inside.unwrap()).collect();
+    assert_eq!(places, expected, "{script}");
+}
+
+#[test]
+fn what_changes_in_place_is_not_used_for_its_value() {
+    let check = |script: &str, columns: &[usize]| {
+        let places: Vec<(usize, usize)> = columns.iter().map(|column| (1, *column)).collect();
+        check_found("changed-in-place", script, &places);
+    };
+    check("let x = `a`; x = x.replace(\"a\", \"b\"); msg", &[20]);
+    check("msg.topic = msg.topic.trim(); msg", &[23]);
+    check("let t = msg.payload.name.trim(); msg", &[26]);
+    check("msg.payload.l = msg.payload.l.sort(); msg", &[31]);
+    check("msg.payload.n = msg.topic.trim().to_upper(); msg", &[27]);
+    check("msg.topic = `a/${msg.topic.trim()}`; msg", &[28]);
+    check("msg.topic = \"a/\" + msg.topic.trim(); msg", &[30]);
+    check("if msg.payload.l.push(1) == () { msg }", &[18]);
+    check("msg.payload.l = [msg.topic.trim(), #{ x: msg.topic.make_upper() }]; msg", &[28, 52]);
+    check("emit(\"low\", msg.payload.l.reverse()); msg", &[27]);
+    check("return msg.payload.l.insert(0, 1);", &[22]);
+    check("msg.payload.x = trim(msg.topic); msg", &[17]);
+    // As it is meant, and where it is something else.
+    check(
+        "msg.topic.trim(); msg.payload.l.push(1); let t = msg.topic; t.replace(`a`, `b`); msg",
+        &[],
+    );
+    check("if msg.payload.a { msg.payload.l.push(1) } msg", &[]);
+    check("fn trim(x) { x } msg.topic = trim(msg.topic); msg", &[]);
+    check("let o = #{ set: |x| x }; msg.payload = o.set(1); msg", &[]);
+    check("msg.payload.a = msg.payload.l.remove(0); msg.payload.b = msg.payload.l.pop(); msg", &[]);
+}
+
+#[test]
+fn a_script_that_sends_nothing_is_found() {
+    for script in [
+        "msg.payload.a = 1;",
+        "state.n = 1;",
+        "let x = msg.payload; if x == 1 { state.x = 1; } else { state.x = 2; }",
+        "()",
+        "if msg.payload == 1 { return; }",
+        "for i in 0..3 { state.n = i; }",
+        "print(msg);",
+        "state.l.push(1);",
+        "fn f() { } state.n = 1;",
+    ] {
+        let found = lint(script);
+        assert!(
+            found.iter().any(|problem| problem.rule.name == "sends-nothing"),
+            "{script} {found:?}"
+        );
+        assert!(found.iter().all(|problem| problem.level == Level::Warning), "{script}");
+    }
+    for script in [
+        "msg",
+        "msg;",
+        "if msg.payload == 1 { msg }",
+        "if msg.payload == 1 { throw \"x\" }",
+        "if msg.payload == 1 { return msg; }",
+        "emit(\"low\", msg);",
+        "fn f(m) { m } f(msg)",
+        "let f = |m| m; f.call(msg)",
+        "loop { break msg }",
+        "switch msg.payload { 1 => msg, _ => () }",
+        "try { msg } catch { }",
+        "{ msg }",
+        "[msg]",
+        "[1].map(|x| #{ payload: x })",
+        "for x in [1] { emit(\"low\", msg); }",
+        "fn send(m) { emit(\"low\", m); } send(msg);",
+        "fn f(m) { throw m } f(msg);",
+    ] {
+        check_found("sends-nothing", script, &[]);
+    }
+}
+
+#[test]
+fn a_comment_that_takes_the_rest_of_a_folded_script_is_found() {
+    check_found("swallowed-script", "let a = 1; // one msg.payload.a = a; msg\n", &[(1, 12)]);
+    check_found("swallowed-script", "msg.payload.a = 1; // one msg", &[(1, 20)]);
+    check_found("swallowed-script", "msg // passed on", &[]);
+    check_found("swallowed-script", "msg.topic = \"a//b;\"; msg", &[]);
+    check_found("swallowed-script", "let a = 1; // one; two\nmsg.payload.a = a; msg", &[]);
+    let cut = lint("if msg.payload > 1 { // warm msg.payload = 1; } msg\n");
+    assert_eq!(cut[0].label, {
+        "the script ends here: the comment takes the rest of the line; write `script: |`"
+    });
+}
+
+#[test]
+fn state_that_stops_being_a_map_is_found() {
+    for value in ["5", "1.5", "\"x\"", "`x${1}`", "[1]", "()", "true", "1 + 2", "msg.payload * 2"] {
+        check_found("state-replaced", &format!("state = {value}; msg"), &[(1, 1)]);
+    }
+    for value in ["#{ n: 5 }", "msg.payload", "state", "#{}", "msg.payload + #{ a: 1 }"] {
+        check_found("state-replaced", &format!("state = {value}; msg"), &[]);
+    }
+    check_found("state-replaced", "let state = 1; state = 5; msg", &[]);
+}
+
+#[test]
+fn a_change_to_a_constant_is_found_and_is_no_panic() {
+    for change in ["m.a = 2", "m.a += 2", "m[`a`] = 2", "m.a.b.c = 2"] {
+        let script = format!("const m = #{{ a: 1 }}; {change}; msg");
+        check_found("changed-constant", &script, &[(1, 22)]);
+        run(&mut node(&script), json_message("{}")).unwrap_err();
+    }
+    // A variable of that name may be another.
+    let script = "{ let m = #{ a: 1 }; m.a = 2; } const m = #{ a: 3 }; msg.payload = m.a; msg";
+    check_found("changed-constant", script, &[]);
+    check(script, "{}", "3");
+    let script = "{ let m = #{ a: 1 }; } const m = #{ a: 3 }; m.a = 4; msg";
+    check(script, "{}", "error: line 1, column 45: `m` is a constant and cannot be changed");
+}
+
+#[test]
+fn a_division_of_whole_numbers_is_found_where_one_can_tell() {
+    for (script, found) in [
+        ("msg.payload.a = 1500 / 1000; msg", true),
+        ("msg.payload.a = msg.payload.l.len() / 2; msg", true),
+        ("msg.payload.a = (3 + 4) / 2; msg", true),
+        ("msg.payload.a = parse_int(\"7\") / 2; msg", true),
+        ("msg.payload.a = 3000 / 1000; msg", false),
+        ("msg.payload.a = 1500.0 / 1000; msg", false),
+        ("msg.payload.a = msg.payload.b / 1000; msg", false),
+        ("msg.payload.a = msg.time / 1000; msg", false),
+    ] {
+        let places: &[(usize, usize)] = &[(1, script.find('/').unwrap() + 1)];
+        check_found("whole-division", script, if found { places } else { &[] });
+    }
+}
+
 #[test]
 fn a_mistake_is_found_in_code_that_never_runs() {
     let found =
@@ -737,8 +940,8 @@ fn a_script_tells_the_fields_that_it_reads_and_sends() {
     /// `reads > sends`; `*` sends anything.
     #[track_caller]
     fn check(script: &str, expected: &str) {
-        let (written, problems) = lint::compile(script, &outputs());
-        assert_eq!(problems, [], "{script}");
+        let (written, _) = lint::compile(script, &outputs());
+        assert_eq!(errors(script), [], "{script}");
         let fields = fields::of(&written.unwrap());
         let reads = fields.reads.iter().map(|read| {
             let (line, column) = read.inside.unwrap();
@@ -803,11 +1006,12 @@ fn what_works_is_not_found_fault_with() {
         "for (x, i) in [1] { x + i; } for i in range(0, 3) { i; } msg",
         "try { throw 1 } catch (problem) { problem; } msg",
         "let f = Fn(\"round\"); f.call(2.5); parse_int(\"3\"); parse_float(\"3.5\"); msg",
+        "fn f(x) { const k = 2; x * k } const k = 3; msg.payload.x = f(k); msg",
         "PI(); E(); sin(1.0); 2 ** 3; abs(-1); min(1, 2); msg",
         "exit(msg)",
     ];
     for script in more.into_iter().chain(CORPUS) {
-        let found = lint(script);
+        let found = errors(script);
         let excused = |p: &Problem| {
             // Sees `msg` by way of `f!()`; and would say that a message has no `q`.
             script.contains("f!()") && p.rule.name == "unknown-variable"
@@ -942,7 +1146,8 @@ fn the_sample_is_right() {
     let outputs = ["even".to_owned()];
     let (written, problems) = lint::compile(script, &outputs);
     assert_eq!(problems, []);
-    let program = Program::new(written.unwrap(), outputs.to_vec().into(), LIMITS);
+    let program =
+        Program::new(written.unwrap(), &OwnSettings::new(), outputs.to_vec().into(), LIMITS);
     let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
     let sent: Vec<String> = [r#"{"count":1}"#, r#"{"count":2}"#]
         .iter()
@@ -975,6 +1180,72 @@ fn settings_make_a_node_that_runs() {
     node.apply(Input { message: json_message("1"), from: "meter".into() }, &mut out).unwrap();
     let ports: Vec<Port> = out.drain().map(|(port, _)| port).collect();
     assert_eq!(ports, [Port::named(1), Port::MAIN]);
+}
+
+/// The payload that a script with settings makes of `{"x":4}`, or what is wrong.
+fn with_settings(settings: &str, script: &str) -> String {
+    let text = format!("{{settings: {settings}, script: '{script}'}}");
+    let configured = match testing::configure(&self::script(), &text) {
+        Ok(configured) => configured,
+        Err(found) => return found.join("\n"),
+    };
+    let Node::Transform(mut node) = configured.build(testing::site(None)) else {
+        panic!("a script is a transform");
+    };
+    let mut out = Emitter::default();
+    // Twice, as what is read must still be there for the next message.
+    for _ in 0..2 {
+        out.drain().for_each(drop);
+        let input = Input { message: json_message("{\"x\":4}"), from: "meter".into() };
+        if let Err(error) = node.apply(input, &mut out) {
+            return format!("error: {error:#}");
+        }
+    }
+    let sent = out.drain().map(|(_, envelope)| envelope.message.payload.to_bytes(Format::Json));
+    sent.map(|json| String::from_utf8_lossy(&json).into_owned()).collect()
+}
+
+#[test]
+fn one_script_serves_many_nodes_by_their_settings() {
+    let limit = "msg.payload.hot = msg.payload.x > settings.limit; msg";
+    assert_eq!(with_settings("{limit: 3}", limit), r#"{"x":4,"hot":true}"#);
+    assert_eq!(with_settings("{limit: 5.5}", limit), r#"{"x":4,"hot":false}"#);
+    let all = "{a: {b: [1, 2.5, on]}, c: null}";
+    assert_eq!(with_settings(all, "msg.payload = settings; msg"), {
+        r#"{"a":{"b":[1,2.5,"on"]},"c":null}"#
+    });
+    assert_eq!(with_settings(all, "msg.payload = settings.a.b[1] + (settings.c ?? 1); msg"), "3.5");
+    assert_eq!(with_settings("{k: x}", "msg.payload[settings.k] += 1; msg"), r#"{"x":5}"#);
+    assert_eq!(with_settings("{n: 2}", "msg.payload = [1].map(|x| x + settings.n); msg"), "[3]");
+    assert_eq!(with_settings("{n: 2}", "fn f(s) { s.n } msg.payload = f(settings); msg"), "2");
+    assert_eq!(with_settings("{}", "msg.payload = settings.n ?? 7; msg"), "7");
+    // Nobody changes them, not even a copy that was made by mistake.
+    for change in ["settings.n = 3", "settings = #{ n: 3 }", "settings.n += 1", "settings.clear()"]
+    {
+        let said = with_settings("{n: 2}", &format!("{change}; msg.payload = settings.n; msg"));
+        assert!(said.contains("cannot be changed"), "{change}: {said}");
+    }
+    let copy = "let s = settings; s.n = 3; msg.payload = [s.n, settings.n]; msg";
+    assert_eq!(with_settings("{n: 2}", copy), "[3,2]");
+}
+
+#[test]
+fn a_setting_that_is_not_there_or_that_nobody_reads_is_found() {
+    assert_eq!(with_settings("{limit: 3}", "msg.payload.x = settings.limt; msg"), {
+        "missing-script-setting: script reads `settings.limt`, which the node does not have [did you mean `limit`?]\n\
+         unread-script-setting: script does not read the setting `limit` [it reads `settings.limt`]"
+    });
+    assert_eq!(with_settings("{}", "msg.payload.x = settings.limit; msg"), {
+        "missing-script-setting: script reads `settings.limit`, which the node does not have [expected a setting such as `settings: { limit: ... }`]"
+    });
+    assert_eq!(with_settings("{limit: 3}", "msg"), {
+        "unread-script-setting: script does not read the setting `limit` [it would be read as `settings.limit`]"
+    });
+    assert_eq!(with_settings("{limit: 3}", "msg.payload.x = settings[msg.topic] ?? 1; msg"), {
+        r#"{"x":1}"#
+    });
+    let (_, problems) = testing::resolve(&script(), "{settings: {a: 1}, script: msg}");
+    assert_eq!((problems[0].level, problems[0].setting.as_str()), (Level::Warning, "settings.a"));
 }
 
 /// A node in the place of one that remembered this.

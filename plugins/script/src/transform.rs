@@ -13,10 +13,12 @@ use crate::{
     convert::{self, AsDynamic},
     failure::Failure,
     fields,
-    host::{self, Limits, MAX_MESSAGES},
+    host::{self, Limits, MAX_MESSAGES, Operators},
+    mistakes,
+    own_settings::OwnSettings,
     state::{self, Before},
     text,
-    uses::{FIELDS, PayloadUse, Uses},
+    uses::{self, FIELDS, PayloadUse, Uses},
     words::did_you_mean,
 };
 
@@ -36,15 +38,18 @@ pub(crate) struct Program {
     ast: AST,
     uses: Uses,
     fields: Fields,
+    /// What the script reads as `settings`.
+    settings: Map,
     outputs: Arc<[String]>,
     limits: Limits,
+    operators: Operators,
 }
 
 /// A script that runs, and what it remembers.
 pub(crate) struct ScriptNode {
     name: Arc<str>,
     program: Arc<Program>,
-    /// Holds `state`, and `msg` during a run.
+    /// Holds `state` and `settings`, and `msg` during a run.
     scope: Scope<'static>,
 }
 
@@ -68,11 +73,23 @@ enum Seen<'a> {
 
 impl Program {
     /// Makes a script ready to run. `written` is as its author wrote it.
-    pub(crate) fn new(written: AST, outputs: Arc<[String]>, limits: Limits) -> Program {
+    pub(crate) fn new(
+        written: AST,
+        settings: &OwnSettings,
+        outputs: Arc<[String]>,
+        limits: Limits,
+    ) -> Program {
         let fields = fields::of(&written);
-        let ast = host::optimize(written);
+        let settings = convert::to_map(settings);
+        // The optimizer would put the value of a constant where it is assigned to, and running that is
+        // a panic.
+        let ast = match mistakes::changed_constants(&written).is_empty() {
+            true => host::optimize(written),
+            false => written,
+        };
         let uses = Uses::of(&ast);
-        Program { ast: without_copy(ast), uses, fields, outputs, limits }
+        let operators = uses::operators(&ast);
+        Program { ast: without_copy(ast), uses, fields, settings, outputs, limits, operators }
     }
 
     /// The same without the shortcut, to compare with.
@@ -120,7 +137,8 @@ impl ScriptNode {
     pub(crate) fn new(program: Arc<Program>, site: &Site) -> ScriptNode {
         let remembered = site.remembered::<state::Written>(state::VERSION);
         let state = remembered.as_ref().map(state::read).unwrap_or_default();
-        ScriptNode { name: Arc::clone(&site.name), program, scope: host::scope(state) }
+        let scope = host::scope(state, program.settings.clone());
+        ScriptNode { name: Arc::clone(&site.name), program, scope }
     }
 
     /// What the script makes of a message.
@@ -134,14 +152,15 @@ impl ScriptNode {
             &self.name,
             &program.outputs,
             program.limits,
+            program.operators,
             message.payload.size_bytes(),
         );
         let result = result.map(|result| {
             let is_msg = result.is_unit() && result.tag() == ENDS_WITH_MSG;
             if is_msg { take_msg(&mut self.scope) } else { result }
         });
-        // `state` comes first and stays.
-        self.scope.rewind(1);
+        // What was there before the message stays.
+        self.scope.rewind(host::LASTING);
         let failure = Failure { ast: &program.ast, limits: program.limits };
         let result = result.map_err(|error| anyhow!(failure.describe(*error)))?;
         let mut outgoing = Vec::new();

@@ -6,6 +6,8 @@ use std::{collections::BTreeSet, mem, ptr};
 
 use rhai::{AST, ASTFlags, ASTNode, BinaryExpr, Expr, Identifier, Position, Stmt};
 
+use crate::host::Operators;
+
 /// The fields of a message, as scripts know it.
 pub(crate) const FIELDS: [&str; 4] = ["topic", "time", "payload", "meta"];
 
@@ -207,6 +209,26 @@ fn assignment(chain: &Expr, outer: &[ASTNode]) -> Option<bool> {
         }
         _ => None,
     }
+}
+
+/// Whether some `+` may be one of texts: nothing in front of it or behind it is a number.
+pub(crate) fn operators(ast: &AST) -> Operators {
+    let mut operators = Operators::Fast;
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) =
+            path.last()
+            && call.name == "+"
+            && !call.args.iter().any(is_number)
+        {
+            operators = Operators::Careful;
+        }
+        operators == Operators::Fast
+    });
+    operators
+}
+
+fn is_number(expr: &Expr) -> bool {
+    matches!(expr, Expr::IntegerConstant(..) | Expr::FloatConstant(..))
 }
 
 /// One step of `msg.field["field"].call()`.
