@@ -89,6 +89,7 @@ impl Failure<'_> {
                 let what = what.unwrap_or_else(|| "a value".to_owned());
                 format!("{what} is missing or null, so it cannot stand in a text")
             }
+            Some(Stopped::TextTooLong) => too_large("string"),
             Some(Stopped::Time) | None => {
                 format!("script ran for longer than {} (`timeout`)", Period(timeout))
             }

@@ -6,15 +6,16 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    io,
+    io::{self, Write},
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use forebay_sdk::{Timestamp, number};
 use rhai::{
-    AST, Dynamic, Engine, EvalAltResult, EvalContext, ImmutableString, Module, NativeCallContext,
-    OptimizationLevel, ParseError, Position, Scope, Shared,
+    AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, FnPtr, FuncRegistration,
+    ImmutableString, Map, Module, NativeCallContext, OptimizationLevel, ParseError, Position,
+    Scope, Shared,
     packages::{Package, StandardPackage},
 };
 use tokio::time::Instant;
@@ -42,6 +43,11 @@ const ROOM_PER_PAYLOAD_BYTE: usize = 64;
 
 /// Reading the clock costs more than an operation.
 const OPERATIONS_BETWEEN_CLOCKS: u32 = 64;
+/// The same of a run that handles more than this many bytes: one operation may then go through
+/// them all, and the clock is read the more often, the more they are.
+const BYTES_FOR_FEW_CLOCKS: usize = 64 * 1024;
+/// How deep functions may hold on to each other.
+const MAX_FUNCTION_LEVELS: usize = 64;
 /// Measuring a value costs about this part of an operation.
 const VALUES_PER_OPERATION: usize = 4;
 
@@ -69,6 +75,8 @@ pub(crate) enum Stopped {
     Memory,
     /// A value that is missing was to stand in a text.
     Missing,
+    /// A list or map was to stand in a text, and is too large for one.
+    TextTooLong,
 }
 
 /// How operators find what they do.
@@ -93,8 +101,10 @@ struct Run {
     room: usize,
     /// From so many operations on, variables are measured again.
     measure_at: u32,
-    /// Where a value that is missing was to stand in a text.
-    missing_at: Option<Position>,
+    /// What the run ends as, and where, once it comes to its next operation.
+    ended: Option<(Stopped, Position)>,
+    /// Roughly how much it handles, in bytes.
+    held_bytes: usize,
     emitted: Vec<(usize, Dynamic)>,
 }
 
@@ -117,7 +127,7 @@ pub(crate) fn run(
     operators: Operators,
     payload_bytes: usize,
 ) -> Ended {
-    let stretch = limits.max_operations.min(OPERATIONS_BETWEEN_CLOCKS);
+    let stretch = limits.max_operations.min(operations_between_clocks(payload_bytes));
     LEFT.set(stretch);
     MEASURES.set(false);
     RUN.set(Some(Run {
@@ -128,7 +138,8 @@ pub(crate) fn run(
         operations: stretch,
         room: MAX_VARIABLES_BYTES + payload_bytes.saturating_mul(ROOM_PER_PAYLOAD_BYTE),
         measure_at: 0,
-        missing_at: None,
+        ended: None,
+        held_bytes: payload_bytes,
         emitted: Vec::new(),
     }));
     let engine = match operators {
@@ -137,9 +148,9 @@ pub(crate) fn run(
     };
     let result = engine.eval_ast_with_scope(scope, ast);
     let Some(run) = RUN.take() else { return Ended { result, emitted: Vec::new() } };
-    let result = match run.missing_at {
+    let result = match run.ended {
         None => result,
-        Some(at) => Err(EvalAltResult::ErrorTerminated(Dynamic::from(Stopped::Missing), at).into()),
+        Some((why, at)) => Err(EvalAltResult::ErrorTerminated(Dynamic::from(why), at).into()),
     };
     Ended { result, emitted: run.emitted }
 }
@@ -169,8 +180,8 @@ pub(crate) fn read(text: &str, also: &[String]) -> Result<AST, ParseError> {
 
 /// The same with any engine.
 pub(crate) fn compile(engine: &Engine, text: &str, also: &[String]) -> Result<AST, ParseError> {
-    let mut scope = scope(rhai::Map::new(), rhai::Map::new());
-    scope.push("msg", rhai::Map::new());
+    let mut scope = scope(Map::new(), Map::new());
+    scope.push("msg", Map::new());
     for name in also {
         scope.push(name.clone(), Dynamic::UNIT);
     }
@@ -182,13 +193,13 @@ pub(crate) fn optimize(written: AST) -> AST {
     // With a constant among them the optimizer would put its value where it is assigned to.
     let mut scope = Scope::new();
     for name in ["state", "settings", "msg"] {
-        scope.push(name, rhai::Map::new());
+        scope.push(name, Map::new());
     }
     ENGINE.optimize_ast(&scope, written, OptimizationLevel::Simple)
 }
 
 /// The variables that last from message to message.
-pub(crate) fn scope(state: rhai::Map, settings: rhai::Map) -> Scope<'static> {
+pub(crate) fn scope(state: Map, settings: Map) -> Scope<'static> {
     let mut scope = Scope::new();
     scope.push("state", state);
     scope.push_constant("settings", settings);
@@ -258,7 +269,7 @@ pub(crate) fn engine() -> Engine {
     engine.register_fn("parse_json", parse_json);
     engine.register_fn("to_json", |value: Dynamic| to_json(&value));
     // The standard one for maps would be taken before one for any value; it makes what is not JSON.
-    engine.register_fn("to_json", |map: rhai::Map| to_json(&Dynamic::from_map(map)));
+    engine.register_fn("to_json", |map: Map| to_json(&Dynamic::from_map(map)));
     // The standard ones leave out what is missing.
     engine.register_fn("+", |_: ImmutableString, (): ()| joins_nothing("+ (string, ())"));
     engine.register_fn("+", |(): (), _: ImmutableString| joins_nothing("+ ((), string)"));
@@ -267,6 +278,18 @@ pub(crate) fn engine() -> Engine {
         joins_nothing("append (string, ())")
     });
     engine.register_fn("to_string", |call: NativeCallContext, (): ()| missing(&call));
+    for name in ["to_string", "print", "to_debug", "debug"] {
+        FuncRegistration::new(name)
+            .with_purity(true)
+            .register_into_engine(&mut engine, |call: NativeCallContext, list: &mut Array| {
+                shown(&call, |out| show_list(list, out))
+            });
+        FuncRegistration::new(name)
+            .with_purity(true)
+            .register_into_engine(&mut engine, |call: NativeCallContext, map: &mut Map| {
+                shown(&call, |out| show_map(map, out))
+            });
+    }
     // The standard ones block the thread, or make a text of any length.
     engine.register_fn("sleep", |_: i64| cannot_wait());
     engine.register_fn("sleep", |_: f64| cannot_wait());
@@ -277,11 +300,16 @@ pub(crate) fn engine() -> Engine {
     engine
 }
 
+fn operations_between_clocks(held_bytes: usize) -> u32 {
+    let times = u32::try_from(held_bytes / BYTES_FOR_FEW_CLOCKS).unwrap_or(u32::MAX);
+    (OPERATIONS_BETWEEN_CLOCKS / times.max(1)).max(1)
+}
+
 impl Run {
     /// Looks whether the run may go on, at the first operation behind those that were counted.
     fn look(&mut self) -> Option<Stopped> {
-        if self.missing_at.is_some() {
-            return Some(Stopped::Missing);
+        if let Some((why, _)) = self.ended {
+            return Some(why);
         }
         if self.operations >= self.limits.max_operations {
             return Some(Stopped::Operations);
@@ -289,7 +317,8 @@ impl Run {
         if Instant::now() > self.deadline {
             return Some(Stopped::Time);
         }
-        let stretch = OPERATIONS_BETWEEN_CLOCKS.min(self.limits.max_operations - self.operations);
+        let stretch = operations_between_clocks(self.held_bytes)
+            .min(self.limits.max_operations - self.operations);
         MEASURES.set(self.operations >= self.measure_at);
         self.operations += stretch;
         // This one is the first of them.
@@ -302,14 +331,18 @@ impl Run {
 fn measure(scene: &EvalContext) -> Result<(), Box<EvalAltResult>> {
     MEASURES.set(false);
     let mut measured = Measured::default();
-    scene.scope().iter_raw().for_each(|(_, _, value)| measured.add(value));
-    scene.this_ptr().into_iter().for_each(|this| measured.add(this));
     RUN.with_borrow_mut(|run| {
         let Some(run) = run else { return Ok(()) };
+        let variables = scene.scope().iter_raw().map(|(_, _, value)| value);
+        let this = scene.this_ptr();
+        variables.chain(this).for_each(|value| {
+            measured.add(value, MAX_FUNCTION_LEVELS, run.room);
+        });
         if measured.bytes > run.room {
             let stopped = Dynamic::from(Stopped::Memory);
             return Err(EvalAltResult::ErrorTerminated(stopped, Position::NONE).into());
         }
+        run.held_bytes = measured.bytes;
         // Not so often that measuring takes longer than the script itself.
         let pause = u32::try_from(measured.values / VALUES_PER_OPERATION).unwrap_or(u32::MAX);
         run.measure_at = run.operations.saturating_add(pause);
@@ -324,25 +357,37 @@ struct Measured {
 }
 
 impl Measured {
-    /// Adds a value and what lies in it. What a function holds on to is not looked at: it may be at
-    /// work with it.
-    fn add(&mut self, value: &Dynamic) {
+    /// Adds a value, what lies in it, and what a function holds on to, up to a limit. A function may
+    /// hold on to itself, in a circle, and so one of many levels counts as beyond any limit.
+    fn add(&mut self, value: &Dynamic, function_levels: usize, limit: usize) {
+        if self.bytes > limit {
+            return;
+        }
         self.values += 1;
         self.bytes += size_of::<Dynamic>();
         if value.is_shared() {
-            return;
-        }
-        if let Ok(text) = value.as_immutable_string_ref() {
+            // One that is at work is measured another time.
+            if let Some(inside) = value.read_lock::<Dynamic>() {
+                self.add(&inside, function_levels, limit);
+            }
+        } else if let Ok(text) = value.as_immutable_string_ref() {
             self.bytes += text.len();
         } else if let Ok(items) = value.as_array_ref() {
-            items.iter().for_each(|item| self.add(item));
+            items.iter().for_each(|item| self.add(item, function_levels, limit));
         } else if let Ok(fields) = value.as_map_ref() {
             for (name, value) in fields.iter() {
-                self.bytes += size_of::<rhai::Identifier>() + name.len();
-                self.add(value);
+                self.add(value, function_levels, limit);
+                self.bytes = self.bytes.saturating_add(size_of::<rhai::Identifier>() + name.len());
             }
         } else if let Ok(bytes) = value.as_blob_ref() {
             self.bytes += bytes.len();
+        } else if let Some(function) = value.read_lock::<FnPtr>() {
+            match function_levels.checked_sub(1) {
+                Some(levels) => {
+                    function.iter_curry().for_each(|held| self.add(held, levels, limit))
+                }
+                None => self.bytes = usize::MAX,
+            }
         }
     }
 }
@@ -383,15 +428,61 @@ fn joins_nothing(call: &str) -> Result<Dynamic, Box<EvalAltResult>> {
     Err(EvalAltResult::ErrorFunctionNotFound(call.to_owned(), Position::NONE).into())
 }
 
-/// Ends the run soon: in a text between backticks, an error would be taken for a text.
-fn missing(call: &NativeCallContext) -> ImmutableString {
+/// Ends the run at its next operation: in a text between backticks, an error would be taken for a
+/// text.
+fn end_soon(why: Stopped, call: &NativeCallContext) {
     RUN.with_borrow_mut(|run| {
         if let Some(run) = run {
-            run.missing_at.get_or_insert(call.call_position());
+            run.ended.get_or_insert((why, call.call_position()));
         }
     });
     LEFT.set(0);
+}
+
+fn missing(call: &NativeCallContext) -> ImmutableString {
+    end_soon(Stopped::Missing, call);
     ImmutableString::new()
+}
+
+/// A list or a map as a text. The standard functions make one of any length.
+fn shown(
+    call: &NativeCallContext,
+    show: impl FnOnce(&mut Bounded) -> io::Result<()>,
+) -> ImmutableString {
+    let mut text = Bounded(Vec::new());
+    if show(&mut text).is_err() {
+        end_soon(Stopped::TextTooLong, call);
+        return ImmutableString::new();
+    }
+    String::from_utf8(text.0).unwrap_or_default().into()
+}
+
+fn show_list(items: &Array, out: &mut Bounded) -> io::Result<()> {
+    out.write_all(b"[")?;
+    for (index, item) in items.iter().enumerate() {
+        out.write_all(if index > 0 { b", " } else { b"" })?;
+        show(item, out)?;
+    }
+    out.write_all(b"]")
+}
+
+fn show_map(fields: &Map, out: &mut Bounded) -> io::Result<()> {
+    out.write_all(b"#{")?;
+    for (index, (name, value)) in fields.iter().enumerate() {
+        write!(out, "{}{name:?}: ", if index > 0 { ", " } else { "" })?;
+        show(value, out)?;
+    }
+    out.write_all(b"}")
+}
+
+fn show(value: &Dynamic, out: &mut Bounded) -> io::Result<()> {
+    if let Ok(items) = value.as_array_ref() {
+        show_list(&items, out)
+    } else if let Ok(fields) = value.as_map_ref() {
+        show_map(&fields, out)
+    } else {
+        write!(out, "{value:?}")
+    }
 }
 
 fn to_json(value: &Dynamic) -> Result<String, Box<EvalAltResult>> {

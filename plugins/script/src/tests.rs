@@ -1404,6 +1404,96 @@ fn what_is_filled_key_by_key_is_stopped_before_memory_ends() {
 }
 
 #[test]
+fn what_a_function_holds_on_to_is_stopped_before_memory_ends() {
+    for script in [
+        // Held by way of a captured variable, of `curry`, and of each other.
+        "let m = #{}; let f = || m; for i in 0..100000 { m[`${i}`] = text + i; }",
+        "let f = |x| x; for i in 0..100000 { f = f.curry(text + i); }",
+        "let l = []; for i in 0..4000 { l.push(Fn(`f`).curry(text + i)); }",
+        "let x = (); let f = || x; x = f; loop { let y = x; y.call(); }",
+    ] {
+        let limits = Limits { max_operations: 10_000_000, ..LIMITS };
+        let text = "let text = ``; text.pad(60000, 'x');";
+        let program = program(&format!("{text} {script}"), limits).unwrap();
+        let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
+        let error = run(&mut node, json_message("{}")).unwrap_err();
+        assert!(error.ends_with("variables grew beyond 16 MiB"), "{script}: {error}");
+    }
+}
+
+#[test]
+fn a_function_that_holds_on_to_itself_is_let_go_after_the_run() {
+    let lasting = rhai::Dynamic::from(1_i64).into_shared();
+    let captured = rhai::Dynamic::from(2_i64).into_shared();
+    let mut scope = rhai::Scope::new();
+    for (name, value) in [("state", &lasting), ("settings", &lasting), ("x", &captured)] {
+        scope.push_dynamic(name, value.clone());
+    }
+    drop(crate::transform::Captured::of(&scope));
+    assert_eq!((lasting.flatten().as_int(), captured.flatten().is_unit()), (Ok(1), true));
+    check("let n = 1; let f = |x| x + n; msg.payload.n = f.call(2); msg", "{}", r#"{"n":3}"#);
+    check(
+        "let p = #{ a: 1 }; let f = || p; emit(\"low\", #{ payload: p }); msg.payload = p; msg",
+        "{}",
+        "2 site/a {\"a\":1}\n{\"a\":1}",
+    );
+    check("let n = 1; let f = || n; n = f; state.f = 1; msg", "{}", "{}");
+}
+
+#[test]
+fn a_list_or_map_as_a_text_is_as_long_as_a_text_may_be() {
+    check(
+        "msg.payload = `${[1, 2.0, \"a\", (), true, #{ x: [], \"y z\": #{} }]}`; msg",
+        "{}",
+        r##""[1, 2.0, \"a\", (), true, #{\"x\": [], \"y z\": #{}}]""##,
+    );
+    check("msg.payload = [1, #{ a: 2 }].to_string() + #{ b: `x` }; msg", "{}", {
+        r##""[1, #{\"a\": 2}]#{\"b\": \"x\"}""##
+    });
+    let large = "let t = ``; t.pad(40000, 'x'); let m = #{}; m.a = t; m.b = t;";
+    for shows in ["`${m}`", "m.to_string()", "print(m)", "debug(m)", "\"\" + m", "m.to_debug()"] {
+        let error =
+            run(&mut node(&format!("{large} {shows}; msg")), json_message("{}")).unwrap_err();
+        assert!(error.ends_with("a text grew beyond 65536 bytes"), "{shows}: {error}");
+    }
+}
+
+#[test]
+fn no_function_keeps_a_run_from_its_time_limit() {
+    // The longer each of these takes, the sooner the clock has to be read again.
+    let fill = "let t = ``; t.pad(60000, 'x'); let m = #{}; for i in 0..200 { m[`${i}`] = t + i; }";
+    let limits = Limits { max_operations: 10_000_000, timeout: Duration::from_millis(50) };
+    for work in [
+        "m.to_json()",
+        "to_json(m)",
+        "`${m}`",
+        "m == m",
+        "m.values()",
+        "m.keys()",
+        "let c = m; c.x = 1",
+        "Fn(`f`).curry(m)",
+        "t.replace(`x`, `y`)",
+        "t.split(`x`)",
+        "t.to_chars()",
+        "t.to_upper()",
+        "parse_json(`[` + t + `]`)",
+        "let l = []; l.pad(4096, 1); l.sort(); l.sort(|a, b| a - b)",
+        "let b = blob(4096, 1); b.reverse(); b + b",
+        "let l = []; l.pad(4096, 1); l.map(|x| x * 2).filter(|x| x > 1).reduce(|s, x| s + x)",
+        "t.index_of(`y`); t.contains(`y`); t.sub_string(5, 5)",
+    ] {
+        let script = format!("{fill} loop {{ try {{ {work}; }} catch {{ }} }}");
+        let program = program(&script, limits).unwrap();
+        let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
+        let start = tokio::time::Instant::now();
+        run(&mut node, json_message("{}")).unwrap_err();
+        let took = start.elapsed();
+        // Not optimized, and beside others.
+        assert!(took < Duration::from_secs(2), "{work} took {took:?}");
+    }
+}
+
+#[test]
 fn a_large_message_has_room() {
     let values: Vec<Value> = (0..100_000).map(|n| json!({"n": n})).collect();
     let payload = Value::from(values).to_string();

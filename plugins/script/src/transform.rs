@@ -155,6 +155,7 @@ impl ScriptNode {
             program.operators,
             message.payload.size_bytes(),
         );
+        let _captured = Captured::of(&self.scope);
         let result = result.map(|result| {
             let is_msg = result.is_unit() && result.tag() == ENDS_WITH_MSG;
             if is_msg { take_msg(&mut self.scope) } else { result }
@@ -173,6 +174,28 @@ impl ScriptNode {
             outgoing.iter_mut().for_each(|(_, made)| made.note_own_time(message.time));
         }
         Ok(outgoing)
+    }
+}
+
+/// What functions captured of the variables of a run. It is emptied once nobody needs it any more: a
+/// function that captured the variable in which it lies would hold on to itself for ever.
+pub(crate) struct Captured(Vec<Dynamic>);
+
+impl Captured {
+    pub(crate) fn of(scope: &Scope) -> Captured {
+        // The latest come first.
+        let of_run = scope.iter_raw().take(scope.len() - host::LASTING).map(|(_, _, value)| value);
+        Captured(of_run.filter(|value| value.is_shared()).cloned().collect())
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        for value in &mut self.0 {
+            if let Some(mut inside) = value.write_lock::<Dynamic>() {
+                *inside = Dynamic::UNIT;
+            }
+        }
     }
 }
 
