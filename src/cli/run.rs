@@ -11,7 +11,7 @@ use forebay_sdk::{Level, Timestamp, clock};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::spawn_blocking,
-    time::Instant,
+    time::{Instant, interval},
 };
 use tracing::{debug, error, info, warn};
 
@@ -28,7 +28,7 @@ use crate::{
         runtime::{Log, LogFormat},
         watch::Watch,
     },
-    engine::Engine,
+    engine::{Engine, Stopped},
     lint::{
         Checked,
         report::{Format, render},
@@ -48,6 +48,9 @@ pub(super) struct Arguments {
     #[arg(long)]
     pub(super) poll: bool,
 }
+
+/// How often it is looked for complaints that were only counted.
+const WRITE_REST_EVERY: Duration = Duration::from_secs(10);
 
 /// Looks up the variables that pipelines ask for.
 pub(super) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
@@ -92,6 +95,7 @@ async fn serve(
     let data_of_clock = data.clone();
     clock::begin(last_seen::read(&data));
     let mut clock = std::pin::pin!(last_seen::keep(&data_of_clock));
+    let mut rest = interval(WRITE_REST_EVERY);
     let mut running = Running {
         engine: Engine::new(arguments.folder.as_path(), data.as_path()),
         data_argument: arguments.data,
@@ -118,6 +122,10 @@ async fn serve(
                 continue;
             }
             () = &mut clock => continue,
+            _ = rest.tick() => {
+                running.engine.write_rest();
+                continue;
+            }
         };
         match check_beside(&arguments.folder, &variables).await {
             Ok(checked) => {
@@ -138,14 +146,44 @@ async fn serve(
         }
     };
     last_seen::write_down(&data_of_clock).await;
-    match (stopped.undelivered, stopped.kept) {
-        (0, 0) => info!("stopped; everything was delivered"),
-        (0, kept) => {
-            info!(kept, "stopped; what is in buffers on disk is sent after the next start")
-        }
-        (left, _) => error!(left, "stopped with messages that were not delivered; they are lost"),
-    }
+    say_how_it_stopped(stopped);
     Ok(Ending::Fine)
+}
+
+/// The last line, with all that did not arrive.
+fn say_how_it_stopped(stopped: Stopped) {
+    let some = |count: u64| (count > 0).then_some(count);
+    let (left, kept) = (some(stopped.undelivered as u64), some(stopped.kept as u64));
+    let (refused, dropped, lost) =
+        (some(stopped.refused), some(stopped.dropped), some(stopped.lost));
+    match (left, kept, refused.or(dropped).or(lost)) {
+        (None, None, None) => info!("stopped; everything was delivered"),
+        (None, Some(kept), None) => {
+            info!(kept, "stopped; what is in buffers on disk is sent after the next start");
+        }
+        (None, _, Some(_)) => {
+            warn!(refused, dropped, lost, kept, "stopped; not everything was delivered");
+        }
+        (Some(left), _, _) if lost.is_none() => {
+            warn!(
+                left,
+                refused,
+                dropped,
+                kept,
+                "stopped with messages that were not delivered; their sources send them again"
+            );
+        }
+        (Some(left), _, _) => {
+            error!(
+                lost,
+                refused,
+                dropped,
+                kept,
+                left,
+                "stopped with messages that were not delivered; they are lost"
+            );
+        }
+    }
 }
 
 /// The engine, and what is known about the files behind it.

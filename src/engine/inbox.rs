@@ -224,6 +224,11 @@ impl Inbox {
         self.queue().unsafe_len()
     }
 
+    /// How many of these nobody sends again.
+    pub fn untracked_len(&self) -> usize {
+        self.queue().untracked_len()
+    }
+
     /// Waits for work for the disk. None when everything is there and nothing more comes.
     pub async fn disk_work(&self) -> Option<(Job, Buffer)> {
         loop {

@@ -62,13 +62,27 @@ pub struct Engine {
 }
 
 /// How a stop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stopped {
-    /// Messages that were still queued in memory when the time was up. They are lost, unless
-    /// their source sends them again.
+    /// Messages that were still queued in memory when the time was up. Their sources send again those
+    /// that are not among the lost.
     pub undelivered: usize,
     /// Messages in buffers on disk. The next start goes on with them.
     pub kept: usize,
+    /// Messages that nodes refused since the start, and of which nobody read.
+    pub refused: u64,
+    /// Messages that limits dropped since the start.
+    pub dropped: u64,
+    /// Messages that are gone otherwise, and that nobody sends again; those of the stop, too.
+    pub lost: u64,
+}
+
+impl Stopped {
+    fn count(&mut self, counts: &Counts) {
+        self.refused += counts.get(Count::Refused);
+        self.dropped += counts.get(Count::Dropped);
+        self.lost += counts.get(Count::Lost);
+    }
 }
 
 impl Engine {
@@ -185,7 +199,7 @@ impl Engine {
             let _ = timeout_at(deadline, station.keeper.finish()).await;
         }
         self.settle_sources(deadline).await;
-        let mut stopped = Stopped { undelivered: 0, kept: 0 };
+        let mut stopped = Stopped::default();
         for station in self.stations.values_mut() {
             station.halt().await;
         }
@@ -196,7 +210,16 @@ impl Engine {
             let (left, lost) = (station.inbox.len(), station.inbox.unsafe_len());
             stopped.undelivered += lost + station.outbox.len();
             stopped.kept += left.saturating_sub(lost);
-            debug!(node = %name, "stopped: {}", station.status.counts());
+            let untracked = station.inbox.untracked_len() + station.outbox.untracked_len();
+            station.status.add_many(Count::Lost, untracked as u64);
+            let counts = station.status.counts();
+            station.status.write_all_the_rest();
+            stopped.count(&counts);
+            debug!(node = %name, "stopped: {counts}");
+        }
+        for connection in self.connections.values() {
+            connection.status.write_all_the_rest();
+            stopped.count(&connection.status.counts());
         }
         run_connection::said(run_connection::close(self.connections.into_values(), &self.farewell))
             .await;
@@ -211,6 +234,13 @@ impl Engine {
             let moment = (Instant::now() + MOMENT).min(deadline);
             tokio::time::sleep_until(moment).await;
         }
+    }
+
+    /// Writes into the log what was only counted for a minute. To be called now and then.
+    pub fn write_rest(&self) {
+        let connections = self.connections.values().map(|connection| &connection.status);
+        let statuses = self.stations.values().map(|station| &station.status).chain(connections);
+        statuses.for_each(|status| status.write_rest());
     }
 
     /// Says which buffers on disk hold messages that no node of the graph will send. Looks once, and

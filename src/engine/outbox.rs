@@ -58,10 +58,16 @@ impl Outbox {
     /// Replaces the wires. What waits for a reader that is gone is lost, and its source hears so.
     pub fn rewire(&self, wires: Vec<Wire>) {
         let mut state = self.state();
-        state
-            .pending
-            .retain(|(old, _)| wires.iter().any(|wire| Arc::ptr_eq(&wire.inbox, &old.inbox)));
+        let stays = |old: &Wire| wires.iter().any(|wire| Arc::ptr_eq(&wire.inbox, &old.inbox));
+        let (left, gone): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut state.pending).into_iter().partition(|(old, _)| stays(old));
+        state.pending = left;
         state.wires = wires;
+        drop(state);
+        let lost = gone.iter().filter(|(_, envelope)| envelope.delivery.is_none()).count();
+        if lost > 0 {
+            self.status.lost(lost as u64, "their reader is gone, and had no room for them");
+        }
     }
 
     /// From now on the node's outlet takes nothing new.
@@ -84,6 +90,12 @@ impl Outbox {
         self.state().pending.len()
     }
 
+    /// How many of them nobody sends again.
+    pub fn untracked_len(&self) -> usize {
+        let state = self.state();
+        state.pending.iter().filter(|(_, envelope)| envelope.delivery.is_none()).count()
+    }
+
     /// Whether anybody reads the port.
     pub fn is_read(&self, port: Port) -> bool {
         self.state().wires.iter().any(|wire| wire.port == port)
@@ -97,10 +109,10 @@ impl Outbox {
         about: Option<&Message>,
         delivery: Option<&Delivery>,
     ) -> bool {
-        if self.is_read(Port::ERRORS) {
-            self.status.trouble(error);
-        } else {
-            self.status.lost(error);
+        match (self.is_read(Port::ERRORS), about) {
+            (true, _) => self.status.trouble(error),
+            (false, None) => self.status.unheard(error),
+            (false, Some(_)) => self.status.refused(error),
         }
         let topic =
             about.map_or_else(|| Arc::clone(&self.node), |message| Arc::clone(&message.topic));
@@ -151,6 +163,9 @@ impl Wires for Outbox {
             // Behind what waits already, so that order is kept.
             let refused = if pending.is_empty() { push(wire, copy) } else { Some(copy) };
             pending.extend(refused.map(|envelope| (wire.clone(), envelope)));
+        }
+        if left.is_some() && port != Port::ERRORS {
+            self.status.add(Count::Unread);
         }
         // Where nobody reads, there is nothing to promise.
         Delivery::settle_all(left.and_then(|envelope| envelope.delivery));

@@ -184,6 +184,13 @@ impl Queue {
         unlogged.count() + self.log.as_ref().map_or(0, LogSide::unwritten)
     }
 
+    /// How many of these nobody sends again.
+    pub fn untracked_len(&self) -> usize {
+        let is_untracked = |entry: &&Entry| entry.seq.is_none() && entry.delivery.is_none();
+        let untracked = self.lanes.all().filter(is_untracked).count();
+        untracked + self.log.as_ref().map_or(0, LogSide::untracked)
+    }
+
     /// Nothing more comes.
     pub fn close(&mut self) {
         self.closed = true;

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use forebay_sdk::{Node, Role, Site};
 use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{
     buffer::folder_of,
@@ -170,14 +170,20 @@ impl Station {
     /// or lost with it.
     pub async fn retire(mut self) {
         self.keep().await;
-        let (left, lost) = (self.inbox.len(), self.inbox.unsafe_len());
+        let (left, gone) = (self.inbox.len(), self.inbox.unsafe_len());
+        let lost = self.inbox.untracked_len();
         if lost > 0 {
-            error!(node = %self.name, lost, "removed with messages in its queue; they are lost");
+            self.status.lost(lost as u64, "removed with messages in its queue; they are lost");
         }
-        if left > lost {
-            let kept = left - lost;
+        if gone > lost {
+            let again = gone - lost;
+            warn!(node = %self.name, again, "removed with messages in its queue; their sources send them again");
+        }
+        if left > gone {
+            let kept = left - gone;
             warn!(node = %self.name, kept, "removed with messages in its buffer on disk; they stay there, see `forebay buffer ls`");
         }
         self.inbox.clear();
+        self.status.write_all_the_rest();
     }
 }

@@ -4,14 +4,14 @@ use std::{
     fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use forebay_sdk::{Figure, connection::Down, voice::Hears};
 use tracing::{debug, error, info, warn};
 
-use super::complaints::{Complaint, Lasting, Seen};
+use super::complaints::{Complaints, Kind, Lasting, Line, Seen};
 use crate::config::Name;
 
 /// What is counted for each node.
@@ -25,8 +25,14 @@ pub enum Count {
     Delivered,
     /// Errors, each message or poll by itself.
     Errors,
+    /// Messages that the node or its other side refused, and of which nobody reads at `errors`.
+    Refused,
     /// Messages that were dropped because there was no room for them, or because they were too old.
     Dropped,
+    /// Messages that are gone though no limit said so, and that nobody sends again.
+    Lost,
+    /// Messages that went to an output that nobody reads.
+    Unread,
     /// Attempts that will be repeated.
     Retries,
     /// Writes of which nobody knows whether they happened.
@@ -39,12 +45,15 @@ pub enum Count {
     BytesOut,
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 13] = [
     "received",
     "emitted",
     "delivered",
     "errors",
+    "refused",
     "dropped",
+    "lost",
+    "unread",
     "retries",
     "in doubt",
     "overruns",
@@ -76,9 +85,11 @@ pub struct Status {
     busy: AtomicU64,
     counts: [AtomicU64; NAMES.len()],
     state: Mutex<State>,
-    complaint: Mutex<Complaint>,
-    drops: Mutex<Complaint>,
-    disk: Mutex<Option<Complaint>>,
+    complaints: Mutex<Complaints>,
+    /// The disk failed, and has not worked since.
+    has_disk_failed: AtomicBool,
+    /// The last trouble with the other side is in the log, so its end is to be there too.
+    is_trouble_written: AtomicBool,
     lasting: Mutex<Lasting>,
 }
 
@@ -89,9 +100,9 @@ impl Status {
             busy: AtomicU64::new(0),
             counts: Default::default(),
             state: Mutex::new(State::Starting),
-            complaint: Mutex::default(),
-            drops: Mutex::default(),
-            disk: Mutex::default(),
+            complaints: Mutex::default(),
+            has_disk_failed: AtomicBool::new(false),
+            is_trouble_written: AtomicBool::new(false),
             lasting: Mutex::default(),
         }
     }
@@ -120,10 +131,10 @@ impl Status {
     /// The other side is there.
     pub fn running(&self) {
         let before = std::mem::replace(&mut *lock(&self.state), State::Running);
-        if let State::Waiting(reason) | State::Broken(reason) = &before {
-            let complaint = std::mem::take(&mut *lock(&self.complaint));
+        if let State::Waiting(reason) | State::Broken(reason) = before {
+            lock(&self.complaints).forget(Kind::Retry);
             // Who was not heard to fail need not be heard to work.
-            if complaint.was_written() || matches!(before, State::Broken(_)) {
+            if self.is_trouble_written.swap(false, Ordering::Relaxed) {
                 info!(node = %self.name, "works again, after: {reason}");
             }
         }
@@ -140,8 +151,8 @@ impl Status {
         let text = format!("{error:#}");
         if error.is::<Down>() {
             debug!(node = %self.name, "waits for its connection: {text}");
-        } else if let Some(unwritten) = lock(&self.complaint).write(&text) {
-            warn!(node = %self.name, unwritten, "will try again: {text}");
+        } else if self.say(Kind::Retry, &text, 1) {
+            self.is_trouble_written.store(true, Ordering::Relaxed);
         }
         *lock(&self.state) = State::Waiting(text);
     }
@@ -150,67 +161,104 @@ impl Status {
     pub fn broken(&self, error: &anyhow::Error) {
         let text = format!("{error:#}");
         error!(node = %self.name, "cannot be made: {text}; the next reload tries again");
+        self.is_trouble_written.store(true, Ordering::Relaxed);
         *lock(&self.state) = State::Broken(text);
     }
 
     /// Something went wrong and nothing is lost: a device did not answer, or somebody reads the
     /// `errors` output and has the message.
     pub fn trouble(&self, error: &anyhow::Error) {
-        if let Some((text, unwritten)) = self.complain(error) {
-            warn!(node = %self.name, unwritten, "{text}");
-        }
+        self.add(Count::Errors);
+        self.say(Kind::Trouble, &format!("{error:#}"), 1);
+    }
+
+    /// Something went wrong, and nobody reads the `errors` output.
+    pub fn unheard(&self, error: &anyhow::Error) {
+        self.add(Count::Errors);
+        self.say(Kind::Unheard, &format!("{error:#}"), 1);
     }
 
     /// A message could not be handled, and nobody reads the `errors` output.
-    pub fn lost(&self, error: &anyhow::Error) {
-        if let Some((text, unwritten)) = self.complain(error) {
-            error!(node = %self.name, unwritten, "{text}");
-        }
+    pub fn refused(&self, error: &anyhow::Error) {
+        self.add(Count::Errors);
+        self.add(Count::Refused);
+        self.say(Kind::Refused, &format!("{error:#}"), 1);
     }
 
-    /// Counts an error. Its text when it is to be written, and how many were not since the last.
-    fn complain(&self, error: &anyhow::Error) -> Option<(String, Option<u64>)> {
-        self.add(Count::Errors);
-        let text = format!("{error:#}");
-        let mut complaint = lock(&self.complaint);
-        complaint.write(&text).map(|unwritten| (text, unwritten))
+    /// Messages are gone though no limit said so, and nobody sends them again.
+    pub fn lost(&self, count: u64, why: &str) {
+        self.add_many(Count::Lost, count);
+        self.say(Kind::Lost, why, count);
     }
 
     /// A message was dropped because a buffer is full and set to drop.
     pub fn dropped_for_room(&self) {
-        self.add(Count::Dropped);
-        if let Some(unwritten) = lock(&self.drops).write("full") {
-            error!(node = %self.name, unwritten, "the buffer is full: message dropped, as `when_full` says");
-        }
+        self.drop_by_limit(1, "the buffer is full: messages dropped, as `when_full` says");
     }
 
     /// Messages were dropped from the log on disk, because it was full and set to drop, or because
     /// they were too old.
     pub fn dropped_from_log(&self, count: u64) {
-        self.add_many(Count::Dropped, count);
-        error!(node = %self.name, count, "the oldest messages in the buffer on disk were dropped, as its limits say");
+        let why = "the oldest messages in the buffer on disk were dropped, as its limits say";
+        self.drop_by_limit(count, why);
     }
 
     /// Messages were too old when their turn came.
     pub fn expired(&self, count: u64) {
+        let why = "messages were too old and dropped, as `max_age` or `expires_after` says";
+        self.drop_by_limit(count, why);
+    }
+
+    fn drop_by_limit(&self, count: u64, why: &str) {
         self.add_many(Count::Dropped, count);
-        if let Some(unwritten) = lock(&self.drops).write("old") {
-            error!(node = %self.name, count, unwritten, "messages were too old and dropped, as `max_age` or `expires_after` says");
-        }
+        self.say(Kind::Dropped, why, count);
     }
 
     /// The disk under the node's buffer did not do what it should.
     pub fn disk_failed(&self, error: &str) {
-        let mut disk = lock(&self.disk);
-        if let Some(unwritten) = disk.get_or_insert_default().write(error) {
-            error!(node = %self.name, unwritten, "{error}; messages wait in memory, will try again");
-        }
+        self.has_disk_failed.store(true, Ordering::Relaxed);
+        self.say(Kind::Disk, error, 1);
     }
 
     /// It does again.
     pub fn disk_works(&self) {
-        if lock(&self.disk).take().is_some() {
+        if self.has_disk_failed.swap(false, Ordering::Relaxed) {
+            lock(&self.complaints).forget(Kind::Disk);
             info!(node = %self.name, "the buffer on disk works again");
+        }
+    }
+
+    /// Writes what was only counted for a minute.
+    pub fn write_rest(&self) {
+        let rest = lock(&self.complaints).rest();
+        rest.into_iter().for_each(|line| self.write(&line));
+    }
+
+    /// Writes what was only counted, at the end of the program.
+    pub fn write_all_the_rest(&self) {
+        let rest = lock(&self.complaints).all_the_rest();
+        rest.into_iter().for_each(|line| self.write(&line));
+    }
+
+    /// Complains, and says whether that was written at once.
+    fn say(&self, kind: Kind, text: &str, count: u64) -> bool {
+        let line = lock(&self.complaints).say(kind, text, count);
+        line.inspect(|line| self.write(line)).is_some()
+    }
+
+    fn write(&self, line: &Line) {
+        let (node, text, count) = (&self.name, &line.text, line.count);
+        let times = (count > 1).then_some(count);
+        match line.kind {
+            Kind::Retry => warn!(%node, times, "will try again: {text}"),
+            Kind::Trouble => warn!(%node, times, "{text}"),
+            Kind::Unheard => error!(%node, times, "{text}"),
+            Kind::Refused => error!(%node, refused = count, "{text}"),
+            Kind::Dropped => error!(%node, dropped = count, "{text}"),
+            Kind::Lost => error!(%node, lost = count, "{text}"),
+            Kind::Disk => {
+                error!(%node, times, "{text}; messages wait in memory, will try again");
+            }
         }
     }
 }
@@ -251,11 +299,7 @@ impl Hears for Status {
     }
 
     fn dropped(&self, by: u64, why: &str) {
-        self.add_many(Count::Dropped, by);
-        let mut drops = lock(&self.drops);
-        if let Some(unwritten) = drops.write(why) {
-            error!(node = %self.name, dropped = by, unwritten, "messages were dropped: {why}");
-        }
+        self.drop_by_limit(by, &format!("messages were dropped: {why}"));
     }
 
     fn busy(&self, share: f64) {

@@ -188,6 +188,12 @@ impl LogSide {
         self.unwritten.iter().filter(|unwritten| !unwritten.is_delivered).count()
     }
 
+    /// How many of these nobody sends again.
+    pub fn untracked(&self) -> usize {
+        let is_untracked = |one: &&Unwritten| !one.is_delivered && one.delivery.is_none();
+        self.unwritten.iter().filter(is_untracked).count()
+    }
+
     /// Gives a message its number and sends it on its way to the log.
     pub fn number(&mut self, message: Message, delivery: Option<Delivery>, since: Instant) -> u64 {
         let seq = self.next_seq;
