@@ -18,7 +18,7 @@ use crate::{
     block::{Merging, Table},
     bus::Bus,
     place,
-    settings::register::{RegisterSettings, path, unique_names},
+    settings::register::{RegisterSettings, default_unit, path, unique_names},
     source::{Field, ModbusSource, Reading},
 };
 
@@ -146,10 +146,6 @@ pub struct ModbusSourceSettings {
     #[serde(default = "default_max_registers")]
     #[schemars(range(min = 1, max = 125))]
     max_registers: u16,
-}
-
-fn default_unit() -> u8 {
-    1
 }
 
 fn default_max_registers() -> u16 {

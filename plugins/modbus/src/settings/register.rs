@@ -315,3 +315,8 @@ pub fn table_setting(table: Table) -> &'static str {
         Table::Discrete => "discrete",
     }
 }
+
+/// The unit of a device when nobody says another.
+pub(super) fn default_unit() -> u8 {
+    1
+}

@@ -4,10 +4,7 @@ use forebay_sdk::{Configured, Period, Problem, Rate, Settings, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    default_unit,
-    register::{Kind, RegisterSettings, path, unique_names},
-};
+use super::register::{Kind, RegisterSettings, default_unit, path, unique_names};
 use crate::{
     decode::Order,
     sink::{ModbusSink, Point},
