@@ -1254,6 +1254,48 @@ mod broken {
         assert!(tokio::time::timeout(Duration::from_secs(60), engine.mend()).await.is_err());
     }
 
+    /// Runs a connection that ends a moment after the other side let it in, for ten minutes. Gives
+    /// how often it was tried, and how it is.
+    async fn tried(lasts: Duration, gets_through: bool) -> (u64, State) {
+        struct Short(Arc<AtomicU64>, Duration, bool);
+        impl Connection for Short {
+            async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
+                self.0.fetch_add(1, Ordering::SeqCst);
+                voice.ready();
+                if self.2 {
+                    voice.works();
+                }
+                tokio::time::sleep(self.1).await;
+                anyhow::bail!("it hung up")
+            }
+        }
+        let (log, tries) = (Log::default(), Arc::new(AtomicU64::new(0)));
+        let counted = Arc::clone(&tries);
+        let short = Fake::new(move |_| {
+            let short = Short(Arc::clone(&counted), lasts, gets_through);
+            Node::connection(Shared::new(Arc::new(())), short)
+        });
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(0, false))
+            .connection("bus", 1, &["n"], short);
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        rest(600).await;
+        (tries.load(Ordering::SeqCst), engine.states()["bus"].clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_ends_right_after_it_began_is_tried_less_and_less_often() {
+        let (tries, state) = tried(Duration::from_millis(100), false).await;
+        assert!((20..=40).contains(&tries), "{tries} tries");
+        assert_eq!(state, State::Waiting("it hung up".to_owned()), "it never worked");
+        // What gets through, and what lasts, is tried again at once.
+        let (tries, _) = tried(Duration::from_millis(100), true).await;
+        assert!(tries > 600, "{tries} tries");
+        let (tries, _) = tried(Duration::from_secs(25), false).await;
+        assert!((22..=24).contains(&tries), "{tries} tries");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reload_does_not_wait_for_a_connection_to_say_good_bye() {
         /// Says good-bye for ever; counts who runs at the same time.

@@ -38,11 +38,43 @@ impl Mosquitto {
         mosquitto
     }
 
+    /// One with more lines in its configuration.
+    #[track_caller]
+    pub fn start_with(more: &str) -> Mosquitto {
+        let mut mosquitto = Mosquitto::stopped();
+        mosquitto.more = more.to_owned();
+        mosquitto.resume();
+        mosquitto
+    }
+
     /// One that sends each answer at once, and not only when the one before was confirmed.
     #[track_caller]
     pub fn start_prompt() -> Mosquitto {
+        Mosquitto::start_with("set_tcp_nodelay true\n")
+    }
+
+    /// One that lets everybody publish, and subscribe to these filters only. Its own lists of rights
+    /// refuse no subscription; its plugin for rights does.
+    #[track_caller]
+    pub fn start_granting(filters: &[&str]) -> Mosquitto {
         let mut mosquitto = Mosquitto::stopped();
-        mosquitto.more = "set_tcp_nodelay true\n".to_owned();
+        let grant = |filter: &&str| {
+            format!(r#"{{"acltype":"subscribePattern","topic":"{filter}","allow":true}}"#)
+        };
+        let grants = filters.iter().map(grant).collect::<Vec<_>>().join(",");
+        let rights = format!(
+            r#"{{"defaultACLAccess":{{"publishClientSend":true,"publishClientReceive":true,
+            "subscribe":false,"unsubscribe":true}},"clients":[],"anonymousGroup":"all",
+            "groups":[{{"groupname":"all","roles":[{{"rolename":"some"}}],"clients":[]}}],
+            "roles":[{{"rolename":"some","acls":[{grants}]}}]}}"#
+        );
+        let place = mosquitto.place("rights.json");
+        fs::write(&place, rights).expect("writing a test file");
+        let folders = fs::read_dir("/usr/lib").expect("the system has libraries").flatten();
+        let mut plugins = folders.map(|folder| folder.path().join("mosquitto_dynamic_security.so"));
+        let plugin = plugins.find(|plugin| plugin.exists()).expect("mosquitto brings it along");
+        mosquitto.more =
+            format!("plugin {}\nplugin_opt_config_file {}\n", plugin.display(), place.display());
         mosquitto.resume();
         mosquitto
     }

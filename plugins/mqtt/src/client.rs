@@ -124,7 +124,7 @@ impl Line {
     pub async fn open(&mut self) -> anyhow::Result<bool> {
         let broker = &self.words.broker;
         match self.eventloop.poll().await {
-            Err(error) => Err(self.words.explain(error)),
+            Err(error) => Err(self.words.unanswered(self.words.explain(error))),
             Ok(Event::Incoming(Packet::ConnAck(answer))) => Ok(answer.session_present),
             Ok(_) => Err(anyhow!("{broker} does not answer as an MQTT broker does")),
         }

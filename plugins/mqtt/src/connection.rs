@@ -52,6 +52,7 @@ impl Configured for MqttConnection {
         let words = Words {
             broker: self.address.to_string(),
             client_id: self.client_id.clone(),
+            tls: self.address.tls,
             has_username: self.hello.username.is_some(),
             keep_alive: self.keep_alive,
         };

@@ -25,6 +25,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     frames::{Frames, ThrownAway},
     gate::Gate,
+    words::Mismatch,
 };
 
 /// Packet ids of messages that were too large and that came without their payload.
@@ -37,6 +38,9 @@ const CHUNK_BYTES: usize = 16 << 10;
 /// After so much, who reads gets to see what came before there is more: only then is it known
 /// whether there is still room.
 const MOST_AT_ONCE: usize = 256 << 10;
+/// How the answer of a server begins that expected TLS: with an alert. No packet of MQTT that a
+/// broker sends does so.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 /// The broker's answer to a ping (MQTT 3.1.1 section 3.13).
 const PINGRESP: [u8; 2] = [0xd0, 0];
 
@@ -73,7 +77,8 @@ impl Way {
             Some(config) => {
                 let name =
                     ServerName::try_from(self.broker.host.clone()).map_err(io::Error::other)?;
-                Box::new(TlsConnector::from(Arc::clone(config)).connect(name, plain).await?)
+                let handshake = TlsConnector::from(Arc::clone(config)).connect(name, plain);
+                Box::new(handshake.await.map_err(cut)?)
             }
         };
         Ok(Wire {
@@ -88,6 +93,16 @@ impl Way {
             write_error: None,
             way: self,
         })
+    }
+}
+
+/// An end within the handshake is most often that of a broker that understood nothing.
+fn cut(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => io::Error::other(Mismatch::HandshakeCut),
+        _ => error,
     }
 }
 
@@ -177,6 +192,9 @@ impl Wire {
             // What went wrong first is the reason.
             (_, _, Some(error)) | (Err(error), _, None) => return Poll::Ready(Err(error)),
             (Ok(()), 0, None) => (),
+        }
+        if self.way.tls.is_none() && self.chunk[..bytes].starts_with(&TLS_ALERT) {
+            return Poll::Ready(Err(io::Error::other(Mismatch::SpeaksTls)));
         }
         Poll::Ready(Ok(bytes))
     }

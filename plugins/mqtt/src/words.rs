@@ -6,11 +6,34 @@ use anyhow::anyhow;
 use forebay_sdk::{
     Period, Timestamp,
     connection::Refused,
-    tls::rustls::{self, AlertDescription, CertificateError},
+    tls::{
+        Distrust,
+        rustls::{self, AlertDescription},
+    },
 };
 use rumqttc::{
     ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, mqttbytes,
 };
+
+/// The other side speaks TLS where we do not, or the reverse.
+#[derive(Clone, Copy, Debug)]
+pub enum Mismatch {
+    /// We do not.
+    SpeaksTls,
+    /// The other side seems not to.
+    HandshakeCut,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mismatch::SpeaksTls => "the other side speaks TLS",
+            Mismatch::HandshakeCut => "the other side closed the connection in the TLS handshake",
+        })
+    }
+}
+
+impl std::error::Error for Mismatch {}
 
 /// The other side closed the connection, for a reason that it does not say.
 #[derive(Debug)]
@@ -32,6 +55,8 @@ pub struct Words {
     /// The client id, when it was not left to us.
     pub client_id: Option<String>,
     pub has_username: bool,
+    /// Whether TLS is spoken.
+    pub tls: bool,
     pub keep_alive: Period,
 }
 
@@ -62,6 +87,21 @@ impl Words {
             other => {
                 anyhow::Error::new(other).context(format!("talking to the broker at {broker}"))
             }
+        }
+    }
+
+    /// The broker hung up instead of answering CONNECT.
+    pub fn unanswered(&self, error: anyhow::Error) -> anyhow::Error {
+        let broker = &self.broker;
+        match (error.is::<HungUp>(), self.tls) {
+            (true, false) => anyhow!(
+                "the broker at {broker} closed the connection before it answered; if it speaks TLS on \
+                 that port, write `mqtts://` in `url`"
+            ),
+            (true, true) => {
+                anyhow!("the broker at {broker} closed the connection before it answered")
+            }
+            (false, _) => error,
         }
     }
 
@@ -126,12 +166,32 @@ fn hung_up(broker: &str) -> anyhow::Error {
 }
 
 fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(error_of_tls) = inner {
-        return match trust(error_of_tls) {
-            Some(why) => anyhow!("the TLS handshake with {broker} failed: {why}"),
-            None => anyhow::Error::new(error).context(format!("speaking TLS with {broker}")),
+    let inner = error.get_ref();
+    if let Some(error_of_tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        let Some(why) = trust(error_of_tls) else {
+            return anyhow::Error::new(error).context(format!("speaking TLS with {broker}"));
         };
+        let text = format!("the TLS handshake with {broker} failed: {why}");
+        // Until the clock is set, waiting is all that helps, and not for long.
+        return match Timestamp::now().clock_was_set() {
+            true => Refused::new(text).into(),
+            false => anyhow!(text),
+        };
+    }
+    match inner.and_then(|inner| inner.downcast_ref()) {
+        Some(Mismatch::SpeaksTls) => {
+            return Refused::new(format!(
+                "{broker} speaks TLS on that port: write `mqtts://` in `url`"
+            ))
+            .into();
+        }
+        Some(Mismatch::HandshakeCut) => {
+            return anyhow!(
+                "{broker} closed the connection in the TLS handshake; if it speaks no TLS on that port, \
+                 write `mqtt://` in `url`"
+            );
+        }
+        None => (),
     }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => anyhow!("nothing listens at {broker}"),
@@ -148,43 +208,29 @@ fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
     }
 }
 
-/// What usually goes wrong with certificates, and what to do about it.
-fn trust(error: &rustls::Error) -> Option<&'static str> {
-    match error {
-        rustls::Error::InvalidCertificate(error) => match error {
-            // A bad signature: a CA of the same name was made anew.
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                Some("nobody trusted here has signed its certificate; set `ca`")
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                Some("its certificate is for another name than the one in `url`")
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                Some("its certificate has expired, or the clock here is wrong")
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                match Timestamp::now().clock_was_set() {
-                    true => Some("its certificate is not valid yet; is the clock here right?"),
-                    false => Some(
-                        "the clock here is not set yet, so its certificate seems not valid yet; waiting for the time",
-                    ),
-                }
-            }
-            _ => None,
-        },
+/// What usually goes wrong in the handshake, and what to do about it.
+fn trust(error: &rustls::Error) -> Option<String> {
+    if let Some(distrust) = Distrust::of(error) {
+        return Some(distrust.to_string());
+    }
+    let why = match error {
         rustls::Error::AlertReceived(alert) => match alert {
             AlertDescription::CertificateRequired => {
-                Some("it wants a client certificate; set `cert` and `key`")
+                "it wants a client certificate; set `cert` and `key`"
             }
             AlertDescription::UnknownCA | AlertDescription::BadCertificate => {
-                Some("it does not trust the client certificate in `cert`")
+                "it does not trust the client certificate in `cert`"
             }
-            AlertDescription::NoApplicationProtocol => {
-                Some("it does not know the protocol in `alpn`")
+            AlertDescription::CertificateExpired => {
+                "it says that the client certificate in `cert` has expired"
             }
-            _ => None,
+            AlertDescription::NoApplicationProtocol => "it does not know the protocol in `alpn`",
+            _ => return None,
         },
-        rustls::Error::InvalidMessage(_) => Some("it does not speak TLS on that port"),
-        _ => None,
-    }
+        rustls::Error::InvalidMessage(_) => {
+            "it does not speak TLS on that port; write `mqtt://` in `url`, or the port for TLS"
+        }
+        _ => return None,
+    };
+    Some(why.to_owned())
 }

@@ -41,6 +41,8 @@ pub mod testing;
 pub mod timestamp;
 #[cfg(feature = "tls")]
 pub mod tls;
+#[cfg(feature = "tls")]
+mod tls_server;
 pub mod voice;
 pub mod world;
 pub mod yaml;

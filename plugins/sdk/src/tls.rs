@@ -3,6 +3,8 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+pub use crate::tls_server::Distrust;
+use crate::tls_server::Verifier;
 use anyhow::{Context, bail};
 use forebay_yaml::units::Secret;
 /// The one in this program, for those who look into its errors.
@@ -31,22 +33,43 @@ pub struct Tls {
 impl Tls {
     /// Reads the certificates. Blocks on the file system.
     pub fn client_config(&self) -> anyhow::Result<ClientConfig> {
-        let roots = match &self.ca {
-            Some(ca) => self.own_roots(ca)?,
-            None => system_or_mozilla(rustls_native_certs::load_native_certs().certs),
+        let (roots, trusted) = match &self.ca {
+            Some(ca) => (self.own_roots(ca)?, format!("nobody in {}", self.shown("ca", ca))),
+            None => {
+                let system = rustls_native_certs::load_native_certs().certs;
+                (system_or_mozilla(system), "nobody whom this system trusts".to_owned())
+            }
         };
         // The provider is passed on, not installed: nothing here is global.
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Verifier::new(roots, trusted, Arc::clone(&provider))
+            .context("choosing whom to trust")?;
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .context("choosing the versions of TLS")?
-            .with_root_certificates(roots);
+            // It does all that the usual one does, and finds words for what is wrong.
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => {
                 let chain = self.certificates(cert, "cert")?;
                 let key = self.private_key(key.expose())?;
-                builder.with_client_auth_cert(chain, key).context("using the client certificate")
+                builder.with_client_auth_cert(chain, key).with_context(|| {
+                    format!(
+                        "using the client certificate in {} with `key`",
+                        self.shown("cert", cert)
+                    )
+                })
             }
             _ => Ok(builder.with_no_client_auth()),
+        }
+    }
+
+    /// A setting, and the file in it. A text that stands in it is not shown.
+    fn shown(&self, setting: &str, source: &str) -> String {
+        match is_pem(source) {
+            true => format!("`{setting}`"),
+            false => format!("`{setting}` ({})", self.folder.join(source).display()),
         }
     }
 
@@ -68,7 +91,7 @@ impl Tls {
             .collect::<Result<_, _>>()
             .with_context(|| format!("reading `{setting}`"))?;
         match chain.is_empty() {
-            true => bail!("`{setting}` holds no certificate in PEM form"),
+            true => bail!("{} holds no certificate in PEM form", self.shown(setting, source)),
             false => Ok(chain),
         }
     }
@@ -81,7 +104,7 @@ impl Tls {
     }
 
     fn pem(&self, source: &str, setting: &str) -> anyhow::Result<Vec<u8>> {
-        if source.trim_start().starts_with("-----BEGIN") {
+        if is_pem(source) {
             return Ok(source.as_bytes().to_vec());
         }
         let path = self.folder.join(source);
@@ -93,6 +116,10 @@ impl Tls {
             }
         }
     }
+}
+
+fn is_pem(source: &str) -> bool {
+    source.trim_start().starts_with("-----BEGIN")
 }
 
 fn system_or_mozilla(system: Vec<CertificateDer<'static>>) -> RootCertStore {

@@ -99,7 +99,16 @@ async fn what_is_no_broker_is_said_in_words() {
     assert_eq!(running.error().await, other);
 
     drop(port.accept().await);
-    assert_eq!(running.error().await, format!("the broker at {broker} closed the connection"));
+    let unanswered = format!(
+        "the broker at {broker} closed the connection before it answered; if it speaks TLS on that \
+         port, write `mqtts://` in `url`"
+    );
+    assert_eq!(running.error().await, unanswered);
+
+    // What OpenSSL says to whoever does not begin with TLS.
+    port.accept_tcp().await.write_all(&[0x15, 3, 1, 0, 2, 2, 70]).await.unwrap();
+    let tls = format!("{broker} speaks TLS on that port: write `mqtts://` in `url`");
+    assert_eq!(running.error().await, tls);
 
     let silent = port.accept().await;
     // The clock jumps to the end of the attempt.
@@ -431,16 +440,34 @@ mod tls {
         };
 
         let ours = format!("{url}\nca: {}", block(&authority.0.pem()));
-        let unknown = "nobody trusted here has signed its certificate; set `ca`";
+        let unknown = "failed: its certificate, which is for `localhost`, was issued by `ours`, and that is \
+            nobody in `ca`; `ca` is to name the certificate of that issuer";
         for name in ["ours", "theirs"] {
             let theirs = format!("{url}\nca: {}", block(&Authority::new(name).0.pem()));
             check(&theirs, &localhost, unknown).await;
         }
         let elsewhere = acceptor(&authority, "elsewhere", false);
-        let name = "its certificate is for another name than the one in `url`";
+        let name = "its certificate is for `elsewhere`, and `url` says `localhost`";
         check(&ours, &elsewhere, name).await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), Authority::new("theirs").0.pem()).unwrap();
+        let named = format!("nobody in `ca` ({})", file.path().display());
+        let mut running = Running::start(&format!("{url}\nca: {}", file.path().display()));
+        attempt(&port, &localhost).await;
+        let error = running.error().await;
+        assert!(error.contains(&named), "{error}");
+        drop(running);
         let alpn = format!("{ours}\nalpn: x-amzn-mqtt-ca");
         check(&alpn, &localhost, "it does not know the protocol in `alpn`").await;
+
+        // A broker without TLS understands nothing, and hangs up.
+        let mut running = Running::start(&ours);
+        drop(port.accept_tcp().await);
+        let error = running.error().await;
+        let end =
+            "in the TLS handshake; if it speaks no TLS on that port, write `mqtt://` in `url`";
+        assert!(error.ends_with(end), "{error}");
+        drop(running);
 
         let mut running = Running::start(&ours);
         let mut peer = attempt(&port, &localhost).await.unwrap();
