@@ -175,7 +175,8 @@ impl Queue {
 
     /// How many messages wait, in memory and in the log.
     pub fn len(&self) -> usize {
-        self.lanes.len() + usize::try_from(self.only_in_log()).unwrap_or(0)
+        let in_log = self.log.as_ref().map_or(0, LogSide::waiting);
+        self.lanes.len() + usize::try_from(in_log).unwrap_or(0)
     }
 
     /// How many would be gone with the program.
@@ -206,6 +207,11 @@ impl Queue {
         if self.log.as_ref().is_some_and(LogSide::is_opening) {
             // What is in the log goes first, and is not known yet.
             return if self.closed { Turn::End } else { Turn::Wait };
+        }
+        if self.is_low()
+            && let Some(from) = self.log.as_ref().and_then(LogSide::next_in_memory)
+        {
+            self.fetched(from, Vec::new());
         }
         let lane = self.next_lane();
         if self.is_done() {
@@ -459,11 +465,7 @@ impl Queue {
             self.log_all();
         }
         self.log_if_due();
-        let is_low = match self.limits.order {
-            Order::Fifo => self.lanes.size_bytes() < WINDOW_BYTES / 2,
-            Order::LiveFirst => self.lanes.is_empty(Lane::Waited),
-        };
-        let hungry = is_low && !self.closed;
+        let hungry = self.is_low() && !self.closed;
         let looks_again = self.oldest().map(|since| since + SUSPECT_AFTER);
         let may_spill = self.limits.store == Store::Spill && !self.is_logging();
         let Some(log) = &mut self.log else { return Due::Never };
@@ -472,6 +474,14 @@ impl Queue {
             Due::Never if spills => looks_again.map_or(Due::Never, Due::At),
             Due::At(at) if spills => Due::At(looks_again.map_or(at, |looks| looks.min(at))),
             due => due,
+        }
+    }
+
+    /// Whether the lanes have room for what is elsewhere.
+    fn is_low(&self) -> bool {
+        match self.limits.order {
+            Order::Fifo => self.lanes.size_bytes() < WINDOW_BYTES / 2,
+            Order::LiveFirst => self.lanes.is_empty(Lane::Waited),
         }
     }
 

@@ -71,12 +71,7 @@ async fn open(
         match opening.await.context("opening") {
             Ok(Ok((log, repairs))) => {
                 report(&repairs, node);
-                let opened = Opened {
-                    first: log.first(),
-                    next_seq: log.next_seq(),
-                    messages: log.messages(),
-                    bytes: log.bytes(),
-                };
+                let opened = held(&log);
                 if opened.messages > 0 {
                     info!(node = %node, messages = opened.messages, "going on with what is in the buffer on disk");
                 }
@@ -99,27 +94,61 @@ async fn open(
 
 /// Says what was found damaged.
 fn report(repairs: &Repairs, node: &Name) {
-    let Repairs { lost_records, lost_bytes, cut, .. } = *repairs;
-    if lost_records > 0 || lost_bytes > 0 {
+    let Repairs { lost_records, lost_bytes, cut, was_removed, .. } = *repairs;
+    if was_removed {
+        error!(node = %node, lost_records, "the buffer's files on disk were removed or are gone with their disk; its folder is made anew, and the messages that were only there are lost");
+    } else if lost_records > 0 || lost_bytes > 0 {
         error!(node = %node, lost_records, lost_bytes, "the buffer on disk is damaged; what cannot be read was skipped");
     } else if cut {
         info!(node = %node, "the buffer on disk ended in the middle of a write, as after a power cut; that write was left out");
     }
 }
 
+/// What a log holds.
+fn held<D: Disk>(log: &Log<D>) -> Opened {
+    let (first, next_seq) = (log.first(), log.next_seq());
+    Opened { first, next_seq, messages: log.messages(), bytes: log.bytes() }
+}
+
 /// Does what is to be done, as far as the disk lets it.
 fn work<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer) -> Done {
     let mut done = Done::default();
     log.set_limits(Limits { max_bytes: limits.max_bytes });
-    job.acknowledged.into_iter().for_each(|seqs| log.ack(seqs));
+    job.acknowledged.iter().for_each(|seqs| log.ack(seqs.clone()));
+    match reopen_if_broken(log, job.in_memory) {
+        Ok(reopened) => {
+            done.reopened = reopened;
+            do_job(log, job, limits, &mut done);
+        }
+        Err(error) => {
+            // The queue is told of both, so that it goes on with what memory has.
+            done.read_failed = Some(io::Error::new(error.kind(), error.to_string()));
+            done.write_failed = Some(error);
+        }
+    }
+    log.failed(done.write_failed.iter().chain(&done.read_failed));
+    (done.stored_bytes, done.stored_messages) = (log.bytes(), log.messages());
+    done
+}
+
+/// A folder that was removed, or a disk that failed for long, is looked at anew.
+fn reopen_if_broken<D: Disk>(log: &mut Log<D>, in_memory: u64) -> io::Result<Option<Opened>> {
+    if !log.is_broken() {
+        return Ok(None);
+    }
+    log.reopen(in_memory)?;
+    Ok(Some(held(log)))
+}
+
+fn do_job<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer, done: &mut Done) {
     if job.doubt_is_over {
         // What stays noted is told once more after a crash, which is no more than the truth.
         let _ = log.doubt_is_over();
     }
-    done.write_failed = write(log, &job.write, job.drop_older, limits, &mut done).err();
+    done.write_failed = write(log, &job.write, job.drop_older, limits, done).err();
     if let Some((seq, message)) = job.let_go {
         let noted = log.let_go(seq, &message).err();
-        done.write_failed = done.write_failed.or(noted);
+        done.write_failed = done.write_failed.take().or(noted);
     }
     if let Some((from, bytes)) = job.fetch {
         match log.read(from, usize::MAX, bytes) {
@@ -130,8 +159,6 @@ fn work<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer) -> Done {
             Err(error) => done.read_failed = Some(error),
         }
     }
-    (done.stored_bytes, done.stored_messages) = (log.bytes(), log.messages());
-    done
 }
 
 fn write<D: Disk>(
@@ -229,7 +256,11 @@ mod tests {
         let limits = Buffer { store: Store::Disk, sync: SyncPolicy::Always, ..Buffer::default() };
         let (mut log, _) = Log::open(disk.clone(), Limits { max_bytes: 1 << 20 }).unwrap();
         let messages = |seqs: Range<u64>| seqs.map(|seq| (seq, Message::new("n", json!(seq))));
-        let job = |seqs| Job { write: messages(seqs).collect(), ..Job::default() };
+        let job = |seqs: Range<u64>| Job {
+            in_memory: seqs.start,
+            write: messages(seqs).collect(),
+            ..Job::default()
+        };
         assert!(work(&mut log, job(0..1), limits).write_failed.is_none());
         disk.set(|faults| faults.failing_syncs = 1);
         assert!(work(&mut log, job(1..3), limits).write_failed.is_some());

@@ -16,7 +16,7 @@ const MAGIC: [u8; 8] = *b"FBCURSR\x01";
 const SLOT_BYTES: usize = 4096;
 const PREFIX_BYTES: usize = 8 + 2 + 4;
 /// How many ranges surely fit into a slot.
-const MOST_RANGES: usize = (SLOT_BYTES - PREFIX_BYTES - 3 * 10) / (2 * 10);
+const MOST_RANGES: usize = (SLOT_BYTES - PREFIX_BYTES - 4 * 10) / (2 * 10);
 
 /// What was acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,11 +25,17 @@ pub struct Acknowledged {
     pub floor: u64,
     /// And these, above it.
     pub beyond: Ranges,
+    /// All that was appended below this number is safe.
+    pub safe_below: u64,
 }
 
 impl Acknowledged {
     /// Of sorted ranges, keeps the largest when they are too many to be written down.
-    pub fn new(floor: u64, beyond: impl Iterator<Item = Range<u64>>) -> Acknowledged {
+    pub fn new(
+        floor: u64,
+        beyond: impl Iterator<Item = Range<u64>>,
+        safe_below: u64,
+    ) -> Acknowledged {
         let mut ranges: Vec<Range<u64>> = beyond.collect();
         if ranges.len() > MOST_RANGES {
             ranges.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
@@ -38,12 +44,19 @@ impl Acknowledged {
         }
         let mut beyond = Ranges::default();
         ranges.into_iter().for_each(|range| beyond.push(range));
-        Acknowledged { floor, beyond }
+        Acknowledged { floor, beyond, safe_below }
     }
 
     /// The number behind all that are known here.
     pub fn end(&self) -> u64 {
-        self.beyond.last().map_or(self.floor, |last| last + 1)
+        let end = self.beyond.last().map_or(self.floor, |last| last + 1);
+        end.max(self.safe_below)
+    }
+
+    /// Takes out what was acknowledged.
+    pub fn remove_from(&self, ranges: &mut Ranges) {
+        ranges.remove(&(0..self.floor));
+        self.beyond.iter().for_each(|range| ranges.remove(&range));
     }
 }
 
@@ -85,6 +98,11 @@ impl<F: DiskFile> Cursor<F> {
             self.file = Some(open(disk)?);
         }
         Ok(())
+    }
+
+    /// Closes the file. It is opened again when it is needed.
+    pub fn close(&mut self) {
+        (self.file, self.is_ahead) = (None, false);
     }
 
     /// Writes down what was acknowledged. It is safe only after [`Cursor::make_safe`].
@@ -136,6 +154,7 @@ fn write_slot(generation: u64, what: &Acknowledged) -> Vec<u8> {
         put(&mut body, range.end - range.start);
         at = range.end;
     }
+    put(&mut body, what.safe_below);
     let mut slot = MAGIC.to_vec();
     let len = u16::try_from(body.len()).expect("the ranges are bounded");
     slot.extend_from_slice(&len.to_le_bytes());
@@ -165,5 +184,7 @@ fn read_slot(slot: &[u8; SLOT_BYTES]) -> Option<(u64, Acknowledged)> {
         at = start.checked_add(take(body)?)?;
         beyond.push(start..at);
     }
-    Some((generation, Acknowledged { floor, beyond }))
+    // One that was written before this was kept does not have it.
+    let safe_below = take(body).unwrap_or(0);
+    Some((generation, Acknowledged { floor, beyond, safe_below }))
 }

@@ -2,14 +2,14 @@
 //! another, which can lose power.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-/// A folder that holds the files of one buffer, and nothing else.
-pub trait Disk: Send + 'static {
+/// A folder that holds the files of one buffer, and nothing else. Clones are the same folder.
+pub trait Disk: Clone + Send + 'static {
     /// An open file of the folder.
     type File: DiskFile;
     /// Holds the folder for this process while it lives.
@@ -47,6 +47,13 @@ pub trait DiskFile: Send {
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Returns once the content would survive a power cut.
     fn sync(&self) -> io::Result<()>;
+    /// Whether it still has a name. Somebody may have removed it, and it would go on to take what is
+    /// written to it.
+    fn has_name(&self) -> bool;
+    /// Another handle of the same file, which needs no name.
+    fn again(&self) -> io::Result<Self>
+    where
+        Self: Sized;
 }
 
 /// A folder of real files.
@@ -75,15 +82,18 @@ impl Disk for Folder {
     fn make(&self) -> io::Result<()> {
         let missing = self.0.ancestors().take_while(|path| !path.exists());
         let parents: Vec<PathBuf> = missing.filter_map(|path| path.parent()).map(or_here).collect();
-        fs::create_dir_all(&self.0)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&self.0)?;
+        // One that was there may be open to all; that it cannot be closed is no reason not to use it.
+        let _ = fs::set_permissions(&self.0, Permissions::from_mode(FOLDER_MODE));
         parents.iter().try_for_each(|parent| File::open(parent)?.sync_all())
     }
 
     fn lock(&self) -> io::Result<File> {
         let path = self.0.join(LOCK);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = no_links().create(true).truncate(false).write(true).open(&path);
         // On a file system that turned read-only, what is here can still be read and sent.
-        let file = file.or_else(|error| File::open(&path).map_err(|_| error))?;
+        let file = file.or_else(|error| no_links().read(true).open(&path).map_err(|_| error));
+        let file = file.map_err(|error| plainly(error, LOCK))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(TryLockError::Error(error)) => Err(error),
@@ -101,15 +111,16 @@ impl Disk for Folder {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        File::open(self.0.join(name))
+        no_links().read(true).open(self.0.join(name)).map_err(|error| plainly(error, name))
     }
 
     fn open_to_write(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).open(self.0.join(name))
+        let file = no_links().read(true).write(true).open(self.0.join(name));
+        file.map_err(|error| plainly(error, name))
     }
 
     fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create_new(true).open(self.0.join(name))
+        no_links().read(true).write(true).create_new(true).open(self.0.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -156,6 +167,36 @@ impl DiskFile for File {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn has_name(&self) -> bool {
+        // A disk that does not say has not said that it is gone.
+        self.metadata().map_or(true, |found| found.nlink() > 0)
+    }
+
+    fn again(&self) -> io::Result<File> {
+        self.try_clone()
+    }
+}
+
+/// Messages are nobody's business but ours.
+pub const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Whoever may write to the data folder must not have us write elsewhere by way of a link.
+fn no_links() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+/// The system calls a link that is not to be followed a loop.
+fn plainly(error: io::Error, name: &str) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::ELOOP) => io::Error::other(format!(
+            "`{name}` is a symbolic link, which is not followed; remove it"
+        )),
+        _ => error,
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Repairs {
     /// Messages of that write that were not whole. They had been promised only if the disk had said
     /// that they were safe.
     pub cut_records: u64,
+    /// Files that were in use are gone, and the folder was made anew. `lost_records` were in them.
+    pub was_removed: bool,
 }
 
 impl Repairs {
@@ -69,7 +71,7 @@ pub struct Stored {
 pub struct Log<D: Disk = Folder> {
     disk: D,
     /// None when this is only a look.
-    _lock: Option<D::Lock>,
+    lock: Option<D::Lock>,
     clock: Clock,
     limits: Limits,
     segment_bytes: u64,
@@ -82,7 +84,16 @@ pub struct Log<D: Disk = Folder> {
     spare: Vec<Spare>,
     /// A sync failed: what this segment holds from this number on must be written elsewhere.
     unsafe_from: Option<u64>,
+    /// Read from a file that was removed while it was open, and not written elsewhere yet.
+    carried: Vec<Stored>,
+    /// Not acknowledged, and not to be found when the folder was opened anew. A disk that comes back
+    /// may have them after all.
+    lost: Ranges,
     next_seq: u64,
+    /// No number from this one on was ever given.
+    fresh_from: u64,
+    /// How often in a row the disk has failed.
+    failures: u32,
     next_number: u32,
     /// The last segment that was finished.
     finished: Option<Summary>,
@@ -149,6 +160,8 @@ const AHEAD_BYTES: u64 = 64 << 10;
 /// Into how many pieces acknowledgements may divide what is left of a segment. One that would make
 /// more is forgotten, and its messages come again.
 const MOST_LEFT_PIECES: usize = 256;
+/// After so many failures in a row, all files are closed and the folder is looked at anew.
+const MOST_FAILURES: u32 = 2;
 /// A clock that is set moves by more than one that is corrected.
 const JUMP_NANOS: u64 = 1_000_000_000;
 
@@ -166,7 +179,7 @@ impl<D: Disk> Log<D> {
         disk.make()?;
         let lock = disk.lock()?;
         let mut log = Log::load(disk, limits, clock)?;
-        log._lock = Some(lock);
+        log.lock = Some(lock);
         // What cannot be read there says nothing; the rest of the folder does not depend on it.
         log.in_doubt = match doubt::read(&log.disk).unwrap_or_default() {
             // It was not let go of yet.
@@ -186,7 +199,7 @@ impl<D: Disk> Log<D> {
         let (cursor, acknowledged) = Cursor::load(&disk)?;
         let mut log = Log {
             disk,
-            _lock: None,
+            lock: None,
             clock,
             limits,
             segment_bytes: limits.segment_bytes(),
@@ -194,7 +207,11 @@ impl<D: Disk> Log<D> {
             tail: None,
             spare: Vec::new(),
             unsafe_from: None,
+            carried: Vec::new(),
+            lost: Ranges::default(),
             next_seq: acknowledged.end(),
+            fresh_from: 0,
+            failures: 0,
             next_number: names.last().map_or(1, |name| name.number.saturating_add(1)),
             finished: None,
             origin: None,
@@ -205,6 +222,7 @@ impl<D: Disk> Log<D> {
             in_doubt: None,
         };
         log.load_segments(&names, &acknowledged)?;
+        log.fresh_from = log.next_seq;
         log.observe();
         Ok(log)
     }
@@ -231,10 +249,8 @@ impl<D: Disk> Log<D> {
             if let Some(next) = next {
                 left.keep_below(next.first_seq);
             }
-            for ranges in [&mut left, &mut missing] {
-                ranges.remove(&(0..acknowledged.floor));
-                acknowledged.beyond.iter().for_each(|range| ranges.remove(&range));
-            }
+            acknowledged.remove_from(&mut left);
+            acknowledged.remove_from(&mut missing);
             self.repairs.lost_records += missing.count();
             let end = summary.seqs.last().map_or(name.first_seq, |last| last + 1);
             self.next_seq = self.next_seq.max(end);
@@ -247,7 +263,28 @@ impl<D: Disk> Log<D> {
             });
             self.finished = Some(summary);
         }
+        self.count_cut_off(acknowledged);
         Ok(())
+    }
+
+    /// Before the first file and behind the last whole message, only the cursor tells what there was.
+    fn count_cut_off(&mut self, acknowledged: &Acknowledged) {
+        let end = acknowledged.safe_below;
+        let begun = self.segments.front().map_or(end, |segment| segment.name.first_seq.min(end));
+        let finished = self.finished.as_ref().and_then(|finished| finished.seqs.last());
+        let reached = match (finished, self.segments.back()) {
+            (Some(last), _) => last + 1,
+            (None, Some(segment)) => segment.name.first_seq,
+            (None, None) => end,
+        };
+        let mut cut_off = Ranges::default();
+        cut_off.push(reached..end);
+        self.repairs.cut_records = self.repairs.cut_records.saturating_sub(cut_off.count());
+        let mut missing = Ranges::default();
+        missing.push(0..begun);
+        cut_off.iter().for_each(|range| missing.push(range));
+        acknowledged.remove_from(&mut missing);
+        self.repairs.lost_records += missing.count();
     }
 
     fn read_header(&self, name: Name) -> io::Result<Option<Header>> {
@@ -322,7 +359,8 @@ impl<D: Disk> Log<D> {
 
     /// The oldest message that is not acknowledged.
     pub fn first(&self) -> Option<u64> {
-        self.segments.iter().find_map(|segment| segment.left.first())
+        let first = self.segments.iter().find_map(|segment| segment.left.first());
+        first.or_else(|| Some(self.carried.first()?.seq))
     }
 
     /// The newest message that is not acknowledged.
@@ -332,13 +370,15 @@ impl<D: Disk> Log<D> {
 
     /// How many messages are not acknowledged. Damage that no read has come by counts as messages.
     pub fn messages(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.left.count()).sum()
+        let left: u64 = self.segments.iter().map(|segment| segment.left.count()).sum();
+        left + self.carried.len() as u64
     }
 
     /// The bytes of all segments that hold a message that is not acknowledged.
     pub fn bytes(&self) -> u64 {
         let held = self.segments.iter().filter(|segment| !segment.left.is_empty());
-        held.map(|segment| segment.len).sum()
+        let carried = self.carried.iter().map(|stored| stored.bytes);
+        held.map(|segment| segment.len).chain(carried).sum()
     }
 
     /// What reading found damaged since this was asked last.
@@ -408,6 +448,7 @@ impl<D: Disk> Log<D> {
         segment.len = end;
         segment.newest = segment.newest.max(Some(arrived));
         self.next_seq = seqs.end;
+        self.fresh_from = self.fresh_from.max(seqs.end);
         segment.left.push(seqs);
         Ok(())
     }
@@ -428,6 +469,8 @@ impl<D: Disk> Log<D> {
         match tail.file.sync() {
             Ok(()) => {
                 tail.unsynced = None;
+                // So that the cursor tells up to where nothing may be missing.
+                self.is_dirty = true;
                 Ok(())
             }
             Err(error) => {
@@ -438,8 +481,15 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Writes anew what a failed sync left in doubt.
+    /// Writes anew what a failed sync left in doubt, and what was in a file that was removed.
     fn rescue(&mut self) -> io::Result<()> {
+        if let Some(first) = self.carried.first() {
+            let (name, carried) = (self.new_name(first.seq), std::mem::take(&mut self.carried));
+            let outcome = self.replace(name, &carried);
+            self.carried = carried;
+            outcome?;
+            self.carried.clear();
+        }
         let Some(from) = self.unsafe_from else { return Ok(()) };
         // At most a segment: a new one begins only when the one before it is safe.
         let doubtful = self.read(from, usize::MAX, usize::MAX)?;
@@ -448,16 +498,12 @@ impl<D: Disk> Log<D> {
             return Err(io::Error::other("not everything that is to be written anew can be read"));
         }
         if !doubtful.is_empty() {
-            let (finished, next_seq) = (self.finished.clone(), self.next_seq);
+            let next_seq = self.next_seq;
             let name = self.new_name(from);
-            let outcome = self.write_anew(name, &doubtful);
+            let outcome = self.replace(name, &doubtful);
             self.next_seq = next_seq;
             if let Err(error) = outcome {
-                for unfinished in [RESCUE, &name.to_string()] {
-                    let _ = self.disk.remove(unfinished);
-                }
-                self.segments.retain(|segment| segment.name != name);
-                (self.tail, self.finished, self.unsafe_from) = (None, finished, Some(from));
+                self.unsafe_from = Some(from);
                 return Err(error);
             }
             let replaced = self.segments.iter_mut().filter(|segment| segment.name != name);
@@ -465,6 +511,106 @@ impl<D: Disk> Log<D> {
         }
         self.unsafe_from = None;
         Ok(())
+    }
+
+    /// Writes a segment of this name anew. After an error there is none of it.
+    fn replace(&mut self, name: Name, stored: &[Stored]) -> io::Result<()> {
+        let (finished, next_seq) = (self.finished.clone(), self.next_seq);
+        self.write_anew(name, stored).inspect_err(|_| {
+            for unfinished in [RESCUE, &name.to_string()] {
+                let _ = self.disk.remove(unfinished);
+            }
+            self.segments.retain(|segment| segment.name != name);
+            (self.tail, self.finished, self.next_seq) = (None, finished, next_seq);
+        })
+    }
+
+    /// Whether it is time to [`Log::reopen`]: its files were removed, or the disk did nothing of what
+    /// it was asked to, again and again; or the last time did not succeed.
+    pub fn is_broken(&self) -> bool {
+        self.lock.is_none() || self.failures >= MOST_FAILURES || self.was_removed()
+    }
+
+    /// The file goes on to take what is written, and would give it back to nobody.
+    fn was_removed(&self) -> bool {
+        self.tail.as_ref().is_some_and(|tail| !tail.file.has_name())
+    }
+
+    /// Takes note of what went wrong when the log was used once.
+    pub fn failed<'a>(&mut self, errors: impl Iterator<Item = &'a io::Error>) {
+        let worst = errors.map(|error| match error.kind() {
+            // The files are all right.
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem => 0,
+            io::ErrorKind::NotFound => MOST_FAILURES,
+            _ => self.failures.saturating_add(1),
+        });
+        self.failures = worst.max().unwrap_or(0);
+    }
+
+    /// Begins anew with what the folder holds now, after its disk failed, or somebody removed it.
+    /// Makes what is missing; what was acknowledged stays so. Messages from the number `in_memory` on
+    /// are still with whoever appends, and are expected again.
+    ///
+    /// After an error the files are closed, so that the disk can be unmounted and mended.
+    pub fn reopen(&mut self, in_memory: u64) -> io::Result<()> {
+        self.carry(in_memory);
+        self.tail = None;
+        self.readers.clear();
+        self.cursor.close();
+        self.lock = None;
+        self.disk.make()?;
+        let lock = self.disk.lock()?;
+        let mut fresh = Log::load(self.disk.clone(), self.limits, Clock::clone(&self.clock))?;
+        if fresh.next_seq > self.fresh_from {
+            let why =
+                "the folder holds messages of another run; they are sent after the next start";
+            return Err(io::Error::other(why));
+        }
+        let left = self.segments.iter().map(|segment| &segment.left);
+        let mut known = Ranges::union(left.chain([&self.lost]));
+        known.keep_below(in_memory);
+        let mut found = Ranges::default();
+        self.carried.iter().for_each(|stored| found.push(stored.seq..stored.seq + 1));
+        let mut acknowledged = Ranges::default();
+        acknowledged.push(0..u64::MAX);
+        let acknowledged = acknowledged.without(&known);
+        for segment in &mut fresh.segments {
+            segment.left = segment.left.without(&acknowledged).without(&found);
+        }
+        let held = fresh.segments.iter().map(|segment| &segment.left);
+        let found = Ranges::union(held.chain([&found]));
+        fresh.lost = known.without(&found);
+        let newly_lost = fresh.lost.without(&self.lost).count();
+        fresh.repairs = Repairs { lost_records: newly_lost, ..self.repairs };
+        fresh.repairs.was_removed = newly_lost > 0 || !self.carried.is_empty();
+        fresh.carried = std::mem::take(&mut self.carried);
+        fresh.fresh_from = self.fresh_from;
+        fresh.next_seq = fresh.next_seq.min(in_memory);
+        fresh.segment_bytes = self.segment_bytes;
+        fresh.lock = Some(lock);
+        fresh.make_safe();
+        let unsafe_from = fresh.unsafe_from.into_iter().chain(self.unsafe_from);
+        fresh.unsafe_from = unsafe_from.min().filter(|from| *from < in_memory);
+        fresh.is_dirty = true;
+        *self = fresh;
+        Ok(())
+    }
+
+    /// Takes along what is in the file that is being written, when that is the only way to it.
+    fn carry(&mut self, in_memory: u64) {
+        if !self.was_removed() {
+            return;
+        }
+        let (Some(at), true) = (self.segments.len().checked_sub(1), self.carried.is_empty()) else {
+            return;
+        };
+        let mut wanted = Wanted { from: 0, most: usize::MAX, max_bytes: usize::MAX, found: vec![] };
+        // What cannot be read is among what is missing afterwards.
+        let _ = self.read_segment(at, &mut wanted);
+        wanted.found.retain(|stored| stored.seq < in_memory);
+        self.carried = wanted.found;
     }
 
     /// Begins a segment with these messages. It gets its name, and so replaces what was written
@@ -584,9 +730,16 @@ impl<D: Disk> Log<D> {
             match self.read_segment(at, &mut wanted) {
                 // What was read is of use; the error comes again.
                 Err(error) if wanted.found.is_empty() => return Err(error),
-                Err(_) => break,
+                Err(_) => return Ok(wanted.found),
                 Ok(()) => (),
             }
+        }
+        for stored in self.carried.iter().filter(|stored| stored.seq >= from) {
+            if wanted.is_full() {
+                break;
+            }
+            wanted.max_bytes = wanted.max_bytes.saturating_sub(stored.bytes as usize);
+            wanted.found.push(stored.clone());
         }
         Ok(wanted.found)
     }
@@ -605,7 +758,9 @@ impl<D: Disk> Log<D> {
             let damaged = reader.walk.damaged_bytes();
             let Some(record) = reader.walk.next(from, len)? else {
                 if self.lose(at, due..u64::MAX) {
-                    self.repairs.lost_bytes += len.saturating_sub(reader.walk.valid_end());
+                    let skipped = reader.walk.damaged_bytes() - damaged;
+                    self.repairs.lost_bytes +=
+                        skipped + len.saturating_sub(reader.walk.valid_end());
                 }
                 return Ok(());
             };
@@ -643,7 +798,12 @@ impl<D: Disk> Log<D> {
         if let Some((place, _)) = near.max_by_key(|(_, reader)| reader.walk.expected()) {
             return Ok(Some(self.readers.remove(place)));
         }
-        match self.disk.open(&name.to_string()) {
+        let opened = match self.tail.as_ref().filter(|_| at + 1 == self.segments.len()) {
+            // Also when somebody has removed it.
+            Some(tail) => tail.file.again(),
+            None => self.disk.open(&name.to_string()),
+        };
+        match opened {
             Ok(file) => Ok(Some(Reader { number: name.number, walk: Walk::new(file, name, len)? })),
             // The file is gone, and not the whole disk.
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.disk.list().is_ok() => {
@@ -675,6 +835,7 @@ impl<D: Disk> Log<D> {
                 segment.left.remove(&seqs);
             }
         }
+        self.carried.retain(|stored| !seqs.contains(&stored.seq));
         self.is_dirty = true;
     }
 
@@ -686,6 +847,7 @@ impl<D: Disk> Log<D> {
         for segment in self.segments.iter_mut().filter(|segment| segment.left.contains(seq)) {
             segment.left.remove(&(seq..seq + 1));
         }
+        self.carried.retain(|stored| stored.seq != seq);
         self.is_dirty = true;
         self.save()
     }
@@ -733,7 +895,8 @@ impl<D: Disk> Log<D> {
     }
 
     fn write_cursor(&mut self) -> io::Result<()> {
-        if self.is_dirty {
+        // What is carried is in no segment, and would seem to be acknowledged.
+        if self.is_dirty && self.carried.is_empty() {
             let mut at = self.first().unwrap_or(self.next_seq);
             let floor = at;
             let mut done = Ranges::default();
@@ -742,7 +905,10 @@ impl<D: Disk> Log<D> {
                 at = left.end;
             }
             done.push(at..self.next_seq);
-            self.cursor.write(&self.disk, &Acknowledged::new(floor, done.iter()))?;
+            let unsynced = self.tail.as_ref().and_then(|tail| tail.unsynced);
+            let unsafe_from = unsynced.into_iter().chain(self.unsafe_from).min();
+            let safe_below = unsafe_from.unwrap_or(self.next_seq);
+            self.cursor.write(&self.disk, &Acknowledged::new(floor, done.iter(), safe_below))?;
             self.is_dirty = false;
         }
         Ok(())

@@ -14,7 +14,8 @@
 //! - `cursor`: what was acknowledged, in two slots of 4,096 bytes. The valid one with the higher
 //!   generation counts. A slot: magic `FBCURSR` and the version, length (u16), checksum (u32), then
 //!   generation, the floor below which everything is acknowledged, the number of ranges above it,
-//!   and for each its distance from the one before and its length.
+//!   for each its distance from the one before and its length, and the number below which all that
+//!   was appended is safe: what is not there below it was lost.
 //! - `doubt`, for sinks that must not repeat: see `doubt.rs`.
 //! - `rescue`, at times: a segment that is not whole yet, to be ignored.
 //! - segments, named `NUMBER-FIRST-SALT.log`: their number, the least sequence number in them and a
@@ -35,15 +36,19 @@
 //! A batch is what one append wrote: the mark `fb 62 61 79`, length (u16) and checksum of its
 //! header; the header: first sequence number, how many were left out before it, number of records,
 //! bytes of records, time of the first, time of arrival, then up to 64 topics and up to 64 sources
-//! that its records share; then the records.
+//! that its records share; then the records; and behind more than one, the header's mark, length,
+//! checksum and content once more, with `7a` as the last byte of the mark.
 //!
 //! A record: one byte `101tsmkk`, length, checksum (of all but itself), place in the batch, time since the batch's
 //! first, topic (unless `t`: it is the batch's first; else its place from 1, or 0 and the text), source
 //! (unless `s`; else 1 for none, its place from 2, or 0 and the text), the other entries of `meta` as
 //! JSON (if `m`), and the payload to the end; `kk` is 0 for JSON, 1 for text, 2 for bytes.
 //!
-//! So one damaged byte costs the record that it is in; in a batch's header, the batch; in a
-//! segment's header, nothing but the correction of times from before the clock was set.
+//! So one damaged byte costs the record that it is in, and no more: a batch whose header is damaged
+//! is read by the copy behind it. In a segment's header it costs the correction of times from before
+//! the clock was set.
+//!
+//! Folders are of mode 0700 and files of mode 0600, and no link in place of a file is followed.
 
 mod cursor;
 mod disk;

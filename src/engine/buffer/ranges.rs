@@ -76,6 +76,22 @@ impl Ranges {
         self.0.splice(begin..end, [before, after].into_iter().filter(|range| !range.is_empty()));
     }
 
+    /// The numbers that are in one of these sets, or in several.
+    pub fn union<'a>(sets: impl IntoIterator<Item = &'a Ranges>) -> Ranges {
+        let mut all: Vec<Range<u64>> = sets.into_iter().flat_map(Ranges::iter).collect();
+        all.sort_by_key(|range| range.start);
+        let mut union = Ranges::default();
+        all.into_iter().for_each(|range| union.push(range));
+        union
+    }
+
+    /// The numbers that are not in another set.
+    pub fn without(&self, other: &Ranges) -> Ranges {
+        let mut rest = self.clone();
+        other.iter().for_each(|range| rest.remove(&range));
+        rest
+    }
+
     /// Makes one of all ranges but the first ones, so that there are at most so many.
     pub fn merge_behind(&mut self, most: usize) {
         if let (Some(last), true) = (self.last(), self.0.len() > most) {

@@ -10,6 +10,10 @@ use forebay_sdk::{Format, Message, Meta, Payload, Timestamp, payload::Value};
 
 /// What each batch begins with.
 pub const BATCH_MARK: [u8; 4] = [0xFB, b'b', b'a', b'y'];
+/// What a copy of a batch's header begins with, behind the records.
+pub const COPY_MARK: [u8; 4] = [0xFB, b'b', b'a', b'z'];
+/// What both marks begin with.
+pub const MARKS: [u8; 3] = [0xFB, b'b', b'a'];
 /// Mark, length and checksum in front of a batch's header.
 pub const BATCH_PREFIX_BYTES: usize = 4 + 2 + 4;
 /// The longest prefix of a record: its first byte, its length and its checksum.
@@ -127,7 +131,14 @@ impl Batch {
     pub fn bytes(&self) -> usize {
         let shared: usize =
             self.topics.iter().chain(&self.sources).map(|text| text.len() + 1).sum();
-        BATCH_PREFIX_BYTES + 24 + shared + self.records.len()
+        let header = BATCH_PREFIX_BYTES + 24 + shared;
+        let copies = if self.has_copy() { 2 } else { 1 };
+        copies * header + self.records.len()
+    }
+
+    /// Whether the header is worth a copy: with one message, it is that message which is lost with it.
+    fn has_copy(&self) -> bool {
+        self.count > 1
     }
 
     /// The sequence number of the first message.
@@ -156,15 +167,22 @@ impl Batch {
                 header.extend_from_slice(text.as_bytes());
             }
         }
-        out.extend_from_slice(&BATCH_MARK);
-        let len = u16::try_from(header.len()).expect("shared texts are few and short");
-        out.extend_from_slice(&len.to_le_bytes());
-        out.extend_from_slice(&(crc32fast::hash(&header) ^ salt).to_le_bytes());
-        out.extend_from_slice(&header);
+        put_header(out, BATCH_MARK, &header, salt);
         let start = out.len();
         out.extend_from_slice(&self.records);
         salt_records(&mut out[start..], salt);
+        if self.has_copy() {
+            put_header(out, COPY_MARK, &header, salt);
+        }
     }
+}
+
+fn put_header(out: &mut Vec<u8>, mark: [u8; 4], header: &[u8], salt: u32) {
+    out.extend_from_slice(&mark);
+    let len = u16::try_from(header.len()).expect("shared texts are few and short");
+    out.extend_from_slice(&len.to_le_bytes());
+    out.extend_from_slice(&(crc32fast::hash(header) ^ salt).to_le_bytes());
+    out.extend_from_slice(header);
 }
 
 /// Makes the checksums valid in one segment only.

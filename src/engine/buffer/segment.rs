@@ -8,8 +8,8 @@ use super::{
     disk::DiskFile,
     ranges::Ranges,
     record::{
-        BATCH_MARK, BATCH_PREFIX_BYTES, BatchHeader, Prefix, RECORD_PREFIX_MOST_BYTES, put,
-        put_signed, take, take_signed,
+        BATCH_MARK, BATCH_PREFIX_BYTES, BatchHeader, COPY_MARK, MARKS, Prefix,
+        RECORD_PREFIX_MOST_BYTES, put, put_signed, take, take_signed,
     },
 };
 
@@ -290,22 +290,40 @@ impl<F: DiskFile> Walk<F> {
     fn next_batch(&mut self, end: u64) -> io::Result<Option<OpenBatch>> {
         let mut at = self.at;
         while at < end {
-            let Some((header, len)) = self.batch_at(at, end)? else {
-                match self.find_mark(at + 1, end)? {
-                    Some(marked) if self.searched_bytes <= MOST_SEARCH_BYTES => at = marked,
-                    _ => break,
+            if let Some((header, len)) = self.header_at(BATCH_MARK, at, end)?
+                && header.first_seq >= self.expected
+            {
+                self.found(at, len);
+                return Ok(Some(self.open_batch(header)));
+            }
+            if let Some((header, len)) = self.header_at(COPY_MARK, at, end)? {
+                let start = at.checked_sub(header.records_bytes);
+                let start = start.filter(|start| *start > self.valid_end);
+                // Its first header did not come by, so that one is damaged.
+                if let (Some(start), true) = (start, header.first_seq >= self.expected) {
+                    self.found(start, 0);
+                    return Ok(Some(self.open_batch(header)));
                 }
+                self.found(at, len);
+                at = self.at;
                 continue;
-            };
-            self.found(at, len);
-            // What was left out on purpose is not missing.
-            self.missing.push(self.expected..header.first_seq - header.gap);
-            self.expected = header.first_seq;
-            self.announced = header.end_seq();
-            let end = self.at.saturating_add(header.records_bytes);
-            return Ok(Some(OpenBatch { header, end }));
+            }
+            match self.find_mark(at + 1, end)? {
+                Some(marked) if self.searched_bytes <= MOST_SEARCH_BYTES => at = marked,
+                _ => break,
+            }
         }
         Ok(None)
+    }
+
+    /// A batch whose records begin here.
+    fn open_batch(&mut self, header: BatchHeader) -> OpenBatch {
+        // What was left out on purpose is not missing.
+        self.missing.push(self.expected..header.first_seq - header.gap);
+        self.expected = header.first_seq;
+        self.announced = header.end_seq();
+        let end = self.at.saturating_add(header.records_bytes);
+        OpenBatch { header, end }
     }
 
     fn found(&mut self, at: u64, len: u64) {
@@ -328,34 +346,38 @@ impl<F: DiskFile> Walk<F> {
         Ok(Some(Record { seq, message, arrived: batch.header.arrived, bytes: total }))
     }
 
-    fn batch_at(&mut self, at: u64, end: u64) -> io::Result<Option<(BatchHeader, u64)>> {
+    /// The header of a batch, or its copy, and its length.
+    fn header_at(
+        &mut self,
+        mark: [u8; 4],
+        at: u64,
+        end: u64,
+    ) -> io::Result<Option<(BatchHeader, u64)>> {
         let prefix = self.window.get(at, BATCH_PREFIX_BYTES, end)?;
-        let prefix = prefix.strip_prefix(&BATCH_MARK).and_then(|rest| rest.first_chunk::<6>());
+        let prefix = prefix.strip_prefix(&mark).and_then(|rest| rest.first_chunk::<6>());
         let Some(&[len_low, len_high, crc @ ..]) = prefix else { return Ok(None) };
         let total = BATCH_PREFIX_BYTES + usize::from(u16::from_le_bytes([len_low, len_high]));
         let body = self.window.get(at, total, end)?.get(BATCH_PREFIX_BYTES..total);
         let is_whole = |body: &&[u8]| crc32fast::hash(body) ^ self.salt == u32::from_le_bytes(crc);
-        let header = body.filter(is_whole).and_then(BatchHeader::read);
-        // Sequence numbers only grow.
-        let Some(header) = header.filter(|header| header.first_seq >= self.expected) else {
+        let Some(header) = body.filter(is_whole).and_then(BatchHeader::read) else {
             self.searched_bytes += total as u64;
             return Ok(None);
         };
         Ok(Some((header, total as u64)))
     }
 
-    /// The next place from `at` on where a batch may begin.
+    /// The next place from `at` on where the header of a batch, or a copy, may begin.
     fn find_mark(&mut self, mut at: u64, end: u64) -> io::Result<Option<u64>> {
         loop {
             let bytes = self.window.get(at, READ_BYTES, end)?;
-            if bytes.len() < BATCH_MARK.len() {
+            if bytes.len() < MARKS.len() {
                 return Ok(None);
             }
-            let found = bytes.windows(BATCH_MARK.len()).position(|four| four == BATCH_MARK);
+            let found = bytes.windows(MARKS.len()).position(|three| three == MARKS);
             if let Some(found) = found {
                 return Ok(Some(at + found as u64));
             }
-            at += (bytes.len() - BATCH_MARK.len() + 1) as u64;
+            at += (bytes.len() - MARKS.len() + 1) as u64;
         }
     }
 }

@@ -360,4 +360,12 @@ impl DiskFile for SimulatedFile {
             false => Ok(()),
         }
     }
+
+    fn has_name(&self) -> bool {
+        self.disk.state().names.values().any(|id| *id == self.id)
+    }
+
+    fn again(&self) -> io::Result<SimulatedFile> {
+        Ok(SimulatedFile { disk: self.disk.clone(), id: self.id })
+    }
 }

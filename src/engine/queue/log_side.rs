@@ -55,6 +55,8 @@ pub(super) struct LogSide {
     pub only_in_log: u64,
     /// Where the next of them is to be looked for.
     read_from: u64,
+    /// The disk did not give these back. They come as soon as it does; what is in memory goes on.
+    stranded: Option<Stranded>,
     /// What has a smaller number waited while the link was down.
     historical_below: u64,
     /// Delivered, and the log has not been told.
@@ -66,6 +68,16 @@ pub(super) struct LogSide {
     letting_go: Option<LettingGo>,
     /// The disk has it as one in doubt, and it no longer is.
     doubt_is_over: bool,
+    /// A write failed, and the log may have what has a smaller number although it was to be written.
+    perhaps_written_below: u64,
+}
+
+/// A part of the backlog that cannot be read for now.
+struct Stranded {
+    from: u64,
+    count: u64,
+    /// What the log took on disk then.
+    bytes: u64,
 }
 
 /// Whether the log is there.
@@ -114,6 +126,8 @@ pub struct Opened {
 /// Work for the disk, in this order.
 #[derive(Default)]
 pub struct Job {
+    /// Messages from this number on are in memory, whatever happens to the disk.
+    pub in_memory: u64,
     /// What was delivered.
     pub acknowledged: Vec<Range<u64>>,
     /// What waits longer is dropped.
@@ -145,6 +159,8 @@ pub struct Done {
     /// What was to be appended was not; nor was the rest told.
     pub write_failed: Option<io::Error>,
     pub read_failed: Option<io::Error>,
+    /// The log had to be opened anew, and holds this now.
+    pub reopened: Option<Opened>,
     pub dropped: Vec<Range<u64>>,
     pub dropped_messages: u64,
     /// From where it was read, and what came.
@@ -176,6 +192,50 @@ impl LogSide {
 
     pub fn open_failed(&mut self) {
         self.state = State::Broken;
+    }
+
+    /// The log was opened anew. It may hold less than before.
+    fn reopened(&mut self, opened: &Opened) {
+        let in_memory = self.first_in_memory();
+        self.stranded = None;
+        self.read_from = opened.first.map_or(in_memory, |first| first.min(in_memory));
+        // Some of it is in a lane. Too many is put right once there is nothing more to read.
+        let unwritten = self.unwritten.iter().filter(|unwritten| !unwritten.is_delivered);
+        self.only_in_log = opened.messages + unwritten.count() as u64;
+    }
+
+    /// The least number of which memory does not depend on the log.
+    fn first_in_memory(&self) -> u64 {
+        self.unwritten.front().map_or(self.next_seq, |first| first.seq)
+    }
+
+    /// How many messages are in the log (or on their way), not in a lane, and can be had.
+    pub fn waiting(&self) -> u64 {
+        self.only_in_log + self.stranded.as_ref().map_or(0, |stranded| stranded.count)
+    }
+
+    /// Where to read on in memory, when the next message that is not in a lane is still there. A disk
+    /// that is slow or fails is not asked for it.
+    pub fn next_in_memory(&self) -> Option<u64> {
+        let is_there = self.only_in_log > 0 && self.read_from >= self.first_in_memory();
+        is_there.then_some(self.read_from)
+    }
+
+    /// The log does not give back what comes next: what is in memory goes before it.
+    fn strand(&mut self) {
+        let in_memory = self.first_in_memory();
+        if self.only_in_log == 0 || self.read_from >= in_memory {
+            return;
+        }
+        let behind = self.unwritten.iter().filter(|unwritten| !unwritten.is_delivered).count();
+        let count = self.only_in_log.saturating_sub(behind as u64);
+        let (from, bytes) = (self.read_from, self.stored_bytes);
+        self.stranded = Some(match self.stranded.take() {
+            None => Stranded { from, count, bytes },
+            Some(before) => Stranded { count: before.count + count, bytes, ..before },
+        });
+        self.only_in_log -= count;
+        self.read_from = in_memory;
     }
 
     /// What came until now has waited.
@@ -214,7 +274,9 @@ impl LogSide {
     }
 
     pub fn is_full(&self, limits: &Buffer) -> bool {
-        let takes = self.stored_bytes + self.unwritten_bytes as u64;
+        // What cannot be read must not keep others out. A disk that only takes is bounded all the same.
+        let stranded = self.stranded.as_ref().map_or(0, |stranded| stranded.bytes);
+        let takes = self.stored_bytes.saturating_sub(stranded) + self.unwritten_bytes as u64;
         // One message larger than the limit passes alone.
         let holds_any = self.stored_messages > 0 || !self.unwritten.is_empty();
         let has_no_room = takes >= limits.max_bytes && holds_any;
@@ -245,14 +307,21 @@ impl LogSide {
         }
     }
 
-    fn is_acknowledged(&self, seq: u64) -> bool {
-        self.acknowledged.iter().any(|range| range.contains(&seq))
+    /// Whether a message that the log still gives back was delivered.
+    fn is_delivered(&self, seq: u64) -> bool {
+        let is_untold = self.acknowledged.iter().any(|range| range.contains(&seq));
+        let unwritten = self.unwritten.binary_search_by_key(&seq, |unwritten| unwritten.seq);
+        is_untold || unwritten.is_ok_and(|index| self.unwritten[index].is_delivered)
     }
 
     /// What was delivered before it was written need not be written.
     pub fn forget_delivered(&mut self) {
         while self.writing == 0 && self.unwritten.front().is_some_and(|first| first.is_delivered) {
-            self.take_unwritten(0);
+            let seq = self.take_unwritten(0).map(|first| first.seq);
+            // Or it would come once more after a restart.
+            if let Some(seq) = seq.filter(|seq| *seq < self.perhaps_written_below) {
+                self.acknowledge(seq);
+            }
         }
     }
 
@@ -305,8 +374,13 @@ impl LogSide {
             false => at,
         });
         let age_at = limits.max_age.map(|_| *self.next_age_check.get_or_insert(now));
-        let fetches = hungry && self.only_in_log > 0 && !finishing;
-        let fetch_at = fetches.then(|| self.read_again_at.unwrap_or(now));
+        let fetch_from = match (&self.stranded, self.next_in_memory()) {
+            (Some(stranded), _) => Some(stranded.from),
+            (None, None) if self.only_in_log > 0 => Some(self.read_from),
+            (None, _) => None,
+        };
+        let fetch_from = fetch_from.filter(|_| hungry && !finishing);
+        let fetch_at = fetch_from.map(|_| self.read_again_at.unwrap_or(now));
         let lets_go = self.letting_go.as_ref().is_some_and(|one| one.step == Step::Asked);
         let at_once = (lets_go || self.doubt_is_over).then_some(now);
         match [write_at, tell_at, age_at, fetch_at, at_once].into_iter().flatten().min() {
@@ -318,7 +392,8 @@ impl LogSide {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         let mut job = Job {
             acknowledged: std::mem::take(&mut self.acknowledged),
-            fetch: is_due(fetch_at).then_some((self.read_from, FETCH_BYTES)),
+            fetch: fetch_from.filter(|_| is_due(fetch_at)).map(|from| (from, FETCH_BYTES)),
+            in_memory: self.first_in_memory(),
             ..Job::default()
         };
         self.tell_at = None;
@@ -382,17 +457,31 @@ impl LogSide {
         (self.stored_bytes, self.stored_messages) = (done.stored_bytes, done.stored_messages);
         let again_at =
             |failed: &Option<io::Error>| failed.as_ref().map(|_| Instant::now() + AGAIN_AFTER);
-        self.read_again_at = again_at(&done.read_failed);
+        // A job that did not try says nothing of the pause.
+        if done.fetched.is_some() || done.read_failed.is_some() {
+            self.read_again_at = again_at(&done.read_failed);
+        }
         let let_go = self.letting_go.as_mut().filter(|one| one.step == Step::UnderWay).map(|one| {
             one.step = Step::Done;
             one.seq
         });
         let writing = std::mem::take(&mut self.writing);
+        if let Some(opened) = &done.reopened {
+            self.reopened(opened);
+        }
+        if done.read_failed.is_some() {
+            self.strand();
+        }
         if done.write_failed.is_some() {
+            let last = writing.checked_sub(1).and_then(|last| self.unwritten.get(last));
+            let end = last.map_or(0, |last| last.seq + 1);
+            self.perhaps_written_below = self.perhaps_written_below.max(end);
             self.write_again_at = again_at(&done.write_failed);
             return let_go;
         }
-        self.write_again_at = None;
+        if writing > 0 {
+            self.write_again_at = None;
+        }
         for _ in 0..writing {
             let Some(written) = self.take_unwritten(0) else { break };
             Delivery::settle_all(written.delivery);
@@ -408,6 +497,9 @@ impl LogSide {
         let gone = seqs.end.saturating_sub(seqs.start).saturating_sub(from_lanes as u64);
         self.only_in_log = self.only_in_log.saturating_sub(gone);
         self.read_from = self.read_from.max(seqs.end);
+        if let Some(stranded) = &mut self.stranded {
+            stranded.from = stranded.from.max(seqs.end);
+        }
     }
 
     /// What came back from the log, if it is not in a lane already. Returns what goes into a lane
@@ -418,6 +510,10 @@ impl LogSide {
         stored: Vec<(u64, Message)>,
         in_lane: &HashSet<u64>,
     ) -> Vec<(u64, Message, bool)> {
+        if let Some(stranded) = self.stranded.take_if(|stranded| stranded.from == from) {
+            self.read_from = from;
+            self.only_in_log += stranded.count;
+        }
         if from != self.read_from {
             // Overtaken by a drop, or by messages that left a lane.
             return Vec::new();
@@ -433,7 +529,7 @@ impl LogSide {
         };
         self.read_from = last + 1;
         // While it was read, some of it may have been delivered.
-        let is_known = |seq: &u64| in_lane.contains(seq) || self.is_acknowledged(*seq);
+        let is_known = |seq: &u64| in_lane.contains(seq) || self.is_delivered(*seq);
         let fresh = stored.into_iter().filter(|(seq, _)| !is_known(seq));
         let below = self.historical_below;
         let fresh: Vec<_> = fresh.map(|(seq, message)| (seq, message, seq < below)).collect();
