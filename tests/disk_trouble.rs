@@ -188,3 +188,85 @@ fn a_data_folder_that_cannot_be_made_is_reported_and_memory_does() {
     data.remove("file");
     forebay.wait_for_log("the buffer on disk works again");
 }
+
+#[test]
+fn a_folder_that_was_removed_while_the_link_was_away_costs_what_was_only_there() {
+    let (plant, mut cloud, data) = (Mosquitto::start(), Mosquitto::start(), Folder::new());
+    let subscriber = Subscriber::remembered(cloud.port, "#");
+    let folder = Folder::with(&[("a.yaml", &pipeline(&plant, &cloud, "block"))]);
+    let forebay = Forebay::run_on(folder.path(), data.path());
+    until("subscribed", || plant.log.count_of("Sending SUBACK to forebay") == 1);
+    cloud.stop();
+    // More than memory and the file that is written hold.
+    publish_many(&plant, 1..=4000);
+    until("all are on the disk", || plant.acknowledged_by("forebay") == 4000);
+
+    fs::remove_dir_all(data.path().join("buffers/a/cloud")).expect("it is there");
+    publish_many(&plant, 4001..=4100);
+    let line = forebay.wait_for_log("its folder is made anew");
+    until("the disk has them", || plant.acknowledged_by("forebay") == 4100);
+    cloud.resume();
+
+    until("what came afterwards arrives", || missing(&subscriber, 4001..=4100) == 0);
+    publish_many(&plant, 4101..=4110);
+    until("and what comes now", || missing(&subscriber, 4101..=4110) == 0);
+    // What was in a lane of memory may have arrived although the disk lost it.
+    let lost = missing(&subscriber, 1..=4000);
+    let said = line.split("lost_records=").nth(1).and_then(|rest| rest.split(' ').next());
+    let said: usize = said.and_then(|number| number.parse().ok()).expect("it says how many");
+    println!("{lost} of 4000 are lost, {said} as the log says");
+    assert!(lost > 0 && lost <= said && said < 4000, "{lost} {said}");
+}
+
+/// Has ext4 refuse everything from now on, as when the medium is pulled out.
+const SHUT_DOWN: &str = r#"perl -e 'open(F, "<", $ARGV[0]) or die; $now = pack("L", 2);
+    ioctl(F, 0x8004587D, $now) or die "$!"' "#;
+
+#[test]
+fn a_disk_that_died_while_the_link_was_away_stops_nothing_that_comes_now() {
+    let (plant, mut cloud, data) = (Mosquitto::start(), Mosquitto::start(), Folder::new());
+    let images = Folder::new();
+    let image = images.path().join("disk");
+    let mount = format!(
+        "truncate -s 16M {0}; mkfs.ext4 -q {0}; mount -o loop {0} \"$DATA\"",
+        image.display()
+    );
+    if !std::process::Command::new("unshare")
+        .args(["-m", "sh", "-c", &format!("set -e; {mount}; {SHUT_DOWN} \"$DATA\"")])
+        .env("DATA", data.path())
+        .status()
+        .is_ok_and(|status| status.success())
+    {
+        return eprintln!("skipped: no file system in a file can be mounted here");
+    }
+    let subscriber = Subscriber::remembered(cloud.port, "#");
+    let folder = Folder::with(&[("a.yaml", &pipeline(&plant, &cloud, "block"))]);
+    let Some(mut forebay) = start_inside("m", &mount, folder.path(), data.path()) else { return };
+    forebay.wait_for_log("running");
+    until("subscribed", || plant.log.count_of("Sending SUBACK to forebay") == 1);
+    cloud.stop();
+    publish_many(&plant, 1..=3000);
+    until("all are on the disk", || plant.acknowledged_by("forebay") == 3000);
+
+    forebay.shell_inside("m", &format!("{SHUT_DOWN} '{}'", data.path().display()));
+    publish_many(&plant, 3001..=3100);
+    forebay.wait_for_log("messages wait in memory, will try again");
+    assert_eq!(plant.acknowledged_by("forebay"), 3000, "only memory has the rest");
+    cloud.resume();
+    until("what is in memory arrives", || missing(&subscriber, 3001..=3100) == 0);
+    until("it is settled", || plant.acknowledged_by("forebay") == 3100);
+    publish_many(&plant, 3101..=3200);
+    until("what comes now arrives", || missing(&subscriber, 3101..=3200) == 0);
+
+    // It lets go of the disk, which is mounted anew and has what was safe.
+    let again = format!(
+        "for try in $(seq 600); do umount '{0}' && break; sleep 0.1; done; mount -o loop {1} '{0}'",
+        data.path().display(),
+        image.display()
+    );
+    forebay.shell_inside("m", &again);
+    until("all that was safe arrives", || missing(&subscriber, 1..=3000) == 0);
+    forebay.wait_for_log("the buffer on disk works again");
+    forebay.signal("TERM");
+    assert_eq!(forebay.wait_exit().code(), Some(0));
+}
