@@ -21,5 +21,6 @@ mod buffer;
 mod editor;
 mod examples;
 mod mutations;
+mod secrets;
 mod tidy;
 mod verbs;

@@ -391,7 +391,7 @@ fn the_schemas_accept_what_is_right_and_refuse_what_is_wrong() {
     check("pipeline", "sinks: { s: { type: log } }", "'from' is a required");
     check("pipeline", "sinks: { s: { type: log, from: [] } }", "[] is ");
     check("pipeline", "sources: { a.b: { type: timer, every: 5s } }", "'a.b' does not match");
-    check("pipeline", "sink: {}", "'sink' was unexpected");
+    check("pipeline", "sink: {}", "'sink' does not match");
     check("runtime", "log: { level: debug }\nstop_within: 2s", "valid");
     check("runtime", "log: { level: loud }", "'loud' is ");
     check("runtime", "stop: 2s", "'stop' was unexpected");

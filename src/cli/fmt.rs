@@ -150,9 +150,11 @@ fn laid_out(text: &str, shown: &str) -> Outcome {
     match layout(text, &LAYOUT) {
         Ok(fresh) if fresh == text => Outcome::Same,
         Ok(fresh) => Outcome::Differs(fresh),
-        Err(Refused::Invalid(findings)) => {
+        Err(Refused::Invalid(mut findings)) => {
             let mut texts = Texts::default();
-            texts.add(shown.to_owned(), text.to_owned());
+            let file = texts.add(shown.to_owned(), text.to_owned());
+            texts.not_read(file);
+            findings.iter_mut().for_each(|finding| texts.hide_in(finding));
             Outcome::Refused(drawn(&findings, &texts))
         }
         Err(Refused::WouldChange) => {
@@ -173,7 +175,9 @@ const LAYOUT: Layout = Layout { rank, apart, binds: |comment| comment.contains("
 fn rank(path: &[&str], key: &str) -> usize {
     let is_section = |name: &str| Role::ALL.iter().any(|role| role.section() == name);
     let order: &[&str] = match path {
-        [] => &["description", "connections", "sources", "transforms", "sinks"],
+        // What holds anchors stands above their use.
+        [] if key.starts_with("x-") => return 0,
+        [] => &["", "description", "connections", "sources", "transforms", "sinks"],
         [section, _] | [section, _, "connection"] if is_section(section) => {
             &["from", "type", "connection"]
         }

@@ -19,7 +19,7 @@ use super::{
     runtime::block_on,
 };
 use crate::{
-    config::{self, Draft, folder, watch::Watch},
+    config::{self, Draft, Environment, folder, watch::Watch},
     lint::{
         Checked,
         report::{Format, Part, printable, render_all},
@@ -55,6 +55,14 @@ pub(super) struct Arguments {
     /// Make findings of a rule warnings, over what `forebay.yaml` says. May be given again.
     #[arg(long, value_name = "RULE", value_parser = lowerable_rule_name)]
     warn: Vec<String>,
+    /// Take variables and files of secrets that are not there for granted, as where
+    /// only the repository is: in CI.
+    #[arg(long)]
+    without_secrets: bool,
+    /// A file of lines such as `NAME=value`, which go before the environment. May be
+    /// given again.
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Check again after each change, until Ctrl-C.
     #[arg(long)]
     watch: bool,
@@ -77,8 +85,32 @@ impl Arguments {
     fn lint(&self, mut draft: Draft) -> Checked {
         self.deny.iter().for_each(|rule| draft.runtime.lint.deny(rule.clone()));
         self.warn.iter().for_each(|rule| draft.runtime.lint.warn(rule.clone()));
+        draft.is_set_elsewhere = self.without_secrets;
         crate::lint::lint(draft)
     }
+
+    /// The variables of the files that were named. The last one that has a name counts.
+    fn variables(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut variables = BTreeMap::new();
+        for file in &self.env_file {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("reading {}", file.display()))?;
+            variables.extend(text.lines().filter_map(variable));
+        }
+        Ok(variables)
+    }
+}
+
+/// `NAME=value`, `export NAME="value"`. None for a comment and for anything else.
+fn variable(line: &str) -> Option<(String, String)> {
+    let line = line.trim_start_matches('\u{feff}').trim();
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let (name, value) = line.split_once('=').filter(|_| !line.starts_with('#'))?;
+    let value = value.trim();
+    let quoted = ['"', '\'']
+        .into_iter()
+        .find_map(|quote| value.strip_prefix(quote).and_then(|value| value.strip_suffix(quote)));
+    Some((name.trim().to_owned(), quoted.unwrap_or(value).to_owned()))
 }
 
 /// In place of a path.
@@ -203,12 +235,15 @@ fn wanted(paths: &[PathBuf]) -> anyhow::Result<Wanted> {
 
 fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
     let mut looked = Looked::default();
+    let variables = arguments.variables()?;
+    let environment =
+        |name: &str| variables.get(name).cloned().or_else(|| process_environment(name));
     // Of one folder, people know the names in it; CI systems know those from where they stand.
     let others = wanted.markdown.len() + usize::from(wanted.standard_input);
     let is_alone = wanted.folders.len() + others == 1;
     let is_for_ci = matches!(arguments.format, Format::Junit | Format::Sarif);
     for (folder, files) in &wanted.folders {
-        let draft = config::load(folder, types(), &process_environment)?;
+        let draft = config::load(folder, types(), &environment)?;
         let mut checked = arguments.lint(draft);
         if checked.is_empty() {
             bail!("{}", nothing_to_run(folder, &checked));
@@ -220,7 +255,7 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
         looked.add(checked);
     }
     if wanted.standard_input {
-        looked.add(arguments.lint(standard_input()?));
+        looked.add(arguments.lint(standard_input(&environment)?));
     }
     for path in &wanted.markdown {
         let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -233,7 +268,7 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
     Ok(looked)
 }
 
-fn standard_input() -> anyhow::Result<Draft> {
+fn standard_input(environment: Environment<'_>) -> anyhow::Result<Draft> {
     const SHOWN: &str = "standard input";
     let most_bytes = Limits::default().size_bytes;
     let mut bytes = Vec::new();
@@ -241,7 +276,7 @@ fn standard_input() -> anyhow::Result<Draft> {
     input.read_to_end(&mut bytes).context("reading standard input")?;
     let text = folder::text_of(bytes, most_bytes)
         .map_err(|problem| anyhow!("{SHOWN} {}: {}", problem.message, problem.label))?;
-    Ok(config::load_part(SHOWN, &text, &text, Path::new("."), types(), &process_environment))
+    Ok(config::load_part(SHOWN, &text, &text, Path::new("."), types(), environment))
 }
 
 impl Looked {

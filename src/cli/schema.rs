@@ -94,6 +94,7 @@ fn pipeline(types: &Types) -> Value {
         "$schema": DIALECT,
         "type": "object",
         "properties": properties,
+        "patternProperties": { "^x-": true },
         "additionalProperties": false,
         "$defs": definitions,
     })

@@ -36,6 +36,8 @@ pub struct Draft {
     pub runtime_written: Option<Yaml>,
     /// Folders in which a change matters.
     pub watched: BTreeSet<PathBuf>,
+    /// Whether a variable without a value is one that is set elsewhere. Then there is no graph.
+    pub is_set_elsewhere: bool,
     /// What came out of variables.
     pub filled: Filled,
     /// The types that its nodes can have.
@@ -132,6 +134,7 @@ impl Draft {
             runtime: Runtime::default(),
             runtime_written: None,
             watched: BTreeSet::new(),
+            is_set_elsewhere: false,
             filled: Filled::default(),
             types,
             noted: DefaultHasher::new(),

@@ -21,14 +21,22 @@ impl Filled {
         let places: Vec<Span> = places.collect();
         let is_shown = |span: Span| places.iter().any(|place| span.holds(*place));
         for (_, value, variable) in self.0.iter().filter(|(span, ..)| is_shown(*span)) {
-            let labels = finding.context.iter_mut().map(|(_, label)| label);
-            let texts = [&mut finding.message, &mut finding.label].into_iter();
-            let texts = texts.chain(&mut finding.help).chain(&mut finding.note).chain(labels);
-            texts.for_each(|text| *text = replace(text, value, variable));
-            // It would put the value into the file.
-            finding.edit.take_if(|edit| edit.text.contains(value.as_str()));
+            replace_in(finding, value, variable);
         }
     }
+}
+
+/// Puts something else in the place of a value in all that a finding says.
+pub(super) fn replace_in(finding: &mut Finding, value: &str, instead: &str) {
+    if value.is_empty() {
+        return;
+    }
+    let labels = finding.context.iter_mut().map(|(_, label)| label);
+    let texts = [&mut finding.message, &mut finding.label].into_iter();
+    let texts = texts.chain(&mut finding.help).chain(&mut finding.note).chain(labels);
+    texts.for_each(|text| *text = replace(text, value, instead));
+    // It would show the value, or put it into the file.
+    finding.edit.take_if(|edit| edit.text.contains(value));
 }
 
 /// Puts the variable where its value stands. A short one, such as a number of seconds, also stands

@@ -15,6 +15,7 @@ use forebay_sdk::{
 
 use crate::rules::UNREADABLE_FILE;
 
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// At most this many pipeline files are read.
 const MOST_FILES: usize = 10_000;
 
@@ -138,7 +139,7 @@ pub(super) fn is_pipeline_name(name: &str) -> bool {
     is_yaml && !is_test && !name.starts_with('.')
 }
 
-/// Reads a text of at most `most_bytes`.
+/// Reads a text of at most `most_bytes`, without the mark by which editors say that it is UTF-8.
 pub fn read_text(path: &Path, most_bytes: usize) -> Result<String, Unreadable> {
     let unreadable = |label: String| Unreadable {
         rule: &UNREADABLE_FILE,
@@ -159,7 +160,7 @@ pub fn read_text(path: &Path, most_bytes: usize) -> Result<String, Unreadable> {
 }
 
 /// Takes bytes for a text of at most `most_bytes`.
-pub fn text_of(bytes: Vec<u8>, most_bytes: usize) -> Result<String, Unreadable> {
+pub fn text_of(mut bytes: Vec<u8>, most_bytes: usize) -> Result<String, Unreadable> {
     if bytes.len() > most_bytes {
         return Err(Unreadable {
             rule: &YAML_TOO_BIG,
@@ -168,6 +169,9 @@ pub fn text_of(bytes: Vec<u8>, most_bytes: usize) -> Result<String, Unreadable> 
         });
     }
     let is_utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     String::from_utf8(bytes).map_err(|error| Unreadable {
         rule: &YAML_SYNTAX,
         message: "is not text".to_owned(),

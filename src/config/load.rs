@@ -62,9 +62,12 @@ pub fn load_part(
     // The whole text may be longer than a pipeline, and each part of it is read by itself.
     let limits =
         Limits { size_bytes: yaml.len().max(Limits::default().size_bytes), ..Limits::default() };
-    if let Some(mut tree) = yaml::parse(yaml, file, limits, &mut draft.findings) {
-        variables::fill(&mut tree, &folder, environment, &mut draft);
-        pipeline::read(tree, file, &beside.join("example.yaml"), &folder, &mut draft);
+    match yaml::parse(yaml, file, limits, &mut draft.findings) {
+        Some(mut tree) => {
+            variables::fill(&mut tree, &folder, environment, &mut draft);
+            pipeline::read(tree, file, &beside.join("example.yaml"), &folder, &mut draft);
+        }
+        None => draft.texts.not_read(file),
     }
     draft
 }

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::{Finding, Plugin, Role, Span};
+use forebay_sdk::{Finding, Plugin, Role, Span, rules::YAML_SYNTAX};
 use forebay_yaml::{self as yaml, Limits, Yaml};
 
 use super::{folder::Folder, texts::Texts};
@@ -57,7 +57,12 @@ impl Reading<'_> {
     pub fn yaml(&mut self, path: &Path) -> Option<(u32, Yaml)> {
         let limits = Limits::default();
         let (file, text) = self.text(path, limits.size_bytes)?;
-        Some((file, yaml::parse(&text, file, limits, self.findings)?))
+        let before = self.findings.len();
+        let tree = yaml::parse(&text, file, limits, self.findings);
+        if tree.is_none() || self.findings[before..].iter().any(|f| f.rule == &YAML_SYNTAX) {
+            self.texts.not_read(file);
+        }
+        Some((file, tree?))
     }
 
     /// Notices what changes in a folder.

@@ -45,6 +45,9 @@ impl<'a> Reader<'a> {
             return self.error(&UNKNOWN_SECTION, span, NO_PIPELINE, label);
         };
         self.file_name_is_fit(begin);
+        // They hold anchors.
+        let sections: Vec<Entry> =
+            sections.into_iter().filter(|section| !section.key.starts_with("x-")).collect();
         let is_one = sections.iter().any(|section| self.meant(&section.key).is_some());
         match sections.first() {
             Some(first) if !is_one => self.not_a_pipeline(first),

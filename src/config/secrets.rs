@@ -1,21 +1,32 @@
-//! Where a secret may stand in a line that is shown. Many findings show lines of a file that could
-//! not be understood, so its words must do.
+//! Where a secret may stand in a line that is shown, as far as words tell. What a file's settings tell
+//! is found where they are checked; this is for what could not be understood.
 
 use std::ops::Range;
 
 use forebay_sdk::finding::nearest;
+use forebay_yaml::secret::{Part, is_of_variables, names_secret, places_in_url};
 
-/// Parts of keys whose values nobody should see.
-const PARTS: [&str; 8] =
-    ["pass", "pwd", "secret", "token", "credential", "authorization", "api_key", "apikey"];
-/// Whole keys, for those who misspell them.
-const WORDS: [&str; 3] = ["password", "secret", "token"];
+/// Names for those who misspell them.
+const NAMES: [&str; 4] = ["password", "passwort", "passphrase", "authorization"];
+/// What stands below them are secrets, by names that somebody chose.
+const HOLDERS: [&str; 2] = ["headers", "users"];
+
+/// How much is known of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// It was read as YAML, so that a secret of several lines is known by other ways.
+    Yaml,
+    /// Nothing but its words.
+    Words,
+}
 
 /// The places in a text that look like the values of secrets. `${...}` shows none.
-pub(super) fn places(text: &str) -> Vec<Range<usize>> {
+pub(super) fn places(text: &str, known: Known) -> Vec<Range<usize>> {
     let mut places = Vec::new();
     // Lines that stand further to the right than this belong to a secret of many lines.
     let mut below: Option<usize> = None;
+    // The line behind one that said that a secret follows.
+    let mut is_next = false;
     let mut start = 0;
     for line in text.split_inclusive('\n') {
         let here = start;
@@ -25,56 +36,104 @@ pub(super) fn places(text: &str) -> Vec<Range<usize>> {
         if said.trim().is_empty() {
             continue;
         }
-        if below.is_some_and(|above| indent > above) {
+        let is_below = below.is_some_and(|above| indent > above);
+        // A line that should stand further to the right.
+        let is_too_far_left = is_next && !said.contains(':');
+        is_next = false;
+        if is_below || is_too_far_left {
             places.push(here + indent..here + said.len());
             continue;
         }
         below = None;
-        for (key, value) in values(said) {
-            let quote = said[value.clone()].chars().next().filter(|c| matches!(c, '"' | '\''));
-            let shown = said[value.clone()].trim_start_matches(['"', '\'']);
-            if shown.starts_with("${") {
+        for (key, value) in values(said, known) {
+            let written = &said[value.clone()];
+            let quote = written.chars().next().filter(|c| matches!(c, '"' | '\''));
+            let shown = written.trim_matches(['"', '\'']);
+            if is_of_variables(shown) {
                 continue;
             }
-            match said[value.clone()].trim() {
-                "" => below = Some(key),
-                block if block.starts_with(['|', '>']) => below = Some(key),
+            match written.trim() {
+                "" if known == Known::Yaml => (),
+                block if block.is_empty() || heads_a_block(block) => {
+                    below = Some(key);
+                    is_next = true;
+                }
                 _ => {
                     // A quote that is not closed goes on in the lines below.
-                    below = quote.filter(|quote| !shown.contains(*quote)).map(|_| key);
+                    let is_open = |quote: &char| !written[1..].contains(*quote);
+                    below = quote.filter(is_open).map(|_| key);
                     places.push(here + value.start..here + value.end);
                 }
             }
         }
-        places.extend(in_url(said).map(|place| here + place.start..here + place.end));
+        if known == Known::Words && HOLDERS.iter().any(|holder| heads(said.trim(), holder)) {
+            below = Some(indent);
+            let behind = said.find(':').map_or(said.len(), |colon| colon + 1);
+            if behind < said.len() {
+                places.push(here + behind..here + said.len());
+            }
+        }
+        places.extend(in_url(said, known).into_iter().map(|at| here + at.start..here + at.end));
     }
     places
 }
 
+/// Whether a line begins with a key.
+fn heads(line: &str, key: &str) -> bool {
+    line.trim_start_matches(['"', '\'', '-', ' ', '{'])
+        .strip_prefix(key)
+        .is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+}
+
+/// Whether this begins a block of lines, as `|-` does, and is not a value that begins like one.
+fn heads_a_block(text: &str) -> bool {
+    let head = text.split(" #").next().unwrap_or_default().trim_end();
+    head.strip_prefix(['|', '>'])
+        .is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-')))
+}
+
 /// The values of keys that look secret in a line, each with the column of its key.
-fn values(line: &str) -> Vec<(usize, Range<usize>)> {
+fn values(line: &str, known: Known) -> Vec<(usize, Range<usize>)> {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     let mut found = Vec::new();
     let mut from = 0;
-    while let Some(sign) = line[from..].find([':', '=']).map(|at| from + at) {
+    while let Some(sign) = next_sign(line, from, known) {
         from = sign + 1;
         let before = line[..sign].trim_end().trim_end_matches(['"', '\'']);
         let begin = before
             .rfind(|c| !is_word(c))
             .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
-        let key = before[begin..].to_lowercase();
-        let is_secret = PARTS.iter().any(|part| key.contains(part))
-            || key.len() > 4 && nearest(&key, WORDS).is_some();
+        let key = &before[begin..];
+        // A key of TLS, or one that is misspelt.
+        let is_like_one = || key == "key" || key.len() > 4 && nearest(key, NAMES).is_some();
+        let is_secret = names_secret(key) || known == Known::Words && is_like_one();
         if !is_secret {
             continue;
         }
         let value = &line[sign + 1..];
         let start = sign + 1 + (value.len() - value.trim_start().len());
+        // A map holds settings, each with its name.
+        if known == Known::Yaml && line[start..].starts_with('{') {
+            continue;
+        }
         let end = start + length(&line[start..], line[..begin].contains(['{', '[']));
         found.push((begin, start..end));
         from = end.max(from);
     }
     found
+}
+
+/// The next character that may stand between a key and its value. Where nothing is known, it was perhaps
+/// forgotten.
+fn next_sign(line: &str, from: usize, known: Known) -> Option<usize> {
+    let signs: &[char] = match known {
+        Known::Yaml => &[':', '='],
+        Known::Words => &[':', '=', ' ', '\t'],
+    };
+    let sign = from + line[from..].find(signs)?;
+    // The sign itself may stand behind a blank.
+    let blanks = line[sign..].len() - line[sign..].trim_start_matches([' ', '\t']).len();
+    Some(sign + if line[sign + blanks..].starts_with([':', '=']) { blanks } else { 0 })
 }
 
 /// How long a value is: to its closing quote, or to what ends it between brackets.
@@ -88,17 +147,36 @@ fn length(value: &str, in_brackets: bool) -> usize {
     }
 }
 
-/// The password of `mqtt://user:password@host`.
-fn in_url(line: &str) -> impl Iterator<Item = Range<usize>> + '_ {
-    line.match_indices("://").filter_map(|(at, sign)| {
-        let start = at + sign.len();
-        let rest = &line[start..];
-        let rest = &rest[..rest.find(char::is_whitespace).unwrap_or(rest.len())];
-        let end = rest.rfind('@')?;
-        let colon = rest[..end].find(':')?;
-        let is_variable = rest[colon + 1..end].starts_with("${");
-        (!is_variable).then_some(start + colon + 1..start + end)
-    })
+/// What lets somebody in by an address in a line.
+fn in_url(line: &str, known: Known) -> Vec<Range<usize>> {
+    if known == Known::Words && heads(line.trim(), "url") {
+        let value = line.find(':').map_or(line.len(), |colon| colon + 1);
+        let url = line[value..].trim().trim_matches(['"', '\'']);
+        let is_one = is_of_variables(url) || !url.contains(char::is_whitespace);
+        let mut places = places_in_url(url, Part::Path).into_iter();
+        let is_clean = is_one && places.all(|place| is_variable(&url[place]));
+        return Vec::from_iter((!is_clean).then_some(value..line.len()));
+    }
+    let mut places = Vec::new();
+    for (sign, _) in line.match_indices("://") {
+        let is_of_scheme = |c: char| c.is_ascii_alphanumeric();
+        let start = line[..sign].trim_end_matches(is_of_scheme).len();
+        let url = &line[start..];
+        let ends = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',');
+        let url = &url[..url.find(ends).unwrap_or(url.len())];
+        for place in places_in_url(url, Part::User) {
+            if !is_variable(&url[place.clone()]) {
+                places.push(start + place.start..start + place.end);
+            }
+        }
+    }
+    places
+}
+
+/// Whether user and password are variables, or the password is.
+fn is_variable(user: &str) -> bool {
+    let password = user.split_once(':').map_or("", |(_, password)| password);
+    is_of_variables(user) || is_of_variables(password)
 }
 
 #[cfg(test)]
@@ -106,9 +184,15 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(text: &str, expected: &[&str]) {
-        let found: Vec<&str> = places(text).into_iter().map(|place| &text[place]).collect();
+    fn check_known(known: Known, text: &str, expected: &[&str]) {
+        let found: Vec<&str> = places(text, known).into_iter().map(|place| &text[place]).collect();
         assert_eq!(found, expected, "{text}");
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &[&str]) {
+        check_known(Known::Yaml, text, expected);
+        check_known(Known::Words, text, expected);
     }
 
     #[test]
@@ -117,15 +201,39 @@ mod tests {
         check("  - PASSWORD : \"hun ter2\" # old", &["\"hun ter2\""]);
         check("a: {user: me, password: hunter2, url: b}", &["hunter2"]);
         check("{\"password\": \"hunter2\", \"b\": 1}", &["\"hunter2\""]);
-        check("pasword: hunter2", &["hunter2"]);
         check("broker_token=abc def", &["abc def"]);
         check("password: |\n  hunter2\n\n  more\nuser: me", &["hunter2", "more"]);
-        check("password:\n  hunter2\nuser: me", &["hunter2"]);
         check("password: \"hunter2\n  more\nuser: me", &["\"hunter2", "more"]);
-        check("headers: {Authorization: Basic abc=}", &["Basic abc="]);
+        check("{Authorization: Basic abc=}", &["Basic abc="]);
         check("# password: hunter2", &["hunter2"]);
-        check("url: mqtt://me:hunter2@broker:1883", &["hunter2"]);
+        check("at: mqtt://me:hunter2@broker:1883", &["me:hunter2"]);
         check("é: ü\npassword: grün", &["grün"]);
+    }
+
+    #[test]
+    fn a_secret_in_a_line_that_is_not_right_was_shown() {
+        for value in
+            ["@hunter2", "%hunter2", "*hunter2", "`hunter2", "|hunter2", ">hunter2", "hun: ter2"]
+        {
+            check(&format!("password: {value}"), &[value]);
+        }
+        check("password: &hunter2", &["&hunter2"]);
+        check("password: !hunter2", &["!hunter2"]);
+        check("password: # hunter2", &["# hunter2"]);
+        let words = |text: &str, expected: &[&str]| check_known(Known::Words, text, expected);
+        words("pasword: hunter2", &["hunter2"]);
+        words("password hunter2", &["hunter2"]);
+        words("password \"hunter2\"", &["\"hunter2\""]);
+        words("password:\n  hunter2\nuser: me", &["hunter2"]);
+        words("password: |\nhunter2\nuser: me", &["hunter2"]);
+        words("users:\n  plc: @hunter2\nlisten: []", &["plc: @hunter2"]);
+        words("headers: { X: @hunter2 }", &[" { X: @hunter2 }"]);
+        for value in
+            ["\"u:hunter2@host\"", "mqtt://u:hunter2", "https://a/hunter2", "a: https://a/b"]
+        {
+            let value = format!(" {value}");
+            words(&format!("url:{value}"), &[&value]);
+        }
     }
 
     #[test]
@@ -135,5 +243,16 @@ mod tests {
         check("url: mqtt://broker:1883", &[]);
         check("topic: site/a\nqos: 1", &[]);
         check("url: mqtt://me:${env:PASSWORD}@broker", &[]);
+    }
+
+    #[test]
+    fn names_that_only_look_like_those_of_secrets_were_masked() {
+        for name in ["broken", "tower", "bypass", "compass", "passage", "secretary"] {
+            check(&format!("{name}:\n  type: timer\n  every: 5s"), &[]);
+            check(&format!("{name}: {{ type: timer }}"), &[]);
+            check(&format!("from: {name}"), &[]);
+        }
+        check_known(Known::Yaml, "token:\n  type: timer", &[]);
+        check_known(Known::Yaml, "token: { type: timer }", &[]);
     }
 }

@@ -7,7 +7,11 @@ use serde_json::Value;
 use super::{Draft, Types, load};
 use crate::plugins;
 
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 10] = [
+    ("NULL", "null"),
+    ("TILDE", "~"),
+    ("VERSION", "3.10"),
+    ("HEX", "0xdeadbeef"),
     ("UNIT", "7"),
     ("EVERY", "5s"),
     ("WORD", "yes"),
@@ -217,9 +221,173 @@ fn variables_are_filled_in() {
     check_value("a ${env:WORD} b ${env:UNIT}", "a yes b 7");
     check_value("${env:NONE:-fallback}", "fallback");
     check_value("${env:WORD:-fallback}", "yes");
-    check_value("'${env:NONE:-}'", Value::Null);
-    check_value("${env:EMPTY:-fallback}", Value::Null);
     check_value("${env:NONE:-a:-b}", "a:-b");
+}
+
+#[test]
+fn an_empty_variable_vanished_and_its_default_was_not_used() {
+    check_value("${env:EMPTY:-fallback}", "fallback");
+    check_value("${env:NONE:-}", "");
+    check_value("'${env:EMPTY:-}'", "");
+    check_value("a${env:EMPTY:-}b", "ab");
+}
+
+#[test]
+fn a_value_that_reads_null_was_taken_for_nothing() {
+    check_value("${env:NULL}", "null");
+    check_value("${env:TILDE}", "~");
+    check(
+        "connections:\n  c: { type: mqtt, url: 'mqtt://a', username: '${env:TILDE}', \
+         password: '${env:NULL}', client_id: 'x${env:NULL}' }\n",
+        &[],
+    );
+}
+
+#[test]
+fn what_stands_in_quotes_was_made_a_number() {
+    for (name, value) in [("DIGITS", "0123"), ("VERSION", "3.10"), ("HEX", "0xdeadbeef")] {
+        check_value(&format!("\"${{env:{name}}}\""), value);
+        check_value(&format!("'${{env:{name}}}'"), value);
+        check_value(&format!("'v${{env:{name}}}'"), format!("v{value}"));
+    }
+    check_value("{ id: '${env:UNIT}', n: 7 }", serde_json::json!({ "id": "7", "n": 7 }));
+    check_value("${env:DIGITS}", 123);
+    check_value("${env:VERSION}", 3.1);
+}
+
+#[test]
+fn an_empty_secret_let_everybody_in() {
+    let connection = |settings: &str| {
+        format!("connections:\n  c: {{ type: mqtt, url: 'mqtts://a', {settings} }}\n")
+    };
+    let at = |column: usize, said: &str| format!("pipelines/x.yaml:2:{column}: {said}");
+    for setting in ["username", "password", "client_id", "ca", "cert", "key"] {
+        let column = 40 + setting.len();
+        for written in ["''", "'${env:EMPTY:-}'", "\"${env:NONE:-}\""] {
+            let found = said(&read(&connection(&format!("{setting}: {written}"))));
+            let found = found.first().unwrap();
+            let expected = format!("setting-type: `{setting}` is empty (expected a text that is");
+            assert!(found.starts_with(&at(column, &expected)), "{found}");
+        }
+        let found = said(&read(&connection(&format!("{setting}: '${{env:EMPTY}}'"))));
+        assert_eq!(found[0], at(column, "unset-variable: variable `EMPTY` is empty ()"));
+    }
+    let headers = |written: &str| {
+        format!("sinks:\n  o: {{ type: http, url: 'https://a', headers: {{ {written} }} }}\n")
+    };
+    check(&headers("X-Site: ''"), &[]);
+    check(
+        &headers("Authorization: ''"),
+        &[
+            "pipelines/x.yaml:2:64: setting-type: `headers.Authorization` is empty (expected a text that is not empty)",
+        ],
+    );
+    check(
+        &headers("Authorization: 'Bearer ${env:EMPTY}'"),
+        &["pipelines/x.yaml:2:64: unset-variable: variable `EMPTY` is empty ()"],
+    );
+}
+
+#[test]
+fn an_empty_file_was_an_empty_password() {
+    for text in ["", "\n", "\r\n\n", "  \n", "\u{feff}\n"] {
+        check(
+            &format!(
+                "=== secrets/a\n{text}=== pipelines/x.yaml\nsources:\n  t: {{ type: timer, every: 5s, payload: 'Bearer ${{file:secrets/a}}' }}\n"
+            ),
+            &["pipelines/x.yaml:2:41: unset-variable: file secrets/a is empty ()"],
+        );
+    }
+}
+
+#[test]
+fn a_byte_order_mark_was_part_of_the_secret() {
+    let draft = read(
+        "=== secrets/a\n\u{feff}hunter2\n=== pipelines/x.yaml\nsources:\n  t: { type: timer, every: 5s, payload: '${file:secrets/a}' }\n",
+    );
+    assert_eq!(draft.parts[0].settings.to_value()["payload"], "hunter2");
+}
+
+#[test]
+fn a_script_that_begins_with_a_byte_order_mark_was_refused() {
+    check(
+        "=== pipelines/a.rhai\n\u{feff}msg\n=== pipelines/x.yaml\ntransforms:\n  t: { type: script, from: a, script: a.rhai }\n",
+        &[],
+    );
+}
+
+#[test]
+fn a_line_break_in_a_topic_was_accepted() {
+    let sink = |settings: &str| format!("sinks:\n  o:\n    type: mqtt\n    {settings}\n");
+    let connection = |settings: &str| {
+        format!(
+            "connections:\n  c:\n    type: mqtt\n    url: mqtts://a\n    username: me\n    {settings}\n"
+        )
+    };
+    const ONE_LINE: &str = "(expected text of one line)";
+    const PLAIN: &str = "(expected text without control characters)";
+    for (node, expected) in [
+        (sink("topic: |\n      a/b"), format!("`topic` holds a line break {ONE_LINE}")),
+        (sink("topic: >\n      a/b"), format!("`topic` holds a line break {ONE_LINE}")),
+        (sink("topic: \"a\\tb\""), format!("`topic` holds a tab {PLAIN}")),
+        (sink("topic: \"a\\x07\""), format!("`topic` holds the control character U+0007 {PLAIN}")),
+        (sink("topic: \"a\\u0085\""), format!("`topic` holds the control character U+0085 {PLAIN}")),
+        (sink("topic: \"\\uFEFFa\""), format!("`topic` holds a byte order mark {PLAIN}")),
+        (
+            "sources:\n  s: { type: mqtt, topics: [a, \"q\\tr\"] }\n".to_owned(),
+            format!("`topics[1]` holds a tab {PLAIN}"),
+        ),
+        (
+            connection("will: { topic: \"a\\n\", payload: \"a\\nb\" }"),
+            format!("`will.topic` holds a line break {ONE_LINE}"),
+        ),
+        (connection("client_id: |\n      a"), format!("`client_id` holds a line break {ONE_LINE}")),
+        (connection("alpn: \"a\\r\""), format!("`alpn` holds a carriage return {ONE_LINE}")),
+        (connection("password: |\n      hunter2"), format!("`password` holds a line break {ONE_LINE}")),
+        (connection("password: \"a\\0\""), format!("`password` holds a zero byte {PLAIN}")),
+        (
+            connection("client_id: ${env:TRICK}"),
+            "`client_id` holds a line break (expected text of one line, found the value of ${env:TRICK})".to_owned(),
+        ),
+        (
+            "sinks:\n  o:\n    type: file\n    path: |\n      /var/log/a\n".to_owned(),
+            format!("`path` holds a line break {ONE_LINE}"),
+        ),
+        (
+            "sinks:\n  o: { type: http, url: 'https://a', headers: { A: \"b\\tc\" } }\n".to_owned(),
+            format!("`headers.A` holds a tab {PLAIN}"),
+        ),
+        (
+            "transforms:\n  m: { type: map, topic: \"a\\t{b}\" }\n".to_owned(),
+            format!("`topic` holds a tab {PLAIN}"),
+        ),
+        (
+            "transforms:\n  m: { type: map, fields: { \"a\\nb\": c } }\n".to_owned(),
+            "a name in `fields` holds a line break (expected a name of one line without control characters)".to_owned(),
+        ),
+        (
+            "connections:\n  b: { type: broker, users: { \"plc\\t\": x } }\n".to_owned(),
+            "a name in `users` holds a tab (expected a name of one line without control characters)".to_owned(),
+        ),
+        (
+            "sources:\n  t: { type: timer, every: 5s, topic: \"a\\nb\" }\n".to_owned(),
+            format!("`topic` holds a line break {ONE_LINE}"),
+        ),
+    ] {
+        // Others speak of what is missing around it.
+        let said = said(&read(&node));
+        let odd: Vec<&str> = said.iter().filter_map(|said| Some(said.split_once(" holds ")?.0)).collect();
+        assert_eq!(odd.len(), 1, "{said:#?}");
+        assert!(said.iter().any(|said| said.ends_with(&format!("setting-type: {expected}"))), "{said:#?}");
+    }
+}
+
+#[test]
+fn texts_of_many_lines_are_accepted_where_they_make_sense() {
+    check(
+        "connections:\n  c: { type: mqtt, url: 'mqtt://a', will: { topic: a, payload: \"a\\n\\tb\" } }\nsources:\n  t: { type: timer, every: 5s, payload: \"a\\n\\tb\" }\n",
+        &[],
+    );
 }
 
 #[test]
@@ -233,7 +401,6 @@ fn two_dollars_write_one() {
 #[test]
 fn the_setting_says_whether_a_variable_is_a_number() {
     check_value("${env:UNIT}", 7);
-    check_value("\"${env:UNIT}\"", 7);
     check_value("${env:UNIT}0", 70);
     let source = |unit: &str, topic: &str| {
         format!(
@@ -361,4 +528,48 @@ fn the_spelling_of_settings_does_not_restart_a_node() {
     assert_eq!(usual, fingerprint("{ topic: 'a', every: \"5s\", type: timer } # same"));
     assert_eq!(usual, fingerprint("{ type: timer, every: '${env:EVERY}', topic: a }"));
     assert_ne!(usual, fingerprint("{ type: timer, every: 5s, topic: b }"));
+}
+
+#[test]
+fn a_key_that_begins_with_x_holds_anchors() {
+    check(
+        "x-usual: &usual { type: timer, every: 5s }\nx-other: [a, b]\nsources:\n  t: *usual\n  u: { <<: *usual, every: 1s }\nsinks:\n  o: { type: log, from: [t, u] }\n",
+        &[],
+    );
+}
+
+#[test]
+fn numbers_that_json_does_not_have_became_null() {
+    let timer = |payload: &str| {
+        format!("sources:\n  t: {{ type: timer, every: 5s, payload: {{ {payload} }} }}\n")
+    };
+    for (written, expected) in [
+        ("1e400", "expected less than 1.8e308"),
+        ("-1e400", "expected less than 1.8e308"),
+        (".inf", "JSON has no such number"),
+        ("-.INF", "JSON has no such number"),
+        (".nan", "JSON has no such number"),
+        ("18446744073709551616", "expected at most 18446744073709551615"),
+        ("-9223372036854775809", "expected at least -9223372036854775808"),
+        ("123456789012345678901234567890", "expected at most 18446744073709551615"),
+    ] {
+        let said = said(&read(&timer(&format!("a: [{written}]"))));
+        let expected = format!(
+            "pipelines/x.yaml:2:47: setting-type: `payload.a[0]` cannot be sent as a number ({expected}; quotes make it text)"
+        );
+        assert_eq!(said, [expected]);
+    }
+    check(
+        &timer("a: 1e308, b: 18446744073709551615, c: -9223372036854775808, d: '1e400', e: 0.1"),
+        &[],
+    );
+}
+
+#[test]
+fn a_secret_in_the_wrong_folder_is_found() {
+    let draft =
+        read("=== pipelines/secrets/a\nx\n=== pipelines/x.yaml\ndescription: ${file:secrets/a}\n");
+    let help = draft.findings[0].help.as_deref().unwrap();
+    assert!(help.ends_with("there is one in pipelines/secrets/a"), "{help}");
+    assert!(help.starts_with("looked for /"), "{help}");
 }

@@ -2,6 +2,11 @@
 //!
 //! This happens after parsing, so a value can never change the structure of a file. Blocks of
 //! lines are left alone: a script writes `${x}` for its own purposes.
+//!
+//! A variable that is empty is one that is not set, as in a shell: who wants an empty text writes
+//! `${env:NAME:-}`. In quotes a value is text; without, it means what it would mean there.
+
+use std::path::Path;
 
 use forebay_sdk::{Finding, Span};
 use forebay_yaml::{Scalar, Style, Yaml};
@@ -54,6 +59,7 @@ fn fill_scalar(
         let Some(length) = rest[at..].find('}') else {
             let message = "a variable is not closed";
             draft.findings.push(Finding::error(&UNSET_VARIABLE, span, message, "expected a `}`"));
+            scalar.template = Some(template);
             return;
         };
         let name = &rest[at + 2..at + length];
@@ -66,6 +72,7 @@ fn fill_scalar(
             }
             Err(finding) => {
                 draft.findings.push(Finding { span: Some(span), ..*finding });
+                scalar.template = Some(template);
                 return;
             }
         }
@@ -73,8 +80,6 @@ fn fill_scalar(
     filled += rest;
     scalar.text = filled;
     if is_template {
-        // Quotes or not: whether a number is wanted is for the setting to say.
-        scalar.style = Style::Plain;
         scalar.template = Some(template);
     }
 }
@@ -93,20 +98,28 @@ fn value(
                 Some((name, default)) => (name, Some(default)),
                 None => (name, None),
             };
-            environment(name).or(default.map(str::to_owned)).ok_or_else(|| {
-                unset(format!("variable `{name}` is not set"), String::new())
-                    .help(format!("set it, or give a default: ${{env:{name}:-…}}"))
-                    .into()
-            })
+            let value = environment(name);
+            let state = if value.is_some() { "empty" } else { "not set" };
+            value.filter(|value| !value.is_empty()).or(default.map(str::to_owned)).ok_or_else(
+                || {
+                    unset(format!("variable `{name}` is {state}"), String::new())
+                        .help(format!("set it, or give a default: ${{env:{name}:-…}}"))
+                        .into()
+                },
+            )
         }
-        Some(("file", path)) => {
-            let path = folder.files.join(path);
+        Some(("file", name)) => {
+            let path = folder.files.join(name);
             draft.watched.extend(path.parent().map(|parent| parent.to_owned()));
             let shown = folder.shown(&path);
             let text = folder::read_text(&path, MOST_FILE_BYTES).map_err(|problem| {
                 unset(format!("file {shown} {}", problem.message), problem.label)
+                    .help(looked_for(name, &path, folder))
             })?;
             draft.note_secret(&text);
+            if text.trim().is_empty() {
+                return Err(unset(format!("file {shown} is empty"), String::new()).into());
+            }
             Ok(text.trim_end_matches(['\n', '\r']).to_owned())
         }
         _ => {
@@ -116,5 +129,18 @@ fn value(
                 format!("`${{env:{bare}}}` reads the environment; `$${{` writes the text `${{`");
             Err(unset(format!("`${{{name}}}` names no variable"), label).help(help).into())
         }
+    }
+}
+
+/// Where a file was looked for, and where one of that name is. Names are relative to the folder that is
+/// run, so that a pipeline can move.
+fn looked_for(name: &str, path: &Path, folder: &Folder) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let beside = folder.place.join(name);
+    match beside != path && beside.is_file() {
+        true => {
+            format!("looked for {}; there is one in {}", whole.display(), folder.shown(&beside))
+        }
+        false => format!("looked for {}", whole.display()),
     }
 }

@@ -21,7 +21,7 @@ mod wires;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use forebay_sdk::{Finding, Level, Span};
+use forebay_sdk::{Finding, Level, Span, rules::DUPLICATE_KEY};
 
 use self::index::{Connections, Nodes};
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 
 /// What came of checking a folder.
 pub struct Checked {
-    /// None when there is an error.
+    /// None when there is an error, or a value is set elsewhere.
     pub graph: Option<Graph>,
     /// The settings of the runtime.
     pub runtime: Runtime,
@@ -53,15 +53,27 @@ pub fn lint(mut draft: Draft) -> Checked {
     check(&draft, &mut findings);
     drop_what_follows(&mut findings);
     drop_edits_of_what_was_made(&draft, &mut findings);
+    if draft.is_set_elsewhere {
+        findings.retain(|finding| finding.rule != &UNSET_VARIABLE);
+    }
     levels::apply(&draft, &mut findings);
-    findings.iter_mut().for_each(|finding| draft.filled.hide(finding));
+    for finding in findings.iter().filter(|finding| finding.rule == &DUPLICATE_KEY) {
+        if let (Some(second), [(first, _), ..]) = (finding.span, finding.context.as_slice()) {
+            draft.texts.hide_second(*first, second);
+        }
+    }
+    for finding in &mut findings {
+        draft.filled.hide(finding);
+        draft.texts.hide_in(finding);
+    }
     findings.sort_by_key(|finding| (finding.span, finding.level, finding.rule));
     findings.dedup();
     let content_hash = draft.content_hash();
     let refused = findings.iter().any(|finding| finding.level == Level::Error);
     let (texts, watched) = (draft.texts.clone(), draft.watched.clone());
     let (runtime, pipelines) = (draft.runtime.clone(), draft.pipelines.len());
-    let graph = (!refused).then(|| draft.into_graph());
+    let is_known = !refused && !draft.is_set_elsewhere;
+    let graph = is_known.then(|| draft.into_graph());
     Checked { graph, runtime, findings, texts, watched, content_hash, pipelines }
 }
 

@@ -352,9 +352,7 @@ fn every_connection_is_there_and_fits() {
     );
     check(
         &with_sink("from: meter, type: mqtt, connection: { type: mqtt, url: 5 }"),
-        &[
-            "pipelines/x.yaml:4:66: error[setting-type]: `url` has the wrong type (expected text, found 5)",
-        ],
+        &["pipelines/x.yaml:4:66: error[setting-type]: `url` has the wrong type (expected text)"],
     );
     check(&with_sink("from: meter, type: mqtt, connection: { type: mqtt, url: 'mqtt://a' }"), &[]);
 }

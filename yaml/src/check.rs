@@ -2,13 +2,16 @@
 //!
 //! Reads the part of JSON Schema that [`schema_of`] writes for such structs.
 
+use std::ops::Range;
+
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
 use crate::{
     finding::{Finding, Span, nearest},
     rules,
-    tree::{Content, Entry, Meaning, Yaml, plain_meaning},
+    secret::{Part, is_of_variables, names_secret, places_in_url},
+    tree::{Content, Entry, Meaning, Scalar, Style, Yaml, plain_meaning},
     units::{form, form_of},
 };
 
@@ -76,8 +79,9 @@ impl<'a> Checker<'a> {
         }
         let Some(kind) = types.iter().find(|kind| fits(yaml, kind)) else {
             // A schema without a type takes anything.
-            if !types.is_empty() {
-                self.wrong_type(yaml, &types, schema, name);
+            match types.is_empty() {
+                true => self.anything(yaml, name),
+                false => self.wrong_type(yaml, &types, schema, name),
             }
             return;
         };
@@ -165,8 +169,16 @@ impl<'a> Checker<'a> {
                 (Some(property), _) => {
                     let before = self.findings.len();
                     self.value(&entry.value, property, &path, entry.key_span);
-                    if self.findings.len() == before && is_left_empty(&entry.value) {
-                        self.empty(entry, &path);
+                    if is_left_empty(&entry.value) {
+                        if holds_secrets(property) {
+                            // A secret that begins with `#` or `&` is a comment or an anchor.
+                            let end = entry.key_span.range().end;
+                            let span = Span::new(entry.key_span.file, end..end);
+                            self.secrets.push(Hidden { span, secret_in_clear: None });
+                        }
+                        if self.findings.len() == before {
+                            self.empty(entry, &path);
+                        }
                     }
                 }
                 (None, Some((now, property))) => {
@@ -175,8 +187,13 @@ impl<'a> Checker<'a> {
                 }
                 (None, None) => match schema.get("additionalProperties") {
                     None | Some(Value::Bool(true)) => (),
-                    Some(Value::Bool(false)) => self.unknown_setting(entry, entries, &known, name),
-                    Some(each) => self.value(&entry.value, each, &path, entry.key_span),
+                    Some(Value::Bool(false)) => {
+                        self.unknown_setting(entry, entries, properties, name)
+                    }
+                    Some(each) => {
+                        self.odd_name(entry, name);
+                        self.value(&entry.value, each, &path, entry.key_span);
+                    }
                 },
             }
         }
@@ -206,6 +223,14 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// The key is a name that its author chose: of a header, a user, a field.
+    fn odd_name(&mut self, entry: &Entry, name: &str) {
+        let Some(odd) = entry.key.chars().find(|c| is_odd(*c)) else { return };
+        let message = format!("a name in {} holds {}", self.title(name), character(odd));
+        let label = "expected a name of one line without control characters";
+        self.findings.push(Finding::error(&rules::SETTING_TYPE, entry.key_span, message, label));
+    }
+
     fn empty(&mut self, entry: &Entry, name: &str) {
         let message = format!("{} has no value", self.title(name));
         let label = "as if it were not there";
@@ -229,7 +254,20 @@ impl<'a> Checker<'a> {
         });
     }
 
-    fn unknown_setting(&mut self, entry: &Entry, entries: &[Entry], known: &[&str], name: &str) {
+    fn unknown_setting(
+        &mut self,
+        entry: &Entry,
+        entries: &[Entry],
+        properties: Option<&Map<String, Value>>,
+        name: &str,
+    ) {
+        let known: Vec<&str> =
+            properties.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
+        let meant = nearest(&entry.key, known.iter().copied());
+        let meant = meant.and_then(|meant| properties?.get(meant));
+        if names_secret(&entry.key) || meant.is_some_and(holds_secrets) {
+            self.secrets.push(Hidden { span: entry.value.span, secret_in_clear: None });
+        }
         let whose = if name.is_empty() { self.subject.to_owned() } else { format!("`{name}`") };
         let message = format!("{whose} has no setting `{}`", entry.key);
         let finding = Finding::error(&rules::UNKNOWN_SETTING, entry.key_span, message, "");
@@ -242,7 +280,7 @@ impl<'a> Checker<'a> {
             None if entry.key.bytes().all(|byte| byte.is_ascii_digit()) => {
                 finding.help("a `,` separates settings; the decimal point of a number is `.`")
             }
-            None => finding.help(format!("settings here are {}", list(known))),
+            None => finding.help(format!("settings here are {}", list(&known))),
         };
         self.findings.push(finding);
     }
@@ -273,34 +311,16 @@ impl<'a> Checker<'a> {
     }
 
     fn number(&mut self, yaml: &Yaml, schema: &'a Value, name: &str) {
-        let Some(number) =
-            yaml.scalar().map(|scalar| scalar.meaning()).and_then(|meaning| match meaning {
+        let Some(number) = yaml.scalar().map(|scalar| scalar.unquoted_meaning()).and_then(
+            |meaning| match meaning {
                 Meaning::Int(number) => Some(number as f64),
                 Meaning::Float(number) => Some(number),
                 _ => None,
-            })
-        else {
+            },
+        ) else {
             return;
         };
-        let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
-        let width = schema.get("format").and_then(Value::as_str).and_then(width);
-        let least = bound("minimum").or(width.map(|(least, _)| least));
-        let most = bound("maximum").or(width.map(|(_, most)| most));
-        let above = bound("exclusiveMinimum");
-        if least.is_none_or(|least| number >= least)
-            && most.is_none_or(|most| number <= most)
-            && above.is_none_or(|above| number > above)
-        {
-            return;
-        }
-        let expected = match (least, most, above) {
-            (_, _, Some(above)) => format!("expected more than {above}"),
-            // The bounds of a wide type say nothing to a person.
-            (Some(least), Some(most), _) if most < 1e12 => format!("expected {least} to {most}"),
-            (Some(least), _, _) if number < least => format!("expected at least {least}"),
-            (_, Some(most), _) => format!("expected at most {most}"),
-            _ => "out of range".to_owned(),
-        };
+        let Some(expected) = out_of_range(schema, number) else { return };
         let message = format!("{} is out of range", self.title(name));
         let label = format!("{expected}, found {}", yaml.describe());
         let mut finding = Finding::error(&rules::SETTING_TYPE, yaml.span, message, label);
@@ -313,16 +333,18 @@ impl<'a> Checker<'a> {
         let Some(scalar) = yaml.scalar() else { return };
         let Some(text) = scalar.as_text() else { return };
         if scalar.template.is_none() {
-            self.secrets.extend(secrets_of_url(yaml, text, name));
+            self.secrets.extend(secrets_of_url(yaml, text, schema, name));
+        }
+        if text.is_empty() && needs_text(schema, name) {
+            let message = format!("{} is empty", self.title(name));
+            let label = "expected a text that is not empty";
+            return self.findings.push(self.text_problem(yaml, message, label));
+        }
+        if let Some(odd) = text.chars().find(|c| is_odd(*c)).filter(|_| is_of_one_line(schema)) {
+            return self.findings.push(self.odd_character(yaml, scalar, odd, name));
         }
         let form = form_of(schema);
-        let wrong = match form.and_then(|form| (form.in_place_of)(text)) {
-            None if text.is_empty() && schema.get("minLength").is_some() => {
-                Some("expected a text that is not empty".to_owned())
-            }
-            wrong => wrong,
-        };
-        let Some(expected) = wrong else { return };
+        let Some(expected) = form.and_then(|form| (form.in_place_of)(text)) else { return };
         let mut finding = self.cannot_be_read(yaml, name, &expected);
         // What came out of a variable is not offered back, for it may be secret.
         if let Some(meant) = form.and_then(|form| (form.meant)(text))
@@ -333,6 +355,76 @@ impl<'a> Checker<'a> {
         self.findings.push(finding);
     }
 
+    /// What is wrong with a text that may be secret.
+    fn text_problem(&self, yaml: &Yaml, message: String, expected: &str) -> Finding {
+        let label = match yaml.scalar().and_then(|scalar| scalar.template.as_ref()) {
+            Some(_) => format!("{expected}, found {}", yaml.describe()),
+            None => expected.to_owned(),
+        };
+        Finding::error(&rules::SETTING_TYPE, yaml.span, message, label)
+    }
+
+    fn odd_character(&self, yaml: &Yaml, scalar: &Scalar, odd: char, name: &str) -> Finding {
+        let message = format!("{} holds {}", self.title(name), character(odd));
+        let expected = match odd {
+            '\n' | '\r' => "expected text of one line",
+            _ => "expected text without control characters",
+        };
+        let finding = self.text_problem(yaml, message, expected);
+        match (scalar.style, scalar.text.trim_end().contains(is_odd)) {
+            (Style::Literal | Style::Folded, false) => finding.help(
+                "a text below `|` or `>` ends in a line break: write it behind the key, or `|-`",
+            ),
+            _ => finding,
+        }
+    }
+
+    /// A value that is sent as it stands here. JSON does not have all numbers that YAML has.
+    fn anything(&mut self, yaml: &Yaml, name: &str) {
+        match &yaml.content {
+            Content::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.anything(item, &format!("{name}[{index}]"));
+                }
+            }
+            Content::Map(entries) => {
+                for entry in entries {
+                    self.anything(&entry.value, &format!("{name}.{}", entry.key));
+                }
+            }
+            Content::Scalar(scalar) => {
+                let expected = match scalar.meaning() {
+                    Meaning::Float(number) if number.is_nan() => "JSON has no such number",
+                    Meaning::Float(number) if number.is_infinite() => match scalar.text.as_str() {
+                        text if text.ends_with(|c: char| c.is_ascii_digit()) => {
+                            "expected less than 1.8e308"
+                        }
+                        _ => "JSON has no such number",
+                    },
+                    // A whole number of so many digits would be rounded.
+                    Meaning::Float(_) if is_whole(&scalar.text) => {
+                        "expected at most 18446744073709551615"
+                    }
+                    Meaning::Int(number) if number < i64::MIN.into() => {
+                        "expected at least -9223372036854775808"
+                    }
+                    _ => return,
+                };
+                let message = format!("{} cannot be sent as a number", self.title(name));
+                let label = format!("{expected}; quotes make it text");
+                let finding = Finding::error(&rules::SETTING_TYPE, yaml.span, message, label);
+                self.findings.push(match scalar.template {
+                    Some(_) => finding,
+                    None => finding.edit(
+                        "quotes make it text",
+                        yaml.span,
+                        format!("\"{}\"", scalar.text),
+                    ),
+                });
+            }
+        }
+    }
+
     fn cannot_be_read(&self, yaml: &Yaml, name: &str, expected: &str) -> Finding {
         let message = format!("{} cannot be read", self.title(name));
         let label = format!("{expected}, found {}", yaml.describe());
@@ -340,10 +432,15 @@ impl<'a> Checker<'a> {
     }
 
     fn wrong_type(&mut self, yaml: &Yaml, kinds: &[&str], schema: &Value, name: &str) {
-        if is_hidden(schema) {
+        let expected: Vec<&str> =
+            kinds.iter().filter(|kind| **kind != "null").map(|kind| noun(kind)).collect();
+        if holds_secrets(schema) {
             // Whatever stands here is probably the secret.
             let message = format!("{} has the wrong type", self.title(name));
-            let label = "expected text; quotes make it text";
+            let label = match is_hidden(schema) && yaml.scalar().is_some() {
+                true => "expected text; quotes make it text".to_owned(),
+                false => format!("expected {}", expected.join(" or ")),
+            };
             self.secrets.push(Hidden { span: yaml.span, secret_in_clear: None });
             self.findings.push(Finding::error(&rules::SETTING_TYPE, yaml.span, message, label));
             return;
@@ -355,11 +452,13 @@ impl<'a> Checker<'a> {
         {
             return self.findings.push(self.cannot_be_read(yaml, name, expected));
         }
-        let expected: Vec<&str> =
-            kinds.iter().filter(|kind| **kind != "null").map(|kind| noun(kind)).collect();
         let message = format!("{} has the wrong type", self.title(name));
         let label = format!("expected {}, found {}", expected.join(" or "), yaml.describe());
         let finding = Finding::error(&rules::SETTING_TYPE, yaml.span, message, label);
+        if yaml.scalar().is_some_and(|scalar| scalar.template.is_some()) {
+            // What came out of a variable is not offered back, for it may be secret.
+            return self.findings.push(finding);
+        }
         let finding = match (expected.as_slice(), meaning) {
             (["text"], Some(Meaning::Bool(_) | Meaning::Int(_) | Meaning::Float(_))) => {
                 let written = yaml.scalar().map(|scalar| scalar.text.as_str()).unwrap_or_default();
@@ -379,7 +478,14 @@ impl<'a> Checker<'a> {
                     _ => finding,
                 }
             }
-            (["a whole number"], Some(Meaning::Text(text))) if is_hexadecimal(text) => {
+            (["a whole number"] | ["a number"], Some(Meaning::Text(text)))
+                if can_stand_there(schema, text) =>
+            {
+                finding.edit("numbers stand without quotes", yaml.span, text.to_owned())
+            }
+            (["a whole number"], Some(Meaning::Text(text)))
+                if is_hexadecimal(text) && !text.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
                 let number = format!("0x{}", text.trim_end_matches(['h', 'H']));
                 finding.edit("a hexadecimal number begins with `0x`", yaml.span, number)
             }
@@ -389,15 +495,6 @@ impl<'a> Checker<'a> {
             {
                 let number = text.trim_end_matches([';', ',']).to_owned();
                 finding.edit("the line ends with the number", yaml.span, number)
-            }
-            (["a whole number"] | ["a number"], Some(Meaning::Text(text)))
-                if matches!(
-                    plain_meaning(if text.is_empty() { "x" } else { text }),
-                    Meaning::Int(_) | Meaning::Float(_)
-                ) =>
-            {
-                let number = text.to_owned();
-                finding.edit("numbers stand without quotes", yaml.span, number)
             }
             // A list of one is written as a list too.
             (["a list"], Some(Meaning::Text(text))) if is_simple(text) => {
@@ -450,9 +547,46 @@ fn is_hexadecimal(text: &str) -> bool {
         && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Whether a number is written in digits alone.
+fn is_whole(number: &str) -> bool {
+    number.trim_start_matches(['-', '+']).bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Whether a text of one line needs no care when it is put in double quotes.
 fn is_simple(text: &str) -> bool {
     !text.is_empty() && !text.contains(['"', '\\', '$']) && !text.chars().any(char::is_control)
+}
+
+/// Whether nothing can be done with a text that is empty.
+fn needs_text(schema: &Value, name: &str) -> bool {
+    match schema.get("format").and_then(Value::as_str) {
+        Some(form::SECRET | form::PEM) => true,
+        Some(form::HIDDEN) => sounds_secret(name),
+        _ => schema.get("minLength").is_some(),
+    }
+}
+
+/// Whether a text stands in a message, a request or a path, which breaks off at a line break.
+fn is_of_one_line(schema: &Value) -> bool {
+    let format = schema.get("format").and_then(Value::as_str);
+    matches!(format, None | Some(form::SECRET | form::HIDDEN | form::URL))
+}
+
+/// A character that does not show. None of them can be in a topic, a header or a name.
+fn is_odd(c: char) -> bool {
+    c.is_control() || c == '\u{feff}'
+}
+
+/// A character that does not show, in words.
+fn character(c: char) -> String {
+    match c {
+        '\n' => "a line break".to_owned(),
+        '\r' => "a carriage return".to_owned(),
+        '\t' => "a tab".to_owned(),
+        '\0' => "a zero byte".to_owned(),
+        '\u{feff}' => "a byte order mark".to_owned(),
+        other => format!("the control character U+{:04X}", u32::from(other)),
+    }
 }
 
 fn is_hidden(schema: &Value) -> bool {
@@ -460,41 +594,67 @@ fn is_hidden(schema: &Value) -> bool {
     matches!(format, Some(form::SECRET | form::HIDDEN | form::PEM))
 }
 
+/// Whether a secret may stand here, or in a map or list that should stand here.
+fn holds_secrets(schema: &Value) -> bool {
+    let inside = ["additionalProperties", "items"].into_iter().filter_map(|key| schema.get(key));
+    is_hidden(schema) || is_url(schema) || inside.into_iter().any(holds_secrets)
+}
+
+fn is_url(schema: &Value) -> bool {
+    schema.get("format").is_some_and(|format| format == form::URL)
+}
+
 /// None when a variable stands here in place of the text.
 fn hidden(yaml: &Yaml, schema: &Value, name: &str) -> Option<Hidden> {
-    let scalar = yaml.scalar().filter(|scalar| scalar.template.is_none())?;
-    let is_secret = match schema.get("format").and_then(Value::as_str) {
-        Some(form::HIDDEN) => sounds_secret(name),
-        Some(form::PEM) => scalar.text.contains("PRIVATE KEY"),
-        _ => !scalar.text.is_empty(),
+    let Some(scalar) = yaml.scalar() else {
+        // Whatever stands here is probably the secret.
+        return Some(Hidden { span: yaml.span, secret_in_clear: None });
     };
+    if scalar.template.as_ref().is_some_and(|template| is_of_variables(template)) {
+        return None;
+    }
+    let is_secret = scalar.template.is_none()
+        && !scalar.text.is_empty()
+        && match schema.get("format").and_then(Value::as_str) {
+            Some(form::HIDDEN) => sounds_secret(name),
+            Some(form::PEM) => scalar.text.contains("PRIVATE KEY"),
+            _ => true,
+        };
     Some(Hidden { span: yaml.span, secret_in_clear: is_secret.then(|| name.to_owned()) })
 }
 
-/// What the query of a url calls a token or key.
-fn secrets_of_url(yaml: &Yaml, url: &str, name: &str) -> Vec<Hidden> {
-    let Some((address, query)) = url.split_once('?').filter(|(address, _)| address.contains("://"))
-    else {
+/// User and password of a url, its path when it is the address of a service, and what its query calls
+/// a token or key.
+fn secrets_of_url(yaml: &Yaml, url: &str, schema: &Value, name: &str) -> Vec<Hidden> {
+    if !is_url(schema) && !url.contains("://") {
         return Vec::new();
-    };
+    }
     // Where the text is not as it was written, all of it is hidden.
     let written = yaml.span.range();
     let quote = written.len().saturating_sub(url.len()) / 2;
     let is_as_written = written.len() == url.len() + 2 * quote && quote < 2;
-    let mut found = Vec::new();
+    let span = |place: Range<usize>| match is_as_written {
+        true => {
+            let start = written.start + quote + place.start;
+            Span::new(yaml.span.file, start..start + place.len())
+        }
+        false => yaml.span,
+    };
+    let part = if is_url(schema) { Part::Path } else { Part::User };
+    let mut found: Vec<Hidden> = places_in_url(url, part)
+        .into_iter()
+        .map(|place| Hidden { span: span(place), secret_in_clear: None })
+        .collect();
+    let Some((address, query)) = url.split_once('?') else { return found };
     let mut at = address.len() + 1;
     for pair in query.split('&') {
         if let Some((key, value)) = pair.split_once('=')
             && sounds_secret(key)
             && !value.is_empty()
         {
-            let start = written.start + quote + at + key.len() + 1;
-            let span = if is_as_written {
-                Span::new(yaml.span.file, start..start + value.len())
-            } else {
-                yaml.span
-            };
-            found.push(Hidden { span, secret_in_clear: Some(format!("{name}.{key}")) });
+            let start = at + key.len() + 1;
+            let secret_in_clear = Some(format!("{name}.{key}"));
+            found.push(Hidden { span: span(start..start + value.len()), secret_in_clear });
         }
         at += pair.len() + 1;
     }
@@ -514,7 +674,7 @@ fn fits(yaml: &Yaml, kind: &str) -> bool {
         (Content::Map(_), "object") | (Content::List(_), "array") => true,
         (Content::Scalar(scalar), "string") => scalar.as_text().is_some(),
         (Content::Scalar(scalar), _) => matches!(
-            (scalar.meaning(), kind),
+            (scalar.unquoted_meaning(), kind),
             (Meaning::Null, "null")
                 | (Meaning::Bool(_), "boolean")
                 | (Meaning::Int(_), "integer" | "number")
@@ -533,6 +693,41 @@ fn noun(kind: &str) -> &str {
         "boolean" => "`true` or `false`",
         "string" => "text",
         other => other,
+    }
+}
+
+/// What would be right in place of a number that the schema does not allow.
+fn out_of_range(schema: &Value, number: f64) -> Option<String> {
+    if !number.is_finite() {
+        return Some("expected a finite number".to_owned());
+    }
+    let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
+    let width = schema.get("format").and_then(Value::as_str).and_then(width);
+    let least = bound("minimum").or(width.map(|(least, _)| least));
+    let most = bound("maximum").or(width.map(|(_, most)| most));
+    let above = bound("exclusiveMinimum");
+    let fits = least.is_none_or(|least| number >= least)
+        && most.is_none_or(|most| number <= most)
+        && above.is_none_or(|above| number > above);
+    (!fits).then(|| match (least, most, above) {
+        (_, _, Some(above)) => format!("expected more than {above}"),
+        // The bounds of a wide type say nothing to a person.
+        (Some(least), Some(most), _) if most < 1e12 => format!("expected {least} to {most}"),
+        (Some(least), _, _) if number < least => format!("expected at least {least}"),
+        (_, Some(most), _) => format!("expected at most {most}"),
+        _ => "out of range".to_owned(),
+    })
+}
+
+/// Whether a text in quotes would be right without them, where a number is wanted.
+fn can_stand_there(schema: &Value, text: &str) -> bool {
+    let types = schema.get("type").map(Value::to_string).unwrap_or_default();
+    match plain_meaning(text) {
+        Meaning::Int(number) => out_of_range(schema, number as f64).is_none(),
+        Meaning::Float(number) => {
+            types.contains("number") && out_of_range(schema, number).is_none()
+        }
+        _ => false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, IntoDeserializer, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 
 use crate::{
     finding::Span,
@@ -42,26 +42,40 @@ impl<'de> Decoder<'de> {
     fn scalar(&self) -> Option<&'de Scalar> {
         self.0.scalar()
     }
+
+    /// For who wants a number, `true` or `false`.
+    fn unquoted<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.scalar() {
+            Some(scalar) => {
+                visit(scalar.unquoted_meaning(), visitor).map_err(|error| error.at(self.0.span))
+            }
+            None => self.deserialize_any(visitor),
+        }
+    }
 }
 
-impl<'de> de::Deserializer<'de> for Decoder<'de> {
+fn visit<'de, V: Visitor<'de>>(meaning: Meaning<'de>, visitor: V) -> Result<V::Value, Error> {
+    match meaning {
+        Meaning::Null => visitor.visit_unit(),
+        Meaning::Bool(value) => visitor.visit_bool(value),
+        Meaning::Int(value) => match (i64::try_from(value), u64::try_from(value)) {
+            (Ok(value), _) => visitor.visit_i64(value),
+            (_, Ok(value)) => visitor.visit_u64(value),
+            _ => visitor.visit_i128(value),
+        },
+        Meaning::Float(value) => visitor.visit_f64(value),
+        Meaning::Text(text) => visitor.visit_borrowed_str(text),
+    }
+}
+
+impl<'de> Deserializer<'de> for Decoder<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let result = match &self.0.content {
             Content::List(items) => visitor.visit_seq(Items(items.iter())),
             Content::Map(entries) => visitor.visit_map(Fields(entries.iter(), None)),
-            Content::Scalar(scalar) => match scalar.meaning() {
-                Meaning::Null => visitor.visit_unit(),
-                Meaning::Bool(value) => visitor.visit_bool(value),
-                Meaning::Int(value) => match (i64::try_from(value), u64::try_from(value)) {
-                    (Ok(value), _) => visitor.visit_i64(value),
-                    (_, Ok(value)) => visitor.visit_u64(value),
-                    _ => visitor.visit_i128(value),
-                },
-                Meaning::Float(value) => visitor.visit_f64(value),
-                Meaning::Text(text) => visitor.visit_borrowed_str(text),
-            },
+            Content::Scalar(scalar) => visit(scalar.meaning(), visitor),
         };
         result.map_err(|error| error.at(self.0.span))
     }
@@ -108,9 +122,43 @@ impl<'de> de::Deserializer<'de> for Decoder<'de> {
         }
     }
 
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_i8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_i16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.unquoted(visitor)
+    }
+
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier
+        ignored_any
     }
 }
 

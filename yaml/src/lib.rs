@@ -7,6 +7,7 @@
 pub mod finding;
 pub mod rule;
 pub mod rules;
+pub mod secret;
 pub mod units;
 
 mod check;

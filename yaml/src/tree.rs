@@ -112,12 +112,9 @@ impl Yaml {
         }
     }
 
-    /// The text, when it is text.
+    /// The text, when it is text or came out of a variable.
     pub fn text(&self) -> Option<&str> {
-        match self.scalar()?.meaning() {
-            Meaning::Text(text) => Some(text),
-            _ => None,
-        }
+        self.scalar()?.as_text()
     }
 
     /// Whether nothing stands here.
@@ -195,16 +192,30 @@ impl Yaml {
 }
 
 impl Scalar {
-    /// What it means by the core schema.
+    /// What it means by the core schema. What came out of a variable is never nothing.
     pub fn meaning(&self) -> Meaning<'_> {
         match self.style {
-            Style::Plain if self.included.is_none() => plain_meaning(&self.text),
+            Style::Plain if self.included.is_none() => match plain_meaning(&self.text) {
+                Meaning::Null if self.template.is_some() => Meaning::Text(&self.text),
+                meaning => meaning,
+            },
             _ => Meaning::Text(&self.text),
         }
     }
 
-    /// As text, where text is wanted. What came out of a variable is whatever is wanted of it, so
-    /// a password of digits is still a password.
+    /// What it means where a number, `true` or `false` is wanted. In JSON, and inside of brackets, a
+    /// variable stands in quotes whatever it holds.
+    pub fn unquoted_meaning(&self) -> Meaning<'_> {
+        match (self.style, &self.template) {
+            (Style::Quoted, Some(_)) if plain_meaning(&self.text) != Meaning::Null => {
+                plain_meaning(&self.text)
+            }
+            _ => self.meaning(),
+        }
+    }
+
+    /// As text, where text is wanted: so a password of digits that came out of a variable is still a
+    /// password.
     pub fn as_text(&self) -> Option<&str> {
         match self.meaning() {
             Meaning::Text(text) => Some(text),

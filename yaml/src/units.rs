@@ -241,6 +241,10 @@ pub mod form {
     pub const HIDDEN: &str = "forebay-hidden";
     /// A [`super::Secret`] that may also be the path of the file that holds it in PEM form.
     pub const PEM: &str = "forebay-pem";
+    /// An address: its scheme, host and port are shown, and nothing else of it.
+    pub const URL: &str = "forebay-url";
+    /// A text that may have several lines, which any other may not.
+    pub const LINES: &str = "forebay-lines";
     /// See [`super::Script`].
     pub const SCRIPT: &str = "forebay-script";
 }
@@ -262,7 +266,7 @@ pub struct Form {
 }
 
 /// All of them.
-pub static FORMS: [Form; 8] = [
+pub static FORMS: [Form; 10] = [
     Form {
         format: form::DURATION,
         noun: "duration",
@@ -300,6 +304,8 @@ pub static FORMS: [Form; 8] = [
     any_text(form::SECRET, "secret text"),
     any_text(form::HIDDEN, "secret text"),
     any_text(form::PEM, "secret text"),
+    any_text(form::URL, "text"),
+    any_text(form::LINES, "text"),
     any_text(form::SCRIPT, "script, or path of a `.rhai` file"),
 ];
 

@@ -25,6 +25,7 @@ const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct HttpSettings {
     /// Where the requests go, such as `https://example.com/ingest?site=a`. Logs and errors show
     /// only scheme, host and port of it.
+    #[schemars(extend("format" = form::URL))]
     url: String,
     /// The request method.
     #[serde(default)]
@@ -49,6 +50,7 @@ pub(crate) struct HttpSettings {
     /// The certificates to trust, and no others: the path of a PEM file, or the PEM text itself.
     /// When left out: those of the operating system, or Mozilla's list when it has none.
     #[serde(default)]
+    #[schemars(length(min = 1), extend("format" = form::LINES))]
     ca: Option<String>,
     /// More statuses from 400 to 499 after which a request is sent again, as after 401, 403, 404,
     /// 405, 407, 408, 410, 421, 423, 425, 429, and all of 3xx and 5xx. The others reject the messages
@@ -99,10 +101,6 @@ impl Settings for HttpSettings {
                 let label = format!("expected 10ms to 1h, found {period}");
                 problems.push(Problem::new(name, message, label));
             }
-        }
-        if self.ca.as_ref().is_some_and(|ca| ca.trim().is_empty()) {
-            let label = "expected the path of a PEM file, or its text";
-            problems.push(Problem::new("ca", "`ca` is empty", label));
         }
         let url = url?;
         let secrets = answer::secrets(&headers, &url).into();

@@ -24,11 +24,14 @@ use crate::{
 pub struct SessionSettings {
     /// Where the broker is: `mqtt://host:1883`, or `mqtts://host:8883` with TLS. `tcp` and `ssl`
     /// mean the same.
+    #[schemars(extend("format" = form::URL))]
     pub url: String,
     /// Names this client to the broker, which lets only one in by that name. A random name when
     /// left out.
+    #[schemars(length(min = 1))]
     pub client_id: Option<String>,
     /// Who we are to the broker.
+    #[schemars(length(min = 1))]
     pub username: Option<String>,
     /// Proves it. Write `${file:secrets/broker}` rather than the password itself.
     pub password: Option<Secret>,
@@ -41,8 +44,10 @@ pub struct SessionSettings {
     pub clean_session: bool,
     /// Whom to trust: a PEM file, or its text by `${file:...}`. The system's certificates when left
     /// out.
+    #[schemars(length(min = 1), extend("format" = form::LINES))]
     pub ca: Option<String>,
     /// The client's certificate chain: a PEM file, or its text by `${file:...}`.
+    #[schemars(length(min = 1), extend("format" = form::LINES))]
     pub cert: Option<String>,
     /// The client's private key: a PEM file, or its text by `${file:...}`.
     #[schemars(extend("format" = form::PEM))]
@@ -66,6 +71,7 @@ pub struct WillSettings {
     /// Where it is published.
     pub topic: String,
     /// What it says.
+    #[schemars(extend("format" = form::LINES))]
     pub payload: String,
     /// 0, 1 or 2.
     #[serde(default)]
@@ -173,9 +179,6 @@ impl SessionSettings {
         }
         if self.password.is_some() && self.username.is_none() {
             report("password", "`password` needs a `username`", "`username` is missing");
-        }
-        if self.client_id.as_ref().is_some_and(String::is_empty) {
-            report("client_id", "`client_id` is empty", "expected a name, or no `client_id`");
         }
         problems
     }

@@ -154,6 +154,7 @@ impl Payload {
         let text = utf8(&bytes)?;
         serde_json::from_str::<IgnoredAny>(text).map_err(not_json)?;
         match text.contains(['\n', '\r']) {
+            false if text.len() < bytes.len() => Ok(Bytes::copy_from_slice(text.as_bytes())),
             false => Ok(bytes),
             // In valid JSON a line break is only ever white space between two tokens.
             true => Ok(text.replace(['\n', '\r'], " ").into()),
@@ -212,7 +213,7 @@ fn passes_through(came: Format, leaves: Format) -> bool {
 
 fn decode(bytes: &[u8], format: Format) -> Result<Value, DecodeError> {
     match format {
-        Format::Json => serde_json::from_slice(bytes).map_err(not_json),
+        Format::Json => serde_json::from_str(utf8(bytes)?).map_err(not_json),
         Format::Text => std::str::from_utf8(bytes)
             .map(Value::from)
             .map_err(|error| DecodeError(format!("payload is not UTF-8 text: {error}"))),
@@ -222,8 +223,10 @@ fn decode(bytes: &[u8], format: Format) -> Result<Value, DecodeError> {
     }
 }
 
+/// The text of JSON, without the byte order mark that some programs write in front of it.
 fn utf8(bytes: &[u8]) -> Result<&str, DecodeError> {
-    std::str::from_utf8(bytes).map_err(not_json)
+    let text = std::str::from_utf8(bytes).map_err(not_json)?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn not_json(why: impl fmt::Display) -> DecodeError {
@@ -276,6 +279,16 @@ mod tests {
             let error = read(&Payload::encoded(text, Format::Json)).unwrap_err().to_string();
             assert!(error.starts_with("payload is not JSON: "), "{error}");
         }
+    }
+
+    #[test]
+    fn json_that_begins_with_a_byte_order_mark_was_refused() {
+        let payload = Payload::encoded("\u{feff} {\"a\":1}", Format::Json);
+        assert_eq!(payload.read(std::marker::PhantomData::<Value>), Ok(json!({"a": 1})));
+        assert_eq!(payload.json_text(), Some(Ok(r#"{"a":1}"#)));
+        assert_eq!(payload.to_json_line().unwrap(), " {\"a\":1}");
+        assert_eq!(payload.value(), Ok(&json!({"a": 1})));
+        assert_eq!(payload.to_bytes(Format::Json), "\u{feff} {\"a\":1}");
     }
 
     #[test]
