@@ -1,27 +1,32 @@
 //! Runs the broker: listeners, clients, and the subscriptions of nodes, all owned by one task.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use forebay_sdk::{
     Capabilities, Claim, Configured, Connection, Node, Shared, Site, Voice, World, mqtt::Broker,
     world::Stream,
 };
-use mqtt5::broker::{router::MessageRouter, transport::BrokerTransport};
+use mqtt5::broker::router::MessageRouter;
 use tokio::{
     sync::watch,
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time::{interval, sleep},
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
-    feed::Feed,
+    gate,
     house::{House, SWEEP, Terms},
-    listen::{accept, listen},
+    listen::{Door, accept, listen},
     local::Local,
+    wills,
 };
 
+/// How often a listener is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How often it is asked who is gone for good.
+const TIDY: Duration = Duration::from_secs(10);
 /// The pause after a connection could not be accepted: too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,23 +75,29 @@ impl Embedded {
         self.bound.subscribe()
     }
 
-    /// Begins to fill the places of readers that nobody fills.
-    fn feed(&self, house: &House, tasks: &mut JoinSet<()>, voice: &Voice) {
-        for (place, number) in self.local.unfed() {
-            let (router, limits) = (Arc::clone(&house.router), self.settings.terms.queue());
-            tasks.spawn(Feed::new(place, number, router, limits, voice.clone()).run());
+    /// Listens at what it does not listen at yet, as far as that is possible.
+    async fn listen(&self, doors: &mut Vec<Door>, voice: &Voice) {
+        for (index, address) in self.settings.listen.iter().enumerate() {
+            if doors.iter().any(|door| door.index == index) {
+                continue;
+            }
+            let what = format!("the listener at {address}");
+            match listen(&self.world, *address).await {
+                Ok(listener) => {
+                    voice.trouble_is_over(&what);
+                    info!(%address, "the broker listens");
+                    doors.push(Door { index, listener });
+                }
+                Err(error) => voice.trouble_lasts(&what, &error),
+            }
         }
+        self.bound.send_replace(doors.iter().flat_map(|door| door.listener.local_addr()).collect());
     }
 }
 
 impl Connection for Embedded {
     async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
-        let listeners = listen(&self.world, &self.settings.listen).await?;
-        let bound: Vec<SocketAddr> = listeners.iter().flat_map(|l| l.local_addr()).collect();
-        info!(?bound, "the broker listens");
-        self.bound.send_replace(bound);
-
-        let house = House::new(&self.settings.terms, voice.clone());
+        let house = Arc::new(House::new(&self.settings.terms, voice.clone()));
         house.router.initialize().await.map_err(|error| anyhow!("{error}"))?;
         // The set comes before what tells the nodes that the broker stopped, so it outlives it.
         let mut tasks = JoinSet::new();
@@ -94,29 +105,28 @@ impl Connection for Embedded {
         voice.ready();
         // Who listens is good for something, whether anybody calls or not.
         voice.works();
-        self.feed(&house, &mut tasks, voice);
+        let wills = wills::publish(Arc::clone(&self.local), Arc::clone(&house.router));
+        tasks.spawn(wills);
 
-        let clients = Clients::default();
-        let mut sweep = interval(SWEEP);
+        let mut doors = Vec::new();
+        let mut retry = interval(RETRY);
+        let (mut sweep, mut tidy) = (interval(SWEEP), interval(TIDY));
         loop {
+            let is_shut = doors.len() < self.settings.listen.len();
             tokio::select! {
-                accepted = accept(&listeners) => match accepted {
-                    Ok((stream, from)) => self.admit(stream, from, &house, &clients, &mut tasks, voice),
+                // A port in use is the trouble of those who come by it, and of nobody else.
+                _ = retry.tick(), if is_shut => self.listen(&mut doors, voice).await,
+                accepted = accept(&doors) => match accepted {
+                    Ok((stream, from)) => self.admit(stream, from, &house, &mut tasks, voice),
                     Err(error) => {
                         voice.trouble(&error);
                         sleep(PAUSE).await;
                     }
                 },
-                () = self.local.asked() => self.feed(&house, &mut tasks, voice),
-                Some(ended) = tasks.join_next() => {
-                    if let Err(error) = ended {
-                        let error = anyhow::Error::new(error);
-                        voice.trouble(&error.context("serving a client, which is dropped"));
-                    }
-                    // A reader that has just come may have found the feed that ended.
-                    self.feed(&house, &mut tasks, voice);
-                }
-                _ = sweep.tick() => house.sweep().await,
+                () = self.local.asked() => self.local.bring_retained(&house.router).await,
+                Some(ended) = tasks.join_next() => told(ended, voice),
+                _ = sweep.tick() => house.sweep(&self.local).await,
+                _ = tidy.tick() => self.local.tidy(),
             }
         }
     }
@@ -128,41 +138,53 @@ impl Embedded {
         &self,
         stream: Box<dyn Stream>,
         from: SocketAddr,
-        house: &House,
-        clients: &Clients,
-        tasks: &mut JoinSet<()>,
+        house: &Arc<House>,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
         voice: &Voice,
     ) {
         let ip = from.ip();
-        if clients.count() >= usize::from(self.settings.terms.max_connections) {
-            let error = anyhow!("refused a connection from {ip}: `max_connections` reached");
-            return voice.trouble(&error);
-        }
-        // mqtt5 serves sockets of TCP and no other stream. In a world in memory nodes reach the
-        // broker in-process all the same.
-        let Ok(stream) = stream.into_tcp() else {
-            return voice.trouble(&anyhow!("refused a connection from {ip}: it is no TCP socket"));
+        let guest = match house.hall.enter(from) {
+            Ok(guest) => guest,
+            Err(error) => {
+                return voice.trouble(&anyhow!("refused a connection from {ip}: {error}"));
+            }
         };
-        let client = house.serve(BrokerTransport::tcp(stream), from);
-        let guest = clients.enter();
+        let stream = at_once(stream);
+        let (house, local, voice) = (Arc::clone(house), Arc::clone(&self.local), voice.clone());
         tasks.spawn(async move {
-            client.await;
+            let served = gate::serve(stream, from, &house, local, voice).await;
             drop(guest);
+            served.with_context(|| format!("serving {ip}"))
         });
     }
 }
 
-/// Counts the clients that are connected.
-#[derive(Default)]
-struct Clients(Arc<()>);
-
-impl Clients {
-    fn enter(&self) -> Arc<()> {
-        Arc::clone(&self.0)
+/// Has what is sent leave at once: an acknowledgement is small, and the device waits for it.
+fn at_once(stream: Box<dyn Stream>) -> Box<dyn Stream> {
+    match stream.into_tcp() {
+        Ok(stream) => {
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%error, "could not turn Nagle's algorithm off");
+            }
+            Box::new(stream)
+        }
+        Err(other) => other,
     }
+}
 
-    fn count(&self) -> usize {
-        Arc::strong_count(&self.0) - 1
+/// Says how a task ended.
+fn told(ended: Result<anyhow::Result<()>, JoinError>, voice: &Voice) {
+    match ended {
+        Ok(Ok(())) => (),
+        // Devices come and go.
+        Ok(Err(error)) if error.root_cause().is::<io::Error>() => {
+            debug!(error = format!("{error:#}"), "a client left");
+        }
+        Ok(Err(error)) => voice.trouble(&error),
+        Err(error) => {
+            let error = anyhow::Error::new(error);
+            voice.trouble(&error.context("serving a client, which is dropped"));
+        }
     }
 }
 

@@ -1,6 +1,11 @@
 //! What every client of the broker needs, in mqtt5's words, and the limits it keeps to.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use forebay_sdk::{Secret, Size, Voice};
 use mqtt5::broker::{
@@ -11,18 +16,21 @@ use mqtt5::broker::{
 use tokio::sync::broadcast;
 use tracing::debug;
 
-use crate::{feed::MOST_IN_LANE, users::Users};
+use crate::{
+    dues::MOST_UNACKNOWLEDGED,
+    hall::Hall,
+    local::{LARGEST_RETAINED, Local},
+    users::Users,
+};
 
 /// The most topics whose last message is kept.
 const MOST_RETAINED: usize = 1000;
-/// The largest message that is kept.
-const LARGEST_RETAINED: usize = 64 << 10;
 /// The most subscriptions of one client.
 const MOST_SUBSCRIPTIONS: usize = 100;
-/// The most messages of QoS 2 that a client may leave unfinished. Each is held in memory.
-const MOST_UNFINISHED: u16 = 200;
+/// The most messages on the short way to a device. What is beyond goes through its queue.
+const MOST_IN_LANE: usize = 256;
 /// The most topic aliases of an MQTT 5 client.
-const MOST_ALIASES: u16 = 32;
+pub const MOST_ALIASES: u16 = 32;
 /// How many sessions are remembered for each connection that is allowed.
 const SESSIONS_PER_CONNECTION: usize = 2;
 /// The most bytes that wait for one subscriber, unless one packet is larger.
@@ -48,8 +56,8 @@ impl Terms {
         usize::try_from(self.max_packet.0).unwrap_or(usize::MAX)
     }
 
-    /// The limits of the queue of one subscriber.
-    pub fn queue(&self) -> QueueLimits {
+    /// The limits of the queue of one device.
+    fn queue(&self) -> QueueLimits {
         QueueLimits {
             max_messages: usize::try_from(self.max_queued).unwrap_or(usize::MAX),
             max_bytes: MOST_QUEUED_BYTES.max(self.max_packet()),
@@ -63,6 +71,7 @@ pub struct House {
     pub router: Arc<MessageRouter>,
     storage: Arc<DynamicStorage>,
     users: Arc<Users>,
+    pub hall: Arc<Hall>,
     stats: Arc<BrokerStats>,
     monitor: Arc<ResourceMonitor>,
     shutdown: broadcast::Sender<()>,
@@ -78,7 +87,7 @@ impl House {
             max_packet_size: terms.max_packet(),
             max_subscriptions_per_client: MOST_SUBSCRIPTIONS,
             client_channel_capacity: MOST_IN_LANE,
-            server_receive_maximum: Some(MOST_UNFINISHED),
+            server_receive_maximum: Some(MOST_UNACKNOWLEDGED),
             topic_alias_maximum: MOST_ALIASES,
             session_expiry_interval: LONGEST_SESSION,
             ..BrokerConfig::default()
@@ -92,11 +101,14 @@ impl House {
             max_connection_rate: u32::MAX,
             rate_limit_window: SWEEP,
         });
+        let hall = Hall::new(usize::from(terms.max_connections));
         let most_sessions = usize::from(terms.max_connections) * SESSIONS_PER_CONNECTION;
         let users = Users {
             passwords: terms.users.clone(),
             storage: Arc::clone(&storage),
             most_sessions,
+            hall: Arc::clone(&hall),
+            guesses: Mutex::default(),
             voice,
         };
         House {
@@ -104,10 +116,16 @@ impl House {
             router: Arc::new(router),
             storage,
             users: Arc::new(users),
+            hall,
             stats: Arc::new(BrokerStats::new()),
             monitor: Arc::new(monitor),
             shutdown: broadcast::Sender::new(1),
         }
+    }
+
+    /// The largest packet of a device, in bytes.
+    pub fn max_packet(&self) -> usize {
+        self.config.max_packet_size
     }
 
     /// Serves one client until it leaves.
@@ -135,11 +153,16 @@ impl House {
     }
 
     /// Forgets what has expired. To be called every [`SWEEP`].
-    pub async fn sweep(&self) {
+    pub async fn sweep(&self, local: &Local) {
         if let Err(error) = self.storage.cleanup_expired().await {
             debug!(%error, "could not clean up expired messages");
         }
         self.router.sweep_sessions().await;
         self.monitor.cleanup_expired_windows().await;
+        for client_id in local.absent() {
+            if let Ok(None) = self.storage.get_session(&client_id).await {
+                local.dues(&client_id).forget_unfinished();
+            }
+        }
     }
 }

@@ -5,15 +5,19 @@
 //! nothing outlives the connection; of `mqtt5` we use the protocol, the router and the sessions.
 
 mod connection;
-mod feed;
+mod dues;
+mod gate;
+mod hall;
 mod house;
 mod listen;
 mod local;
+mod packets;
 mod place;
 mod properties;
 mod rules;
 mod settings;
 mod users;
+mod wills;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 
 use std::{
     collections::VecDeque,
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -11,6 +12,8 @@ use std::{
 
 use forebay_sdk::mqtt::{Claim, Event, Parcel, Publication, Subscribe, Subscription};
 use tokio::{sync::Notify, time::Instant};
+
+use crate::dues::Ticket;
 
 /// How long a place outlives its reader. A reload replaces a source within that time, and the new
 /// one goes on where the old one stopped.
@@ -21,20 +24,19 @@ const MOST_BYTES: usize = 4 << 20;
 /// The place of one reader.
 pub struct Place {
     state: Mutex<State>,
-    /// The reader wants something else, or came or went.
-    asked: Notify,
-    /// There is room again.
+    /// There may be room again.
     room: Notify,
 }
 
 struct State {
     wish: Subscribe,
+    filters: Vec<Filter>,
+    /// The reader has not heard that it is subscribed.
+    is_to_grant: bool,
     /// How many readers have had the place. The last one has it.
     holders: u64,
     /// Until when it is kept, when its reader is gone.
     until: Option<Instant>,
-    /// The number of the feed that fills it.
-    feed: Option<u64>,
     queue: VecDeque<Item>,
     queued_bytes: usize,
     /// Taken by the reader or one before it, and not settled.
@@ -44,20 +46,37 @@ struct State {
     waker: Option<Waker>,
 }
 
-/// One message. A number of its own keeps it in order when it is given back.
+/// A topic filter of a reader.
 #[derive(Clone)]
+struct Filter {
+    /// As the reader wrote it.
+    text: String,
+    /// The filter of the topics.
+    pattern: String,
+    /// The name of those who share it.
+    group: Option<String>,
+    /// What is retained for it was brought.
+    brought: bool,
+}
+
+/// How a reader wants a topic.
+pub struct Interest {
+    /// The highest QoS.
+    pub qos: u8,
+    /// It has a filter of its own for it.
+    pub alone: bool,
+    /// The shared filters that match, as they are written.
+    pub shared: Vec<String>,
+    /// Somebody reads.
+    pub is_taken: bool,
+}
+
+/// One message. A number of its own keeps it in order when it is given back.
 struct Item {
     publication: Publication,
     arrival: u64,
-}
-
-/// What a feed is to bring.
-pub struct Demand {
-    pub wish: Subscribe,
-    /// Which reader has this wish: another number is another reader.
-    pub holder: u64,
-    /// When the place is given up, unless another reader comes.
-    pub until: Option<Instant>,
+    /// Who waits for it to be settled.
+    _ticket: Option<Arc<Ticket>>,
 }
 
 impl Place {
@@ -65,9 +84,10 @@ impl Place {
     pub fn new(wish: Subscribe) -> Arc<Place> {
         let state = State {
             wish,
+            filters: Vec::new(),
+            is_to_grant: false,
             holders: 0,
             until: None,
-            feed: None,
             queue: VecDeque::new(),
             queued_bytes: 0,
             claimed: 0,
@@ -75,21 +95,18 @@ impl Place {
             told: VecDeque::new(),
             waker: None,
         };
-        let (asked, room) = (Notify::new(), Notify::new());
-        Arc::new(Place { state: Mutex::new(state), asked, room })
+        Arc::new(Place { state: Mutex::new(state), room: Notify::new() })
     }
 
     /// Takes the place, from whoever had it.
     pub fn sit(self: &Arc<Place>, wish: Subscribe) -> Seat {
         let mut state = self.lock();
-        state.wish = wish;
         state.holders += 1;
         (state.until, state.waker) = (None, None);
-        state.told.clear();
+        state.follow(wish);
         let holder = state.holders;
         drop(state);
-        self.asked.notify_one();
-        self.room.notify_one();
+        self.room.notify_waiters();
         Seat { place: Arc::clone(self), holder }
     }
 
@@ -101,64 +118,82 @@ impl Place {
         is_over.then(|| state.queue.iter().filter(|item| item.publication.qos > 0).count())
     }
 
-    /// Begins to fill it, when nobody else does and somebody may come for it.
-    pub fn begin_feed(&self, number: u64, now: Instant) -> bool {
-        let mut state = self.lock();
-        let begins = state.feed.is_none() && !state.is_over(now);
-        if begins {
-            state.feed = Some(number);
-        }
-        begins
-    }
-
-    /// Nobody fills it any more.
-    pub fn end_feed(&self, number: u64) {
-        let mut state = self.lock();
-        if state.feed == Some(number) {
-            state.feed = None;
-        }
-    }
-
-    /// What its feed is to bring. None when the feed has ended, because nobody came.
-    pub fn demand(&self, now: Instant) -> Option<Demand> {
-        let mut state = self.lock();
+    /// How its reader wants a topic. None when it does not.
+    pub fn interest(&self, topic: &str, now: Instant) -> Option<Interest> {
+        let state = self.lock();
         if state.is_over(now) {
-            state.feed = None;
             return None;
         }
-        Some(Demand { wish: state.wish.clone(), holder: state.holders, until: state.until })
+        let (mut alone, mut shared) = (false, Vec::new());
+        for filter in &state.filters {
+            if mqtt5::topic_matches_filter(topic, &filter.pattern) {
+                match filter.group {
+                    None => alone = true,
+                    Some(_) => shared.push(filter.text.clone()),
+                }
+            }
+        }
+        let is_taken = state.until.is_none();
+        let is_wanted = alone || !shared.is_empty();
+        is_wanted.then_some(Interest { qos: state.wish.qos, alone, shared, is_taken })
     }
 
-    /// Resolves when [`Place::demand`] may say something else.
-    pub async fn asked(&self) {
-        self.asked.notified().await;
+    /// The highest QoS that its reader wants.
+    pub fn qos(&self) -> u8 {
+        self.lock().wish.qos
     }
 
-    /// Whether one more message of QoS 1 or 2 may come, or at QoS 0 is not dropped.
-    pub fn has_room(&self) -> bool {
-        self.lock().has_room()
+    /// The filters for which what is retained was not brought, each with those before it. From now
+    /// on it counts as brought. What is shared gets nothing of it.
+    pub fn unbrought(&self) -> Vec<(String, Vec<String>)> {
+        let mut state = self.lock();
+        let mut unbrought = Vec::new();
+        let mut earlier = Vec::new();
+        for filter in state.filters.iter_mut().filter(|filter| filter.group.is_none()) {
+            if !mem::replace(&mut filter.brought, true) {
+                unbrought.push((filter.pattern.clone(), earlier.clone()));
+            }
+            earlier.push(filter.pattern.clone());
+        }
+        unbrought
     }
 
-    /// Resolves when [`Place::has_room`] may say something else.
+    /// Tells a new reader that it is subscribed: what is retained was brought.
+    pub fn grant(&self) {
+        let mut state = self.lock();
+        if mem::replace(&mut state.is_to_grant, false) {
+            state.told.push_back(Event::Granted);
+            state.wake();
+        }
+    }
+
+    /// Puts a message of QoS 1 or 2 there, with the ticket of whoever waits for it, or what is
+    /// retained.
+    pub fn put(&self, publication: Publication, ticket: Option<Arc<Ticket>>) {
+        self.lock().push(publication, ticket);
+    }
+
+    /// Puts a message of QoS 0 there, unless as many wait as its reader may have in hand.
+    #[must_use]
+    pub fn offer(&self, publication: Publication) -> bool {
+        let mut state = self.lock();
+        let is_taken = state.has_room() && state.queue.len() < state.wish.capacity;
+        if is_taken {
+            state.push(publication, None);
+        }
+        is_taken
+    }
+
+    /// Resolves when there is room for a message of QoS 1 or 2.
     pub async fn room(&self) {
-        self.room.notified().await;
-    }
-
-    /// Puts a message there.
-    pub fn put(&self, publication: Publication) {
-        let mut state = self.lock();
-        let arrival = state.arrivals;
-        state.arrivals += 1;
-        state.queued_bytes += size_bytes(&publication);
-        state.queue.push_back(Item { publication, arrival });
-        state.wake();
-    }
-
-    /// Tells the reader how its subscriptions stand.
-    pub fn tell(&self, event: Event) {
-        let mut state = self.lock();
-        state.told.push_back(event);
-        state.wake();
+        loop {
+            // It hears of what happens from here on.
+            let changed = self.room.notified();
+            if self.lock().has_room() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -168,12 +203,39 @@ impl Place {
 }
 
 impl State {
+    /// Follows what a reader wants from now on, and tells it.
+    fn follow(&mut self, wish: Subscribe) {
+        self.told.clear();
+        let known = mem::take(&mut self.filters);
+        for text in &wish.filters {
+            let (pattern, group) = mqtt5::parse_shared_subscription(text);
+            if let Err(error) = mqtt5::validate_topic_filter(text) {
+                let (filter, why) = (text.clone(), error.to_string());
+                self.told.push_back(Event::Refused { filter, why });
+                continue;
+            }
+            let brought = known.iter().any(|known| known.text == *text && known.brought);
+            let (pattern, group) = (pattern.to_owned(), group.map(str::to_owned));
+            self.filters.push(Filter { text: text.clone(), pattern, group, brought });
+        }
+        self.is_to_grant = !self.filters.is_empty();
+        self.wish = wish;
+    }
+
+    fn push(&mut self, publication: Publication, ticket: Option<Arc<Ticket>>) {
+        let arrival = self.arrivals;
+        self.arrivals += 1;
+        self.queued_bytes += size_bytes(&publication);
+        self.queue.push_back(Item { publication, arrival, _ticket: ticket });
+        self.wake();
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
 
     fn has_room(&self) -> bool {
-        self.queue.len() < self.wish.capacity && self.queued_bytes < MOST_BYTES
+        self.queued_bytes < MOST_BYTES
     }
 
     fn wake(&mut self) {
@@ -237,7 +299,7 @@ impl Subscription for Seat {
             return Poll::Pending;
         };
         if !had_room {
-            self.place.room.notify_one();
+            self.place.room.notify_waiters();
         }
         drop(state);
         let publication = item.publication.clone();
@@ -254,7 +316,6 @@ impl Drop for Seat {
         let mut state = self.place.lock();
         if state.holders == self.holder {
             state.until = Some(Instant::now() + HOLD);
-            self.place.asked.notify_one();
         }
     }
 }

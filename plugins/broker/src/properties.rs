@@ -1,13 +1,7 @@
 //! Publications as mqtt5 has them, and as nodes have them.
 
 use forebay_sdk::mqtt::{Properties, Publication};
-use mqtt5::{
-    PropertyId, PropertyValue, QoS, broker::storage::QueuedMessage, packet::publish::PublishPacket,
-};
-
-/// User properties by which mqtt5 names the client that published, and its user. They are there
-/// whatever the client says, and are not what it says.
-const OF_THE_BROKER: [&str; 2] = ["x-mqtt-client-id", "x-mqtt-sender"];
+use mqtt5::{PropertyId, PropertyValue, QoS, packet::publish::PublishPacket};
 
 /// What a node publishes, for the router.
 pub fn packet_of(publication: Publication) -> PublishPacket {
@@ -37,20 +31,10 @@ pub fn packet_of(publication: Publication) -> PublishPacket {
     packet
 }
 
-/// What the router has for a node. `most` is the highest QoS at which the node wants it.
-pub fn publication_of(packet: PublishPacket, most: QoS) -> Publication {
-    let properties = properties_of(&packet);
-    let PublishPacket { topic_name, payload, qos, retain, .. } = packet;
-    let qos = (qos as u8).min(most as u8);
-    Publication::new(topic_name, payload).qos(qos).retain(retain).properties(properties)
-}
-
-/// The same for what waited in a queue of mqtt5.
-pub fn queued_publication_of(mut message: QueuedMessage, most: QoS) -> Publication {
-    let payload = std::mem::take(&mut message.payload);
-    let mut packet = message.to_publish_packet();
-    packet.payload = payload.into();
-    publication_of(packet, most)
+/// What a node gets, at a QoS.
+pub fn publication_of(packet: &PublishPacket, qos: u8) -> Publication {
+    let publication = Publication::new(&*packet.topic_name, packet.payload.clone());
+    publication.qos(qos).retain(packet.retain).properties(properties_of(packet))
 }
 
 fn properties_of(packet: &PublishPacket) -> Properties {
@@ -72,9 +56,7 @@ fn properties_of(packet: &PublishPacket) -> Properties {
             (PropertyId::CorrelationData, PropertyValue::BinaryData(data)) => {
                 properties.correlation_data = Some(data.clone());
             }
-            (PropertyId::UserProperty, PropertyValue::Utf8StringPair(name, value))
-                if !OF_THE_BROKER.contains(&name.as_str()) =>
-            {
+            (PropertyId::UserProperty, PropertyValue::Utf8StringPair(name, value)) => {
                 properties.user.push((name.clone(), value.clone()));
             }
             // Of the way from the publisher to the broker.
@@ -89,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn properties_come_through_a_packet_and_a_queue() {
+    fn properties_come_through_a_packet() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let properties = Properties {
             is_text: true,
@@ -101,21 +83,8 @@ mod tests {
         };
         let publication =
             Publication::new("t", "1").qos(2).retain(true).properties(properties.clone());
-        let mut packet = packet_of(publication.clone());
-        packet.properties.inject_client_id(Some("device"));
-        packet.properties.inject_sender(Some("user"));
-        assert_eq!(publication_of(packet.clone(), QoS::ExactlyOnce), publication);
-
-        let queued = QueuedMessage::new(packet.clone(), "a".to_owned(), QoS::ExactlyOnce, None);
-        let lowered = queued_publication_of(queued, QoS::AtLeastOnce);
-        let lowered_properties = lowered.properties.as_deref().unwrap();
-        assert_eq!((lowered.qos, &*lowered.payload), (1, &b"1"[..]));
-        // Time passes in a queue.
-        assert!(matches!(lowered_properties.expires_after_seconds, Some(59 | 60)));
-        assert_eq!(lowered_properties.user, properties.user);
-
-        let mut plain = packet_of(Publication::new("t", "1"));
-        plain.properties.inject_client_id(Some("device"));
-        assert_eq!(publication_of(plain, QoS::AtMostOnce), Publication::new("t", "1"));
+        assert_eq!(publication_of(&packet_of(publication.clone()), 2), publication);
+        let plain = Publication::new("t", "1");
+        assert_eq!(publication_of(&packet_of(plain.clone()), 0), plain);
     }
 }

@@ -25,8 +25,8 @@ pub struct BrokerSettings {
     /// The largest packet that a device may send.
     #[serde(default = "default_max_packet")]
     pub max_packet: Size,
-    /// The most messages of QoS 1 and 2 that wait for one subscriber. The oldest is dropped when
-    /// another comes.
+    /// The most messages of QoS 1 and 2 that wait for one device that subscribed. The oldest is
+    /// dropped when another comes.
     #[serde(default = "default_max_queued")]
     #[schemars(range(min = 1, max = 100000))]
     pub max_queued: u32,

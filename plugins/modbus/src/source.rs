@@ -2,7 +2,7 @@
 
 use std::{any::Any, collections::BTreeSet, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use forebay_sdk::{
     Beat, Configured, Fields, Figure, Message, Meta, Node, Outlet, Period, Problem, Sends, Site,
     Source, Value, Voice,
@@ -130,6 +130,7 @@ impl Poll {
             };
             outcomes.push(outcome);
         }
+        self.tell_refused(&outcomes);
         Ok(self.reading.compose(&self.topic, &outcomes))
     }
 }
@@ -138,6 +139,30 @@ impl Poll {
 /// V1.1b3, section 7).
 fn is_silence(code: ExceptionCode) -> bool {
     matches!(code, ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice)
+}
+
+impl Poll {
+    /// Tells which registers the device refuses, and which it does not any more. Those of one request
+    /// are refused together.
+    fn tell_refused(&self, outcomes: &[Outcome]) {
+        let Reading { unit, fields, plan, .. } = &*self.reading;
+        for (index, outcome) in outcomes.iter().enumerate() {
+            let asked = fields.iter().zip(&plan.request_of);
+            let mut names = asked.filter(|(_, of)| **of == index).map(|(field, _)| &field.name);
+            let Some(first) = names.next() else { continue };
+            let what = match names.count() {
+                0 => format!("register `{first}`"),
+                more => format!("register `{first}` and {more} more"),
+            };
+            match outcome {
+                Ok(_) => self.voice.trouble_is_over(&what),
+                Err(why) => {
+                    let why = anyhow!("unit {unit} refuses it, so it is null: {why}");
+                    self.voice.trouble_lasts(&what, &why);
+                }
+            }
+        }
+    }
 }
 
 /// What came of one request: an answer, or why the device refused.

@@ -6,7 +6,7 @@ mod writing;
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -246,6 +246,37 @@ registers:
         "setpoint": "illegal function (exception 1)",
     });
     assert_eq!(message.meta.get("quality"), Some(&quality));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_register_that_is_refused_is_told_when_it_begins_and_when_it_is_over() {
+    let mut peers = JoinSet::new();
+    let refuses = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&refuses);
+    let (memory, _) = peer(&mut peers, move |frame| {
+        let is_refused = frame[7] == 4 && still.load(Ordering::Relaxed);
+        Some(if is_refused { answer_to(frame, &[0x84, 2]) } else { addresses(frame) })
+    });
+    let mut rig = Rig::new(&memory, "");
+    let mut collected = rig.source(
+        "every: 10ms
+registers:
+  - { name: volts, input: 1 }
+  - { name: amps, input: 2 }
+  - { name: setpoint, holding: 7 }",
+    );
+    for _ in 0..3 {
+        next(&mut collected).await;
+    }
+    let lasting: Vec<_> = rig.sources_heard.said().lasting.into_iter().collect();
+    let why = "unit 1 refuses it, so it is null: illegal data address (exception 2)";
+    assert_eq!(lasting, [("register `volts` and 1 more".to_owned(), why.to_owned())]);
+
+    refuses.store(false, Ordering::Relaxed);
+    for _ in 0..2 {
+        next(&mut collected).await;
+    }
+    assert!(rig.sources_heard.said().lasting.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
