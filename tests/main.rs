@@ -8,6 +8,7 @@ mod crash;
 mod disk_buffer;
 mod disk_trouble;
 mod first_boot;
+mod last_good;
 mod live;
 mod modbus;
 mod outage;

@@ -1,10 +1,17 @@
 //! A reload changes what changed, leaves the rest, and leaks nothing.
 
-use std::{collections::BTreeSet, path::Path, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io::Write,
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use crate::support::{
-    Folder, Forebay, ModbusServer, Mosquitto, Subscriber, WebServer, free_port, program, publish,
-    throughout, until,
+    Folder, Forebay, ModbusServer, Mosquitto, Subscriber, WebServer, free_port, now, program,
+    publish, throughout, until,
 };
 
 /// What a hundred reloads may cost. An allocator that settles takes some; a leak of one task, queue
@@ -155,9 +162,6 @@ fn a_change_that_takes_a_restart_is_said_to_take_one() {
     forebay.wait_for_log("running");
     let said = format!("the data folder stays {}; `data: {}` takes", one.display(), two.display());
     forebay.log_after(&said, || folder.replace("forebay.yaml", &runtime(&two)));
-    forebay.log_after("what changed below `log:` takes a restart", || {
-        folder.replace("forebay.yaml", &(runtime(&one) + "log: { level: debug }\n"));
-    });
     assert_eq!(forebay.log.count_of("the data folder stays"), 1);
     until("the accepted files are kept where they were", || one.join("accepted").is_dir());
     assert!(!two.exists());
@@ -316,4 +320,168 @@ sinks:
         "{reloads} reloads among {LAST} messages: {} came again",
         service.bodies.count() - LAST
     );
+}
+
+/// Writes the first part of a file, waits as long as it takes to see that nothing comes of it, and
+/// writes the rest.
+#[track_caller]
+fn check_half_written(path: &str, half: &str, rest: &str, after: &str, arguments: &[&str]) {
+    let folder = Folder::with(&[
+        ("forebay.yaml", "stop_within: 1s\n"),
+        ("pipelines/a.yaml", &beats(1)),
+        ("pipelines/b.yaml", HALVES),
+        ("pipelines/scripts/b.rhai", "msg.payload.script = 1;\nmsg\n"),
+        ("secrets/half", "one"),
+    ]);
+    let forebay = Forebay::run_with(folder.path(), arguments);
+    let said = || forebay.log.count_of("reloaded: ") + forebay.log.count_of("refused");
+    let mut file = File::create(folder.path().join(path)).expect("writing a test file");
+    file.write_all(half.as_bytes()).expect("writing a test file");
+    throughout(Duration::from_millis(1700), "half a file is nothing", || said() == 0);
+
+    file.write_all(rest.as_bytes()).expect("writing a test file");
+    drop(file);
+    let saved = now();
+    forebay.wait_for_log("reloaded: ");
+    println!("{path} {arguments:?}: applied {:?} after it was saved", saved.elapsed());
+    forebay.wait_for_log(after);
+    assert_eq!(said(), 1, "half of {path} was looked at");
+}
+
+const HALVES: &str = "sources:
+  tick: { type: timer, every: 100ms, topic: '${file:secrets/half}' }
+transforms:
+  script: { from: tick, type: script, script: scripts/b.rhai }
+sinks:
+  screen: { from: script, type: log }
+";
+
+#[test]
+fn a_pipeline_that_is_still_being_written_is_not_run() {
+    let (half, rest) =
+        (format!("# All of it.\n{}", beats(2)), "  more: { from: beat, type: log }\n");
+    check_half_written("pipelines/a.yaml", &half, rest, r#"{"version":2}"#, &[]);
+    check_half_written("pipelines/a.yaml", "", &beats(2), r#"{"version":2}"#, &[]);
+}
+
+#[test]
+fn a_script_that_is_still_being_written_is_not_run() {
+    let half = "msg.payload.script = 2;\n";
+    check_half_written("pipelines/scripts/b.rhai", half, "msg\n", r#""script":2"#, &[]);
+}
+
+#[test]
+fn a_secret_that_is_still_being_written_is_not_used() {
+    check_half_written("secrets/half", "tw", "o", " two ", &[]);
+}
+
+#[test]
+fn settings_that_are_still_being_written_are_not_followed() {
+    let (half, rest) = ("stop_within: 2s\n", "log: { level: debug }\n");
+    check_half_written("forebay.yaml", half, rest, "the log changed to level Debug", &[]);
+}
+
+#[test]
+fn a_poll_sees_no_half_written_file() {
+    let half = "msg.payload.script = 2;\n";
+    check_half_written("pipelines/scripts/b.rhai", half, "msg\n", r#""script":2"#, &["--poll"]);
+}
+
+#[test]
+fn an_empty_file_stops_nothing() {
+    for text in ["", "\n", "# Back soon.\n", "sources:\n"] {
+        let folder = Folder::with(&[("a.yaml", &beats(1)), ("b.yaml", &beats(2))]);
+        let forebay = Forebay::run(folder.path());
+        forebay.log_after("reload refused: 1 error in 2 pipelines; still running", || {
+            folder.write("b.yaml", text);
+        });
+        forebay.wait_for_log("error[empty-pipeline]");
+        forebay.log_after(r#"{"version":2}"#, || ());
+        // This is how one stops a pipeline.
+        forebay.log_after("reloaded: stop b/beat b/screen", || {
+            let place = |name: &str| folder.path().join(name);
+            fs::rename(place("b.yaml"), place("b.yaml.off")).expect("renaming a test file");
+        });
+    }
+}
+
+#[test]
+fn a_folder_pipelines_beside_what_runs_stops_nothing() {
+    let folder = Folder::with(&[("a.yaml", &beats(1))]);
+    let forebay = Forebay::run(folder.path());
+    forebay.log_after("holds no pipeline file (*.yaml): a.yaml is not read", || {
+        fs::create_dir(folder.path().join("pipelines")).expect("making a folder");
+    });
+    forebay.log_after(r#"{"version":1}"#, || ());
+    forebay.log_after("the files are back to what runs", || {
+        fs::remove_dir(folder.path().join("pipelines")).expect("removing a folder");
+    });
+    assert_eq!(forebay.log.count_of("reloaded"), 0);
+}
+
+#[test]
+fn a_folder_that_goes_away_is_said_once_and_stops_nothing() {
+    let site = Folder::with(&[("it/a.yaml", &beats(1))]);
+    let (here, away) = (site.path().join("it"), site.path().join("away"));
+    let forebay = Forebay::run_with(&here, &["--poll"]);
+    forebay.log_after("reload refused: cannot read the folder", || {
+        fs::rename(&here, &away).expect("moving a folder");
+    });
+    forebay.log_after(r#"{"version":1}"#, || ());
+    forebay.log_after("reload asked for: nothing changed", || forebay.signal("HUP"));
+    assert_eq!(forebay.log.count_of("refused"), 1);
+    forebay.log_after("the files are back to what runs", || {
+        fs::rename(&away, &here).expect("moving a folder");
+    });
+}
+
+#[test]
+fn the_log_follows_its_settings() {
+    let folder = Folder::with(&[("pipelines/a.yaml", &beats(1))]);
+    let forebay = Forebay::run(folder.path());
+    let set = |text: &str| folder.replace("forebay.yaml", text);
+    forebay.log_after("the log changed to level Debug", || set("log: { level: debug }\n"));
+    forebay.log_after("reloaded: replace a/beat", || folder.write("pipelines/a.yaml", &beats(2)));
+    assert!(forebay.log.count_of("DEBUG") > 0);
+    forebay.log_after(r#""message":"the log changed"#, || {
+        set("log: { level: info, format: json }\n");
+    });
+    forebay.wait_for_log(r#""message":"reloaded: nothing to do;"#);
+    forebay.log_after(r#""message":"a stop may take another time now""#, || {
+        set("log: { format: json }\nstop_within: 3s\n");
+    });
+    // A rule that the folder refuses from now on.
+    folder.write("pipelines/a.yaml", "sources:\n  beat: { type: timer, every: 1s }\n");
+    forebay.log_after("reload refused: 1 error", || set("lint: { deny: [unread-node] }\n"));
+}
+
+#[test]
+fn a_checkout_of_many_files_is_one_reload() {
+    let folder = Folder::new();
+    let write = |version: u8| {
+        for n in 0..200 {
+            let path = folder.path().join(format!("p{n}.yaml"));
+            let _ = fs::remove_file(&path);
+            fs::write(path, beats(version)).expect("writing a test file");
+        }
+    };
+    write(1);
+    let forebay = Forebay::run(folder.path());
+    let line = forebay.log_after("reloaded: ", || write(2));
+    assert!(line.ends_with("200 nodes untouched; no findings in 200 pipelines"), "{line}");
+}
+
+#[test]
+fn two_on_one_data_folder_do_not_run_beside_each_other() {
+    let folder = Folder::with(&[("a.yaml", &beats(1))]);
+    let data = Folder::new();
+    let mut first = Forebay::run_on(folder.path(), data.path());
+    let mut second = Forebay::start_on(folder.path(), data.path(), &[]);
+    assert_eq!(second.wait_exit().code(), Some(2));
+    let said = second.wait_for_log("is in use: ");
+    assert!(said.contains(&format!("process {} ", first.id())), "{said}");
+    assert_eq!(second.log.count_of(r#"{"version":1}"#), 0);
+    // A power cut leaves no lock behind.
+    first.kill();
+    Forebay::run_on(folder.path(), data.path());
 }

@@ -1,4 +1,5 @@
-//! A copy of the files that `run` accepted last: `plan` compares with it.
+//! Copies of the files that `run` accepted: what it starts with when the folder cannot run, and what
+//! `plan` compares with.
 //!
 //! Each copy is a folder below `DATA/accepted` with a number for a name. It is written beside the
 //! others, made safe from a power cut, and only then named, so that at every moment the one with the
@@ -6,7 +7,8 @@
 //!
 //! In a copy, `files/` holds what stands in the folder of pipelines, as it was written: of a secret, the
 //! variable's name. What was read from elsewhere, such as a script two folders up, is numbered in
-//! `outside/`, and `outside.json` says which path means which.
+//! `outside/`, and `outside.json` says which path means which. `accepted.json` says when that was, and of
+//! which folder.
 
 #[cfg(test)]
 mod tests;
@@ -20,28 +22,78 @@ use std::{
 };
 
 use anyhow::Context;
+use forebay_sdk::Timestamp;
+use serde::{Deserialize, Serialize};
 
+use super::output::count_of;
 use crate::config::{self, Draft, Environment, Texts, Types};
 
-/// The copy that was kept last, if there is one.
-pub(super) fn newest(data: &Path) -> anyhow::Result<Option<Copy>> {
+/// The copies of a folder that there are, the newest first.
+pub(super) fn copies(data: &Path, of: &Path) -> anyhow::Result<Vec<Copy>> {
     let place = place(data);
     let numbers = numbers(&place).with_context(|| format!("reading {}", place.display()))?;
-    Ok(numbers.last().map(|number| Copy { folder: place.join(number.to_string()) }))
+    let copies = numbers.iter().rev().map(|number| Copy::at(place.join(number.to_string())));
+    Ok(copies.filter(|copy| copy.is_of(of)).collect())
 }
 
-/// Keeps these texts as the newest copy. When they are what it holds already, nothing is written.
-pub(super) fn keep(data: &Path, texts: &Texts) -> anyhow::Result<()> {
-    keep_in_steps(data, texts, &mut || Ok(()))
+/// Keeps the texts of a folder as the newest copy. When they are what it holds already, nothing is
+/// written.
+pub(super) fn keep(data: &Path, of: &Path, texts: &Texts) -> anyhow::Result<()> {
+    keep_in_steps(data, &Accepted::now(of), texts, &mut || Ok(()))
         .with_context(|| format!("keeping a copy of the accepted files in {}", data.display()))
 }
 
 /// A whole copy.
 pub(super) struct Copy {
     folder: PathBuf,
+    /// None for one of a version that did not write it.
+    accepted: Option<Accepted>,
+}
+
+/// What was accepted when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Accepted {
+    folder: PathBuf,
+    /// By the clock of that time, set or not.
+    unix_nanos: i64,
+}
+
+impl Accepted {
+    fn now(folder: &Path) -> Accepted {
+        Accepted { folder: absolute(folder), unix_nanos: Timestamp::now().unix_nanos() }
+    }
+
+    fn is_of_same(&self, other: &Accepted) -> bool {
+        self.folder == other.folder
+    }
 }
 
 impl Copy {
+    fn at(folder: PathBuf) -> Copy {
+        let accepted = fs::read(folder.join(ACCEPTED)).ok();
+        let accepted = accepted.and_then(|text| serde_json::from_slice(&text).ok());
+        Copy { folder, accepted }
+    }
+
+    /// Whether it is a copy of that folder, as far as is known.
+    fn is_of(&self, folder: &Path) -> bool {
+        self.accepted.as_ref().is_none_or(|accepted| accepted.folder == absolute(folder))
+    }
+
+    /// When it was accepted, to stand behind that word: `3 hours ago (2026-11-21T09:14:02.120Z)`.
+    pub(super) fn when(&self) -> String {
+        let Some(accepted) = &self.accepted else {
+            return "at a time that is not known".to_owned();
+        };
+        let (then, now) = (Timestamp::from_unix_nanos(accepted.unix_nanos), Timestamp::now());
+        let at = then.to_rfc3339();
+        // A router without a battery starts with a clock that is behind.
+        match u64::try_from(now.unix_nanos() - then.unix_nanos()) {
+            Ok(nanos) => format!("{} ago ({at})", about(nanos / 1_000_000_000)),
+            Err(_) => format!("at {at}, which the clock has not reached yet"),
+        }
+    }
+
     /// Reads it as if it stood in the place of `folder`, where the secrets still are.
     pub(super) fn load(
         &self,
@@ -67,6 +119,22 @@ const FILES: &str = "files";
 const OUTSIDE: &str = "outside";
 /// From where it was read.
 const LIST: &str = "outside.json";
+/// When it was accepted.
+const ACCEPTED: &str = "accepted.json";
+
+/// The same folder, wherever this program was started. A link stays what it is: what it leads to
+/// changes, and may not be there.
+fn absolute(folder: &Path) -> PathBuf {
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+}
+
+/// A time for people, in the largest unit that fits.
+fn about(seconds: u64) -> String {
+    let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
+    let fits = units.into_iter().find(|(_, length)| seconds >= *length);
+    let (unit, length) = fits.unwrap_or(("second", 1));
+    count_of(usize::try_from(seconds / length).unwrap_or(usize::MAX), unit)
+}
 
 fn place(data: &Path) -> PathBuf {
     data.join("accepted")
@@ -89,15 +157,18 @@ fn numbers(place: &Path) -> io::Result<Vec<u64>> {
 /// `step` is asked before each change of the disk, so that a test can stop between any two.
 fn keep_in_steps(
     data: &Path,
+    accepted: &Accepted,
     texts: &Texts,
     step: &mut dyn FnMut() -> io::Result<()>,
 ) -> io::Result<()> {
     let (place, wanted) = (place(data), contents(texts));
     let numbers = numbers(&place)?;
     let newest = numbers.last().copied();
-    let is_kept =
-        |number: u64| read_all(&place.join(number.to_string())).is_ok_and(|files| files == wanted);
-    if !newest.is_some_and(is_kept) {
+    let kept = newest.map(|number| Copy::at(place.join(number.to_string())));
+    let kept =
+        kept.filter(|copy| copy.accepted.as_ref().is_some_and(|kept| kept.is_of_same(accepted)));
+    let before = kept.and_then(|copy| Some((read_all(&copy.folder).ok()?, copy.folder)));
+    if before.as_ref().is_none_or(|(files, _)| *files != wanted) {
         let fresh = place.join("new");
         step()?;
         remove(&fresh)?;
@@ -107,8 +178,12 @@ fn keep_in_steps(
         fs::set_permissions(&place, fs::Permissions::from_mode(0o700))?;
         for (path, text) in &wanted {
             step()?;
-            write(&fresh.join(path), text)?;
+            let same = before.as_ref().filter(|(files, _)| files.get(path) == Some(text));
+            let same = same.map(|(_, folder)| folder.join(path));
+            write(&fresh.join(path), text, same.as_deref())?;
         }
+        step()?;
+        write(&fresh.join(ACCEPTED), &serde_json::to_vec(accepted)?, None)?;
         step()?;
         sync_folders(&fresh)?;
         let number = newest.unwrap_or(0) + 1;
@@ -157,18 +232,25 @@ fn is_inside(path: &Path) -> bool {
     path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// All files below a folder, by their paths in it.
+/// All files of a copy by their paths in it, but for the one that says when that was.
 fn read_all(folder: &Path) -> io::Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for path in walk(folder)?.files {
+    let is_content = |path: &PathBuf| *path != folder.join(ACCEPTED);
+    for path in walk(folder)?.files.into_iter().filter(is_content) {
         let text = fs::read(&path)?;
         files.insert(path.strip_prefix(folder).unwrap_or(&path).to_owned(), text);
     }
     Ok(files)
 }
 
-fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+/// Writes a text. When the copy before has the same one, that file gets a second name: of thousands of
+/// files few change, and a file that is not written wears no flash.
+fn write(path: &Path, text: &[u8], same: Option<&Path>) -> io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    // Not every file system knows second names.
+    if same.is_some_and(|same| fs::hard_link(same, path).is_ok()) {
+        return Ok(());
+    }
     let mut file = File::create(path)?;
     file.write_all(text)?;
     file.sync_all()

@@ -84,7 +84,7 @@ async fn play(folder: &Path) -> anyhow::Result<Ending> {
         _ => process_environment(name),
     };
     let arguments = run::Arguments { folder: folder.to_owned(), data: Some(data), poll: false };
-    init_log::init(&crate::config::runtime::Log::default());
+    init_log::set(&crate::config::runtime::Log::default());
     tokio::select! {
         outcome = run::run_folder(arguments, Arc::new(environment)) => outcome,
         () = meter.serve => anyhow::bail!("the simulated meter stopped"),

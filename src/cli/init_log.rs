@@ -1,29 +1,63 @@
 //! Where log lines go: standard error, filtered, as text or JSON.
 
+use std::sync::OnceLock;
+
 use tracing::{Level, level_filters::LevelFilter};
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer, Registry, filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 use super::output::use_color;
 use crate::config::runtime::{Log, LogFormat, LogLevel};
 
-/// Starts logging. `FOREBAY_LOG` goes before the level of `forebay.yaml`.
-pub(super) fn init(log: &Log) {
-    let level = match std::env::var("FOREBAY_LOG").as_deref() {
-        Ok("error") => LogLevel::Error,
-        Ok("warn") => LogLevel::Warn,
-        Ok("info") => LogLevel::Info,
-        Ok("debug") => LogLevel::Debug,
-        _ => log.level,
-    };
+/// What can be changed while the program runs.
+struct Controls {
+    lines: reload::Handle<Lines, Registry>,
+    filter: reload::Handle<Targets, Registry>,
+}
+
+/// How lines look.
+type Lines = Box<dyn Layer<Registry> + Send + Sync>;
+
+/// Starts logging, or changes it. `FOREBAY_LOG` goes before the level of `forebay.yaml`.
+pub(super) fn set(log: &Log) {
+    static CONTROLS: OnceLock<Controls> = OnceLock::new();
+    let filter = filter(forced_level().unwrap_or(log.level));
+    match CONTROLS.get() {
+        // Fails only when the log is gone, and then there is nobody to tell.
+        Some(controls) => {
+            let _ = controls.lines.reload(lines(log.format));
+            let _ = controls.filter.reload(filter);
+        }
+        None => {
+            let (lines, lines_handle) = reload::Layer::new(lines(log.format));
+            let (filter, filter_handle) = reload::Layer::new(filter);
+            // A second call, as tests make it, changes nothing.
+            let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+            let _ = CONTROLS.set(Controls { lines: lines_handle, filter: filter_handle });
+            report_panics();
+        }
+    }
+}
+
+/// The level that `FOREBAY_LOG` asks for.
+pub(super) fn forced_level() -> Option<LogLevel> {
+    match std::env::var("FOREBAY_LOG").as_deref() {
+        Ok("error") => Some(LogLevel::Error),
+        Ok("warn") => Some(LogLevel::Warn),
+        Ok("info") => Some(LogLevel::Info),
+        Ok("debug") => Some(LogLevel::Debug),
+        _ => None,
+    }
+}
+
+fn lines(format: LogFormat) -> Lines {
     let stderr = std::io::stderr;
     let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_target(false);
-    let layer = match log.format {
+    match format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Text => layer.with_ansi(use_color(&stderr())).boxed(),
-    };
-    // A second call, as tests make it, changes nothing.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(filter(level))).try_init();
-    report_panics();
+    }
 }
 
 /// Libraries say at INFO what is DEBUG to an operator.

@@ -19,7 +19,7 @@ use super::{
     runtime::block_on,
 };
 use crate::{
-    config::{self, Draft, Environment, folder, watch::Watch},
+    config::{self, Draft, Environment, Watched, folder, watch::Watch},
     lint::{
         Checked,
         report::{Format, Part, printable, render_all},
@@ -132,8 +132,8 @@ struct Looked {
     examples: usize,
     /// Changes when anything that was read does.
     content_hash: u64,
-    /// Folders in which a change matters.
-    watched: BTreeSet<PathBuf>,
+    /// Where a change matters.
+    watched: Watched,
 }
 
 pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
@@ -258,8 +258,7 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
         looked.add(arguments.lint(standard_input(&environment)?));
     }
     for path in &wanted.markdown {
-        let beside = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        looked.watched.insert(beside.unwrap_or(Path::new(".")).to_owned());
+        looked.watched.file(path);
         for checked in markdown::check(path, |draft| arguments.lint(draft))? {
             looked.examples += 1;
             looked.add(checked);
@@ -282,7 +281,7 @@ fn standard_input(environment: Environment<'_>) -> anyhow::Result<Draft> {
 impl Looked {
     fn add(&mut self, checked: Checked) {
         self.content_hash = self.content_hash.rotate_left(1) ^ checked.content_hash;
-        self.watched.extend(checked.watched.iter().cloned());
+        self.watched.add(&checked.watched);
         self.checked.push(checked);
     }
 

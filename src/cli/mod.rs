@@ -6,7 +6,10 @@ mod accepted;
 mod folder;
 mod init_log;
 pub mod kinds;
+mod lock;
+mod look;
 mod output;
+mod running;
 mod runtime;
 
 mod buffer;

@@ -1,19 +1,16 @@
 //! `forebay plan`: what a reload would do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
-    accepted,
-    folder::{DEFAULT_FOLDER, check, data_folder, process_environment, types},
+    folder::{DEFAULT_FOLDER, check, data_folder, process_environment},
+    lock,
+    look::{LastGood, last_good},
     output::{Ending, Format, Printed, print, summary, use_color},
 };
 use crate::{
-    config::Graph,
     engine,
-    lint::{
-        self, Checked,
-        report::{self, render},
-    },
+    lint::report::{self, render},
 };
 
 /// Say what a reload of a folder would do to the pipelines that run.
@@ -34,6 +31,7 @@ pub(super) struct Arguments {
 
 pub(super) fn plan(arguments: Arguments) -> anyhow::Result<Ending> {
     let wanted = check(&arguments.folder, &process_environment)?;
+    let data = data_folder(arguments.data.clone(), wanted.runtime.data.clone());
     let Some(graph) = &wanted.graph else {
         if arguments.printed.format() == Format::Json {
             print(&render(&wanted.findings, &wanted.texts, report::Format::Json, false))?;
@@ -41,34 +39,45 @@ pub(super) fn plan(arguments: Arguments) -> anyhow::Result<Ending> {
         }
         let color = use_color(&std::io::stdout());
         print(&render(&wanted.findings, &wanted.texts, report::Format::Full, color))?;
-        print(&format!("{}: a reload would be refused\n", summary(&wanted)))?;
+        let stays = last_good(&data, &arguments.folder, &process_environment)?;
+        let stays = stays.map(|last| format!("\n{}", what_runs(&data, &last)));
+        let stays = stays.unwrap_or_default();
+        print(&format!("{}: a reload would be refused{stays}\n", summary(&wanted)))?;
         return Ok(Ending::Findings);
     };
-    let running = running(&arguments, &wanted)?;
-    let plan = engine::plan(running.as_ref().unwrap_or(&Graph::default()), graph);
+    let (running, said) = match &arguments.against {
+        Some(other) => (check(other, &process_environment)?.graph, String::new()),
+        None => match last_good(&data, &arguments.folder, &process_environment)? {
+            Some(last) => {
+                let said = what_runs(&data, &last);
+                (last.checked.graph, format!("{said}\n"))
+            }
+            None => (None, NOTHING_KNOWN.to_owned()),
+        },
+    };
+    let plan = engine::plan(&running.unwrap_or_default(), graph);
     match arguments.printed.format() {
         Format::Json => print(&format!("{}\n", as_json(&plan)))?,
-        Format::Text => print(&as_text(&plan, running.is_some()))?,
+        Format::Text => print(&format!("{said}{}", as_text(&plan)))?,
     }
     Ok(Ending::Fine)
 }
 
-/// What runs now, as far as is known.
-fn running(arguments: &Arguments, wanted: &Checked) -> anyhow::Result<Option<Graph>> {
-    if let Some(other) = &arguments.against {
-        return Ok(check(other, &process_environment)?.graph);
+const NOTHING_KNOWN: &str = "nothing is known to run here, so everything would start\n";
+
+/// Which set of files runs, and who runs it.
+fn what_runs(data: &Path, last: &LastGood) -> String {
+    let when = last.copy.when();
+    match lock::holder(data) {
+        Some(holder) => format!("what runs was accepted {when}; {holder} runs it"),
+        None => {
+            format!("nothing runs on {} now; what ran last was accepted {when}", data.display())
+        }
     }
-    let data = data_folder(arguments.data.clone(), wanted.runtime.data.clone());
-    let Some(copy) = accepted::newest(&data)? else { return Ok(None) };
-    let draft = copy.load(&arguments.folder, types(), &process_environment)?;
-    Ok(lint::lint(draft).graph)
 }
 
-fn as_text(plan: &engine::Plan, is_known: bool) -> String {
+fn as_text(plan: &engine::Plan) -> String {
     let mut text = String::new();
-    if !is_known {
-        text += "nothing is known to run here, so everything would start\n";
-    }
     for (verb, names) in plan.steps() {
         for name in names {
             text += &format!("{verb} {name}\n");

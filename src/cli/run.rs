@@ -1,38 +1,26 @@
 //! `forebay run`: runs a folder and follows its changes.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use forebay_sdk::{Level, Timestamp, clock};
+use forebay_sdk::clock;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    task::spawn_blocking,
-    time::{Instant, interval},
+    time::interval,
 };
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::{
-    accepted,
-    folder::{DEFAULT_FOLDER, check, data_folder, nothing_to_run, process_environment},
-    init_log, last_seen,
-    output::{Ending, summary, use_color},
+    folder::{DEFAULT_FOLDER, data_folder, process_environment},
+    init_log, last_seen, lock,
+    look::{Refused, Variables, last_good_beside, look, print_findings},
+    output::Ending,
+    running::{Cause, Running},
     runtime::block_on,
 };
 use crate::{
-    config::{
-        Runtime, Texts,
-        runtime::{Log, LogFormat},
-        watch::Watch,
-    },
-    engine::{Engine, Stopped},
-    lint::{
-        Checked,
-        report::{Format, render},
-    },
+    config::{Watched, runtime::LogFormat, watch::Watch},
+    engine::Stopped,
 };
 
 /// Run the pipelines of a folder, and follow its changes.
@@ -52,9 +40,6 @@ pub(super) struct Arguments {
 /// How often it is looked for complaints that were only counted.
 const WRITE_REST_EVERY: Duration = Duration::from_secs(10);
 
-/// Looks up the variables that pipelines ask for.
-pub(super) type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
-
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<Ending> {
     block_on(run_folder(arguments, Arc::new(process_environment)))
 }
@@ -64,79 +49,116 @@ pub(super) async fn run_folder(
     arguments: Arguments,
     variables: Variables,
 ) -> anyhow::Result<Ending> {
-    let checked = check_beside(&arguments.folder, &variables).await?;
-    if checked.is_empty() {
-        bail!("{}", nothing_to_run(&arguments.folder, &checked));
-    }
-    print_findings(&checked, LogFormat::Text);
-    if checked.graph.is_none() {
-        eprintln!("{}: nothing was started", summary(&checked));
-        return Ok(Ending::Findings);
-    }
-    init_log::init(&checked.runtime.log);
-    serve(arguments, variables, checked).await
-}
-
-/// Reading and compiling many files takes a while; the nodes go on meanwhile.
-async fn check_beside(folder: &Path, variables: &Variables) -> anyhow::Result<Checked> {
-    let (folder, variables) = (folder.to_owned(), Arc::clone(variables));
-    spawn_blocking(move || check(&folder, &*variables)).await.context("reading the folder")?
-}
-
-async fn serve(
-    arguments: Arguments,
-    variables: Variables,
-    checked: Checked,
-) -> anyhow::Result<Ending> {
-    let mut signals = Signals::new()?;
-    let mut watch = Watch::new(!arguments.poll);
-    watch.set(&checked.watched);
-    let data = data_folder(arguments.data.clone(), checked.runtime.data.clone());
-    let data_of_clock = data.clone();
-    clock::begin(last_seen::read(&data));
-    let mut clock = std::pin::pin!(last_seen::keep(&data_of_clock));
-    let mut rest = interval(WRITE_REST_EVERY);
-    let mut running = Running {
-        engine: Engine::new(arguments.folder.as_path(), data.as_path()),
-        data_argument: arguments.data,
-        data,
-        stop_within: *checked.runtime.stop_within,
-        log: checked.runtime.log.clone(),
-        accepted: checked.content_hash,
-        seen: checked.content_hash,
-        since: String::new(),
+    let folder = &arguments.folder;
+    let looked = look(folder, &variables, None).await;
+    let (data, log) = match &looked {
+        Ok(checked) => {
+            print_findings(checked, LogFormat::Text);
+            (checked.runtime.data.clone(), Some(checked.runtime.log.clone()))
+        }
+        Err(refused) => {
+            refused.print(LogFormat::Text);
+            (refused.data(), None)
+        }
     };
-    running.start(checked, &arguments.folder).await;
-    loop {
-        let cause = tokio::select! {
-            () = watch.changed() => Cause::Change,
-            reason = signals.next() => match reason {
-                Reason::Reload => Cause::Signal,
-                Reason::Stop(name) => {
-                    info!("stopping on {name}");
-                    break;
-                }
-            },
-            () = running.engine.damaged() => {
-                running.engine.mend().await;
-                continue;
+    let data = data_folder(arguments.data.clone(), data);
+    let last_good = match &looked {
+        Ok(_) => None,
+        Err(_) => last_good_beside(&data, folder, &variables).await?,
+    };
+    if let (Err(refused), None) = (&looked, &last_good) {
+        return nothing_was_started(refused);
+    }
+    let log_of_before = || last_good.as_ref().map(|last| last.checked.runtime.log.clone());
+    init_log::set(&log.or_else(log_of_before).unwrap_or_default());
+    let _lock = lock::take(&data).await?;
+    let signals = Signals::new()?;
+    clock::begin(last_seen::read(&data));
+    let mut running = Running::new(folder, arguments.data.clone(), data);
+    let watched = match (looked, last_good) {
+        (Ok(checked), _) => {
+            let watched = checked.watched.clone();
+            running.start(checked).await;
+            watched
+        }
+        (Err(refused), last_good) => {
+            let watched = refused.watched(folder);
+            if let Some(last) = last_good {
+                running.start_last_good(&refused, last).await;
             }
-            () = &mut clock => continue,
-            _ = rest.tick() => {
-                running.engine.write_rest();
-                continue;
+            watched
+        }
+    };
+    serve(&arguments, &variables, running, signals, &watched).await
+}
+
+/// The first start of a folder that cannot run.
+fn nothing_was_started(refused: &Refused) -> anyhow::Result<Ending> {
+    let has_findings = refused.checked.as_ref().is_some_and(|checked| !checked.is_empty());
+    if !has_findings {
+        bail!("{}", refused.why);
+    }
+    eprintln!("{}: nothing was started", refused.why);
+    Ok(Ending::Findings)
+}
+
+/// Follows the folder until a signal ends that, and then stops.
+async fn serve(
+    arguments: &Arguments,
+    variables: &Variables,
+    mut running: Running,
+    mut signals: Signals,
+    watched: &Watched,
+) -> anyhow::Result<Ending> {
+    let folder = &arguments.folder;
+    let data = running.data().to_owned();
+    let mut clock = std::pin::pin!(last_seen::keep(&data));
+    let mut watch = Watch::new(!arguments.poll);
+    watch.set(&running.watched(watched));
+    let mut rest = interval(WRITE_REST_EVERY);
+    let mut cause = Cause::Change;
+    loop {
+        let asked = {
+            let mut changed = std::pin::pin!(watch.changed());
+            loop {
+                tokio::select! {
+                    () = &mut changed => break None,
+                    reason = signals.next() => break Some(reason),
+                    () = running.engine.damaged() => running.engine.mend().await,
+                    () = &mut clock => (),
+                    _ = rest.tick() => running.engine.write_rest(),
+                }
             }
         };
-        match check_beside(&arguments.folder, &variables).await {
-            Ok(checked) => {
-                watch.set(&checked.watched);
-                running.reload(checked, cause).await;
+        match asked {
+            None => (),
+            Some(Reason::Reload) => {
+                cause = Cause::Signal;
+                watch.ask();
+                continue;
             }
-            Err(error) => {
-                watch.forget();
-                warn!("cannot read the folder: {error:#}; {}", running.goes_on());
+            Some(Reason::Stop(name)) => {
+                info!("stopping on {name}");
+                break;
             }
         }
+        let looked = look(folder, variables, running.place()).await;
+        // Half a file may well be one that lints.
+        if !watch.is_undisturbed().await {
+            continue;
+        }
+        match looked {
+            Ok(checked) => {
+                watch.set(&running.watched(&checked.watched));
+                running.reload(checked, cause).await;
+            }
+            Err(refused) => {
+                watch.set(&running.watched(&refused.watched(folder)));
+                running.refuse(&refused, cause);
+                running.try_again(&refused, variables).await;
+            }
+        }
+        cause = Cause::Change;
     }
     let stopped = tokio::select! {
         stopped = running.engine.stop(running.stop_within) => stopped,
@@ -145,7 +167,7 @@ async fn serve(
             return Ok(Ending::Fine);
         }
     };
-    last_seen::write_down(&data_of_clock).await;
+    last_seen::write_down(&data).await;
     say_how_it_stopped(stopped);
     Ok(Ending::Fine)
 }
@@ -182,124 +204,6 @@ fn say_how_it_stopped(stopped: Stopped) {
                 left,
                 "stopped with messages that were not delivered; they are lost"
             );
-        }
-    }
-}
-
-/// The engine, and what is known about the files behind it.
-struct Running {
-    engine: Engine,
-    /// What the command line said about the data folder.
-    data_argument: Option<PathBuf>,
-    data: PathBuf,
-    stop_within: Duration,
-    log: Log,
-    /// Content of the set that runs.
-    accepted: u64,
-    /// Content of the set that was looked at last, so that a bad one is reported once.
-    seen: u64,
-    since: String,
-}
-
-/// Why the files were looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
-    Change,
-    /// Somebody asked for it, and wants to hear what came of it.
-    Signal,
-}
-
-impl Running {
-    async fn start(&mut self, checked: Checked, folder: &Path) {
-        let (pipelines, texts) = (checked.pipelines, checked.texts);
-        let Some(graph) = checked.graph else { return };
-        let nodes = graph.nodes.len();
-        self.engine.apply(graph).await;
-        self.since = Timestamp::now().time_of_day();
-        info!(pipelines, nodes, folder = %folder.display(), version = env!("CARGO_PKG_VERSION"), "running");
-        self.engine.report_orphans().await;
-        self.keep_copy(texts).await;
-    }
-
-    /// Goes over to a set of files, or refuses it and says why.
-    async fn reload(&mut self, checked: Checked, cause: Cause) {
-        if checked.content_hash == self.seen {
-            match cause {
-                Cause::Signal => info!("reload asked for: nothing changed"),
-                Cause::Change => debug!("nothing changed"),
-            }
-            return;
-        }
-        self.seen = checked.content_hash;
-        print_findings(&checked, self.log.format);
-        let found = summary(&checked);
-        let Some(graph) = checked.graph else {
-            error!("reload refused: {found}; {}", self.goes_on());
-            return;
-        };
-        if checked.content_hash == self.accepted {
-            info!("the files are back to what runs; nothing to do");
-            return;
-        }
-        self.stop_within = *checked.runtime.stop_within;
-        self.say_what_takes_a_restart(&checked.runtime);
-        let began = Instant::now();
-        let plan = self.engine.apply(graph).await;
-        debug!(
-            millis = began.elapsed().as_millis(),
-            "went from the running graph to the wanted one"
-        );
-        self.accepted = checked.content_hash;
-        self.since = Timestamp::now().time_of_day();
-        match checked.pipelines {
-            0 => warn!("reloaded: {plan}; no pipeline is left, waiting for files"),
-            _ => info!("reloaded: {plan}; {found}"),
-        }
-        self.keep_copy(checked.texts).await;
-    }
-
-    fn goes_on(&self) -> String {
-        format!("still running the pipelines loaded at {}", self.since)
-    }
-
-    /// Buffers are open below the data folder, and the log goes where it goes from the first line on.
-    fn say_what_takes_a_restart(&self, runtime: &Runtime) {
-        let data = data_folder(self.data_argument.clone(), runtime.data.clone());
-        if data != self.data {
-            let (now, after) = (self.data.display(), data.display());
-            warn!("the data folder stays {now}; `data: {after}` takes a restart");
-        }
-        if runtime.log != self.log {
-            warn!("the log stays as it is; what changed below `log:` takes a restart");
-        }
-    }
-
-    /// For `forebay plan`. A folder that cannot be written is no reason not to run.
-    async fn keep_copy(&self, texts: Texts) {
-        let data = self.data.clone();
-        let kept = spawn_blocking(move || accepted::keep(&data, &texts)).await;
-        if let Ok(Err(error)) = kept {
-            warn!("{error:#}; `forebay plan` will not know what runs");
-        }
-    }
-}
-
-/// Findings are for people and go to standard error as they are; in a log of JSON they are lines.
-fn print_findings(checked: &Checked, format: LogFormat) {
-    match format {
-        LogFormat::Text => {
-            let color = use_color(&std::io::stderr());
-            eprint!("{}", render(&checked.findings, &checked.texts, Format::Full, color));
-        }
-        LogFormat::Json => {
-            for finding in &checked.findings {
-                let line =
-                    render(std::slice::from_ref(finding), &checked.texts, Format::Short, false);
-                match finding.level {
-                    Level::Error => error!(rule = finding.rule.name, "{}", line.trim_end()),
-                    Level::Warning => warn!(rule = finding.rule.name, "{}", line.trim_end()),
-                }
-            }
         }
     }
 }

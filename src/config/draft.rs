@@ -1,9 +1,8 @@
 //! What was read, wrong or right: the material of lint.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
-    path::PathBuf,
     sync::Arc,
 };
 
@@ -13,11 +12,13 @@ use forebay_yaml::{Entry, Yaml};
 use super::{
     common::Common,
     filled::Filled,
+    folder::Place,
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output},
     inside::inside,
     runtime::Runtime,
     texts::Texts,
     types::Types,
+    watched::Watched,
 };
 
 /// A folder that was read.
@@ -34,8 +35,10 @@ pub struct Draft {
     pub runtime: Runtime,
     /// `forebay.yaml` as written, when there is one.
     pub runtime_written: Option<Yaml>,
-    /// Folders in which a change matters.
-    pub watched: BTreeSet<PathBuf>,
+    /// Where a change matters.
+    pub watched: Watched,
+    /// Where pipeline files were looked for.
+    pub place: Place,
     /// Whether a variable without a value is one that is set elsewhere. Then there is no graph.
     pub is_set_elsewhere: bool,
     /// What came out of variables.
@@ -133,7 +136,8 @@ impl Draft {
             parts: Vec::new(),
             runtime: Runtime::default(),
             runtime_written: None,
-            watched: BTreeSet::new(),
+            watched: Watched::default(),
+            place: Place::default(),
             is_set_elsewhere: false,
             filled: Filled::default(),
             types,

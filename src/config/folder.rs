@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{ErrorKind, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -36,6 +37,15 @@ pub struct Folder {
     pub watched: BTreeSet<PathBuf>,
     /// Entries that look like pipelines and are none.
     pub findings: Vec<Finding>,
+}
+
+/// The folder that pipeline files were looked for in. It is another one when something else is mounted
+/// there, or a link leads elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    path: PathBuf,
+    /// Its device and inode.
+    identity: Option<(u64, u64)>,
 }
 
 /// A copy of a folder, which can be read as if it stood in its place.
@@ -112,6 +122,12 @@ impl Folder {
             watched: BTreeSet::new(),
             findings: Vec::new(),
         }
+    }
+
+    /// Where the pipeline files are, and which folder that is just now.
+    pub fn identified_place(&self) -> Place {
+        let identity = fs::metadata(&self.place).ok().map(|meta| (meta.dev(), meta.ino()));
+        Place { path: self.place.clone(), identity }
     }
 
     /// A path as users know it: relative to the folder they named.

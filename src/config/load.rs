@@ -1,6 +1,10 @@
 //! Reads a folder: its plugins first, then its pipelines.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use forebay_sdk::schema_of;
 use forebay_yaml::{self as yaml, Limits, Yaml};
@@ -32,6 +36,7 @@ pub fn load_copy(
 
 fn read(folder: Folder, types: &Types, environment: Environment<'_>) -> Draft {
     let mut draft = Draft::new(Arc::new(types.clone()));
+    draft.place = folder.identified_place();
     runtime(&folder, environment, &mut draft);
     plugins(&folder, &mut draft);
     for path in &folder.pipelines {
@@ -40,7 +45,7 @@ fn read(folder: Folder, types: &Types, environment: Environment<'_>) -> Draft {
         }
     }
     draft.findings.extend(folder.overlooked());
-    draft.watched.extend(folder.watched);
+    folder.watched.iter().for_each(|watched| draft.watched.folder(watched));
     draft.findings.extend(folder.findings);
     draft
 }
@@ -78,12 +83,40 @@ fn runtime(folder: &Folder, environment: Environment<'_>, draft: &mut Draft) {
     if !path.exists() {
         return;
     }
-    let Some((_, tree)) = read_tree(&path, folder, environment, draft) else { return };
+    let Some((file, text)) = reading(folder, draft).text(&path, Limits::default().size_bytes)
+    else {
+        return;
+    };
+    let Some(mut tree) = yaml::parse(&text, file, Limits::default(), &mut draft.findings) else {
+        draft.runtime.data = data_line(&text, folder, environment, &draft.types);
+        return;
+    };
+    variables::fill(&mut tree, folder, environment, draft);
     let schema = schema_of::<Runtime>();
-    if let Some(runtime) = yaml::read(&tree, &schema, "forebay.yaml", &mut draft.findings) {
-        draft.runtime = runtime;
+    match yaml::read(&tree, &schema, "forebay.yaml", &mut draft.findings) {
+        Some(runtime) => draft.runtime = runtime,
+        None => draft.runtime.data = data(&tree),
     }
     draft.runtime_written = Some(tree);
+}
+
+/// What a file with mistakes still says: without the data folder nobody finds what ran before.
+fn data(runtime: &Yaml) -> Option<PathBuf> {
+    runtime.get("data").and_then(Yaml::text).map(PathBuf::from)
+}
+
+/// The same of a file that is no YAML.
+fn data_line(
+    text: &str,
+    folder: &Folder,
+    environment: Environment<'_>,
+    types: &Arc<Types>,
+) -> Option<PathBuf> {
+    let line = text.lines().find(|line| line.starts_with("data:"))?;
+    let mut tree = yaml::parse(line, 0, Limits::default(), &mut Vec::new())?;
+    let mut unread = Draft::new(Arc::clone(types));
+    variables::fill(&mut tree, folder, environment, &mut unread);
+    data(&tree)
 }
 
 /// Adds the types that the folder brings along.
@@ -92,7 +125,7 @@ fn plugins(folder: &Folder, draft: &mut Draft) {
     if !path.is_dir() {
         return;
     }
-    draft.watched.insert(path.clone());
+    draft.watched.folder(&path);
     let taken = draft.types.taken();
     let found = loader.load(&path, &mut Reading { taken, ..reading(folder, draft) });
     draft.types = Arc::new(draft.types.with(found));

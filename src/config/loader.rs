@@ -4,16 +4,12 @@
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use forebay_sdk::{Finding, Plugin, Role, Span, rules::YAML_SYNTAX};
 use forebay_yaml::{self as yaml, Limits, Yaml};
 
-use super::{folder::Folder, texts::Texts};
+use super::{folder::Folder, texts::Texts, watched::Watched};
 
 /// Makes plugins of files.
 pub trait Loader: Send + Sync {
@@ -28,7 +24,7 @@ pub struct Reading<'a> {
     pub findings: &'a mut Vec<Finding>,
     pub(super) folder: &'a Folder,
     pub(super) texts: &'a mut Texts,
-    pub(super) watched: &'a mut BTreeSet<PathBuf>,
+    pub(super) watched: &'a mut Watched,
     pub(super) taken: BTreeSet<(Option<Role>, String)>,
 }
 
@@ -37,7 +33,7 @@ impl Reading<'_> {
     /// None when it cannot be read, which is then reported.
     pub fn text(&mut self, path: &Path, most_bytes: usize) -> Option<(u32, Arc<str>)> {
         let shown = self.folder.shown(path);
-        self.watch(path.parent().unwrap_or(Path::new("")));
+        self.watched.file(path);
         match self.folder.read(path, most_bytes) {
             Ok(text) => {
                 let file = self.texts.add(shown, text);
@@ -67,7 +63,7 @@ impl Reading<'_> {
 
     /// Notices what changes in a folder.
     pub fn watch(&mut self, folder: &Path) {
-        self.watched.insert(folder.to_owned());
+        self.watched.folder(folder);
     }
 
     /// Whether there is such a type in the section of a role, or such a section, already. It stays

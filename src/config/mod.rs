@@ -24,12 +24,13 @@ pub mod texts;
 pub mod types;
 pub mod variables;
 pub mod watch;
+mod watched;
 
 pub use self::{
     buffer::{Batch, Buffer, Order, Store, WhenFull},
     common::{Common, StateKept},
     draft::{Draft, How, Part, Pipeline, Upstream, Uses},
-    folder::{Copy, Folder},
+    folder::{Copy, Folder, Place},
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output, Wire, Wires},
     load::{load, load_copy, load_part},
     loader::{Loader, Reading},
@@ -37,4 +38,5 @@ pub use self::{
     texts::Texts,
     types::{ExpansionEntry, NodeTypeEntry, Types},
     variables::Environment,
+    watched::Watched,
 };

@@ -254,7 +254,7 @@ impl<'a> Reader<'a> {
             }
             let beside = self.path.parent().unwrap_or(Path::new(""));
             let path = beside.join(&scalar.text);
-            self.draft.watched.extend(path.parent().map(Path::to_owned));
+            self.draft.watched.file(&path);
             let shown = self.folder.shown(&path);
             match self.folder.read(&path, MOST_SCRIPT_BYTES) {
                 Ok(text) => {

@@ -110,7 +110,7 @@ fn value(
         }
         Some(("file", name)) => {
             let path = folder.files.join(name);
-            draft.watched.extend(path.parent().map(|parent| parent.to_owned()));
+            draft.watched.file(&path);
             let shown = folder.shown(&path);
             let text = folder::read_text(&path, MOST_FILE_BYTES).map_err(|problem| {
                 unset(format!("file {shown} {}", problem.message), problem.label)

@@ -19,13 +19,13 @@ mod sharing;
 mod tests;
 mod wires;
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::collections::BTreeSet;
 
 use forebay_sdk::{Finding, Level, Span, rules::DUPLICATE_KEY};
 
 use self::index::{Connections, Nodes};
 use crate::{
-    config::{Draft, Graph, Runtime, Texts},
+    config::{Draft, Graph, Place, Runtime, Texts, Watched},
     rules::UNSET_VARIABLE,
 };
 
@@ -39,8 +39,10 @@ pub struct Checked {
     pub findings: Vec<Finding>,
     /// The files, for showing.
     pub texts: Texts,
-    /// Folders in which a change matters.
-    pub watched: BTreeSet<PathBuf>,
+    /// Where a change matters.
+    pub watched: Watched,
+    /// Where pipeline files were looked for.
+    pub place: Place,
     /// Changes when anything that was read does.
     pub content_hash: u64,
     /// The number of pipeline files.
@@ -71,10 +73,11 @@ pub fn lint(mut draft: Draft) -> Checked {
     let content_hash = draft.content_hash();
     let refused = findings.iter().any(|finding| finding.level == Level::Error);
     let (texts, watched) = (draft.texts.clone(), draft.watched.clone());
+    let place = draft.place.clone();
     let (runtime, pipelines) = (draft.runtime.clone(), draft.pipelines.len());
     let is_known = !refused && !draft.is_set_elsewhere;
     let graph = is_known.then(|| draft.into_graph());
-    Checked { graph, runtime, findings, texts, watched, content_hash, pipelines }
+    Checked { graph, runtime, findings, texts, watched, place, content_hash, pipelines }
 }
 
 /// Adds what is wrong to what reading has found.
@@ -98,7 +101,7 @@ fn check(draft: &Draft, findings: &mut Vec<Finding>) {
         wires::never(nodes, findings);
         fields::check(nodes, &draft.texts, findings);
         if !with_parts.contains(&*nodes.pipeline.name) {
-            findings.extend(names::empty(nodes, draft));
+            findings.push(names::empty(nodes, draft));
         }
     }
     sharing::check(draft, findings);

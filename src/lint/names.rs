@@ -62,17 +62,21 @@ fn twice(first: &Part, again: &Part) -> Finding {
     Finding::error(rule, places[1], message, "again here").context(places[0], "first here")
 }
 
-/// A file that says something and has no node.
-pub(super) fn empty(nodes: &Nodes<'_>, draft: &Draft) -> Option<Finding> {
+/// A file that has no node. It would stop what ran under its name, and is rarely meant to: it was not
+/// copied completely, or saved before it was written.
+pub(super) fn empty(nodes: &Nodes<'_>, draft: &Draft) -> Finding {
     let pipeline = nodes.pipeline;
     let text = draft.texts.text(pipeline.file);
     let is_comment = |line: &str| line.starts_with('#') || line.is_empty();
-    // A file in which everything is commented out is so on purpose.
-    let message = match text.trim().is_empty() {
-        true => "file is empty",
-        false if text.lines().map(str::trim).all(is_comment) => return None,
-        false => "pipeline has no node",
+    let (message, at) = match text.trim().is_empty() {
+        true => ("file is empty", 0),
+        // Behind the comments, one of which may allow it.
+        false if text.lines().map(str::trim).all(is_comment) => {
+            ("file holds nothing but comments", text.len())
+        }
+        false => ("pipeline has no node", 0),
     };
-    let nowhere = Span::new(pipeline.file, 0..0);
-    Some(Finding::warning(&EMPTY_PIPELINE, nowhere, message, ""))
+    let nowhere = Span::new(pipeline.file, at..at);
+    let help = "to stop a pipeline, delete its file or let its name end in `.off`";
+    Finding::error(&EMPTY_PIPELINE, nowhere, message, "").help(help)
 }

@@ -111,7 +111,7 @@ fn a_good_folder_has_no_findings() {
     check(&with_sink("from: meter, type: log"), &[]);
     check(&with_sink("from: [meter, meter.errors], type: log"), &[]);
     check(&with_script("      msg\n"), &[]);
-    check("# everything is commented out\n", &[]);
+    check("# forebay: allow empty-pipeline (the meter is being repaired)\n# sources:\n", &[]);
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn what_nobody_reads_is_said() {
         &["pipelines/x.yaml:2:3: warning[unused-connection]: connection `bus` is not used"],
     );
     check("connections:\n  hall: { type: broker }\n", &[]);
-    check("", &["pipelines/x.yaml:1:1: warning[empty-pipeline]: file is empty"]);
+    check("", &["pipelines/x.yaml:1:1: error[empty-pipeline]: file is empty"]);
 }
 
 #[test]
@@ -575,16 +575,20 @@ fn what_a_type_finds_in_its_settings_is_placed_and_can_be_allowed() {
     check_example(&beat("''", "# forebay: allow too-quiet (at night)"), &[]);
     // A rule of a plugin that is not there is no rule.
     check(
-        "# forebay: allow too-quiet (at night)\n",
+        "# forebay: allow too-quiet (at night)\nconnections:\n  b: { type: broker }\n",
         &["pipelines/x.yaml:1:18: warning[unknown-rule]: there is no rule `too-quiet`"],
     );
 }
 
 #[test]
 fn a_pipeline_without_nodes_is_said_to_be_empty() {
-    let empty = "pipelines/x.yaml:1:1: warning[empty-pipeline]: pipeline has no node";
+    let empty = "pipelines/x.yaml:1:1: error[empty-pipeline]: pipeline has no node";
     check("description: soon\n", &[empty]);
     check("sources:\n", &[empty]);
+    check(
+        "# soon\n",
+        &["pipelines/x.yaml:2:1: error[empty-pipeline]: file holds nothing but comments"],
+    );
     check("connections:\n  b: { type: broker }\n", &[]);
 }
 

@@ -55,7 +55,7 @@ fn a_section_of_its_own_makes_connections_and_nodes() {
     // A name is the pipeline's.
     let one = "pairs:\n  p: { links: [{ to: x }] }\n";
     check(&format!("=== pipelines/a.yaml\n{one}=== pipelines/b.yaml\n{one}"), &[]);
-    check("pairs:\n", &["pipelines/x.yaml:1:1: warning[empty-pipeline]: pipeline has no node"]);
+    check("pairs:\n", &["pipelines/x.yaml:1:1: error[empty-pipeline]: pipeline has no node"]);
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn a_change_to_a_plugin_is_a_change() {
     assert_eq!(before.content_hash(), draft_of("name: celsius\n").content_hash());
     assert_ne!(before.content_hash(), draft_of("name: celsius # said\n").content_hash());
     let watched: Vec<&str> =
-        before.watched.iter().filter_map(|folder| folder.file_name()?.to_str()).collect();
+        before.watched.folders.iter().filter_map(|folder| folder.file_name()?.to_str()).collect();
     assert!(watched.contains(&"plugins") && watched.contains(&"celsius"), "{watched:?}");
 }
 

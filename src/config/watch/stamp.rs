@@ -1,12 +1,14 @@
 //! What can be seen of files without reading them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::{self, Metadata},
     os::unix::fs::MetadataExt,
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+use super::super::watched::Watched;
 
 /// File systems count time in steps of up to two seconds (FAT). A file that changed so recently may
 /// change again and look the same.
@@ -37,13 +39,20 @@ impl PartialEq for Stamp {
 }
 
 impl Stamp {
-    /// Looks at the folders and at what is in them, but not further down.
-    pub(super) fn of(folders: &BTreeSet<PathBuf>, now: SystemTime) -> Stamp {
+    /// Looks at the folders and at what is in them, but not further down, and not at files that nobody
+    /// reads.
+    pub(super) fn of(watched: &Watched, now: SystemTime) -> Stamp {
         let mut entries = BTreeMap::new();
-        for folder in folders {
-            entries.insert(folder.clone(), seen(folder));
+        for folder in &watched.folders {
+            let links = |seen: Seen| Seen { times: [0; 2], size_bytes: 0, ..seen };
+            // Its times change with any file in it.
+            entries.insert(folder.clone(), seen(folder).map(links));
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 let path = entry.path();
+                let is_plain = entry.file_type().is_ok_and(|kind| kind.is_file());
+                if is_plain && !watched.concerns(&path) {
+                    continue;
+                }
                 let seen = seen(&path);
                 entries.insert(path, seen);
             }

@@ -1,0 +1,271 @@
+//! What `run` runs: the engine, which files are behind it, and going over from one set to the next.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use forebay_sdk::Timestamp;
+use tokio::{task::spawn_blocking, time::Instant};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    accepted::{self, Copy},
+    folder::data_folder,
+    init_log,
+    look::{LastGood, Refused, Variables, last_good_beside, print_findings},
+    output::summary,
+};
+use crate::{
+    config::{
+        Place, Runtime, Texts, Watched,
+        runtime::{Log, LogLevel},
+    },
+    engine::Engine,
+    lint::Checked,
+};
+
+/// The engine, and what is known about the files behind it.
+pub(super) struct Running {
+    pub(super) engine: Engine,
+    folder: PathBuf,
+    /// What the command line said about the data folder.
+    data_argument: Option<PathBuf>,
+    data: PathBuf,
+    pub(super) stop_within: Duration,
+    log: Log,
+    runs: Runs,
+    /// Content of the set that runs.
+    accepted: Option<u64>,
+    /// Content of the set that was looked at last, so that a bad one is reported once.
+    seen: Option<u64>,
+    /// Where a change matters to what runs in the place of the folder.
+    beside: Watched,
+}
+
+/// What is behind the nodes that run.
+enum Runs {
+    /// The folder as it stood at a time of day.
+    Folder { place: Place, since: String },
+    /// What ran before, because the folder cannot run.
+    LastGood(Copy),
+    /// Neither can.
+    Nothing,
+}
+
+/// Why the files were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    Change,
+    /// Somebody asked for it, and wants to hear what came of it.
+    Signal,
+}
+
+impl Running {
+    /// Runs nothing yet.
+    pub(super) fn new(folder: &Path, data_argument: Option<PathBuf>, data: PathBuf) -> Running {
+        let runtime = Runtime::default();
+        Running {
+            engine: Engine::new(folder, data.as_path()),
+            folder: folder.to_owned(),
+            data_argument,
+            data,
+            stop_within: *runtime.stop_within,
+            log: runtime.log,
+            runs: Runs::Nothing,
+            accepted: None,
+            seen: None,
+            beside: Watched::default(),
+        }
+    }
+
+    /// Starts what the folder holds.
+    pub(super) async fn start(&mut self, checked: Checked) {
+        self.seen = Some(checked.content_hash);
+        self.accepted = self.seen;
+        self.stop_within = *checked.runtime.stop_within;
+        self.log = checked.runtime.log.clone();
+        self.runs = Runs::folder(&checked);
+        let texts = checked.texts.clone();
+        self.begin(checked, "running").await;
+        self.keep_copy(texts).await;
+    }
+
+    /// Starts what ran before, when it can run.
+    pub(super) async fn start_last_good(&mut self, refused: &Refused, last: LastGood) {
+        self.seen = Some(refused.content_hash());
+        let (why, when) = (&refused.why, last.copy.when());
+        let LastGood { copy, checked } = last;
+        self.beside = checked.watched.clone();
+        if checked.graph.is_none() {
+            print_findings(&checked, self.log.format);
+            let found = summary(&checked);
+            error!(
+                "the folder cannot run ({why}), and neither can the last good configuration, accepted {when} ({found}); nothing runs until one of them can"
+            );
+            return;
+        }
+        error!(
+            "the folder cannot run ({why}); running the last good configuration instead, accepted {when}; the folder is followed"
+        );
+        self.accepted = Some(checked.content_hash);
+        self.stop_within = *checked.runtime.stop_within;
+        self.log = checked.runtime.log.clone();
+        self.runs = Runs::LastGood(copy);
+        self.begin(checked, "running the last good configuration").await;
+    }
+
+    async fn begin(&mut self, checked: Checked, what: &str) {
+        let pipelines = checked.pipelines;
+        let Some(graph) = checked.graph else { return };
+        let nodes = graph.nodes.len();
+        self.engine.apply(graph).await;
+        let folder = self.folder.display();
+        info!(pipelines, nodes, %folder, version = env!("CARGO_PKG_VERSION"), "{what}");
+        self.engine.report_orphans().await;
+    }
+
+    /// Goes over to a set of files.
+    pub(super) async fn reload(&mut self, checked: Checked, cause: Cause) {
+        if !self.is_news(checked.content_hash, cause) {
+            return;
+        }
+        print_findings(&checked, self.log.format);
+        let runs = Runs::folder(&checked);
+        if self.accepted == Some(checked.content_hash) {
+            info!("the files are back to what runs; nothing to do");
+            self.runs = runs;
+            return;
+        }
+        self.apply_runtime(&checked.runtime);
+        let found = summary(&checked);
+        let Checked { graph: Some(graph), texts, pipelines, content_hash, .. } = checked else {
+            return;
+        };
+        let began = Instant::now();
+        let plan = self.engine.apply(graph).await;
+        debug!(
+            millis = began.elapsed().as_millis(),
+            "went from the running graph to the wanted one"
+        );
+        self.accepted = Some(content_hash);
+        self.runs = runs;
+        self.beside = Watched::default();
+        match pipelines {
+            0 => warn!("reloaded: {plan}; no pipeline is left, waiting for files"),
+            _ => info!("reloaded: {plan}; {found}"),
+        }
+        self.keep_copy(texts).await;
+    }
+
+    /// Stays with what runs, and says why.
+    pub(super) fn refuse(&mut self, refused: &Refused, cause: Cause) {
+        if self.is_news(refused.content_hash(), cause) {
+            refused.print(self.log.format);
+            error!("reload refused: {}; {}", refused.why, self.goes_on());
+        }
+    }
+
+    /// When nothing runs: what ran before may be able to by now.
+    pub(super) async fn try_again(&mut self, refused: &Refused, variables: &Variables) {
+        if !matches!(self.runs, Runs::Nothing) {
+            return;
+        }
+        if let Ok(Some(last)) = last_good_beside(&self.data, &self.folder, variables).await
+            && last.checked.graph.is_some()
+        {
+            self.start_last_good(refused, last).await;
+        }
+    }
+
+    /// Where what must survive a restart is.
+    pub(super) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where the files that run came from, to be looked at again. None when that is not the folder.
+    pub(super) fn place(&self) -> Option<&Place> {
+        match &self.runs {
+            Runs::Folder { place, .. } => Some(place),
+            Runs::LastGood(_) | Runs::Nothing => None,
+        }
+    }
+
+    /// Where a change matters, when this was read last.
+    pub(super) fn watched(&self, read: &Watched) -> Watched {
+        let mut watched = read.clone();
+        watched.add(&self.beside);
+        watched
+    }
+
+    fn is_news(&mut self, content_hash: u64, cause: Cause) -> bool {
+        let is_news = self.seen.replace(content_hash) != Some(content_hash);
+        match cause {
+            _ if is_news => (),
+            Cause::Signal => info!("reload asked for: nothing changed; {}", self.goes_on()),
+            Cause::Change => debug!("nothing changed"),
+        }
+        is_news
+    }
+
+    fn goes_on(&self) -> String {
+        match &self.runs {
+            Runs::Folder { since, .. } => format!("still running the pipelines loaded at {since}"),
+            Runs::LastGood(copy) => {
+                format!("still running the last good configuration, accepted {}", copy.when())
+            }
+            Runs::Nothing => "nothing runs".to_owned(),
+        }
+    }
+
+    /// Follows `forebay.yaml`. Only the data folder stays, because buffers are open below it.
+    fn apply_runtime(&mut self, runtime: &Runtime) {
+        let data = data_folder(self.data_argument.clone(), runtime.data.clone());
+        if data != self.data {
+            let (now, after) = (self.data.display(), data.display());
+            warn!("the data folder stays {now}; `data: {after}` takes a restart");
+        }
+        let stop_within = *runtime.stop_within;
+        if stop_within != self.stop_within {
+            info!(?stop_within, "a stop may take another time now");
+            self.stop_within = stop_within;
+        }
+        if runtime.log != self.log {
+            let before = std::mem::replace(&mut self.log, runtime.log.clone());
+            change_log(&before, &runtime.log);
+        }
+    }
+
+    /// For the next start, and for `forebay plan`. A folder that cannot be written is no reason not to
+    /// run.
+    async fn keep_copy(&self, texts: Texts) {
+        let (data, folder) = (self.data.clone(), self.folder.clone());
+        let kept = spawn_blocking(move || accepted::keep(&data, &folder, &texts)).await;
+        if let Ok(Err(error)) = kept {
+            warn!("{error:#}; a start with a broken folder will not find it");
+        }
+    }
+}
+
+impl Runs {
+    fn folder(checked: &Checked) -> Runs {
+        Runs::Folder { place: checked.place.clone(), since: Timestamp::now().time_of_day() }
+    }
+}
+
+/// Says so by the lines of before and by those of now: one of them is shown.
+fn change_log(before: &Log, now: &Log) {
+    let says = || match init_log::forced_level() {
+        Some(_) if now.level != before.level => {
+            warn!("`log.level` changes nothing: FOREBAY_LOG goes before it");
+        }
+        _ => info!("the log changed to level {:?}, format {:?}", now.level, now.format),
+    };
+    if now.level < LogLevel::Info {
+        says();
+        init_log::set(now);
+    } else {
+        init_log::set(now);
+        says();
+    }
+}
