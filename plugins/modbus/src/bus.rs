@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     ask::Ask,
+    block::Block,
     link::{Answer, Failure, Place},
     serial::SerialLine,
     turns::Job,
@@ -42,8 +43,23 @@ pub struct Bus {
     pub breaker: u8,
 }
 
+/// What a request and its answer take beside the values, with the heads of IP and TCP, two frames and
+/// their acknowledgements: as bytes, where nobody knows the time.
+const FRAME_BYTES: u64 = 140;
+
+impl Bus {
+    /// What a request costs: its time where the line is known, else its bytes, as nanoseconds.
+    pub fn cost(&self, request: Block) -> Duration {
+        match self.line {
+            Some(line) => line.time_of(request) + *self.pause,
+            None => Duration::from_nanos(FRAME_BYTES + request.value_bytes()) + *self.pause,
+        }
+    }
+}
+
 /// A bus as its nodes see it.
 pub struct SharedBus {
+    bus: Bus,
     place: Arc<str>,
     line: watch::Receiver<Line>,
     /// How long to wait for the owner to open the link for the first time.
@@ -71,7 +87,12 @@ impl SharedBus {
     /// The bus whose owner writes to the other end of `line`.
     pub fn new(bus: &Bus, line: watch::Receiver<Line>) -> SharedBus {
         let place = bus.to.to_string().into();
-        SharedBus { place, line, opening: *bus.connect_timeout + GRACE }
+        SharedBus { bus: bus.clone(), place, line, opening: *bus.connect_timeout + GRACE }
+    }
+
+    /// What a request costs.
+    pub fn cost(&self, request: Block) -> Duration {
+        self.bus.cost(request)
     }
 
     /// Where the bus is, as `192.168.1.50:502`.

@@ -1,8 +1,12 @@
 //! From a value to the registers that a device takes: `decode.rs` the other way round. Pure.
 
 use forebay_sdk::Value;
+use half::f16;
 
-use crate::decode::{Form, NumberKind, Order, Scaling, Sort};
+use crate::{
+    decode::{Encoding, Form, NumberKind, Order, Sort},
+    refine::Scaling,
+};
 
 /// What is written for a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,18 +20,33 @@ pub enum Encoded {
 }
 
 /// The registers for `value`, `count` of them. Says what would be right when there are none.
-pub fn encode(value: &Value, form: Form, count: u16) -> Result<Encoded, String> {
+pub fn encode(
+    value: &Value,
+    form: &Form,
+    scaling: Option<Scaling>,
+    count: u16,
+) -> Result<Encoded, String> {
     match form {
         Form::Bit { bit, order } => {
-            let mask = one(in_order(vec![1 << bit], order));
+            let mask = one(in_order(vec![1 << bit], *order));
             Ok(Encoded::Bits { mask, bits: if truth(value)? { mask } else { 0 } })
         }
-        Form::Number { kind, order, scaling } => {
-            let bits = number(value, kind, scaling)?;
-            let registers = (0..kind.registers).rev().map(|index| (bits >> (16 * index)) as u16);
-            Ok(Encoded::Registers(in_order(registers.collect(), order)))
+        Form::Number { kind, order } => {
+            let bits = number(value, *kind, scaling)? << kind.shift;
+            let registers = |bits: u64| {
+                let register = |index| (bits >> (16 * index)) as u16;
+                in_order((0..kind.registers).rev().map(register).collect(), *order)
+            };
+            if kind.width == u32::from(kind.registers) * 16 {
+                return Ok(Encoded::Registers(registers(bits)));
+            }
+            if kind.registers > 1 {
+                return Err("some bits of several registers cannot be written alone".to_owned());
+            }
+            let mask = one(registers((u64::MAX >> (64 - kind.width)) << kind.shift));
+            Ok(Encoded::Bits { mask, bits: one(registers(bits)) })
         }
-        Form::Text { order } => {
+        Form::Text { encoding: Encoding::Utf8, order } => {
             let text = value.as_str().ok_or("expected a text")?;
             let bytes = usize::from(count) * 2;
             if text.len() > bytes {
@@ -37,7 +56,10 @@ pub fn encode(value: &Value, form: Form, count: u16) -> Result<Encoded, String> 
             filled.resize(bytes, 0);
             let registers =
                 filled.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-            Ok(Encoded::Registers(in_order(registers.collect(), order)))
+            Ok(Encoded::Registers(in_order(registers.collect(), *order)))
+        }
+        Form::Flags { .. } | Form::Time { .. } | Form::Text { .. } | Form::Bytes { .. } => {
+            Err("such a value can only be read".to_owned())
         }
     }
 }
@@ -57,10 +79,12 @@ fn number(value: &Value, kind: NumberKind, scaling: Option<Scaling>) -> Result<u
     let Value::Number(written) = value else {
         return Err(format!("expected a number, found {value}"));
     };
-    let wide = 16 * u32::from(kind.registers);
+    let wide = kind.width;
     let (least, most) = match kind.sort {
         Sort::Unsigned => (0, (1_i128 << wide) - 1),
         Sort::Signed => (-(1_i128 << (wide - 1)), (1_i128 << (wide - 1)) - 1),
+        Sort::SignMagnitude => (1 - (1_i128 << (wide - 1)), (1_i128 << (wide - 1)) - 1),
+        Sort::Bcd => (0, 10_i128.pow(wide / 4) - 1),
         Sort::Float => return float(value, kind, scaling),
     };
     let whole = match (scaling, written.as_i128()) {
@@ -78,19 +102,25 @@ fn number(value: &Value, kind: NumberKind, scaling: Option<Scaling>) -> Result<u
         let (least, most) = (least.min(most), least.max(most));
         return Err(format!("expected {least} to {most}, which is what fits, found {value}"));
     }
-    Ok(whole as u64 & (u64::MAX >> (64 - wide)))
+    Ok(match kind.sort {
+        Sort::SignMagnitude if whole < 0 => whole.unsigned_abs() as u64 | 1 << (wide - 1),
+        Sort::Bcd => {
+            let digit = |place: u32| (whole / 10_i128.pow(place) % 10) as u64;
+            (0..wide / 4).fold(0, |bits, place| bits | digit(place) << (place * 4))
+        }
+        _ => whole as u64 & (u64::MAX >> (64 - wide)),
+    })
 }
 
 fn float(value: &Value, kind: NumberKind, scaling: Option<Scaling>) -> Result<u64, String> {
     let number = value.as_f64().unwrap_or(f64::NAN);
     let raw = scaling.map_or(number, |scaling| scaling.undo(number));
-    let narrow = raw as f32;
-    if kind.registers == 4 && raw.is_finite() {
-        Ok(raw.to_bits())
-    } else if kind.registers == 2 && narrow.is_finite() {
-        Ok(narrow.to_bits().into())
-    } else {
-        Err(format!("expected a number that fits, found {value}"))
+    let (narrow, half) = (raw as f32, f16::from_f64(raw));
+    match kind.registers {
+        1 if half.is_finite() => Ok(half.to_bits().into()),
+        2 if narrow.is_finite() => Ok(narrow.to_bits().into()),
+        4 if raw.is_finite() => Ok(raw.to_bits()),
+        _ => Err(format!("expected a number that fits, found {value}")),
     }
 }
 
@@ -122,26 +152,27 @@ mod tests {
     use crate::decode::decode;
 
     fn kinds() -> Vec<NumberKind> {
-        let kind = |registers, sort| NumberKind { registers, sort };
-        let whole = [1, 2, 4]
+        let sorts = [Sort::Unsigned, Sort::Signed, Sort::SignMagnitude, Sort::Bcd];
+        let whole = sorts
             .into_iter()
-            .flat_map(|registers| [kind(registers, Sort::Unsigned), kind(registers, Sort::Signed)]);
-        whole.chain([kind(2, Sort::Float), kind(4, Sort::Float)]).collect()
+            .flat_map(|sort| [1, 2, 3, 4].map(|registers| NumberKind::whole(registers, sort)));
+        whole.chain([1, 2, 4].map(|registers| NumberKind::whole(registers, Sort::Float))).collect()
     }
 
     #[test]
     fn what_is_written_is_read_back_in_every_kind_and_order() {
         for kind in kinds() {
             for order in [Abcd, Cdab, Badc, Dcba] {
-                let form = Form::Number { kind, order, scaling: None };
+                let form = Form::Number { kind, order };
                 for value in [json!(0), json!(1), json!(258), json!(65535), json!(-2), json!(1.5)] {
-                    match encode(&value, form, kind.registers) {
+                    match encode(&value, &form, None, kind.registers) {
                         Ok(Encoded::Registers(registers)) => {
-                            let back = decode(&registers, form).unwrap();
+                            let back = decode(&registers, &form).unwrap();
                             assert_eq!(back.as_f64(), value.as_f64(), "{kind:?} {order:?}");
                         }
+                        // What does not fit, or is not whole.
                         other => assert!(
-                            kind.sort != Sort::Float && value != json!(1),
+                            value != json!(1) && value != json!(258) || kind.sort == Sort::Bcd,
                             "{kind:?} {value}: {other:?}"
                         ),
                     }
@@ -152,10 +183,10 @@ mod tests {
 
     #[test]
     fn numbers_that_do_not_fit_are_refused_and_not_wrapped() {
-        let u16 = NumberKind { registers: 1, sort: Sort::Unsigned };
-        let i16 = NumberKind { registers: 1, sort: Sort::Signed };
-        let u64 = NumberKind { registers: 4, sort: Sort::Unsigned };
-        let f32 = NumberKind { registers: 2, sort: Sort::Float };
+        let u16 = NumberKind::whole(1, Sort::Unsigned);
+        let i16 = NumberKind::whole(1, Sort::Signed);
+        let u64 = NumberKind::whole(4, Sort::Unsigned);
+        let f32 = NumberKind::whole(2, Sort::Float);
         let tenth = Some(Scaling { scale: 0.1, offset: 0.0 });
         for (value, kind, scaling, says) in [
             (json!(65536), u16, None, "expected 0 to 65535"),
@@ -168,29 +199,29 @@ mod tests {
             (json!(1e300), f32, None, "expected a number that fits"),
             (json!(-1), u64, None, "expected 0 to 18446744073709552000"),
         ] {
-            let form = Form::Number { kind, order: Abcd, scaling };
-            let error = encode(&value, form, kind.registers).unwrap_err();
+            let form = Form::Number { kind, order: Abcd };
+            let error = encode(&value, &form, scaling, kind.registers).unwrap_err();
             assert!(error.starts_with(says), "{value}: {error}");
         }
-        let form = Form::Number { kind: u64, order: Abcd, scaling: None };
-        let most = encode(&json!(u64::MAX), form, 4);
+        let form = Form::Number { kind: u64, order: Abcd };
+        let most = encode(&json!(u64::MAX), &form, None, 4);
         assert_eq!(most, Ok(Encoded::Registers(vec![0xFFFF; 4])));
     }
 
     #[test]
     fn a_scaled_number_is_written_at_the_resolution_of_the_device() {
-        let kind = NumberKind { registers: 1, sort: Sort::Signed };
+        let kind = NumberKind::whole(1, Sort::Signed);
         let scaling = Some(Scaling { scale: 0.1, offset: -40.0 });
-        let form = Form::Number { kind, order: Abcd, scaling };
+        let form = Form::Number { kind, order: Abcd };
         for (value, register) in [(21.34, 613), (-40.0, 0), (-50.0, 0xFF9C)] {
             let registers = Encoded::Registers(vec![register]);
-            assert_eq!(encode(&json!(value), form, 1), Ok(registers), "{value}");
+            assert_eq!(encode(&json!(value), &form, scaling, 1), Ok(registers), "{value}");
         }
     }
 
     #[test]
     fn bits_leave_the_rest_of_their_register_alone() {
-        let bit = |value: Value, bit, order| encode(&value, Form::Bit { bit, order }, 1);
+        let bit = |value: Value, bit, order| encode(&value, &Form::Bit { bit, order }, None, 1);
         assert_eq!(bit(json!(true), 3, Abcd), Ok(Encoded::Bits { mask: 8, bits: 8 }));
         assert_eq!(bit(json!(0), 3, Badc), Ok(Encoded::Bits { mask: 0x800, bits: 0 }));
         assert!(bit(json!("on"), 3, Abcd).unwrap_err().contains("expected true or false"));
@@ -198,7 +229,10 @@ mod tests {
 
     #[test]
     fn a_text_is_filled_up_and_never_cut() {
-        let text = |text: &str| encode(&json!(text), Form::Text { order: Badc }, 2);
+        let text = |text: &str| {
+            let form = Form::Text { encoding: Encoding::Utf8, order: Badc };
+            encode(&json!(text), &form, None, 2)
+        };
         assert_eq!(text("abc"), Ok(Encoded::Registers(vec![0x6261, 0x0063])));
         assert_eq!(text("abcde"), Err("expected at most 4 bytes, found 5".to_owned()));
     }

@@ -5,8 +5,9 @@ use std::{any::Any, time::Duration};
 use forebay_sdk::{Busy, Period};
 
 use crate::{
-    block::{Block, Merging},
+    block::Block,
     bus::Bus,
+    plan::{Merging, plan},
     serial::TURN_AROUND,
     source::ModbusSource,
 };
@@ -24,13 +25,16 @@ pub fn load(bus: &Bus, users: &[&dyn Any]) -> Vec<Busy> {
 
 /// None when nobody knows: how long a device on the network takes is not said anywhere.
 fn busy(bus: &Bus, user: usize, source: &ModbusSource) -> Option<Busy> {
-    let requests = &source.reading.plan.requests;
-    let takes = bus.time_of(requests);
+    let requests = &requests(bus, source, source.reading.merging);
+    let takes = bus.time_of(requests) * source.units.len() as u32;
     if takes.is_zero() {
         return None;
     }
     let less = less(bus, source).filter(|(_, less)| *less < takes.mul_f64(WORTH_IT));
-    let (every, why) = (*source.every, bus.why(requests));
+    let (every, mut why) = (*source.every, bus.why(requests));
+    if source.units.len() > 1 {
+        why += &format!(", for each of {} devices", source.units.len());
+    }
     Some(Busy { user, setting: "every".into(), every, takes, why, less })
 }
 
@@ -54,16 +58,19 @@ impl Bus {
     }
 }
 
-/// The smallest `max_gap` by which a poll takes the least time, and that time.
+fn requests(bus: &Bus, source: &ModbusSource, merging: Merging) -> Vec<Block> {
+    let requests = plan(&source.reading.blocks(), merging, &[], |block| bus.cost(block));
+    requests.into_iter().map(|request| request.block).collect()
+}
+
+/// What a poll would take if `max_gap` were left to the planner.
 fn less(bus: &Bus, source: &ModbusSource) -> Option<(String, Duration)> {
-    const GAPS: [u16; 9] = [1, 2, 4, 8, 16, 32, 64, 96, 124];
-    let gaps = GAPS.into_iter().filter(|gap| *gap > source.merging.max_gap);
-    let timed = gaps.map(|max_gap| {
-        let requests = source.reading.plan_by(Merging { max_gap, ..source.merging }).requests;
-        (bus.time_of(&requests), max_gap, count(&requests))
-    });
-    let (time, gap, count) = timed.min()?;
-    Some((format!("`max_gap: {gap}` ({count})"), time))
+    source.reading.merging.max_gap?;
+    let requests = requests(bus, source, Merging { max_gap: None, ..source.reading.merging });
+    Some((
+        format!("no `max_gap` ({})", count(&requests)),
+        bus.time_of(&requests) * source.units.len() as u32,
+    ))
 }
 
 fn count(requests: &[Block]) -> String {

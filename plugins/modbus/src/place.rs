@@ -18,6 +18,13 @@ type Parsed = (Place, Option<SerialLine>);
 
 /// Reads a URL; says what would be right when it cannot.
 pub fn parse(url: &str) -> Result<Parsed, String> {
+    if url.starts_with('/') {
+        let device = url.split('?').next().unwrap_or_default();
+        return Err(format!(
+            "expected `rtu://` in front of a device and its speed behind it: \
+             `rtu://{device}?baud=9600`"
+        ));
+    }
     let (scheme, rest) = url.split_once("://").ok_or(EXPECTED)?;
     let (place, query) = match rest.split_once('?') {
         Some((place, query)) => (place, Some(query)),
@@ -95,6 +102,7 @@ mod tests {
     fn a_url_that_leads_nowhere_says_what_would_be_right() {
         for (url, says) in [
             ("192.168.1.50", EXPECTED),
+            ("/dev/ttyUSB0", "its speed behind it: `rtu:///dev/ttyUSB0?baud=9600`"),
             ("http://192.168.1.50", EXPECTED),
             ("tcp://", EXPECTED_NETWORK),
             ("tcp://fe80::1", "brackets around an IPv6 address: `[fe80::1]`"),

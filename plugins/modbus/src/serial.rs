@@ -67,8 +67,7 @@ impl SerialLine {
 
     /// From the silence in front of the request to the end of its answer, at least.
     pub fn time_of(self, request: Block) -> Duration {
-        let count = u32::from(request.count);
-        let values = if request.table.holds_bits() { count.div_ceil(8) } else { count * 2 };
+        let values = request.value_bytes() as u32;
         self.bytes(REQUEST_BYTES + ANSWER_BYTES + values) + self.silence() * 2 + TURN_AROUND
     }
 

@@ -1,10 +1,13 @@
 //! What users write for a `modbus` connection and a `modbus` source, and what is wrong with it.
 
+mod address;
+mod kind;
 mod mistakes;
 mod register;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod units;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,11 +18,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    block::{Merging, Table},
+    block::Table,
     bus::Bus,
     place,
-    settings::register::{RegisterSettings, default_unit, path, unique_names},
-    source::{Field, ModbusSource, Reading},
+    plan::Merging,
+    reading::{Field, Reading},
+    settings::{
+        register::{RegisterSettings, path, scale_factors, unique_names},
+        units::default_unit,
+    },
+    source::ModbusSource,
 };
 
 /// A bus with the devices on it: one device on the network, or a gateway with many behind it.
@@ -127,25 +135,32 @@ pub struct ModbusSourceSettings {
     /// mostly do not care; behind a gateway it says which of them is meant.
     #[serde(default = "default_unit")]
     unit: u8,
+    /// Several devices with the same registers, such as `1-18` or `1, 3, 7-9`, in the place of `unit`.
+    /// Each has a message of its own, with `unit` in its `meta`.
+    units: Option<String>,
     /// How often the registers are read, from `10ms` to `31d`. A poll that takes longer skips the
     /// beats it missed.
     every: Period,
     /// What is read, 1 to 1000 entries. The message holds the values in this order.
     #[schemars(length(min = 1, max = 1000))]
     registers: Vec<RegisterSettings>,
-    /// Topic of the messages. Empty: the name of the node, as `pipeline/node`.
+    /// Topic of the messages, in which `{unit}` stands for the address of the device. Empty: the name of
+    /// the node, as `pipeline/node`, and with `units` as `pipeline/node/{unit}`.
     #[serde(default)]
     topic: String,
     /// The most registers (or coils) that are read in vain to fetch two groups in one request,
-    /// 0 to 124. 0 merges only neighbours, which no device refuses for a hole in its map.
-    #[serde(default)]
+    /// 0 to 124. As many as save time on the bus, unless given; what the device refuses is left out
+    /// from then on.
     #[schemars(range(max = 124))]
-    max_gap: u16,
+    max_gap: Option<u16>,
     /// The most registers in one request, 1 to 125; of coils and discrete inputs 16 times as many.
     /// For devices that take less than the standard allows.
     #[serde(default = "default_max_registers")]
     #[schemars(range(min = 1, max = 125))]
     max_registers: u16,
+    /// Asks for each value in a request of its own, for devices that answer nothing else right.
+    #[serde(default)]
+    one_by_one: bool,
 }
 
 fn default_max_registers() -> u16 {
@@ -162,19 +177,29 @@ impl Settings for ModbusSourceSettings {
             ));
         }
         let fields = self.fields(problems);
+        problems.extend(scale_factors(&self.registers));
         let tables = [Table::Holding, Table::Input, Table::Discrete];
         let from_one = |table| mistakes::counted_from_one(&self.registers, table);
         problems.extend(tables.into_iter().filter_map(from_one));
         problems.extend(mistakes::overlaps(&fields));
 
         let fields = fields.into_iter().map(|(_, field)| field).collect();
-        let merging = Merging { max_gap: self.max_gap, max_registers: self.max_registers };
+        let units = match self.units.as_deref().map(units::parse) {
+            None => vec![self.unit],
+            Some(Ok(units)) => units,
+            Some(Err(label)) => {
+                problems.push(Problem::new("units", "`units` are no addresses of devices", label));
+                vec![self.unit]
+            }
+        };
+        let (max_gap, max_registers) = (self.max_gap, self.max_registers);
+        let merging = Merging { max_gap, max_registers, one_by_one: self.one_by_one };
         Some(ModbusSource {
             every: self.every,
             topic: Some(self.topic.as_str()).filter(|topic| !topic.is_empty()).map(Arc::from),
             names: self.registers.iter().map(|register| register.name.clone()).collect(),
-            merging,
-            reading: Arc::new(Reading::new(self.unit, fields, merging, self.meta())),
+            units,
+            reading: Arc::new(Reading { fields, merging, meta: self.meta() }),
         })
     }
 }

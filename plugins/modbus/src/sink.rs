@@ -22,7 +22,8 @@ use crate::{
     bus::SharedBus,
     encode::{Encoded, encode, truth},
     link::Failure,
-    source::{Field, unit_on_line, value},
+    reading::Field,
+    source::unit_on_line,
 };
 
 /// The output on which the answers leave.
@@ -258,16 +259,18 @@ impl ModbusSink {
 impl Point {
     /// The write of a value, if it may be written.
     fn write(&self, value: &Value) -> anyhow::Result<Write> {
-        let Field { block: Block { table, start, count }, form, .. } = self.field;
+        let Field { block: Block { table, start, count }, form, refine, .. } = &self.field;
         self.is_allowed(value)?;
-        match (table, form) {
+        match (*table, form) {
             (Table::Coil, _) => {
-                Ok(Write::Coils(start, vec![truth(value).map_err(|error| anyhow!(error))?]))
+                Ok(Write::Coils(*start, vec![truth(value).map_err(|error| anyhow!(error))?]))
             }
             (Table::Holding, Some(form)) => {
-                match encode(value, form, count).map_err(|error| anyhow!(error))? {
-                    Encoded::Registers(registers) => Ok(Write::Registers(start, registers)),
-                    Encoded::Bits { mask, bits } => Ok(Write::Bits { register: start, mask, bits }),
+                match encode(value, form, refine.scaling, *count).map_err(|error| anyhow!(error))? {
+                    Encoded::Registers(registers) => Ok(Write::Registers(*start, registers)),
+                    Encoded::Bits { mask, bits } => {
+                        Ok(Write::Bits { register: *start, mask, bits })
+                    }
                 }
             }
             _ => bail!("{}s can only be read", table.noun()),
@@ -356,7 +359,7 @@ impl Doing<'_> {
                 }
                 Err(failure) => Err(failure.to_string()),
             };
-            let found = value(&point.field, *block, &outcome).unwrap_or_else(|reason| {
+            let found = point.field.value(*block, &outcome, None).unwrap_or_else(|reason| {
                 quality.insert(name.clone(), reason.into());
                 Value::Null
             });

@@ -64,6 +64,8 @@ struct Rig {
     /// What the sources say.
     sources_heard: Arc<Heard>,
     sources_voice: Voice,
+    /// What the sources remember.
+    data: tempfile::TempDir,
 }
 
 impl Rig {
@@ -77,12 +79,18 @@ impl Rig {
         let (sources_voice, sources_heard) = testing::voice();
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_running(connection, voice));
-        Rig { shared, tasks, heard, sources_heard, sources_voice }
+        let data = tempfile::tempdir().unwrap();
+        Rig { shared, tasks, heard, sources_heard, sources_voice, data }
     }
 
     fn source(&mut self, text: &str) -> Collected {
-        let voice = self.sources_voice.clone();
-        let site = Site { voice, ..testing::site(Some(self.shared.clone())) };
+        let data = self.data.path().into();
+        let site = Site { data, ..testing::site(Some(self.shared.clone())) };
+        self.source_at(site, text)
+    }
+
+    fn source_at(&mut self, site: Site, text: &str) -> Collected {
+        let site = Site { voice: self.sources_voice.clone(), ..site };
         let node = build_at(&source(), text, site);
         let Node::Source(mut source) = node else { panic!("not a source") };
         let (out, collected) = outlet(64);
@@ -269,8 +277,9 @@ registers:
         next(&mut collected).await;
     }
     let lasting: Vec<_> = rig.sources_heard.said().lasting.into_iter().collect();
-    let why = "unit 1 refuses it, so it is null: illegal data address (exception 2)";
-    assert_eq!(lasting, [("register `volts` and 1 more".to_owned(), why.to_owned())]);
+    let why = "unit 1 refuses it, so it is null: illegal data address (exception 2)".to_owned();
+    let of = |name: &str| (format!("register `{name}`"), why.clone());
+    assert_eq!(lasting, [of("amps"), of("volts")]);
 
     refuses.store(false, Ordering::Relaxed);
     for _ in 0..2 {
@@ -308,6 +317,151 @@ registers:
     });
     assert_eq!(message.payload.value(), Ok(&values));
     assert_eq!(message.meta.get("quality"), Some(&json!({ "door": "exception 99" })));
+}
+
+/// A device whose input registers are their own addresses, but for one that it does not have.
+fn device_without(tasks: &mut JoinSet<()>, hole: u16) -> (Memory, Arc<Mutex<Vec<u16>>>) {
+    let refused = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&refused);
+    let (memory, _) = peer(tasks, move |frame| {
+        let start = u16::from_be_bytes([frame[8], frame[9]]);
+        let count = u16::from_be_bytes([frame[10], frame[11]]);
+        if (start..start + count).contains(&hole) {
+            log.lock().unwrap().push(start);
+            return Some(answer_to(frame, &[0x84, 2]));
+        }
+        Some(addresses(frame))
+    });
+    (memory, refused)
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_register_that_is_not_there_cost_its_neighbours() {
+    let mut peers = JoinSet::new();
+    let (memory, refused) = device_without(&mut peers, 5);
+    let mut rig = Rig::new(&memory, "");
+    let registers: Vec<String> =
+        (0..8).map(|at| format!("  - {{ name: r{at}, input: {at} }}")).collect();
+    let mut collected = rig.source(&format!("every: 1s\nregisters:\n{}", registers.join("\n")));
+    let expected = json!({
+        "r0": 0, "r1": 1, "r2": 2, "r3": 3, "r4": 4, "r5": null, "r6": 6, "r7": 7,
+    });
+    for _ in 0..3 {
+        let message = next(&mut collected).await;
+        assert_eq!(message.payload.value(), Ok(&expected));
+        let quality = json!({ "r5": "illegal data address (exception 2)" });
+        assert_eq!(message.meta.get("quality"), Some(&quality));
+    }
+    // All, a half, a quarter and itself at first; then only what is not there.
+    assert_eq!(*refused.lock().unwrap(), [0, 4, 4, 5, 5, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_that_was_read_over_in_vain_is_left_out_from_then_on() {
+    let mut peers = JoinSet::new();
+    let (memory, refused) = device_without(&mut peers, 1);
+    let mut rig = Rig::new(&memory, "");
+    let mut collected = rig
+        .source("every: 1s\nmax_gap: 4\nregisters: [{ name: a, input: 0 }, { name: b, input: 2 }]");
+    for _ in 0..3 {
+        let message = next(&mut collected).await;
+        assert_eq!(message.payload.value(), Ok(&json!({ "a": 0, "b": 2 })));
+    }
+    assert_eq!(*refused.lock().unwrap(), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_device_refuses_was_asked_for_again_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut peers = JoinSet::new();
+    let (memory, refused) = device_without(&mut peers, 1);
+    let text = "every: 1s\nregisters: [{ name: a, input: 0 }, { name: b, input: 2 }]";
+    for _ in 0..2 {
+        let mut rig = Rig::new(&memory, "");
+        let site = testing::site(Some(rig.shared.clone()));
+        let site = Site { data: folder.path().join("deep").into(), ..site };
+        let mut collected = rig.source_at(site, text);
+        for _ in 0..2 {
+            let message = next(&mut collected).await;
+            assert_eq!(message.payload.value(), Ok(&json!({ "a": 0, "b": 2 })));
+        }
+    }
+    assert_eq!(*refused.lock().unwrap(), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_factor_of_the_device_is_applied() {
+    let mut peers = JoinSet::new();
+    let (memory, _) = peer(&mut peers, |frame| Some(addresses(frame)));
+    let mut rig = Rig::new(&memory, "");
+    let mut collected = rig.source(
+        "every: 1s
+registers:
+  - { name: watts, input: 123, scale_by: factor }
+  - { name: factor, input: 2 }
+  - { name: lost, input: 4, scale_by: label }
+  - { name: label, input: 9, labels: { 0: none } }",
+    );
+    let message = next(&mut collected).await;
+    let expected = json!({ "watts": 12300.0, "factor": 2, "lost": null, "label": null });
+    assert_eq!(message.payload.value(), Ok(&expected));
+    let quality =
+        json!({ "lost": "its scale factor `label` is not known", "label": "9 has no label" });
+    assert_eq!(message.meta.get("quality"), Some(&quality));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_source_reads_several_devices_and_the_dead_do_not_stop_the_others() {
+    let memory = memory();
+    let door = memory.open(PLACE);
+    let mut rig = Rig::new(&memory, "");
+    rig.tasks.spawn(async move {
+        let (mut client, _) = door.accept().await.unwrap();
+        while let Some(frame) = request(&mut client).await {
+            if frame[6] != 2 {
+                client.write_all(&addresses(&frame)).await.unwrap();
+            }
+        }
+    });
+    let mut collected = rig.source(
+        "units: 1-3
+every: 10s
+topic: 'site/{unit}/meter'
+registers: [{ name: a, input: 5, unit: V }]",
+    );
+    for unit in [1, 3, 1, 3] {
+        let message = next(&mut collected).await;
+        assert_eq!(&*message.topic, format!("site/{unit}/meter"));
+        assert_eq!(message.meta.get("unit"), Some(&json!(unit)));
+    }
+    assert_says(&next_error(&mut collected).await, "of unit 2 at meter.lan:502: no answer within");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_stands_still_is_left_out() {
+    let polls = AtomicUsize::new(0);
+    let mut peers = JoinSet::new();
+    let (memory, _) = peer(&mut peers, move |frame| {
+        let poll = polls.fetch_add(1, Ordering::SeqCst) as u8;
+        Some(answer_to(frame, &[4, 4, 0, poll, 0, poll / 3]))
+    });
+    let mut rig = Rig::new(&memory, "");
+    let mut collected = rig.source(
+        "every: 1s
+registers:
+  - { name: fast, input: 0, deadband: { abs: 2 } }
+  - { name: slow, input: 1, deadband: {} }",
+    );
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(next(&mut collected).await.payload.value().unwrap().clone());
+    }
+    let expected = [
+        json!({"fast": 0, "slow": 0}),
+        json!({"fast": 3, "slow": 1}),
+        json!({"fast": 6, "slow": 2}),
+    ];
+    assert_eq!(seen[..3], expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,6 +514,7 @@ async fn a_silent_peer_costs_one_timeout_per_poll_and_at_the_third_its_connectio
     let mut rig = Rig::new(&memory, "timeout: 20ms");
     let mut collected = rig.source(
         "every: 10ms
+max_gap: 0
 registers:
   - { name: a, input: 0 }
   - { name: b, input: 9 }",
@@ -657,16 +812,19 @@ async fn sources_that_share_a_bus_take_turns() {
     let mut rig = Rig::new(&memory, "");
     let mut long = rig.source(
         "unit: 7
-every: 1h
+every: 1s
+one_by_one: true
 registers:
   - { name: a, input: 0 }
   - { name: b, input: 10 }
   - { name: c, input: 20 }",
     );
-    let mut short = rig.source("unit: 8\nevery: 1h\nregisters: [{ name: d, input: 30 }]");
+    let mut short = rig.source("unit: 8\nevery: 1s\nregisters: [{ name: d, input: 30 }]");
     assert_eq!(next(&mut long).await.payload.value(), Ok(&json!({ "a": 0, "b": 10, "c": 20 })));
     assert_eq!(next(&mut short).await.payload.value(), Ok(&json!({ "d": 30 })));
-    assert_eq!(*asked.lock().unwrap(), [7, 8, 7, 7]);
+    // From the second beat on both are there at once.
+    next(&mut long).await;
+    assert_eq!(asked.lock().unwrap()[4..], [7, 8, 7, 7]);
     assert_eq!(clients.load(Ordering::SeqCst), 1);
 }
 
@@ -680,7 +838,7 @@ async fn the_bus_is_left_alone_between_requests() {
         Some(addresses(frame))
     });
     let mut rig = Rig::new(&memory, "pause: 30ms");
-    let text = "every: 1h\nregisters: [{ name: a, input: 0 }, { name: b, input: 2 }]";
+    let text = "every: 1h\nregisters: [{ name: a, input: 0 }, { name: b, holding: 2 }]";
     next(&mut rig.source(text)).await;
     let asked = asked.lock().unwrap();
     assert_eq!(asked[1] - asked[0], Duration::from_millis(30));

@@ -6,8 +6,8 @@ use super::register::{RegisterSettings, path, table_setting};
 use crate::{
     block::Table,
     decode::Form,
+    reading::Field,
     rules::{ONE_BASED_ADDRESS, REGISTER_OVERLAP},
-    source::Field,
 };
 
 /// Manuals often number registers from 40001. When all registers of a table have such an
@@ -50,8 +50,12 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
 /// Values that share registers: mostly an address that was copied, or a kind that is too wide.
 pub fn overlaps(fields: &[(usize, Field)]) -> Vec<Problem> {
     // A word of flags is read as a number, and bit by bit.
-    let is_bit = |field: &Field| matches!(field.form, Some(Form::Bit { .. }));
-    let mut by_address: Vec<_> = fields.iter().filter(|(_, field)| !is_bit(field)).collect();
+    let is_part = |field: &Field| match &field.form {
+        Some(Form::Bit { .. } | Form::Flags { .. }) => true,
+        Some(Form::Number { kind, .. }) => kind.width < u32::from(kind.registers) * 16,
+        _ => false,
+    };
+    let mut by_address: Vec<_> = fields.iter().filter(|(_, field)| !is_part(field)).collect();
     by_address.sort_by_key(|(index, field)| (field.block, *index));
     let mut problems: Vec<(usize, Problem)> = Vec::new();
     // The one that reaches furthest so far.
@@ -78,7 +82,7 @@ fn overlap(
     (second_index, second): (usize, &Field),
 ) -> Option<(usize, Problem)> {
     let is_same = first.block == second.block;
-    if is_same && first.form != second.form {
+    if is_same && (&first.form, &first.refine) != (&second.form, &second.refine) {
         return None;
     }
     // The one further down is at fault: it was copied, or added.

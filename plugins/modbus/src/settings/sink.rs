@@ -4,8 +4,13 @@ use forebay_sdk::{Configured, Period, Problem, Rate, Settings, Value};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::register::{Kind, RegisterSettings, default_unit, path, unique_names};
+use super::{
+    kind::{Kind, Nature},
+    register::{Half, RegisterSettings, path, unique_names},
+    units::default_unit,
+};
 use crate::{
+    block::Table,
     decode::Order,
     sink::{ModbusSink, Point},
 };
@@ -61,6 +66,9 @@ pub struct PointSettings {
     /// Address of a discrete input (function 2), from 0. It can be asked for, and not written.
     #[schemars(extend("errorMessage" = "addresses start at 0: number 10001 (or 100001) of a manual is `discrete: 0`"))]
     discrete: Option<u16>,
+    /// The number of a manual that counts from 1: `register: 40108` is `holding: 107`.
+    #[schemars(range(min = 1, max = 465_536))]
+    register: Option<u32>,
     /// What the registers hold. Default: `u16`; `bool` for coils, discrete inputs and with `bit`.
     kind: Option<Kind>,
     /// The order in which the device has the bytes of the value, A being the most significant.
@@ -69,6 +77,9 @@ pub struct PointSettings {
     /// How many registers a `string` fills, 1 to 125. Two characters fit in one.
     #[schemars(range(min = 1, max = 123))]
     length: Option<u16>,
+    /// Which half of the register a `u8` or `i8` is in. `low` unless given. The other half stays
+    /// (function 22).
+    byte: Option<Half>,
     /// One bit of a register: 0 is the least significant, 15 the most. The others stay (function 22).
     #[schemars(range(max = 15))]
     bit: Option<u8>,
@@ -127,14 +138,16 @@ impl PointSettings {
             kind: self.kind,
             order: self.order,
             length: self.length,
+            register: self.register,
+            byte: self.byte,
             bit: self.bit,
             scale: self.scale,
             offset: self.offset,
-            unit: None,
+            ..RegisterSettings::default()
         };
         let field = register.resolve(path);
         let problems = match &field {
-            Ok(field) => self.limits(path, field.block.table.is_writable()),
+            Ok(field) => self.limits(path, field.block.table),
             Err(_) => Vec::new(),
         };
         match field {
@@ -147,7 +160,7 @@ impl PointSettings {
     }
 
     /// What is wrong with the values that may be written.
-    fn limits(&self, path: &str, is_writable: bool) -> Vec<Problem> {
+    fn limits(&self, path: &str, table: Table) -> Vec<Problem> {
         let name = &self.name;
         let mut problems = Vec::new();
         let given = [
@@ -155,19 +168,17 @@ impl PointSettings {
             ("max", self.max.is_some()),
             ("allow", self.allow.is_some()),
         ];
-        for (setting, _) in given.iter().filter(|(_, is_given)| *is_given && !is_writable) {
+        for (setting, _) in given.iter().filter(|(_, is_given)| *is_given && !table.is_writable()) {
             problems.push(Problem::new(
                 format!("{path}.{setting}"),
                 format!("register `{name}` has no use for `{setting}`"),
                 "only a `holding` register or a `coil` is written",
             ));
         }
-        let is_number =
-            matches!(self.kind, None | Some(Kind::U16 | Kind::I16 | Kind::U32 | Kind::I32))
-                || matches!(self.kind, Some(Kind::U64 | Kind::I64 | Kind::F32 | Kind::F64));
-        let is_bool = self.coil.is_some() || self.bit.is_some();
+        let nature = self.kind.unwrap_or(Kind::U16).nature();
+        let is_number = matches!(nature, Nature::Number(_)) && self.bit.is_none();
         for (setting, bound) in [("min", self.min), ("max", self.max)] {
-            if bound.is_some() && (is_bool || !is_number) {
+            if bound.is_some() && (table.holds_bits() || !is_number) {
                 problems.push(Problem::new(
                     format!("{path}.{setting}"),
                     format!("register `{name}` has no use for `{setting}`"),

@@ -12,7 +12,8 @@ use crate::{
     sink, source,
 };
 
-const NO_ADDRESS: &str = "expected exactly one of `holding`, `input`, `coil` or `discrete`";
+const NO_ADDRESS: &str =
+    "expected exactly one of `holding`, `input`, `coil`, `discrete` or `register`";
 
 fn problems(text: &str) -> Vec<Problem> {
     resolve(&source(), text).1
@@ -67,7 +68,7 @@ fn a_value_ends_before_the_last_register() {
 
 #[test]
 fn settings_that_clash_are_refused() {
-    const LENGTH: &str = "only a `string` has a length; other kinds know theirs";
+    const LENGTH: &str = "only `string` and `bytes` have a length; other kinds know theirs";
     const SCALE: &str = "registers[0].scale: only numbers are scaled";
     for (fields, expected) in [
         ("coil: 0, kind: u16", "registers[0].kind: expected `bool`"),
@@ -108,7 +109,7 @@ fn all_that_is_wrong_is_said_at_once() {
         &[
             "registers[0].kind: expected `bool`",
             "registers[0].bit: a coil is one bit",
-            "registers[0].length: only a `string` has a length; other kinds know theirs",
+            "registers[0].length: only `string` and `bytes` have a length; other kinds know theirs",
             "registers[0].scale: only numbers are scaled",
             "registers[0].offset: only numbers have an offset",
         ],
@@ -142,6 +143,68 @@ fn numbers_of_a_manual_get_a_hint_and_no_refusal() {
     assert!(two[0].message.starts_with("`holding: 40011` and 1 more look like numbers"));
     let both = of_registers(&["holding: 40011", "input: 30001"]);
     assert_eq!(both.len(), 2, "one for each table: {both:?}");
+}
+
+#[test]
+fn the_number_of_a_manual_is_read_as_it_stands_there() {
+    for (fields, block) in [
+        ("register: 40108, kind: f32", "holding registers 107 to 108"),
+        ("register: 30053", "input register 52"),
+        ("register: 10001", "discrete input 0"),
+        ("register: 17", "coil 16"),
+        ("register: 400108", "holding register 107"),
+    ] {
+        let text = format!("every: 1s\nregisters: [{{ name: a, {fields} }}]");
+        let configured = configure(&source(), &text).unwrap();
+        let source = (&*configured as &dyn Any).downcast_ref::<ModbusSource>().unwrap();
+        assert_eq!(source.reading.fields[0].block.to_string(), block, "{fields}");
+    }
+    check(
+        "register: 25000",
+        &["registers[0].register: expected such as 40001, 30001, 10001 or 1, found 25000"],
+    );
+    check("register: 40001, holding: 0", &[&format!("registers[0].register: {NO_ADDRESS}")]);
+}
+
+#[test]
+fn what_is_made_of_numbers_fits_to_what_they_are() {
+    for fields in [
+        "holding: 0, kind: u8, byte: high",
+        "holding: 0, bits: [4, 7], labels: { 0: stopped, 0x3: running }",
+        "holding: 0, kind: u32, flags: { fault: 31, running: 0 }",
+        "holding: 0, kind: i16, absent: [0x8000, -1], scale: 0.1, valid: [-40, 85], round: 1",
+        "holding: 0, kind: string, length: 8, encoding: latin1",
+        "holding: 0, kind: bytes, length: 8",
+        "holding: 0, kind: packed_time, order: CDAB",
+        "holding: 0, deadband: { abs: 0.5, percent: 1, max_interval: 5m }",
+        "coil: 0, deadband: { max_interval: 5m }",
+    ] {
+        check(fields, &[]);
+    }
+    for (fields, expected) in [
+        ("holding: 0, byte: high", "byte: only a `u8` or an `i8` is half a register"),
+        ("holding: 0, kind: f32, bits: [0, 3]", "bits: only whole numbers have bits to take"),
+        ("holding: 0, bits: [4, 16]", "bits: expected two bits from 0 to 15, the smaller first"),
+        ("holding: 0, bits: [4, 3]", "bits: expected two bits from 0 to 15, the smaller first"),
+        ("holding: 0, flags: { a: 16 }", "flags: expected at most 15, found 16"),
+        ("holding: 0, kind: f32, labels: { 0: a }", "labels: only whole numbers have labels"),
+        ("holding: 0, labels: { 0: a }, scale: 2", "scale: `labels` make a text of the number"),
+        (
+            "holding: 0, labels: { on: a }",
+            "labels: expected a whole number in front of it, found `on`",
+        ),
+        ("coil: 0, labels: { 0: a }", "labels: only whole numbers have labels"),
+        ("holding: 0, valid: [5, 1]", "valid: expected the least and the most, such as `[0, 500]`"),
+        ("holding: 0, kind: unix_time, scale: 2", "scale: only numbers are scaled"),
+        ("holding: 0, encoding: latin1", "encoding: only a `string` is written in one"),
+        ("holding: 0, deadband: { abs: -1 }", "deadband.abs: expected 0 or more"),
+        (
+            "holding: 0, scale_by: b",
+            "scale_by: expected the `name` of another register of this list",
+        ),
+    ] {
+        check(fields, &[&format!("registers[0].{expected}")]);
+    }
 }
 
 #[test]
@@ -249,11 +312,11 @@ fn the_time_of_a_poll_is_that_of_its_requests() {
     // Twice 25 ms on the wire, and 5 ms until the device answers.
     check(
         &two,
-        "",
+        "max_gap: 0",
         LINE,
-        "60 = 2 requests at 9600 baud 8N1, each answered after 5ms; `max_gap: 4` (1 request): 42",
+        "60 = 2 requests at 9600 baud 8N1, each answered after 5ms; no `max_gap` (1 request): 42",
     );
-    check(&two, "max_gap: 4", LINE, "42 = 1 request at 9600 baud 8N1, each answered after 5ms");
+    check(&two, "", LINE, "42 = 1 request at 9600 baud 8N1, each answered after 5ms");
     check(
         &two,
         "max_gap: 4",
@@ -273,7 +336,7 @@ fn the_time_of_a_poll_is_that_of_its_requests() {
 fn the_sources_on_a_bus_are_added_up_each_with_its_own_beat() {
     let text = |every: &str, registers: &str| format!("every: {every}\nregisters: [{registers}]");
     let quick = text("250ms", "{ name: a, input: 0 }");
-    let slow = text("1h", "{ name: a, input: 0 }, { name: b, input: 90 }");
+    let slow = text("1h", "{ name: a, input: 0 }, { name: b, coil: 90 }");
     let busy = load(&[&slow, &quick], "{ url: tcp://plc, pause: 20ms }");
     let said: Vec<_> = busy.iter().map(|busy| (busy.user, busy.every, busy.takes)).collect();
     let millis = Duration::from_millis;
@@ -337,9 +400,9 @@ fn the_schema_refuses_what_is_out_of_range() {
     };
     assert!(register("bit: 16").contains("expected 0 to 15, found 16"));
     assert!(register("kind: string, length: 126").contains("expected 1 to 125, found 126"));
-    assert!(register("kind: f16").contains("expected `u16`, `i16`"));
+    assert!(register("kind: f8").contains("expected `u8`, `i8`, `u16`"));
     assert!(register("order: abcd").contains("expected `ABCD`, `CDAB`, `BADC` or `DCBA`"));
-    assert!(register("deadband: 1").contains("has no setting `deadband`"));
+    assert!(register("dead: 1").contains("has no setting `dead`"));
     assert!(label("every: 1s\nregisters: []").contains("expected at least 1, found 0"));
     assert!(label("registers:\n  - {name: a, coil: 70000}").contains("expected 0 to 65535"));
     assert!(label("registers:\n  - {name: '', coil: 0}").contains("modbus source needs `every`"));

@@ -1,0 +1,95 @@
+//! What a node has learnt of its device: the registers that it refuses. Kept in the node's data folder,
+//! so that a restart does not ask for them again.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use tracing::debug;
+
+use crate::plan::Refused;
+
+/// More than any device has; the file stays small.
+const MOST_REFUSED: usize = 1000;
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// What a device refuses.
+pub struct Known {
+    unit: u8,
+    file: PathBuf,
+    refused: Vec<Refused>,
+}
+
+/// What stands in the file.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    /// Of which device it is known: of another one it says nothing.
+    device: String,
+    refused: Vec<Refused>,
+}
+
+impl Known {
+    /// Nothing yet. `data` is the folder of the node.
+    pub fn of(unit: u8, data: &Path) -> Known {
+        let file = data.join(format!("refused-{unit}.json"));
+        Known { unit, file, refused: Vec::new() }
+    }
+
+    pub fn refused(&self) -> &[Refused] {
+        &self.refused
+    }
+
+    pub fn add(&mut self, refused: impl IntoIterator<Item = Refused>) {
+        self.refused.extend(refused);
+        self.refused.sort_unstable();
+        self.refused.dedup();
+        self.refused.truncate(MOST_REFUSED);
+    }
+
+    /// Reads what was known of the unit before a restart. A file that is not there or cannot be read
+    /// costs a few requests, no more.
+    pub async fn load(&mut self, place: &str) {
+        let (file, device) = (self.file.clone(), self.device(place));
+        let read = spawn_blocking(move || read(&file)).await;
+        match read {
+            Ok(Ok(written)) if written.device == device => self.add(written.refused),
+            Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+                debug!(%error, "cannot read what the device refuses");
+            }
+            _ => (),
+        }
+    }
+
+    fn device(&self, place: &str) -> String {
+        format!("unit {} at {place}", self.unit)
+    }
+
+    /// Writes it down.
+    pub async fn save(&self, place: &str) {
+        let written = Written { device: self.device(place), refused: self.refused.clone() };
+        let file = self.file.clone();
+        if let Ok(Err(error)) = spawn_blocking(move || write(&file, &written)).await {
+            debug!(%error, "cannot write what the device refuses");
+        }
+    }
+}
+
+fn read(file: &Path) -> io::Result<Written> {
+    if fs::symlink_metadata(file)?.len() > LARGEST_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(serde_json::from_slice(&fs::read(file)?)?)
+}
+
+/// Beside it first, so that nobody finds half of it.
+fn write(file: &Path, written: &Written) -> io::Result<()> {
+    let fresh = file.with_extension("fresh");
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&fresh, serde_json::to_vec(written)?)?;
+    fs::rename(&fresh, file)
+}

@@ -1,0 +1,317 @@
+//! By which requests the wanted registers are read, for the least time on the bus. Pure.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::block::{Block, Table};
+
+/// How far reads may be merged.
+#[derive(Clone, Copy, Debug)]
+pub struct Merging {
+    /// The most registers that nobody asked for, read to save a request. None for as many as pay.
+    pub max_gap: Option<u16>,
+    /// The most registers in one request.
+    pub max_registers: u16,
+    /// Each value in a request of its own.
+    pub one_by_one: bool,
+}
+
+/// Registers that a device does not answer for: no request reads over them. An empty range is a place
+/// that no request crosses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Refused {
+    pub table: Table,
+    pub start: u32,
+    /// One behind the last.
+    pub end: u32,
+}
+
+/// A request, and what of it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub block: Block,
+    /// Different blocks, in order.
+    pub wanted: Vec<Block>,
+}
+
+/// The requests that read all `wanted` blocks at the least cost, in the order of tables and addresses.
+/// (Where blocks overlap, at the least of those in which each request goes on where the last one began.)
+///
+/// A wanted block is never split: half a float of one moment and half of the next is no float.
+pub fn plan(
+    wanted: &[Block],
+    merging: Merging,
+    refused: &[Refused],
+    cost: impl Fn(Block) -> Duration,
+) -> Vec<Request> {
+    let mut blocks = wanted.to_vec();
+    blocks.sort_unstable();
+    blocks.dedup();
+    // For each number of blocks from the front on, what reading them costs at least, and where the last
+    // of its requests begins.
+    let mut best: Vec<(Duration, usize)> = vec![(Duration::ZERO, 0)];
+    for last in 0..blocks.len() {
+        let mut cheapest = (Duration::MAX, last);
+        for first in (0..=last).rev() {
+            let run = &blocks[first..=last];
+            if run.len() > 1 && !is_allowed(run, merging, refused) {
+                // A longer one holds what this one must not; only its end may yet be another.
+                if run[0].table != run[run.len() - 1].table || is_too_long(run, merging) {
+                    break;
+                }
+                continue;
+            }
+            let total = best[first].0.saturating_add(cost(cover(run)));
+            cheapest = cheapest.min((total, first));
+        }
+        best.push(cheapest);
+    }
+    let mut requests = Vec::new();
+    let mut end = blocks.len();
+    while end > 0 {
+        let first = best[end].1;
+        let wanted = blocks[first..end].to_vec();
+        requests.push(Request { block: cover(&wanted), wanted });
+        end = first;
+    }
+    requests.reverse();
+    requests
+}
+
+/// Whether several blocks may be read by one request.
+fn is_allowed(run: &[Block], merging: Merging, refused: &[Refused]) -> bool {
+    let whole = cover(run);
+    let mut end = run[0].end();
+    let gaps_are_small = run.iter().all(|block| {
+        let gap = u32::from(block.start).saturating_sub(end);
+        end = end.max(block.end());
+        merging.max_gap.is_none_or(|most| gap <= most.into())
+    });
+    !merging.one_by_one
+        && run.iter().all(|block| block.table == whole.table)
+        && !is_too_long(run, merging)
+        && gaps_are_small
+        && !refused.iter().any(|refused| refused.is_in(whole))
+}
+
+fn is_too_long(run: &[Block], merging: Merging) -> bool {
+    let whole = cover(run);
+    whole.end() - u32::from(whole.start) > whole.table.most_in_one_request(merging.max_registers)
+}
+
+/// The block from the first to the last of these, which are of one table and in order.
+fn cover(blocks: &[Block]) -> Block {
+    let first = blocks[0];
+    let end = blocks.iter().map(|block| block.end()).max().unwrap_or_default();
+    Block { count: u16::try_from(end - u32::from(first.start)).unwrap_or(u16::MAX), ..first }
+}
+
+impl Request {
+    /// Two requests for what a device refused to answer at once, and what it is that it may have
+    /// refused: what stands between the two. None when one value is wanted, or several that overlap.
+    pub fn halves(&self) -> Option<(Request, Request, Refused)> {
+        let middle = self.wanted.len() / 2;
+        let front_end = |at: usize| self.wanted[..at].iter().map(|block| block.end()).max();
+        let starts = (1..self.wanted.len())
+            .filter(|at| front_end(*at).is_some_and(|end| end <= self.wanted[*at].start.into()));
+        let at = starts.min_by_key(|at| at.abs_diff(middle))?;
+        let (front, back) = self.wanted.split_at(at);
+        let request = |wanted: &[Block]| Request { block: cover(wanted), wanted: wanted.to_vec() };
+        let between = Refused {
+            table: self.block.table,
+            start: front_end(at)?,
+            end: self.wanted[at].start.into(),
+        };
+        Some((request(front), request(back), between))
+    }
+}
+
+impl Refused {
+    /// Of a block that is refused for itself.
+    pub fn of(block: Block) -> Refused {
+        Refused { table: block.table, start: block.start.into(), end: block.end() }
+    }
+
+    /// Whether a request would read it, or cross it.
+    pub fn is_in(self, request: Block) -> bool {
+        let (start, end) = (u32::from(request.start), request.end());
+        let Refused { table, start: first, end: last } = self;
+        let overlaps =
+            if first == last { start < first && first < end } else { start < last && first < end };
+        table == request.table && overlaps
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks are written `h10+2`: table, start and count.
+    fn block(text: &str) -> Block {
+        let table = match &text[..1] {
+            "h" => Table::Holding,
+            "i" => Table::Input,
+            "c" => Table::Coil,
+            _ => Table::Discrete,
+        };
+        let (start, count) = text[1..].split_once('+').unwrap();
+        Block { table, start: start.parse().unwrap(), count: count.parse().unwrap() }
+    }
+
+    fn blocks(text: &str) -> Vec<Block> {
+        text.split_whitespace().map(block).collect()
+    }
+
+    /// A request costs as much as ten registers.
+    fn cost(block: Block) -> Duration {
+        Duration::from_millis(10 + u64::from(block.count))
+    }
+
+    const FREE: Merging = Merging { max_gap: None, max_registers: 125, one_by_one: false };
+
+    fn merging(max_gap: u16, max_registers: u16) -> Merging {
+        Merging { max_gap: Some(max_gap), max_registers, one_by_one: false }
+    }
+
+    #[track_caller]
+    fn check(wanted: &str, merging: Merging, refused: &[Refused], requests: &str) {
+        let planned = plan(&blocks(wanted), merging, refused, cost);
+        let planned: Vec<Block> = planned.iter().map(|request| request.block).collect();
+        assert_eq!(planned, blocks(requests), "{wanted}");
+    }
+
+    #[test]
+    fn neighbours_are_read_in_one_request() {
+        check("h0+1", FREE, &[], "h0+1");
+        check("h4+1 h0+2 h2+2", merging(0, 125), &[], "h0+5");
+        check("c0+1 c1+1 d1+1", merging(0, 125), &[], "c0+2 d1+1");
+        check("i0+1 h1+1 c2+1 d3+1", FREE, &[], "h1+1 i0+1 c2+1 d3+1");
+    }
+
+    #[test]
+    fn a_hole_is_read_over_where_that_is_cheaper_and_allowed() {
+        check("h0+2 h12+1", FREE, &[], "h0+13");
+        check("h0+2 h13+1", FREE, &[], "h0+2 h13+1");
+        check("h0+2 h3+1", merging(0, 125), &[], "h0+2 h3+1");
+        check("h0+2 h3+1", merging(1, 125), &[], "h0+4");
+        check("h0+1 h3+1 h7+1", merging(2, 125), &[], "h0+4 h7+1");
+        let one_by_one = Merging { one_by_one: true, ..FREE };
+        check("h0+1 h1+1 h1+1", one_by_one, &[], "h0+1 h1+1");
+    }
+
+    #[test]
+    fn what_overlaps_is_read_once() {
+        check("h0+4 h1+1 h2+4 h0+4", merging(0, 125), &[], "h0+6");
+        check("h10+4 h10+1", merging(0, 125), &[], "h10+4");
+    }
+
+    #[test]
+    fn a_request_never_asks_for_more_than_allowed() {
+        check("h0+2 h2+2 h4+2", merging(0, 4), &[], "h0+2 h2+4");
+        check("h0+100 h100+25 h125+1", merging(0, 125), &[], "h0+100 h100+26");
+        check("h0+3 h2+3", merging(0, 4), &[], "h0+3 h2+3");
+        check("c0+1 c1999+1 c2000+1", FREE, &[], "c0+1 c1999+2");
+        check("h0+1 h1+4", merging(0, 2), &[], "h0+1 h1+4");
+        check("h65534+2 h65535+1", FREE, &[], "h65534+2");
+    }
+
+    #[test]
+    fn what_a_device_refuses_is_not_read_over() {
+        let hole = Refused { table: Table::Holding, start: 2, end: 4 };
+        check("h0+2 h4+1", FREE, &[hole], "h0+2 h4+1");
+        check("i0+2 i4+1", FREE, &[hole], "i0+5");
+        let itself = Refused::of(block("h1+1"));
+        check("h0+1 h1+1 h2+1", FREE, &[itself], "h0+1 h1+1 h2+1");
+        let border = Refused { table: Table::Holding, start: 2, end: 2 };
+        check("h0+2 h2+2", FREE, &[border], "h0+2 h2+2");
+    }
+
+    #[test]
+    fn a_refused_request_is_asked_in_halves_until_one_value_is_left() {
+        let request = |text: &str| {
+            let wanted = blocks(text);
+            Request { block: cover(&wanted), wanted }
+        };
+        let (front, back, between) = request("h0+2 h2+2 h7+1").halves().unwrap();
+        assert_eq!((front, back), (request("h0+2"), request("h2+2 h7+1")));
+        assert_eq!((between.start, between.end), (2, 2));
+        let (_, _, between) = request("h2+2 h7+1").halves().unwrap();
+        assert_eq!((between.start, between.end), (4, 7));
+        assert_eq!(request("h2+2").halves(), None);
+        assert_eq!(request("h0+4 h1+1").halves(), None);
+    }
+
+    /// Every way to put blocks into groups.
+    fn partitions(blocks: &[Block]) -> Vec<Vec<Vec<Block>>> {
+        let Some((first, rest)) = blocks.split_first() else { return vec![vec![]] };
+        let mut all = Vec::new();
+        for groups in partitions(rest) {
+            for index in 0..groups.len() {
+                let mut with = groups.clone();
+                with[index].insert(0, *first);
+                all.push(with);
+            }
+            let mut alone = groups.clone();
+            alone.insert(0, vec![*first]);
+            all.push(alone);
+        }
+        all
+    }
+
+    #[test]
+    fn no_other_way_to_ask_is_cheaper() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for round in 0..3000 {
+            let count = random.usize(1..7);
+            let mut end = 0;
+            let mut wanted: Vec<Block> = (0..count)
+                .map(|_| {
+                    let table = if random.u8(0..4) == 0 { Table::Input } else { Table::Holding };
+                    let (start, count) = (end + random.u16(0..12), random.u16(1..5));
+                    end = start + count;
+                    Block { table, start, count }
+                })
+                .collect();
+            random.shuffle(&mut wanted);
+            let merging = Merging {
+                max_gap: random.bool().then(|| random.u16(0..20)),
+                max_registers: random.u16(4..30),
+                one_by_one: false,
+            };
+            let refused: Vec<Refused> = (0..random.usize(0..3))
+                .map(|_| {
+                    let start = random.u32(0..40);
+                    Refused { table: Table::Holding, start, end: start + random.u32(0..3) }
+                })
+                .collect();
+            let planned = plan(&wanted, merging, &refused, cost);
+            for request in &planned {
+                let fine =
+                    request.wanted.len() == 1 || is_allowed(&request.wanted, merging, &refused);
+                assert!(fine, "round {round}: {request:?}");
+            }
+            for block in &wanted {
+                let is_read = planned.iter().any(|request| request.wanted.contains(block));
+                assert!(is_read, "round {round}: {block}");
+            }
+            let price = |groups: &[Vec<Block>]| -> Duration {
+                groups.iter().map(|group| cost(cover(group))).sum()
+            };
+            wanted.sort_unstable();
+            wanted.dedup();
+            let allowed = |groups: &Vec<Vec<Block>>| {
+                let fine =
+                    |group: &Vec<Block>| group.len() == 1 || is_allowed(group, merging, &refused);
+                groups.iter().all(fine)
+            };
+            let cheapest = partitions(&wanted)
+                .iter()
+                .filter(|groups| allowed(groups))
+                .map(|groups| price(groups))
+                .min();
+            let ours: Duration = planned.iter().map(|request| cost(request.block)).sum();
+            assert_eq!(Some(ours), cheapest, "round {round}: {wanted:?} {merging:?} {refused:?}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The running source: at each beat it reads its registers of each of its devices, and sends a message
+//! for each.
+
+use std::{collections::VecDeque, path::Path, sync::Arc};
+
+use anyhow::{Context, anyhow};
+use forebay_sdk::{Beat, Figure, Message, Outlet, Period, Source, Value, Voice};
+use serde_json::Map;
+use tokio::time::Instant;
+use tokio_modbus::ExceptionCode;
+
+use crate::{
+    ask::Ask,
+    block::Block,
+    bus::SharedBus,
+    deadband::Sent,
+    known::Known,
+    link::Failure,
+    plan::{Refused, Request, plan},
+    reading::{Field, Outcome, Reading},
+};
+
+/// What came of a poll.
+type Outcomes = Vec<(Request, Outcome)>;
+
+/// Reads the registers of its devices, over and over.
+pub struct Poll {
+    /// None when the connection is something else.
+    pub bus: Option<Arc<SharedBus>>,
+    pub every: Period,
+    pub devices: Vec<Device>,
+    pub voice: Voice,
+}
+
+/// One of the devices.
+pub struct Device {
+    unit: u8,
+    topic: Arc<str>,
+    reading: Arc<Reading>,
+    is_one_of_several: bool,
+    requests: Vec<Request>,
+    /// What the device refuses.
+    known: Known,
+    /// Of each field with a deadband, what was sent last.
+    sent: Vec<Option<Sent>>,
+}
+
+impl Source for Poll {
+    async fn run(&mut self, out: &Outlet) -> anyhow::Result<()> {
+        let bus = self.bus.clone().context("using the connection: it is not a Modbus bus")?;
+        for device in &mut self.devices {
+            device.known.load(bus.place()).await;
+            device.plan(&bus);
+        }
+        // A device that was slow once is not asked twice as fast to make up for it.
+        let mut beat = Beat::every(*self.every);
+        loop {
+            let skipped = beat.next().await;
+            self.voice.count(Figure::Overruns, skipped);
+            let due = Instant::now();
+            for device in &mut self.devices {
+                match device.poll(&bus, due, &self.voice).await {
+                    Ok(message) => {
+                        out.ready();
+                        if let Some(message) = message {
+                            out.send(message).await;
+                        }
+                    }
+                    Err(error) => out.error(&error, None).await,
+                }
+            }
+        }
+    }
+}
+
+impl Device {
+    /// `data` is the folder of the node.
+    pub fn new(unit: u8, topic: Arc<str>, reading: Arc<Reading>, data: &Path) -> Device {
+        let sent = vec![None; reading.fields.len()];
+        let known = Known::of(unit, data);
+        let requests = Vec::new();
+        Device { unit, topic, reading, is_one_of_several: false, requests, known, sent }
+    }
+
+    /// Its messages say which device it is.
+    pub fn among_others(self) -> Device {
+        Device { is_one_of_several: true, ..self }
+    }
+
+    fn plan(&mut self, bus: &SharedBus) {
+        let refused = self.known.refused();
+        self.requests =
+            plan(&self.reading.blocks(), self.reading.merging, refused, |block| bus.cost(block));
+    }
+
+    /// Asks for one block after the other, so that other nodes get their turn in between. Fails at
+    /// the first block that gets no answer: the rest would only wait as long again. None when no
+    /// value has moved.
+    async fn poll(
+        &mut self,
+        bus: &SharedBus,
+        due: Instant,
+        voice: &Voice,
+    ) -> anyhow::Result<Option<Message>> {
+        let unit = self.unit;
+        let mut waiting: VecDeque<Request> = self.requests.iter().cloned().collect();
+        let mut outcomes = Outcomes::new();
+        let mut splits = Vec::new();
+        while let Some(request) = waiting.pop_front() {
+            match bus.ask(unit, Ask::Read(request.block), due).await {
+                Ok(answer) => outcomes.push((request, Ok(answer))),
+                // One register that is not there must not cost its neighbours.
+                Err(Failure::Exception(
+                    ExceptionCode::IllegalDataAddress | ExceptionCode::IllegalDataValue,
+                )) if let Some((front, back, between)) = request.halves() => {
+                    splits.push((request.block, between));
+                    waiting.push_front(back);
+                    waiting.push_front(front);
+                }
+                Err(refusal @ Failure::Exception(code)) if !is_silence(code) => {
+                    outcomes.push((request, Err(refusal.to_string())));
+                }
+                Err(failure) => {
+                    let (block, place) = (request.block, bus.place());
+                    return Err(failure)
+                        .with_context(|| format!("reading {block} of unit {unit} at {place}"));
+                }
+            }
+        }
+        if !splits.is_empty() {
+            self.learn(&splits, &outcomes, bus).await;
+        }
+        self.tell_refused(&outcomes, voice);
+        Ok(self.compose(&outcomes, due))
+    }
+
+    /// Tells which registers the device refuses, and which it does not any more. Those of one request
+    /// are refused together.
+    fn tell_refused(&self, outcomes: &Outcomes, voice: &Voice) {
+        for (request, outcome) in outcomes {
+            let fields = self.reading.fields.iter();
+            let mut names = fields
+                .filter(|field| request.wanted.contains(&field.block))
+                .map(|field| &field.name);
+            let Some(first) = names.next() else { continue };
+            let mut what = match names.count() {
+                0 => format!("register `{first}`"),
+                more => format!("register `{first}` and {more} more"),
+            };
+            if self.is_one_of_several {
+                what += &format!(" of unit {}", self.unit);
+            }
+            match outcome {
+                Ok(_) => voice.trouble_is_over(&what),
+                Err(why) => {
+                    let unit = self.unit;
+                    let why = anyhow!("unit {unit} refuses it, so it is null: {why}");
+                    voice.trouble_lasts(&what, &why);
+                }
+            }
+        }
+    }
+
+    /// What refused requests teach: the registers that are refused alone, or else what stands between
+    /// two parts that were both answered.
+    async fn learn(&mut self, splits: &[(Block, Refused)], outcomes: &Outcomes, bus: &SharedBus) {
+        let alone: Vec<Refused> = outcomes
+            .iter()
+            .filter(|(_, outcome)| outcome.is_err())
+            .map(|(request, _)| Refused::of(request.block))
+            .collect();
+        let is_explained = |whole: Block| alone.iter().any(|refused| refused.is_in(whole));
+        let between = splits.iter().filter(|(whole, _)| !is_explained(*whole));
+        let between: Vec<Refused> = between.map(|(_, between)| *between).collect();
+        self.known.add(alone.into_iter().chain(between));
+        self.known.save(bus.place()).await;
+        self.plan(bus);
+    }
+
+    fn compose(&mut self, outcomes: &Outcomes, now: Instant) -> Option<Message> {
+        let Reading { fields, meta, .. } = &*self.reading;
+        let mut values = Map::with_capacity(fields.len());
+        let mut quality = Map::new();
+        for (index, field) in fields.iter().enumerate() {
+            let value = self.value(index, outcomes).unwrap_or_else(|reason| {
+                quality.insert(field.name.clone(), reason.into());
+                Value::Null
+            });
+            let sent = &mut self.sent[index];
+            if field.deadband.is_none_or(|deadband| deadband.lets_through(sent, &value, now)) {
+                values.insert(field.name.clone(), value);
+            } else {
+                quality.remove(&field.name);
+            }
+        }
+        if values.is_empty() {
+            return None;
+        }
+        let mut message = Message::new(Arc::clone(&self.topic), Value::Object(values));
+        message.meta = meta.clone();
+        if self.is_one_of_several {
+            message.meta.insert("unit", self.unit);
+        }
+        if !quality.is_empty() {
+            message.meta.insert("quality", quality);
+        }
+        Some(message)
+    }
+
+    /// The value of a field, or why there is none.
+    fn value(&self, index: usize, outcomes: &Outcomes) -> Result<Value, String> {
+        let field = &self.reading.fields[index];
+        let exponent = match &field.refine.scale_by {
+            None => None,
+            Some(name) => Some(self.exponent(name, outcomes)?),
+        };
+        value_in(field, outcomes, exponent)
+    }
+
+    fn exponent(&self, name: &str, outcomes: &Outcomes) -> Result<i64, String> {
+        let field = self.reading.fields.iter().find(|field| field.name == name);
+        let value = field.and_then(|field| value_in(field, outcomes, None).ok());
+        let exponent = value.and_then(|value| value.as_i64());
+        exponent.ok_or_else(|| format!("its scale factor `{name}` is not known"))
+    }
+}
+
+fn value_in(field: &Field, outcomes: &Outcomes, exponent: Option<i64>) -> Result<Value, String> {
+    let found = outcomes.iter().find(|(request, _)| request.wanted.contains(&field.block));
+    let (request, outcome) = found.ok_or("was not asked for")?;
+    field.value(request.block, outcome, exponent)
+}
+
+/// Whether a gateway says that the device behind it does not answer (MODBUS Application Protocol
+/// V1.1b3, section 7).
+fn is_silence(code: ExceptionCode) -> bool {
+    matches!(code, ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice)
+}

@@ -1,0 +1,46 @@
+//! The numbers of manuals, which count from 1 and put the table in front. Pure.
+
+use crate::block::Table;
+
+/// The table and the address in it, from 0. None when no table has such a number.
+pub fn of_manual(number: u32) -> Option<(Table, u16)> {
+    let tables = [
+        (1, 9_999, Table::Coil),
+        (10_001, 19_999, Table::Discrete),
+        (30_001, 39_999, Table::Input),
+        (40_001, 49_999, Table::Holding),
+        (100_001, 165_536, Table::Discrete),
+        (300_001, 365_536, Table::Input),
+        (400_001, 465_536, Table::Holding),
+    ];
+    let table = tables.into_iter().find(|(first, last, _)| (*first..=*last).contains(&number));
+    table.and_then(|(first, _, table)| Some((table, u16::try_from(number - first).ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_of_manuals_are_read_as_manuals_mean_them() {
+        for (number, place) in [
+            (1, Some((Table::Coil, 0))),
+            (9999, Some((Table::Coil, 9998))),
+            (10_001, Some((Table::Discrete, 0))),
+            (30_053, Some((Table::Input, 52))),
+            (40_108, Some((Table::Holding, 107))),
+            (49_999, Some((Table::Holding, 9998))),
+            (100_001, Some((Table::Discrete, 0))),
+            (365_536, Some((Table::Input, 65_535))),
+            (400_053, Some((Table::Holding, 52))),
+            (465_536, Some((Table::Holding, 65_535))),
+            (0, None),
+            (10_000, None),
+            (20_001, None),
+            (50_000, None),
+            (465_537, None),
+        ] {
+            assert_eq!(of_manual(number), place, "{number}");
+        }
+    }
+}
