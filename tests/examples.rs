@@ -102,11 +102,20 @@ fn a_new_folder_lints_and_runs() {
     assert_eq!(
         stdout(&new),
         format!(
-            "wrote {shown}/pipelines/timer.yaml\nwrote {shown}/forebay.yaml\n\
-             next: forebay lint {shown} && forebay run {shown}\n"
+            "wrote {shown}/schemas/pipeline.schema.json\nwrote {shown}/schemas/runtime.schema.json\n\
+             wrote {shown}/pipelines/timer.yaml\nwrote {shown}/forebay.yaml\n\
+             wrote {shown}/.gitignore\nnext: forebay lint {shown} && forebay run {shown}\n"
         )
     );
     assert_eq!(stdout(&lint_strict(&folder)), "no findings in 1 pipeline\n");
+    for (file, schema) in [("pipelines/timer.yaml", "pipeline"), ("forebay.yaml", "runtime")] {
+        let text = fs::read_to_string(folder.join(file)).unwrap();
+        let line = text.lines().next().unwrap().split_once("$schema=").unwrap().1;
+        let schema = root().join(format!("schemas/{schema}.schema.json"));
+        let named = folder.join(file).parent().unwrap().join(line);
+        assert_eq!(fs::read_to_string(named).unwrap(), fs::read_to_string(schema).unwrap());
+    }
+    assert!(fs::read_to_string(folder.join(".gitignore")).unwrap().contains("/secrets/\n"));
     let mut run = Forebay::run(&folder);
     run.wait_for_log(r#" site/a/heartbeat {"status":"alive"}"#);
     run.signal("INT");
@@ -139,6 +148,34 @@ fn a_new_file_of_every_type_lints_and_is_never_overwritten() {
     assert!(
         stderr(&unknown).starts_with("error: there is no node type `nope`; types are modbus, ")
     );
+}
+
+/// Beside a new folder `pipelines`, none of those in the folder itself ran any more.
+#[test]
+fn a_new_pipeline_stands_where_the_others_are() {
+    let bare = Folder::with(&[("a.yaml", ONE)]);
+    let path = |name: &str| bare.path().join(name);
+    let inner = forebay([Path::new("new"), &path("pipelines/b.yaml")]);
+    assert_eq!(inner.status.code(), Some(2));
+    assert!(stderr(&inner).ends_with(&format!("write {}\n", path("b.yaml").display())));
+    assert_eq!(forebay([Path::new("new"), bare.path()]).status.code(), Some(0));
+    assert_eq!(stdout(&lint_strict(bare.path())), "no findings in 2 pipelines\n");
+    assert!(
+        bare.read("timer.yaml").starts_with("# yaml-language-server: $schema=schemas/pipeline")
+    );
+    assert!(!path("pipelines").exists());
+
+    let again = forebay([Path::new("new"), bare.path()]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(stderr(&again).ends_with("timer.yaml exists already; nothing was overwritten\n"));
+
+    let full = Folder::with(&[("pipelines/a.yaml", ONE), ("forebay.yaml", "stop_within: 9s\n")]);
+    let outside = forebay([Path::new("new"), &full.path().join("b.yaml")]);
+    assert_eq!(outside.status.code(), Some(2));
+    assert!(stderr(&outside).contains(" would not be read: write "), "{}", stderr(&outside));
+    assert_eq!(forebay([Path::new("new"), full.path()]).status.code(), Some(0));
+    assert_eq!(stdout(&lint_strict(full.path())), "no findings in 2 pipelines\n");
+    assert_eq!(full.read("forebay.yaml"), "stop_within: 9s\n");
 }
 
 const ONE: &str = "sources:\n  a: { type: timer, every: 1h }\n  b: { type: timer, every: 1h }\n\

@@ -8,10 +8,19 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::output::{Ending, print};
-use crate::plugins;
+use super::{
+    output::{Ending, print, shown},
+    schema::{self, File},
+};
+use crate::{config::Folder, plugins};
+
+/// The folder of a folder's pipelines, when it has one.
+const PIPELINES: &str = "pipelines";
 
 /// Write a pipeline to begin with, or a whole folder. Never overwrites a file.
+///
+/// A folder gets the schema by which editors complete and explain settings, and a `.gitignore`
+/// for secrets. One that holds pipelines already gets another where they are.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A file (`pipelines/boiler.yaml`), or a folder to make.
@@ -22,26 +31,89 @@ pub(super) struct Arguments {
 }
 
 const RUNTIME: &str = "\
+# yaml-language-server: $schema=schemas/runtime.schema.json
 # Settings of the runtime. Everything here may be left out.
 log: { level: info, format: text }
 stop_within: 8s
 ";
 
+const GIT_IGNORE: &str = "\
+# Passwords and keys stay out of git.
+/secrets/
+.env
+";
+
+const SCHEMA: &str = "schemas/pipeline.schema.json";
+
 pub(super) fn new(arguments: Arguments) -> anyhow::Result<Ending> {
     let sample = sample(&arguments.node_type)?;
     let path = &arguments.path;
     let is_file = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
-    let folder = if is_file {
-        write_new(path, &sample)?;
-        path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-    } else {
-        let pipeline = path.join("pipelines").join(format!("{}.yaml", arguments.node_type));
-        write_new(&pipeline, &sample)?;
-        write_new(&path.join("forebay.yaml"), RUNTIME)?;
-        path
-    };
-    print(&format!("next: forebay lint {0} && forebay run {0}\n", folder.display()))?;
+    let folder =
+        if is_file { a_file(path, &sample)? } else { a_folder(path, &arguments, &sample)? };
+    let folder = shown(&folder);
+    print(&format!("next: forebay lint {folder} && forebay run {folder}\n"))?;
     Ok(Ending::Fine)
+}
+
+/// One file, where a runtime would read it. Returns the folder to run.
+fn a_file(path: &Path, sample: &str) -> anyhow::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default();
+    let or_here = |folder: &Path| match folder.as_os_str().is_empty() {
+        true => PathBuf::from("."),
+        false => folder.to_owned(),
+    };
+    let parent = or_here(path.parent().unwrap_or(Path::new("")));
+    if parent.file_name().is_some_and(|name| name == PIPELINES) {
+        let root = or_here(parent.parent().unwrap_or(Path::new("")));
+        if !parent.exists() && holds_pipelines(&root) {
+            bail!(
+                "the pipelines of {} stand in the folder itself, and none of them would run beside a \
+                 folder {PIPELINES}: write {}",
+                root.display(),
+                root.join(name).display()
+            );
+        }
+        write_new(path, &for_editors(&root, PIPELINES, sample))?;
+        return Ok(root);
+    }
+    let inner = parent.join(PIPELINES);
+    if inner.is_dir() {
+        bail!("{} would not be read: write {}", path.display(), inner.join(name).display());
+    }
+    write_new(path, &for_editors(&parent, "", sample))?;
+    Ok(parent)
+}
+
+/// All that a folder of pipelines begins with, or what is missing in one.
+fn a_folder(root: &Path, arguments: &Arguments, sample: &str) -> anyhow::Result<PathBuf> {
+    let place =
+        if holds_pipelines(root) && !root.join(PIPELINES).is_dir() { "" } else { PIPELINES };
+    let pipeline = root.join(place).join(format!("{}.yaml", arguments.node_type));
+    if pipeline.exists() {
+        bail!("{} exists already; nothing was overwritten", pipeline.display());
+    }
+    write_missing(&root.join(SCHEMA), &schema::text(File::Pipeline))?;
+    write_missing(&root.join("schemas/runtime.schema.json"), &schema::text(File::Runtime))?;
+    write_new(&pipeline, &for_editors(root, place, sample))?;
+    write_missing(&root.join("forebay.yaml"), RUNTIME)?;
+    write_missing(&root.join(".gitignore"), GIT_IGNORE)?;
+    Ok(root.to_owned())
+}
+
+/// The line by which editors find the schema, when that is there.
+fn for_editors(root: &Path, place: &str, sample: &str) -> String {
+    let up = if place.is_empty() { "" } else { "../" };
+    match root.join(SCHEMA).exists() {
+        true => format!("# yaml-language-server: $schema={up}{SCHEMA}\n{sample}"),
+        false => sample.to_owned(),
+    }
+}
+
+/// Whether pipelines stand in a folder itself.
+fn holds_pipelines(root: &Path) -> bool {
+    let folder = Folder::open(root);
+    folder.is_ok_and(|folder| folder.place == root && !folder.pipelines.is_empty())
 }
 
 fn sample(node_type: &str) -> anyhow::Result<String> {
@@ -58,6 +130,11 @@ fn sample(node_type: &str) -> anyhow::Result<String> {
     }
 }
 
+/// What is there already stays as it is.
+fn write_missing(path: &Path, text: &str) -> anyhow::Result<()> {
+    if path.exists() { Ok(()) } else { write_new(path, text) }
+}
+
 fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     let writing = || format!("writing {}", path.display());
     if let Some(parent) = path.parent() {
@@ -69,5 +146,5 @@ fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
     }
     let mut file = opened.with_context(writing)?;
     file.write_all(text.as_bytes()).with_context(writing)?;
-    print(&format!("wrote {}\n", path.display()))
+    print(&format!("wrote {}\n", shown(path)))
 }

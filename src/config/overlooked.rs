@@ -33,8 +33,7 @@ fn find(folder: &Folder) -> Vec<Finding> {
     };
     for path in entries(place) {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        let plain = name.to_lowercase();
-        let plain = plain.strip_suffix(".txt").unwrap_or(&plain);
+        let plain = with_plain_ending(name);
         if path.is_dir() {
             // What stands below another folder is the business of that one.
             if place == folder.root {
@@ -45,9 +44,9 @@ fn find(folder: &Folder) -> Vec<Finding> {
                 let why = format!("folders below {shown} are not looked into");
                 findings.push(ignored(folder, &inner, &why, &target(&name)));
             }
-        } else if plain != name && is_pipeline_name(plain) && looks_like_one(&path) {
+        } else if plain != name && is_pipeline_name(&plain) && looks_like_one(&path) {
             let why = "the names of pipelines end in `.yaml`";
-            findings.push(ignored(folder, &path, why, &target(plain)));
+            findings.push(ignored(folder, &path, why, &target(&plain)));
         }
     }
     if place != folder.root {
@@ -66,6 +65,14 @@ fn find(folder: &Folder) -> Vec<Finding> {
 fn ignored(folder: &Folder, path: &Path, why: &str, target: &str) -> Finding {
     let message = format!("{} is not read: {why}", folder.shown(path));
     Finding::warning(&IGNORED_FILE, None, message, "").help(format!("rename it to {target}"))
+}
+
+/// The name as that of a pipeline: `Boiler.YAML.txt` is `Boiler.yaml`.
+fn with_plain_ending(name: &str) -> String {
+    let lower = name.to_ascii_lowercase();
+    let length = lower.strip_suffix(".txt").map_or(name.len(), str::len);
+    let stem = lower[..length].rfind('.').unwrap_or(length);
+    format!("{}{}", &name[..stem], &lower[stem..length])
 }
 
 /// What stands in a folder, sorted, without what is hidden.

@@ -7,7 +7,7 @@ use forebay_sdk::{
     finding::{nearest, quoted},
     rules::SETTING_TYPE,
 };
-use forebay_yaml::{Content, Entry, Yaml};
+use forebay_yaml::{Content, Entry, Yaml, type_called};
 
 use super::{
     draft::{Draft, Pipeline},
@@ -58,7 +58,9 @@ impl<'a> Reader<'a> {
     /// The section that a key is, or was probably meant to be.
     fn meant(&self, key: &str) -> Option<&'a str> {
         let exact = self.types.sections().find(|section| *section == key);
-        exact.or_else(|| nearest(key, self.types.sections()))
+        exact
+            .or_else(|| nearest(key, self.types.sections()))
+            .or_else(|| type_called(key, self.types.sections()))
     }
 
     fn section_called(&self, name: &str) -> Option<Section<'a>> {
@@ -70,7 +72,7 @@ impl<'a> Reader<'a> {
         role.map(Section::Parts).or_else(wholes)
     }
 
-    fn section(&mut self, section: Entry) {
+    fn section(&mut self, mut section: Entry) {
         let meant = self.meant(&section.key);
         if meant != Some(section.key.as_str()) {
             self.unknown_section(&section, meant);
@@ -80,6 +82,7 @@ impl<'a> Reader<'a> {
             None => (),
             Some(Section::Description) => self.description(&section.value),
             Some(Section::Parts(role)) => {
+                self.take_back_settings(role, &mut section.value);
                 self.entries(section, role.section(), |reader, entry| reader.part(role, entry));
             }
             Some(Section::Wholes(whole)) => {
@@ -87,6 +90,68 @@ impl<'a> Reader<'a> {
                 self.entries(section, name, |reader, entry| reader.whole(whole, entry));
             }
         }
+    }
+
+    /// A setting that stands as far to the left as its node is read as what it was meant to be.
+    fn take_back_settings(&mut self, role: Role, section: &mut Yaml) {
+        let Content::Map(entries) = &mut section.content else { return };
+        let mut kept: Vec<Entry> = Vec::new();
+        for entry in std::mem::take(entries) {
+            match kept.last_mut() {
+                Some(above) if self.is_setting_of(role, above, &entry) => {
+                    self.too_far_left(role, above, &entry);
+                    above.value.span.end = entry.value.span.end.max(entry.key_span.end);
+                    match &mut above.value.content {
+                        Content::Map(settings) => settings.push(entry),
+                        empty => *empty = Content::Map(vec![entry]),
+                    }
+                }
+                _ => kept.push(entry),
+            }
+        }
+        *entries = kept;
+    }
+
+    /// Whether an entry of a section is no node of its own, but a setting of the one above it.
+    fn is_setting_of(&self, role: Role, above: &Entry, entry: &Entry) -> bool {
+        let is_open = above.value.entries().is_some() || above.value.is_null();
+        let is_node = entry.value.is_null() || entry.value.get("type").is_some();
+        if !is_open || is_node || above.value.get(&entry.key).is_some() {
+            return false;
+        }
+        let has_it = |name: &str| {
+            let schema = self.types.get(role, name).map(|entry| &entry.schema["properties"]);
+            schema.is_some_and(|settings| settings.get(&entry.key).is_some())
+        };
+        match above.value.get("type").and_then(Yaml::text) {
+            Some(name) => has_it(name),
+            None => self.types.names(role).any(has_it),
+        }
+    }
+
+    fn too_far_left(&mut self, role: Role, above: &Entry, entry: &Entry) {
+        let text = self.draft.texts.text(entry.key_span.file);
+        let column = |span: Span| {
+            let before = &text[..span.range().start];
+            before.len() - before.rfind('\n').map_or(0, |newline| newline + 1)
+        };
+        let first = above.value.entries().and_then(|settings| settings.first());
+        let wanted = first.map_or(column(above.key_span) + 2, |first| column(first.key_span));
+        let here = column(entry.key_span);
+        let message =
+            format!("`{}` belongs to {} `{}` above it", entry.key, role.noun(), above.key);
+        let label = format!("expected {wanted} spaces in front, found {here}");
+        let finding = Finding::error(&SETTING_TYPE, entry.key_span, message, label);
+        let is_one_line =
+            text.get(entry.value.span.range()).is_some_and(|text| !text.contains('\n'));
+        let finding = match wanted.checked_sub(here).filter(|_| is_one_line) {
+            Some(missing) => {
+                let start = Span { end: entry.key_span.start, ..entry.key_span };
+                finding.edit("this would be right", start, " ".repeat(missing))
+            }
+            None => finding,
+        };
+        self.draft.findings.push(finding.context(above.key_span, ""));
     }
 
     fn entries(&mut self, section: Entry, noun: &str, mut read: impl FnMut(&mut Self, Entry)) {

@@ -171,7 +171,8 @@ impl<'a> Reader<'a> {
             [] => finding(String::new()),
             nouns => finding(format!("`{name}` is a {}, not a {noun}", nouns.join(" or a "))),
         };
-        match nearest(name, self.types.names(role)) {
+        let near = nearest(name, self.types.names(role));
+        match near.or_else(|| yaml::type_called(name, self.types.names(role))) {
             Some(near) => finding.edit("a type with a similar name exists", span, near),
             None => finding.help(format!("types of {noun} are {}", quoted(self.types.names(role)))),
         }

@@ -21,12 +21,13 @@ mod wires;
 
 use std::collections::BTreeSet;
 
-use forebay_sdk::{Finding, Level, Span, rules::DUPLICATE_KEY};
+use forebay_sdk::{Finding, Level, Role, Rule, Span, rules::DUPLICATE_KEY};
+use forebay_yaml::Entry;
 
 use self::index::{Connections, Nodes};
 use crate::{
-    config::{Draft, Graph, Place, Runtime, Texts, Watched},
-    rules::UNSET_VARIABLE,
+    config::{Draft, Graph, Part, Place, Runtime, Texts, Watched},
+    rules::{BAD_NAME, DUPLICATE_NODE, NO_INPUT, UNKNOWN_NODE, UNKNOWN_OUTPUT, UNSET_VARIABLE},
 };
 
 /// What came of checking a folder.
@@ -92,12 +93,17 @@ fn check(draft: &Draft, findings: &mut Vec<Finding>) {
         wires::cycles(nodes, findings);
         delivery::check(draft, &connections, nodes, findings);
     }
-    // What seems unread may be what an error stands in for.
+    // What seems never to happen may be what an error stands in for.
     let errors = findings.iter().filter(|finding| finding.level == Level::Error);
     let wrong: BTreeSet<u32> = errors.filter_map(|finding| Some(finding.span?.file)).collect();
     let with_parts: BTreeSet<&str> = draft.parts.iter().map(|part| &*part.pipeline).collect();
+    for nodes in &pipelines {
+        if !wrong.contains(&nodes.pipeline.file) || are_wires_known(draft, nodes, findings) {
+            wires::unread(nodes, findings);
+            delivery::unread_errors(nodes, findings);
+        }
+    }
     for nodes in pipelines.iter().filter(|nodes| !wrong.contains(&nodes.pipeline.file)) {
-        wires::unread(nodes, findings);
         wires::never(nodes, findings);
         fields::check(nodes, &draft.texts, findings);
         if !with_parts.contains(&*nodes.pipeline.name) {
@@ -105,6 +111,34 @@ fn check(draft: &Draft, findings: &mut Vec<Finding>) {
         }
     }
     sharing::check(draft, findings);
+}
+
+/// Whether all nodes of a pipeline are known, and what they read: what seems unread may be what an
+/// error stands in for.
+fn are_wires_known(draft: &Draft, nodes: &Nodes<'_>, findings: &[Finding]) -> bool {
+    let wires: [&Rule; 5] = [&BAD_NAME, &DUPLICATE_NODE, &NO_INPUT, &UNKNOWN_NODE, &UNKNOWN_OUTPUT];
+    let is_of_a_part = |span: Span| {
+        let mut parts = draft.parts.iter().filter(|part| part.name_span.file == span.file);
+        parts.any(|part| {
+            let is_inside = part.settings.span.holds(span) || part.name_span == span;
+            let from = part.settings.entry("from").or(part.common_setting("from"));
+            let is_of = |from: &Entry| {
+                let end = from.value.span.end.max(from.key_span.end);
+                Span { end, ..from.key_span }.holds(span)
+            };
+            is_inside && !from.is_some_and(is_of)
+        })
+    };
+    let is_about_wires = |finding: &&Finding| {
+        let span = finding.span.filter(|span| span.file == nodes.pipeline.file);
+        let is_apart = |span: Span| !is_of_a_part(span);
+        finding.level == Level::Error
+            && span.is_some_and(|span| wires.contains(&finding.rule) || is_apart(span))
+    };
+    let reads = |node: &Part| node.has_from || node.role == Role::Source;
+    nodes.pipeline.is_whole
+        && nodes.iter().all(reads)
+        && !findings.iter().any(|finding| is_about_wires(&finding))
 }
 
 /// A value that could not be filled in is wrong in no other way that is known.

@@ -248,6 +248,12 @@ fn a_pipeline_that_is_not_read_is_said_so() {
     let ending = "the names of pipelines end in `.yaml`";
     check(&beside("pipelines/y.yaml.txt"), &[&said("pipelines/y.yaml.txt", ending)]);
     check(&beside("pipelines/y.YAML"), &[&said("pipelines/y.YAML", ending)]);
+    // It runs, and was said not to.
+    for path in ["pipelines/Boiler.yaml", "pipelines/BOILER.yml"] {
+        check(&beside(path), &[]);
+    }
+    let renamed = find(&beside("pipelines/Boiler.YML.txt"), Format::Full);
+    assert!(renamed.contains("rename it to pipelines/Boiler.yml"), "{renamed}");
     for path in ["pipelines/y.yaml.bak", "pipelines/.y.yaml", "pipelines/y.test.yaml", "a/y.yaml"] {
         check(&beside(path), &[]);
     }
@@ -266,7 +272,7 @@ fn data_flows_one_way() {
              b: { from: a.errors, type: script, script: msg }\n",
             "b",
         ),
-        &["pipelines/x.yaml:5:14: error[cycle]: `b` feeds itself (data goes `b` → `a` → `b`)"],
+        &["pipelines/x.yaml:4:22: error[cycle]: `a` feeds itself (data goes `a` → `b` → `a`)"],
     );
     check(
         &with_sink("from: [meter, out.errors], type: log"),
@@ -281,6 +287,271 @@ fn data_flows_one_way() {
         ),
         &[],
     );
+}
+
+/// The name of the only input was marked, and a node without one is no better.
+#[test]
+fn of_a_cycle_the_wire_is_marked_that_can_go() {
+    check(
+        &with_transforms(
+            "  a: { from: b, type: script, script: msg }\n  \
+             b: { from: [a, meter], type: script, script: msg }\n",
+            "b",
+        ),
+        &["pipelines/x.yaml:5:15: error[cycle]: `b` feeds itself (data goes `b` → `a` → `b`)"],
+    );
+    check(
+        &with_transforms(
+            "  a: { from: [c, meter], type: script, script: msg }\n  \
+             b: { from: a, type: script, script: msg }\n  \
+             c: { from: b, type: script, script: msg }\n",
+            "b",
+        ),
+        &[
+            "pipelines/x.yaml:4:15: error[cycle]: `a` feeds itself (data goes `a` → `b` → `c` → `a`)",
+        ],
+    );
+}
+
+/// An error anywhere in the file hid that nobody reads a node.
+#[test]
+fn what_nobody_reads_is_said_beside_errors_of_others() {
+    let unread = "pipelines/x.yaml:3:3: warning[unread-node]: nobody reads timer source `spare`";
+    let file = |sink: &str| {
+        format!(
+            "sources:\n  meter: {{ type: timer, every: 5s }}\n  \
+             spare: {{ type: timer, every: 5s }}\nsinks:\n  out: {{ {sink} }}\n"
+        )
+    };
+    check(
+        &file("from: meter, type: log, colour: red"),
+        &[
+            unread,
+            "pipelines/x.yaml:5:34: error[unknown-setting]: log sink `out` has no setting `colour`",
+        ],
+    );
+    check(
+        &file("from: meter, type: lag"),
+        &[unread, "pipelines/x.yaml:5:29: error[unknown-type]: there is no sink type `lag`"],
+    );
+    // What is misspelt may be the one that seems unread.
+    for (sink, rule) in [
+        ("from: [meter, spar], type: log", "unknown-node"),
+        ("frm: [meter, spare], type: log", "unknown-setting"),
+        ("input: [meter, spare], type: log", "unknown-setting"),
+        ("type: log", "no-input"),
+    ] {
+        let found = find(&file(sink), Format::Short);
+        assert!(found.contains(rule) && !found.contains("unread-node"), "{found}");
+    }
+}
+
+#[test]
+fn a_setting_that_stands_too_far_left_belongs_to_its_node() {
+    let sink = "sources:\n  meter: { type: timer, every: 5s }\nsinks:\n  out:\n    from: meter\n    \
+                type: file\n  path: /tmp/a\n";
+    let said = "pipelines/x.yaml:7:3: error[setting-type]: `path` belongs to sink `out` above it \
+                (expected 4 spaces in front, found 2)";
+    check(sink, &[said]);
+    assert_eq!(taken(sink), "");
+    // Also what the node reads, what it is, and all of it.
+    for file in [
+        sink.replace("    type", "  type"),
+        sink.replace("    from", "  from").replace("    type", "  type"),
+    ] {
+        assert_eq!(taken(&file), "", "{file}");
+    }
+    // A node may have the name of a setting.
+    check(
+        &sink.replace("  path: /tmp/a", "    path: /tmp/a\n  from: { from: meter, type: log }"),
+        &[],
+    );
+}
+
+/// What is left when all edits that lint offers are taken, and again, as in an editor.
+fn taken(file: &str) -> String {
+    let types = Types::new(plugins::all());
+    let mut text = file.to_owned();
+    for _ in 0..5 {
+        let folder = folder_of(&text);
+        let checked = lint(config::load(folder.path(), &types, &|_| None).unwrap());
+        let mut edits: Vec<_> =
+            checked.findings.iter().filter_map(|one| one.edit.clone()).collect();
+        if edits.is_empty() {
+            return render(&checked.findings, &checked.texts, Format::Short, false);
+        }
+        edits.sort_by_key(|edit| std::cmp::Reverse(edit.span.start));
+        for edit in edits {
+            text.replace_range(edit.span.range(), &edit.text);
+        }
+    }
+    format!("never comes to rest:\n{text}")
+}
+
+/// In the words of Node-RED, Telegraf, Home Assistant and RutOS.
+#[test]
+fn what_is_suggested_for_words_of_other_programs_works() {
+    let modbus = |connection: &str, node: &str, register: &str| {
+        format!(
+            "connections:\n  bus: {{ type: modbus, {connection} }}\nsources:\n  meter: {{ type: modbus, \
+             connection: bus, {node}, registers: [{{ name: a, {register} }}] }}\nsinks:\n  \
+             out: {{ from: meter, type: log }}\n"
+        )
+    };
+    let url = "url: 'tcp://10.0.0.7'";
+    for (connection, node, register) in [
+        ("host: 10.0.0.7, port: 502", "every: 5s", "input: 0"),
+        ("address: 10.0.0.7", "every: 5s", "input: 0"),
+        ("controller: 'tcp://10.0.0.7:502'", "every: 5s", "input: 0"),
+        (url, "slave: 3, scan_interval: 5", "input: 0"),
+        (url, "slave_id: 3, interval: 10s", "input: 0"),
+        (url, "unit_id: 3, poll_interval_ms: 5000", "input: 0"),
+        (url, "every: 5s", "address: 40001"),
+        (url, "every: 5s", "register: 300001, data_type: FLOAT32"),
+        (url, "every: 5s", "address: 3, input_type: holding, data_type: uint16"),
+        (url, "every: 5s", "input_type: input, address: 3, kind: float"),
+        (url, "every: 5s", "input: 0, kind: 32bit_float3412, byte_order: 3412"),
+        (url, "every: 5s", "input: 0, type: float64, byteorder: little_endian"),
+        (url, "every: 5s", "input: 0, kind: double, order: big, factor: 0.1"),
+        (url, "every: 5s", "input: 0, unit_of_measurement: kWh"),
+    ] {
+        let file = modbus(connection, node, register);
+        assert_eq!(taken(&file), "", "{file}");
+    }
+    let mqtt = |connection: &str| {
+        format!(
+            "connections:\n  c: {{ type: mqtt, {connection} }}\nsources:\n  \
+             t: {{ type: timer, every: 5s }}\nsinks:\n  out: {{ from: t, type: mqtt, connection: c, topic: a }}\n"
+        )
+    };
+    for connection in [
+        "broker: 10.0.0.7, port: 1883",
+        "port: 8883, host: 10.0.0.7, clientid: me",
+        "servers: ['tcp://10.0.0.7:1883']",
+        "server: 10.0.0.7",
+    ] {
+        let file = mqtt(connection);
+        let rest = taken(&file);
+        assert!(!rest.contains("error["), "{file}{rest}");
+    }
+    for file in [
+        "inputs:\n  a: { type: inject, repeat: 5 }\noutputs:\n  b: { input: a, type: debug }\n",
+        "sources:\n  a: { type: interval, interval: 5s }\nprocessors:\n  f: { source: a, type: function, \
+         func: msg }\nsinks:\n  b: { from: f, type: outputs.file, filename: /tmp/a }\n",
+    ] {
+        assert_eq!(taken(file), "", "{file}");
+    }
+}
+
+/// A password under the name of another program was shown.
+#[test]
+fn a_secret_by_another_name_is_not_shown() {
+    let file = "connections:\n  c: { type: mqtt, url: 'mqtt://b', user: me, pass: hunter2 }\n\
+                sources:\n  s: { type: mqtt, connection: c, topics: [a] }\n\
+                sinks:\n  out: { from: s, type: log }\n";
+    for format in [Format::Full, Format::Short, Format::Json, Format::Junit, Format::Sarif] {
+        let found = find(file, format);
+        assert!(found.contains("unknown-setting") && !found.contains("hunter2"), "{found}");
+    }
+    let rest = taken(file);
+    assert!(rest.contains("plain-secret") && !rest.contains("error["), "{rest}");
+}
+
+/// What scripts of Node-RED do otherwise; each is taken at its word.
+#[test]
+fn a_script_in_the_words_of_javascript_hears_those_of_here() {
+    let file = |script: &str| {
+        let node = format!("  s: {{ from: meter, type: script, script: '{script}' }}\n");
+        with_transforms(&node, "s")
+    };
+    for (theirs, said, ours) in [
+        ("msg.time = Date.now(); msg", "`now()`", "msg.payload.t = now(); msg"),
+        ("msg.payload.x = Math.round(1.5); msg", "`round(x)`", "msg.payload.x = round(1.5); msg"),
+        (
+            "msg.payload.x = Math.max(1, 2); msg",
+            "`Math.round(x)`",
+            "msg.payload.x = max(1, 2); msg",
+        ),
+        (
+            "msg.payload = JSON.parse(\"1\"); msg",
+            "`parse_json(x)`",
+            "msg.payload = parse_json(\"1\"); msg",
+        ),
+        ("msg.payload = JSON.stringify(1); msg", "`to_json(x)`", "msg.payload = to_json(1); msg"),
+        ("console.log(1); msg", "`print(x)`", "print(1); msg"),
+        ("node.send(msg);", "`msg` as the last line", "msg"),
+        ("flow.set(\"x\", 1); msg", "`state.x = 1`", "state.x = 1; msg"),
+        (
+            "msg.payload.x = parseFloat(\"1\"); msg",
+            "`parse_float(x)`",
+            "msg.payload.x = parse_float(\"1\"); msg",
+        ),
+        (
+            "msg.payload.x = parseInt(\"1\"); msg",
+            "`parse_int(x)`",
+            "msg.payload.x = parse_int(\"1\"); msg",
+        ),
+        (
+            "let x = 1.5; msg.topic = x.toFixed(2); msg",
+            "`round(x, 2)`",
+            "msg.payload.x = round(1.5, 2); msg",
+        ),
+        (
+            "msg.topic = msg.topic.toUpperCase(); msg",
+            "`x.to_upper()`",
+            "msg.topic = msg.topic.to_upper(); msg",
+        ),
+        (
+            "if msg.topic.includes(\"a\") { return (); } msg",
+            "`y in x`",
+            "if \"a\" in msg.topic { return (); } msg",
+        ),
+    ] {
+        let found = find(&file(theirs), Format::Short);
+        assert!(found.contains(said), "{theirs}: {found}");
+        assert_eq!(found.matches("error[").count(), 1, "{theirs}: {found}");
+        let right = find(&file(ours), Format::Short);
+        assert!(!right.contains("error["), "{ours}: {right}");
+    }
+}
+
+#[test]
+fn a_backlog_that_never_gets_smaller_is_said() {
+    let file = |sources: &str, from: &str, buffer: &str| {
+        format!(
+            "sources:\n  a: {{ type: timer, every: 5s }}\n{sources}sinks:\n  \
+             out: {{ from: {from}, type: log, buffer: {{ store: disk, {buffer} }} }}\n"
+        )
+    };
+    let b = "  b: { type: timer, every: 1s }\n";
+    let said = |place: &str, label: &str| {
+        format!(
+            "pipelines/x.yaml:{place}: warning[never-catches-up]: `out` never catches up after an outage ({label})"
+        )
+    };
+    check(&file("", "a", "drain_rate: 12/m"), &[&said("4:65", "`a` sends 12/m")]);
+    check(&file("", "a", "drain_rate: 13/m"), &[]);
+    check(&file(b, "[a, b]", "drain_rate: 1/s"), &[&said("5:70", "`a` and `b` send 1.2/s")]);
+    check(&file("", "a", "drain_rate: 12/m, order: live_first"), &[]);
+    check(&file("", "a", "order: fifo"), &[]);
+}
+
+#[test]
+fn what_a_sink_that_must_deliver_is_refused_is_read() {
+    let disk = "\n    buffer: { store: disk }";
+    let file = with_promise("", "", "", disk).replace("out.errors", "s");
+    check(
+        &file,
+        &[
+            "pipelines/x.yaml:14:5: warning[unread-errors]: `out` must deliver, and nobody reads its errors \
+           (what the other side will never take goes into the log, and is gone)",
+        ],
+    );
+    // What is misspelt may be meant to.
+    let found =
+        find(&file.replace("from: s, type: log", "from: ut.errors, type: log"), Format::Short);
+    assert!(found.contains("unknown-node") && !found.contains("unread-errors"), "{found}");
+    check(&file.replace("must_deliver: true", "must_deliver: false"), &[]);
 }
 
 #[test]
@@ -598,7 +869,8 @@ fn with_promise(connection: &str, source: &str, transform: &str, sink: &str) -> 
         "connections:\n  c: {{ type: mqtt, url: 'mqtt://b', client_id: me{connection} }}\n\
          sources:\n  t: {{ type: timer, every: 5s }}\n  m: {{ type: mqtt, connection: c, topics: [a]{source} }}\n\
          transforms:\n  s: {{ from: [t, m], type: script, script: msg{transform} }}\n\
-         sinks:\n  out:\n    from: s\n    type: mqtt\n    connection: c\n    topic: b\n    must_deliver: true{sink}\n"
+         sinks:\n  out:\n    from: s\n    type: mqtt\n    connection: c\n    topic: b\n    must_deliver: true{sink}\n  \
+         kept: {{ from: out.errors, type: log }}\n"
     )
 }
 

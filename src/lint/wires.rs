@@ -6,7 +6,7 @@ use forebay_sdk::{
     Finding, Role, Span,
     finding::{nearest, quoted},
 };
-use forebay_yaml::Content;
+use forebay_yaml::{Content, is_called};
 
 use super::index::Nodes;
 use crate::{
@@ -45,7 +45,7 @@ fn no_input(node: &Part, nodes: &Nodes<'_>) -> Finding {
 /// Then the misspelling is reported, and nothing is missing.
 fn has_misspelt_from(node: &Part) -> bool {
     let mut keys = node.settings.entries().into_iter().flatten().map(|entry| entry.key.as_str());
-    keys.any(|key| nearest(key, ["from"]).is_some())
+    keys.any(|key| nearest(key, ["from"]).is_some() || is_called(key, "from"))
 }
 
 fn unknown_node(draft: &Draft, node: &Part, input: &Upstream, nodes: &Nodes<'_>) -> Finding {
@@ -178,11 +178,11 @@ fn other_words(
     })
 }
 
-/// Data flows one way. A cycle is reported once, at the `from` that closes it.
+/// Data flows one way. A cycle is reported once, at the `from` that is to go.
 pub(super) fn cycles(nodes: &Nodes<'_>, findings: &mut Vec<Finding>) {
     let mut done: BTreeSet<&str> = BTreeSet::new();
     for node in nodes.iter() {
-        let mut path: Vec<&str> = Vec::new();
+        let mut path: Vec<&Part> = Vec::new();
         // The path from `node` upwards; each frame holds the node and how many inputs were followed.
         let mut stack: Vec<(&Part, usize)> = vec![(node, 0)];
         while let Some((here, next)) = stack.pop() {
@@ -190,7 +190,7 @@ pub(super) fn cycles(nodes: &Nodes<'_>, findings: &mut Vec<Finding>) {
                 if done.contains(here.short.as_str()) {
                     continue;
                 }
-                path.push(&here.short);
+                path.push(here);
             }
             let Some(input) = here.from.get(next) else {
                 done.insert(&here.short);
@@ -198,8 +198,8 @@ pub(super) fn cycles(nodes: &Nodes<'_>, findings: &mut Vec<Finding>) {
                 continue;
             };
             stack.push((here, next + 1));
-            if let Some(at) = path.iter().position(|name| *name == input.node) {
-                findings.push(cycle(here, input, &path[at..]));
+            if let Some(at) = path.iter().position(|node| node.short == input.node) {
+                findings.extend(cycle(&path[at..]));
             } else if let Some(source) = nodes.read_by(input) {
                 stack.push((source, 0));
             }
@@ -207,20 +207,26 @@ pub(super) fn cycles(nodes: &Nodes<'_>, findings: &mut Vec<Finding>) {
     }
 }
 
-fn cycle(node: &Part, input: &Upstream, path: &[&str]) -> Finding {
+/// `path` leads upwards: each reads the next, and the last the first. The wire to cut is one whose
+/// reader goes on to read something.
+fn cycle(path: &[&Part]) -> Option<Finding> {
+    let is_inside = |input: &Upstream| path.iter().any(|node| node.short == input.node);
+    let reads_more = |node: &&Part| !node.from.iter().all(is_inside);
+    let at = path.iter().position(reads_more).unwrap_or(path.len() - 1);
+    let (node, read) = (path[at], path[(at + 1) % path.len()]);
+    let input = node.from.iter().find(|input| input.node == read.short)?;
     let message = format!("`{}` feeds itself", node.short);
     let label = match path {
         [_] => format!("`{0}` reads from `{0}`", node.short),
-        // The path leads upwards, from reader to read.
         path => {
-            let mut way: Vec<String> = path.iter().rev().map(|name| format!("`{name}`")).collect();
-            way.push(format!("`{}`", node.short));
+            let downwards = path[..=at].iter().rev().chain(path[at..].iter().rev());
+            let way: Vec<String> = downwards.map(|node| format!("`{}`", node.short)).collect();
             format!("data goes {}", way.join(" → "))
         }
     };
     let why =
         "data goes from sources to sinks; for a loop, send the message back through a broker topic";
-    Finding::error(&CYCLE, input.span, message, label).context(node.name_span, "").note(why)
+    Some(Finding::error(&CYCLE, input.span, message, label).context(node.name_span, "").note(why))
 }
 
 /// A node that nobody reads does its work for nothing, and so does an output. What a sink is answered

@@ -58,6 +58,9 @@ pub static EMPTY_PIPELINE: Rule = Rule::new("empty-pipeline", include_str!("empt
 pub static IGNORED_FILE: Rule = Rule::new("ignored-file", include_str!("ignored-file.md"));
 /// A source that cannot send again feeds, without a disk between, a sink that must deliver.
 pub static LOST_ON_RESTART: Rule = Rule::new("lost-on-restart", include_str!("lost-on-restart.md"));
+/// A sink sends what waited no faster than its sources go on to send.
+pub static NEVER_CATCHES_UP: Rule =
+    Rule::new("never-catches-up", include_str!("never-catches-up.md"));
 /// Nothing can come out of what a node reads.
 pub static NEVER_RECEIVES: Rule = Rule::new("never-receives", include_str!("never-receives.md"));
 /// A transform or sink does not say what it reads.
@@ -87,6 +90,8 @@ pub static UNKNOWN_TYPE: Rule = Rule::new("unknown-type", include_str!("unknown-
 /// A script reads a field of the payload that no node upstream gives.
 pub static UNPRODUCED_FIELD: Rule =
     Rule::new("unproduced-field", include_str!("unproduced-field.md"));
+/// Nobody reads the errors of a sink that must deliver.
+pub static UNREAD_ERRORS: Rule = Rule::new("unread-errors", include_str!("unread-errors.md"));
 /// Nobody reads a source or transform.
 pub static UNREAD_NODE: Rule = Rule::new("unread-node", include_str!("unread-node.md"));
 /// Nobody reads an output of a node.
@@ -102,7 +107,7 @@ pub static UNUSED_CONNECTION: Rule =
 pub static USELESS_ALLOW: Rule = Rule::new("useless-allow", include_str!("useless-allow.md"));
 
 /// Those above.
-static CORE: [&Rule; 30] = [
+static CORE: [&Rule; 32] = [
     &BAD_ALLOW,
     &BAD_NAME,
     &CLAIMED_TWICE,
@@ -114,6 +119,7 @@ static CORE: [&Rule; 30] = [
     &EMPTY_PIPELINE,
     &IGNORED_FILE,
     &LOST_ON_RESTART,
+    &NEVER_CATCHES_UP,
     &NEVER_RECEIVES,
     &NO_INPUT,
     &PLAIN_SECRET,
@@ -127,6 +133,7 @@ static CORE: [&Rule; 30] = [
     &UNKNOWN_SECTION,
     &UNKNOWN_TYPE,
     &UNPRODUCED_FIELD,
+    &UNREAD_ERRORS,
     &UNREAD_NODE,
     &UNREAD_OUTPUT,
     &UNREADABLE_FILE,

@@ -13,6 +13,7 @@ use crate::{
     secret::{Part, is_of_variables, names_secret, places_in_url},
     tree::{Content, Entry, Meaning, Scalar, Style, Yaml, plain_meaning},
     units::{form, form_of},
+    words::{self, Borrowed},
 };
 
 /// The JSON Schema of a settings struct, in one piece: without references to definitions.
@@ -51,6 +52,13 @@ pub struct Hidden {
     pub span: Span,
     /// The setting, when what it holds is a secret that others could read here.
     pub secret_in_clear: Option<String>,
+}
+
+/// What a schema has against a value by itself.
+fn problems(value: &Yaml, schema: &Value) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    check(value, schema, "", value.span, &mut findings);
+    findings
 }
 
 struct Checker<'a> {
@@ -126,8 +134,10 @@ impl<'a> Checker<'a> {
         let message = format!("{} is not one of its choices", self.title(name));
         let mut finding = Finding::error(&rules::SETTING_TYPE, yaml.span, message, label);
         let secret = scalar.is_some_and(|scalar| scalar.template.is_some());
-        if let Some(word) = written.filter(|_| !secret)
-            && let Some(near) = nearest(&word, choices.iter().copied())
+        let number = scalar.map(|scalar| scalar.text.clone());
+        if let Some(word) = written.or(number).filter(|_| !secret)
+            && let Some(near) =
+                nearest(&word, choices.iter().copied()).or_else(|| words::choice(&word, choices))
         {
             finding = finding.edit("a choice with a similar name exists", yaml.span, near);
         }
@@ -201,7 +211,9 @@ impl<'a> Checker<'a> {
         for missing in required.into_iter().flatten().filter_map(Value::as_str) {
             // Misspelt is not missing.
             let misspelt = entries.iter().any(|entry| {
-                !known.contains(&entry.key.as_str()) && nearest(&entry.key, [missing]).is_some()
+                !known.contains(&entry.key.as_str())
+                    && (nearest(&entry.key, [missing]).is_some()
+                        || words::is_called(&entry.key, missing))
             });
             let is_old = |entry: &Entry| {
                 let now = properties.and_then(|properties| now_called(properties, &entry.key));
@@ -254,6 +266,29 @@ impl<'a> Checker<'a> {
         });
     }
 
+    /// Reports a setting that has the name of another program.
+    fn borrowed(
+        &mut self,
+        entry: &Entry,
+        entries: &[Entry],
+        properties: Option<&Map<String, Value>>,
+        name: &str,
+    ) -> bool {
+        let Some(properties) = properties else { return false };
+        let whose = if name.is_empty() { self.subject.to_owned() } else { format!("`{name}`") };
+        let borrowed = Borrowed { whose, entry, entries, properties, problems };
+        let Some(finding) = borrowed.finding() else { return false };
+        let may_be_secret = |ours: &str| match ours {
+            "url" => !borrowed.is_plain_address(),
+            ours => holds_secrets(&properties[ours]),
+        };
+        if borrowed.meant().is_some_and(may_be_secret) {
+            self.secrets.push(Hidden { span: entry.value.span, secret_in_clear: None });
+        }
+        self.findings.push(finding);
+        true
+    }
+
     fn unknown_setting(
         &mut self,
         entry: &Entry,
@@ -267,6 +302,9 @@ impl<'a> Checker<'a> {
         let meant = meant.and_then(|meant| properties?.get(meant));
         if names_secret(&entry.key) || meant.is_some_and(holds_secrets) {
             self.secrets.push(Hidden { span: entry.value.span, secret_in_clear: None });
+        }
+        if self.borrowed(entry, entries, properties, name) {
+            return;
         }
         let whose = if name.is_empty() { self.subject.to_owned() } else { format!("`{name}`") };
         let message = format!("{whose} has no setting `{}`", entry.key);

@@ -18,6 +18,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod words;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -28,6 +29,7 @@ pub use self::{
     parse::{Limits, parse},
     rule::{Level, Rule},
     tree::{Content, Entry, Meaning, Scalar, Style, Yaml},
+    words::{is_called, type_called},
 };
 use crate::decode::Decoder;
 

@@ -12,7 +12,7 @@ use crate::{
     mistakes::{self, without_comment},
     rules::{SCRIPT_SYNTAX, UNDECLARED_OUTPUT, UNKNOWN_FIELD, UNKNOWN_FUNCTION, UNKNOWN_VARIABLE},
     uses::{FIELDS, Step, starts_chain, steps},
-    words::{did_you_mean, lowercase_first, problem},
+    words::{did_you_mean, for_function, for_object, lowercase_first, problem},
 };
 
 /// One unknown variable hides the next; this many are looked for.
@@ -63,7 +63,7 @@ pub(crate) fn compile_by(
         unknown.iter().map(|(name, at)| unknown_variable(name, *at, &tree)).collect();
     match compiled {
         Ok(ast) => {
-            problems.extend(tree.problems(outputs));
+            problems.extend(tree.problems(outputs).into_iter().filter(|p| !follows(p, &unknown)));
             problems.extend(mistakes::find(
                 &ast,
                 text,
@@ -81,12 +81,22 @@ pub(crate) fn compile_by(
     }
 }
 
+/// Whether it is about a method of an object that is not there.
+fn follows(problem: &Problem, unknown: &[(String, Position)]) -> bool {
+    let lines = unknown.iter().filter(|(name, _)| for_object(name).is_some());
+    let mut lines = lines.filter_map(|(_, at)| at.line());
+    problem.rule == &UNKNOWN_FUNCTION
+        && problem.inside.is_some_and(|(line, _)| lines.any(|of| of == line))
+}
+
 fn unknown_variable(name: &str, at: Position, tree: &Tree) -> Problem {
     let own = tree.locals.iter().chain(&tree.constants);
     let known = ["msg", "state", "settings"].into_iter().chain(own.map(String::as_str));
-    let label = match nearest(name, known.filter(|known| *known != name)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => {
+    let near = nearest(name, known.filter(|known| *known != name));
+    let label = match (for_object(name), near) {
+        (Some(ours), _) => ours.to_owned(),
+        (None, Some(near)) => format!("did you mean `{near}`?"),
+        (None, None) => {
             format!("expected msg, state, settings, or a variable made with `let {name} = ...`")
         }
     };
@@ -358,8 +368,10 @@ impl Tree {
             let own = self.functions.iter().map(|(own, _)| own.as_str());
             let is_word = |name: &&str| name.starts_with(|c: char| c.is_alphabetic());
             let choices = known.keys().map(String::as_str).filter(is_word).chain(own);
-            let near = did_you_mean(name, choices);
-            let label = format!("not found{near}");
+            let label = match for_function(name) {
+                Some(ours) => ours.to_owned(),
+                None => format!("not found{}", did_you_mean(name, choices)),
+            };
             let message = format!("script has no function `{name}`");
             return Some(problem(&UNKNOWN_FUNCTION, call.at, message, label));
         }

@@ -8,6 +8,38 @@ pub(crate) fn did_you_mean<'a>(word: &str, choices: impl IntoIterator<Item = &'a
     nearest(word, choices).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default()
 }
 
+/// How something is written here that JavaScript and its kin have in an object.
+pub(crate) fn for_object(theirs: &str) -> Option<&'static str> {
+    Some(match theirs {
+        "Date" => "`Date.now()` is `now()` here",
+        "Math" | "math" => "`Math.round(x)` is `round(x)` here, and so with the others",
+        "JSON" | "json" => {
+            "`JSON.parse(x)` is `parse_json(x)` here, `JSON.stringify(x)` `to_json(x)`"
+        }
+        "console" | "log" | "logger" => "`console.log(x)` is `print(x)` here",
+        "node" => "`node.send(msg)` is `msg` as the last line here, `node.error(x)` is `throw x`",
+        "flow" | "global" | "context" => "`flow.set(\"x\", 1)` is `state.x = 1` here",
+        "payload" | "topic" | "meta" => {
+            "it is part of the message: `msg.payload`, `msg.topic`, `msg.meta`"
+        }
+        _ => return None,
+    })
+}
+
+/// The same for functions.
+pub(crate) fn for_function(theirs: &str) -> Option<&'static str> {
+    Some(match theirs {
+        "Number" | "parseFloat" => "a number of a text is `parse_float(x)`",
+        "parseInt" => "a whole number of a text is `parse_int(x)`, of a number `to_int(x)`",
+        "String" | "toString" | "str" => "a text of something is `to_string(x)`",
+        "toFixed" => "`x.toFixed(2)` is `round(x, 2)` here",
+        "toUpperCase" | "upper" => "`x.toUpperCase()` is `x.to_upper()` here",
+        "toLowerCase" | "lower" => "`x.toLowerCase()` is `x.to_lower()` here",
+        "includes" | "has" => "`x.includes(y)` is `y in x` here",
+        _ => return None,
+    })
+}
+
 pub(crate) fn lowercase_first(text: &str) -> String {
     let mut letters = text.chars();
     match letters.next() {

@@ -77,11 +77,12 @@ connections
 #[test]
 fn wide_characters_do_not_break_the_boxes() {
     let expected = "
-  ┌──────────────┐   ┌────────┐
-  │ 温度計       ├──▶│ cafe\u{301}   │
-  │ type         │   │ type   │
-  │ on バス      ├──▶│        │
-  └──────────────┘   └────────┘
+  ┌─────────┐     ┌──────┐
+  │ 温度計  ├────▶│ cafe\u{301} │
+  │ type    │ ┌──▶│ type │
+  │ on バス │ │   └──────┘
+  │      高 ├─┘
+  └─────────┘
 ";
     let picture = boxes::draw(&nodes("温度計 on バス; cafe\u{301} < 温度計, 温度計.高"));
     assert_eq!(format!("\n{picture}"), expected);

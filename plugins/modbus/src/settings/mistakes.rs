@@ -28,6 +28,10 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
         .map(|(index, _, address)| (index, address))
         .collect();
     let (index, address) = *addresses.first()?;
+    let other = of_another_table(table, &addresses);
+    if other.is_some() {
+        return other;
+    }
     if !addresses.iter().all(|(_, address)| (first..=first + 9998).contains(address)) {
         return None;
     }
@@ -42,6 +46,30 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
     let note = format!("{} {first} of a manual is `{setting}: 0`", table.noun());
     let help = "some devices do count this far: `# forebay: allow one-based-address (SunSpec)` \
                 in the line above";
+    let setting = format!("{}.{setting}", path(index));
+    let problem = Problem::new(setting, message, label).rule(&ONE_BASED_ADDRESS);
+    Some(problem.warning().note(note).help(help))
+}
+
+/// `input: 40001`: the number of a holding register.
+fn of_another_table(table: Table, addresses: &[(usize, u16)]) -> Option<Problem> {
+    const NUMBERED: [(Table, u16); 3] =
+        [(Table::Holding, 40_001), (Table::Input, 30_001), (Table::Discrete, 10_001)];
+    let is_numbered =
+        |first: u16| addresses.iter().all(|(_, address)| (first..=first + 9998).contains(address));
+    // Registers with five figures that begin with 1 are common.
+    let is_likely = |other: Table| other != table && (table.holds_bits() || !other.holds_bits());
+    let (other, first) =
+        NUMBERED.into_iter().find(|(other, first)| is_likely(*other) && is_numbered(*first))?;
+    let (index, address) = *addresses.first()?;
+    let (setting, right) = (table_setting(table), table_setting(other));
+    let article = if other == Table::Input { "an" } else { "a" };
+    let message =
+        format!("`{setting}: {address}` looks like the number of {article} {}", other.noun());
+    let label = format!("did you mean `{right}: {}`?", address - first);
+    let note =
+        format!("{} {first} of a manual is `{right}: 0`; addresses here start at 0", other.noun());
+    let help = "some devices do count this far: `# forebay: allow one-based-address (why)` in the line above";
     let setting = format!("{}.{setting}", path(index));
     let problem = Problem::new(setting, message, label).rule(&ONE_BASED_ADDRESS);
     Some(problem.warning().note(note).help(help))
