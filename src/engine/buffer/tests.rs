@@ -484,6 +484,16 @@ fn a_disk_that_is_gone_is_no_loss() {
     assert_eq!(seqs(&mut log), Vec::from_iter(0..10));
 }
 
+/// The long forms of the tests: `FOREBAY_LONG=1`.
+fn is_long() -> bool {
+    std::env::var_os("FOREBAY_LONG").is_some_and(|value| value == "1")
+}
+
+/// All places of a file in a long run, else every few, which hit all fields.
+fn some_of(len: usize, few: usize) -> impl Iterator<Item = usize> {
+    (0..len).step_by(if is_long() { 1 } else { few })
+}
+
 /// Three batches in two segments, and where the headers of batches and segments are.
 struct Specimen {
     image: BTreeMap<String, Vec<u8>>,
@@ -541,7 +551,7 @@ fn a_damaged_byte_costs_the_message_that_it_is_in() {
     assert_eq!(specimen.open(&specimen.image), (Vec::new(), Repairs::default()));
     let mut chance = fastrand::Rng::with_seed(1);
     for name in specimen.segments() {
-        for at in 0..specimen.image[name].len() {
+        for at in some_of(specimen.image[name].len(), 3) {
             let mut image = specimen.image.clone();
             image.get_mut(name).unwrap()[at] ^= chance.u8(1..);
             let (missing, repairs) = specimen.open(&image);
@@ -557,7 +567,7 @@ fn a_segment_that_was_cut_anywhere_keeps_what_is_whole() {
     let names: Vec<&String> = specimen.segments().collect();
     for name in &names {
         let mut most = 0;
-        for len in 0..specimen.image[*name].len() {
+        for len in some_of(specimen.image[*name].len(), 3) {
             let mut image = specimen.image.clone();
             image.get_mut(*name).unwrap().truncate(len);
             let (missing, repairs) = specimen.open(&image);
@@ -576,12 +586,13 @@ fn a_damaged_cursor_loses_nothing() {
     let mut chance = fastrand::Rng::with_seed(1);
     let len = specimen.image[cursor::CURSOR].len();
     assert_eq!(len, 8192);
-    for at in 0..len {
+    // What is written is at the beginning of each half.
+    for at in (0..100).chain(4096..4196).chain(some_of(len, 97)) {
         let mut image = specimen.image.clone();
         image.get_mut(cursor::CURSOR).unwrap()[at] ^= chance.u8(1..);
         assert_eq!(specimen.open(&image), (Vec::new(), Repairs::default()), "{at}");
     }
-    for len in (0..len).step_by(50) {
+    for len in some_of(len, 97) {
         let mut image = specimen.image.clone();
         image.get_mut(cursor::CURSOR).unwrap().truncate(len);
         assert_eq!(specimen.open(&image), (Vec::new(), Repairs::default()), "{len}");
@@ -595,7 +606,7 @@ fn a_damaged_cursor_loses_nothing() {
 fn a_stretch_of_nonsense_costs_what_it_covers() {
     let specimen = Specimen::new();
     let mut chance = fastrand::Rng::with_seed(3);
-    for _ in 0..500 {
+    for _ in some_of(600, 4) {
         let mut image = specimen.image.clone();
         let names: Vec<&String> = specimen.segments().collect();
         let file = image.get_mut(names[chance.usize(..names.len())]).unwrap();

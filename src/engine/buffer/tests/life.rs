@@ -200,12 +200,13 @@ fn start(disk: &Simulated) -> Log<Simulated> {
     log
 }
 
-/// `FOREBAY_SEEDS=5000` for a long run, `FOREBAY_SEED=17` for one of them.
+/// `FOREBAY_SEEDS=5000` for a long run, or `FOREBAY_LONG=1`; `FOREBAY_SEED=17` for one of them.
 fn seeds(usual: u64) -> Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     match (number("FOREBAY_SEED"), number("FOREBAY_SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
-        (None, count) => 0..count.unwrap_or(usual),
+        (None, Some(count)) => 0..count,
+        (None, None) => 0..if is_long() { usual * 6 } else { usual },
     }
 }
 
@@ -222,7 +223,7 @@ impl Drop for Seed {
 
 #[test]
 fn what_was_called_safe_survives_any_life() {
-    for seed in seeds(300) {
+    for seed in seeds(60) {
         let _seed = Seed(seed);
         let mut life = Life::new(seed);
         for _ in 0..life.chance.u32(1..8) {
@@ -241,7 +242,7 @@ fn what_was_called_safe_survives_any_life() {
 
 #[test]
 fn a_power_cut_at_any_operation_loses_nothing_that_was_safe() {
-    for seed in seeds(6) {
+    for seed in seeds(1) {
         let _seed = Seed(seed);
         let live = |cut_at: Option<u64>| {
             let mut life = Life::new(seed);
