@@ -6,8 +6,9 @@
 //! takes over. To spare flash, states are written now and then, many messages at a time.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{sync::Notify, task::spawn_blocking};
 
-use super::status::Status;
+use super::{buffer::FOLDER_MODE, status::Status};
 
 /// The most promises that wait for a state to be written. Then the node takes nothing more.
 const MOST_OWED: usize = 10_000;
@@ -190,6 +191,21 @@ impl Keeper {
                 self.status.disk_works();
                 settle(owed, held);
             }
+            // It will not do next time either, and sources must not wait for that.
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                let all = std::mem::take(&mut kept.owed);
+                drop(kept);
+                Delivery::settle_all(owed.into_iter().chain(all));
+                self.status.unheard(&anyhow::Error::new(error).context(
+                    "what the node remembers is not written, and a restart goes on with what was \
+                     written last; have it remember less",
+                ));
+            }
+            // It was switched back to memory meanwhile.
+            Err(_) if kept.folder.is_none() => {
+                drop(kept);
+                Delivery::settle_all(owed);
+            }
             Err(error) => {
                 // Those that came meanwhile are younger.
                 let younger = std::mem::replace(&mut kept.owed, owed);
@@ -238,11 +254,15 @@ fn settle(owed: Vec<Delivery>, held: Vec<Held>) {
 }
 
 fn read(folder: &Path) -> io::Result<Option<OnDisk>> {
-    match fs::read(folder.join(FILE)) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
+    let opened =
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(folder.join(FILE));
+    let file = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MOST_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(Some(serde_json::from_slice(&bytes)?))
 }
 
 /// The old file is there until the new one is whole and safe. Returns its length.
@@ -250,7 +270,8 @@ fn write(folder: &Path, state: &OnDisk) -> io::Result<usize> {
     let bytes = serde_json::to_vec(state)?;
     if bytes.len() > MOST_BYTES {
         let size = bytes.len();
-        return Err(io::Error::other(format!("{size} bytes are more than {MOST_BYTES}")));
+        let why = format!("{size} bytes are more than {MOST_BYTES}");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
     replace_file(folder, FILE, &bytes)?;
     Ok(bytes.len())
@@ -259,7 +280,7 @@ fn write(folder: &Path, state: &OnDisk) -> io::Result<usize> {
 /// Writes a file of a folder so that a power cut leaves the old or the new one. The folder is made if
 /// need be.
 pub fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     let (place, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
     let mut file = open_anew(&fresh)?;
     file.write_all(bytes)?;
@@ -270,10 +291,65 @@ pub fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 
 /// Ours alone to read, and never by way of a link that somebody put there.
 fn open_anew(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => (),
     }
-    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_sdk::Outcome;
+
+    use super::*;
+
+    /// Owes a message, and has the state written.
+    async fn begin(folder: &Path, state: &str) -> (Arc<Keeper>, forebay_sdk::Receipt) {
+        let keeper = Arc::new(Keeper::new(Arc::new(Status::new("a/count".into()))));
+        keeper.keep_on_disk(folder).await;
+        let (delivery, receipt) = Delivery::track();
+        keeper.owe(Some(delivery));
+        keeper.write(Some(Saved::of(1, &state).unwrap()));
+        (keeper, receipt)
+    }
+
+    #[tokio::test]
+    async fn a_state_that_is_too_large_to_be_written_does_not_hold_up_its_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keeper, receipt) = begin(folder.path(), &"x".repeat(MOST_BYTES)).await;
+        keeper.rest().await;
+        assert!(!keeper.is_behind());
+        assert_eq!(receipt.await, Outcome::Delivered);
+    }
+
+    #[tokio::test]
+    async fn what_a_node_remembers_is_for_its_owner_alone_and_no_link_is_followed() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let data = tempfile::tempdir().unwrap();
+        let folder = data.path().join("nodes/a/count");
+        let (keeper, _receipt) = begin(&folder, "x").await;
+        keeper.rest().await;
+        for part in folder.ancestors().take(3) {
+            let mode = fs::metadata(part).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{}", part.display());
+        }
+        let elsewhere = data.path().join("elsewhere");
+        fs::rename(folder.join(FILE), &elsewhere).unwrap();
+        symlink(&elsewhere, folder.join(FILE)).unwrap();
+        let after = Keeper::new(Arc::new(Status::new("a/count".into())));
+        after.keep_on_disk(&folder).await;
+        assert!(after.remembered().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_while_the_state_goes_back_to_memory_keeps_no_promise_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let in_the_way = folder.path().join("file");
+        fs::write(&in_the_way, "not a folder").unwrap();
+        let (keeper, receipt) = begin(&in_the_way.join("count"), "x").await;
+        keeper.keep_in_memory();
+        keeper.rest().await;
+        assert_eq!(receipt.await, Outcome::Delivered);
+    }
 }

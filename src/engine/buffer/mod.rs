@@ -67,6 +67,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(super) use self::disk::FOLDER_MODE;
 #[cfg(test)]
 pub(super) use self::simulated::Simulated;
 pub use self::{
