@@ -125,6 +125,20 @@ fn of_registers(registers: &[&str]) -> Vec<Problem> {
     problems(&text)
 }
 
+/// Said nothing, and read a register far from the one that was meant.
+#[test]
+fn a_number_of_another_table_gets_a_hint() {
+    for (fields, label) in [
+        ("input: 40001", "registers[0].input: did you mean `holding: 0`?"),
+        ("holding: 30053", "registers[0].holding: did you mean `input: 52`?"),
+        ("discrete: 40003", "registers[0].discrete: did you mean `holding: 2`?"),
+    ] {
+        check(fields, &[label]);
+    }
+    // A device that has others, too, really counts this far.
+    assert!(of_registers(&["input: 40001", "input: 7"]).is_empty());
+}
+
 #[test]
 fn numbers_of_a_manual_get_a_hint_and_no_refusal() {
     for (fields, label) in [
@@ -134,7 +148,7 @@ fn numbers_of_a_manual_get_a_hint_and_no_refusal() {
     ] {
         check(fields, &[label]);
     }
-    for fields in ["holding: 40000", "holding: 50000", "input: 40001", "coil: 10001"] {
+    for fields in ["holding: 40000", "holding: 50000", "holding: 10001", "coil: 10001"] {
         check(fields, &[]);
     }
     let two = of_registers(&["holding: 40011", "holding: 40013", "coil: 3"]);
