@@ -164,3 +164,70 @@ fn a_buffer_that_is_not_there_is_named_with_those_that_are() {
     assert!(error.contains("`x/plan` has no buffer below "), "{error}");
     assert!(error.ends_with("; there are x/plant\n"), "{error}");
 }
+
+#[test]
+fn a_renamed_sink_gets_what_waited_under_its_old_name() {
+    let folder = Folder::with(&[(
+        "x.yaml",
+        "sources: { t: { type: timer, every: 1h } }\nsinks:\n  \
+         cloud: { from: t, type: log, buffer: { store: disk } }\n",
+    )]);
+    let data = &folder.path().join("data");
+    let site = folder.path().to_str().unwrap();
+    fill(data, "x/plant", kinds());
+    // One with nothing in it is in nobody's way.
+    fill(data, "y/cloud", Vec::new());
+    let planned = |format: &[&str]| {
+        let data = data.to_str().unwrap();
+        let output = forebay([&["plan", site, "--data", data], format].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = planned(&[]);
+    let line = "\n5 messages of x/plant on disk would stay behind; \
+                `forebay buffer move x/plant NEW` gives them to another sink\n";
+    assert!(text.ends_with(line), "{text}");
+    let plan: Value = serde_json::from_str(&planned(&["--format", "json"])).unwrap();
+    assert_eq!(plan["left_behind"], json!([{ "node": "x/plant", "messages": 5 }]));
+
+    let before = printed(data, &["export", "x/plant"]);
+    let moved = printed(data, &["move", "x/plant", "y/cloud"]);
+    assert_eq!(moved, "moved 5 messages of `x/plant` to `y/cloud`\n");
+    assert!(!folder_of(data, "x/plant").parent().unwrap().exists());
+    assert_eq!(printed(data, &["export", "y/cloud"]), before);
+    let moved = printed(data, &["move", "y/cloud", "x/cloud"]);
+    assert_eq!(moved, "moved 5 messages of `y/cloud` to `x/cloud`\n");
+    assert!(!planned(&[]).contains("stay behind"));
+    // It goes on as if it had always been there.
+    let mut log = fill(data, "x/cloud", vec![json!(6).into()]);
+    assert_eq!(log.messages(), 6);
+    assert_eq!(log.read(0, 10, 10_000).unwrap().len(), 6);
+}
+
+#[test]
+fn a_buffer_is_not_moved_onto_other_messages_nor_away_under_a_run() {
+    let folder = Folder::new();
+    let data = folder.path();
+    fill(data, "x/plant", kinds());
+    fill(data, "x/cloud", vec![json!(1).into()]);
+    let error = refused(data, &["move", "x/plant", "x/cloud"]);
+    assert!(error.contains("`x/cloud` has a buffer of its own, with 1 message; "), "{error}");
+    let error = refused(data, &["move", "x/plant", "x/plant"]);
+    assert!(error.contains("has that name already"), "{error}");
+    for wrong in ["cloud", "x/", "/cloud", "x/a/b"] {
+        let error = refused(data, &["move", "x/plant", wrong]);
+        assert!(error.contains(&format!("`{wrong}` is no name of a sink")), "{error}");
+    }
+    let error = refused(data, &["move", "x/plan", "x/else"]);
+    assert!(error.ends_with("; there are x/cloud, x/plant\n"), "{error}");
+
+    let held = std::fs::File::create(data.join("lock")).unwrap();
+    held.lock().unwrap();
+    let error = refused(data, &["move", "x/plant", "x/else"]);
+    assert!(error.contains(" is in use: another forebay runs on it; stop that one"), "{error}");
+    drop(held);
+    let open = fill(data, "x/plant", Vec::new());
+    let error = refused(data, &["move", "x/plant", "x/else"]);
+    assert!(error.contains("a running forebay has the buffer of `x/plant` open"), "{error}");
+    drop(open);
+    assert!(printed(data, &["show", "x/plant"]).starts_with("x/plant: 5 messages, "));
+}

@@ -1,9 +1,10 @@
-//! `forebay buffer`: looks into the buffers on disk, also of a runtime that runs, and deletes one that
-//! nobody needs.
+//! `forebay buffer`: looks into the buffers on disk, also of a runtime that runs, gives the one of a
+//! sink that was renamed to its new name, and deletes one that nobody needs.
 
 use std::{
     fs,
     io::{self, BufRead, IsTerminal, Write},
+    os::unix::fs::{MetadataExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     folder::{DEFAULT_FOLDER, check, data_folder, process_environment},
+    lock,
     output::{Ending, Format, print},
 };
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
     engine::buffer::{self, Disk, Folder, Look, Repairs, Stored},
 };
 
-/// List, show, export or delete the buffers on disk.
+/// List, show, export, move or delete the buffers on disk.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -34,6 +36,7 @@ enum Action {
     Ls(List),
     Show(Show),
     Export(Export),
+    Move(Move),
     Drop(Drop),
 }
 
@@ -70,6 +73,15 @@ struct Export {
     node: Node,
 }
 
+/// Give the buffer of a sink that was renamed or removed to another one.
+#[derive(clap::Args)]
+struct Move {
+    #[command(flatten)]
+    node: Node,
+    /// The sink that is to send what is in it, such as `boiler-room/cloud`.
+    new: String,
+}
+
 /// Delete a buffer with everything that is in it.
 #[derive(clap::Args)]
 struct Drop {
@@ -94,6 +106,7 @@ pub(super) fn buffer(arguments: Arguments) -> anyhow::Result<Ending> {
         Action::Ls(arguments) => list(&arguments)?,
         Action::Show(arguments) => show(&arguments)?,
         Action::Export(arguments) => export(&arguments)?,
+        Action::Move(arguments) => move_buffer(&arguments)?,
         Action::Drop(arguments) => drop_buffer(&arguments)?,
     }
     Ok(Ending::Fine)
@@ -338,7 +351,7 @@ fn is_text(message: &Message) -> bool {
 }
 
 /// A text from outside must not move the cursor of a terminal, or worse.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let escape = |c: char| {
         if c.is_control() { c.escape_default().to_string() } else { c.to_string() }
     };
@@ -381,18 +394,9 @@ fn as_json(stored: &Stored) -> String {
 fn drop_buffer(arguments: &Drop) -> anyhow::Result<()> {
     let Node { node, .. } = &arguments.node;
     let folder = arguments.node.folder()?;
-    let disk = Folder::new(&folder);
     // Held until the folder is gone, so that no runtime begins to use it.
-    let lock = match disk.lock() {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!(
-            "a running forebay has the buffer of `{node}` open; stop it first, or remove the sink from its files"
-        ),
-        lock => lock.with_context(|| format!("locking {}", folder.display()))?,
-    };
-    let held = match buffer::look(disk) {
-        Ok(look) => format!("{} messages", look.messages()),
-        Err(error) => format!("what is there and cannot be read ({error})"),
-    };
+    let lock = lock_buffer(node, &folder)?;
+    let held = held(&folder);
     if !arguments.yes && !asked(&format!("delete {held} of `{node}` for good?"))? {
         return print("nothing was deleted\n");
     }
@@ -403,6 +407,77 @@ fn drop_buffer(arguments: &Drop) -> anyhow::Result<()> {
         let _ = fs::remove_dir(pipeline);
     }
     print(&format!("deleted {held} of `{node}`\n"))
+}
+
+/// Keeps a runtime from using the buffer.
+fn lock_buffer(node: &str, folder: &Path) -> anyhow::Result<fs::File> {
+    match Folder::new(folder).lock() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => bail!(
+            "a running forebay has the buffer of `{node}` open; stop it first, or remove the sink from its files"
+        ),
+        lock => lock.with_context(|| format!("locking {}", folder.display())),
+    }
+}
+
+/// What is in a buffer, in words.
+fn held(folder: &Path) -> String {
+    match buffer::look(Folder::new(folder)) {
+        Ok(look) => counted(look.messages()),
+        Err(error) => format!("what is there and cannot be read ({error})"),
+    }
+}
+
+/// A number of messages, in words.
+pub(super) fn counted(messages: u64) -> String {
+    match messages {
+        1 => "1 message".to_owned(),
+        messages => format!("{messages} messages"),
+    }
+}
+
+fn move_buffer(arguments: &Move) -> anyhow::Result<()> {
+    let (old, new) = (&arguments.node.node, &arguments.new);
+    let is_node = |(pipeline, node): (&str, &str)| {
+        !pipeline.is_empty() && !node.is_empty() && !node.contains('/')
+    };
+    if !new.split_once('/').is_some_and(is_node) {
+        bail!("`{new}` is no name of a sink; expected PIPELINE/SINK, such as `boiler-room/cloud`");
+    }
+    if old == new {
+        bail!("the buffer of `{old}` has that name already");
+    }
+    let data = data(&arguments.node.data, None);
+    let from = arguments.node.folder()?;
+    // Nothing begins to run with half of it.
+    let _run = lock::take_now(&data)?;
+    let _from = lock_buffer(old, &from)?;
+    let to = buffer::folder_of(&data, new);
+    if to.exists() && !buffer::remove_if_empty(&to)? {
+        bail!(
+            "`{new}` has a buffer of its own, with {}; start forebay until they are sent, or look at them with `forebay buffer show {new}`, and move then",
+            held(&to)
+        );
+    }
+    let held = held(&from);
+    rename(&from, &to).with_context(|| format!("moving {} to {}", from.display(), to.display()))?;
+    print(&format!("moved {held} of `{old}` to `{new}`\n"))
+}
+
+/// Gives a buffer's folder another place, so that it survives a power cut.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let (Some(old), Some(new)) = (from.parent(), to.parent()) else { return Ok(()) };
+    if !new.exists() {
+        Folder::new(new).make()?;
+        // Whoever moves may be root, and whoever runs is not.
+        let owner = fs::metadata(old)?;
+        let _ = chown(new, Some(owner.uid()), Some(owner.gid()));
+    }
+    fs::rename(from, to)?;
+    Folder::new(new).sync()?;
+    Folder::new(old).sync()?;
+    // The pipeline's folder, when this was its last buffer.
+    let _ = fs::remove_dir(old);
+    Ok(())
 }
 
 /// Asks a person.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use forebay_sdk::Timestamp;
 use tokio::time::sleep;
 use tracing::warn;
@@ -45,6 +45,20 @@ pub(super) async fn take(data: &Path) -> anyhow::Result<Lock> {
         "{} is in use: {holder} runs on it; stop that one, or give this one a data folder of its own (--data)",
         data.display()
     )
+}
+
+/// The same at once, for what must not be done while one runs on it.
+pub(super) fn take_now(data: &Path) -> anyhow::Result<Lock> {
+    match try_take(data) {
+        Ok(file) => Ok(Lock { _file: Some(file) }),
+        Err(TryLockError::WouldBlock) => {
+            let holder = holder(data).unwrap_or_else(|| "another forebay".to_owned());
+            bail!("{} is in use: {holder} runs on it; stop that one first", data.display())
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("locking {}", data.display()))
+        }
+    }
 }
 
 /// Who holds the data folder. None when nobody does.

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::{
+    buffer::{counted, printable},
     folder::{DEFAULT_FOLDER, check, data_folder, process_environment},
     lock,
     look::{LastGood, last_good},
@@ -56,9 +59,10 @@ pub(super) fn plan(arguments: Arguments) -> anyhow::Result<Ending> {
         },
     };
     let plan = engine::plan(&running.unwrap_or_default(), graph);
+    let left = engine::left_behind(&data, graph);
     match arguments.printed.format() {
-        Format::Json => print(&format!("{}\n", as_json(&plan)))?,
-        Format::Text => print(&format!("{said}{}", as_text(&plan)))?,
+        Format::Json => print(&format!("{}\n", as_json(&plan, &left)))?,
+        Format::Text => print(&format!("{said}{}{}", as_text(&plan), left_text(&left)))?,
     }
     Ok(Ending::Fine)
 }
@@ -90,12 +94,25 @@ fn as_text(plan: &engine::Plan) -> String {
     text
 }
 
-fn as_json(plan: &engine::Plan) -> serde_json::Value {
+/// What is on disk for sinks that are renamed or removed, or were before.
+fn left_text(left: &[(String, u64)]) -> String {
+    let line = |(node, messages): &(String, u64)| {
+        let (node, messages) = (printable(node), counted(*messages));
+        format!(
+            "{messages} of {node} on disk would stay behind; `forebay buffer move {node} NEW` gives them to another sink\n"
+        )
+    };
+    left.iter().map(line).collect()
+}
+
+fn as_json(plan: &engine::Plan, left: &[(String, u64)]) -> serde_json::Value {
     let mut object = serde_json::Map::new();
     for (verb, names) in plan.steps() {
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         object.insert(verb.replace(' ', "_"), names.into());
     }
     object.insert("untouched".to_owned(), plan.untouched.into());
+    let left = left.iter().map(|(node, messages)| json!({ "node": node, "messages": messages }));
+    object.insert("left_behind".to_owned(), left.collect());
     object.into()
 }

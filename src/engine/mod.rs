@@ -243,13 +243,17 @@ impl Engine {
         statuses.for_each(|status| status.write_rest());
     }
 
-    /// Says which buffers on disk hold messages that no node of the graph will send. Looks once, and
-    /// touches nothing.
+    /// Says which buffers on disk hold messages that no node of the graph will send, and removes those
+    /// that hold nothing.
     pub async fn report_orphans(&self) {
-        let data = Arc::clone(&self.data);
-        let sinks = self.graph.nodes.iter().filter(|(_, spec)| spec.role == Role::Sink);
-        let sinks: BTreeSet<Name> = sinks.map(|(name, _)| Arc::clone(name)).collect();
-        let look = tokio::task::spawn_blocking(move || orphans(&data, &sinks));
+        let (data, sinks) = (Arc::clone(&self.data), sinks(&self.graph));
+        let look = tokio::task::spawn_blocking(move || {
+            for (_, folder) in buffers_of_others(&data, &sinks) {
+                // What cannot be removed is in nobody's way.
+                let _ = buffer::remove_if_empty(&folder);
+            }
+            orphans(&data, &sinks)
+        });
         for (node, messages) in look.await.unwrap_or_default() {
             warn!(node = %node, messages, "left in the buffer on disk of a node that is gone; see `forebay buffer ls`");
         }
@@ -364,6 +368,22 @@ fn folder_of(data: &Path, node: &str) -> PathBuf {
     buffer::folder_in(data.join("nodes"), node)
 }
 
+/// The buffers on disk that no sink of a graph would send, and how many messages each holds.
+pub fn left_behind(data: &Path, graph: &Graph) -> Vec<(String, u64)> {
+    orphans(data, &sinks(graph))
+}
+
+fn sinks(graph: &Graph) -> BTreeSet<Name> {
+    let sinks = graph.nodes.iter().filter(|(_, spec)| spec.role == Role::Sink);
+    sinks.map(|(name, _)| Arc::clone(name)).collect()
+}
+
+fn buffers_of_others(data: &Path, sinks: &BTreeSet<Name>) -> Vec<(String, PathBuf)> {
+    let mut listed = buffer::list(data).unwrap_or_default();
+    listed.retain(|(node, _)| !sinks.contains(node.as_str()));
+    listed
+}
+
 /// The buffers of others than these sinks, and how many messages each holds. What cannot be
 /// read is not worth a warning here.
 fn orphans(data: &Path, sinks: &BTreeSet<Name>) -> Vec<(String, u64)> {
@@ -371,6 +391,5 @@ fn orphans(data: &Path, sinks: &BTreeSet<Name>) -> Vec<(String, u64)> {
         let messages = buffer::look(buffer::Folder::new(folder)).ok()?.messages();
         (messages > 0).then_some((node, messages))
     };
-    let listed = buffer::list(data).unwrap_or_default().into_iter();
-    listed.filter(|(node, _)| !sinks.contains(node.as_str())).filter_map(held).collect()
+    buffers_of_others(data, sinks).into_iter().filter_map(held).collect()
 }

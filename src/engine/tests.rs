@@ -919,6 +919,21 @@ mod on_disk {
         rest(30).await;
         assert_eq!(sorted(log.got()), (0..30).collect::<Vec<_>>());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_buffer_of_a_sink_that_is_gone_goes_at_the_next_start() {
+        let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+        let folder = buffer::folder_of(data.path(), "p/s");
+        let mut engine = Engine::new(Path::new("."), data.path());
+        engine.apply(graph(&log, "p/s", Store::Disk, Trouble::None, 5)).await;
+        rest(30).await;
+        engine.stop(Duration::from_secs(5)).await;
+        assert!(folder.is_dir());
+        let mut engine = Engine::new(Path::new("."), data.path());
+        engine.apply(graph(&log, "p/renamed", Store::Disk, Trouble::None, 5)).await;
+        engine.report_orphans().await;
+        assert!(!folder.exists());
+    }
 }
 
 /// What a transform holds, and remembers.

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::disk::{Disk, DiskFile};
 
 /// The file's name.
-const DOUBT: &str = "doubt";
+pub(super) const DOUBT: &str = "doubt";
 const PREFIX_BYTES: usize = 8;
 /// No message in a buffer is larger.
 const MOST_BYTES: u64 = 512 << 20;

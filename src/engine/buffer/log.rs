@@ -8,8 +8,8 @@ use forebay_sdk::{
 };
 
 use super::{
-    cursor::{Acknowledged, Cursor},
-    disk::{Disk, DiskFile, Folder},
+    cursor::{Acknowledged, CURSOR, Cursor},
+    disk::{Disk, DiskFile, Folder, LOCK},
     doubt,
     ranges::Ranges,
     record::Batch,
@@ -151,6 +151,11 @@ struct Reader<F> {
 const MOST_READERS: usize = 2;
 /// A segment that is not whole yet.
 const RESCUE: &str = "rescue";
+/// Whether a file of this name belongs to a log.
+pub fn is_file(name: &str) -> bool {
+    [LOCK, CURSOR, doubt::DOUBT, RESCUE].contains(&name) || Name::parse(name).is_some()
+}
+
 /// More files are not kept to be written over.
 const MOST_SPARE: usize = 32;
 /// A write that makes a file longer costs the journal of the file system some 16 KiB. A small one

@@ -118,6 +118,40 @@ impl<D: Disk> Look<D> {
     }
 }
 
+/// Removes a buffer that holds nothing, and says whether it did: not one that a process has open, nor
+/// one with damage that may be a message, or with files of somebody else.
+pub fn remove_if_empty(path: &Path) -> io::Result<bool> {
+    let folder = Folder::new(path);
+    // Twice: a look at what is not ours makes no lock there, and a message may come before it.
+    if !is_empty(&folder)? {
+        return Ok(false);
+    }
+    let lock = match folder.lock() {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        lock => lock?,
+    };
+    if !is_empty(&folder)? {
+        return Ok(false);
+    }
+    fs::remove_dir_all(path)?;
+    drop(lock);
+    // The pipeline's folder, when this was its last buffer.
+    if let Some(pipeline) = path.parent() {
+        let _ = fs::remove_dir(pipeline);
+    }
+    Ok(true)
+}
+
+fn is_empty(folder: &Folder) -> io::Result<bool> {
+    if !folder.list()?.iter().all(|name| log::is_file(name)) {
+        return Ok(false);
+    }
+    let mut look = look(folder.clone())?;
+    let Repairs { lost_records, lost_bytes, .. } = look.take_repairs();
+    let is_whole = lost_records == 0 && lost_bytes == 0;
+    Ok(look.messages() == 0 && is_whole && doubt::read(folder)?.is_none())
+}
+
 /// Where the buffers of a data folder are.
 fn buffers(data: &Path) -> PathBuf {
     data.join("buffers")

@@ -863,3 +863,26 @@ fn all_buffers_are_found() {
     let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["p/a", "p/b", "q/ä"]);
 }
+
+#[test]
+fn only_a_buffer_that_surely_holds_nothing_is_removed() {
+    let data = tempfile::tempdir().unwrap();
+    let path = folder_of(data.path(), "p/old");
+    let (mut log, _) = open(Folder::new(&path));
+    assert!(!remove_if_empty(&path).unwrap(), "it is open");
+    add(&mut log, &numbered(2));
+    drop(log);
+    assert!(!remove_if_empty(&path).unwrap(), "it holds messages");
+    let (mut log, _) = open(Folder::new(&path));
+    log.ack(0..1);
+    log.let_go(1, &numbered(1)[0]).unwrap();
+    drop(log);
+    assert!(!remove_if_empty(&path).unwrap(), "one may have been done, or not");
+    doubt::clear(&Folder::new(&path)).unwrap();
+    let others = path.join("notes.txt");
+    fs::write(&others, "not ours").unwrap();
+    assert!(!remove_if_empty(&path).unwrap(), "somebody else's file is there");
+    fs::remove_file(others).unwrap();
+    assert!(remove_if_empty(&path).unwrap());
+    assert_eq!(fs::read_dir(buffers(data.path())).unwrap().count(), 0);
+}
