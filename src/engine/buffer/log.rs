@@ -772,6 +772,10 @@ impl<D: Disk> Log<D> {
             if self.lose(at, due..record.seq) {
                 self.repairs.lost_bytes += reader.walk.damaged_bytes() - damaged;
             }
+            // What stands in a later segment anew is not to be passed over there.
+            if self.segments[at].left.next(record.seq).is_none() {
+                break;
+            }
             wanted.from = record.seq + 1;
             if record.seq < from || !self.segments[at].left.contains(record.seq) {
                 continue;
