@@ -378,6 +378,9 @@ fn check(publish: &PublishPacket) -> anyhow::Result<()> {
     if !is_topic(topic) {
         bail!("it published to `{topic}`, which is no topic");
     }
+    if wills::is_private(topic) {
+        bail!("it published to `{topic}`, and what begins with `$forebay/` is the broker's own");
+    }
     if let Some(PropertyValue::Utf8String(topic)) =
         publish.properties.get(PropertyId::ResponseTopic)
         && !is_topic(topic)

@@ -137,19 +137,30 @@ mod tests {
         assert_eq!(guests.len(), MOST_WAITING);
         assert_eq!(last, "16 connections of this address have not said who they are");
 
-        // Nor when it says who it is.
-        for port in 1..100 {
-            let from = SocketAddr::from(([10, 0, 0, 1], port));
-            if hall
-                .enter(from)
-                .is_ok_and(|guest| hall.admit(from).map(|()| guests.push(guest)).is_ok())
-            {
-                continue;
-            }
+        assert!(hall.enter(from("10.0.0.2:1")).is_ok());
+    }
+
+    #[test]
+    fn the_last_tenth_is_for_addresses_that_have_no_place() {
+        let hall = Hall::new(20);
+        let enter = |text: &str| {
+            let guest = hall.enter(from(text))?;
+            hall.admit(from(text)).map(|()| guest)
+        };
+        let error = |text: &str| enter(text).err().map(|error| error.to_string());
+        let mut guests = Vec::new();
+        for port in 1..=18 {
+            guests.push(enter(&format!("10.0.0.1:{port}")).unwrap());
         }
-        let error = hall.admit(from("10.0.0.1:200")).map(|()| hall.admit(from("10.0.0.1:201")));
-        assert!(error.is_ok() || hall.admit(from("10.0.0.2:1")).is_ok());
-        assert!(hall.admit(from("10.0.0.3:1")).is_ok());
+        let kept = "the last tenth of `max_connections` is kept for other addresses";
+        assert_eq!(error("10.0.0.1:19").unwrap(), kept);
+        guests.push(enter("10.0.0.2:1").unwrap());
+        assert_eq!(error("10.0.0.2:2").unwrap(), kept);
+        guests.push(enter("10.0.0.3:1").unwrap());
+        assert_eq!(error("10.0.0.4:1").unwrap(), "`max_connections` reached");
+        // A place that is given up is free again.
+        guests.pop();
+        assert!(error("10.0.0.4:1").is_none());
     }
 
     #[test]

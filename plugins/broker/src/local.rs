@@ -31,6 +31,7 @@ use crate::{
     dues::{Dues, Receipt},
     place::{Interest, Place},
     properties::{packet_of, publication_of},
+    wills,
 };
 
 /// The most bytes of a message that is kept, with its topic and its properties.
@@ -176,7 +177,7 @@ impl Local {
             if qos > 0 {
                 place.put(publication, Some(Arc::clone(&ticket)));
             } else if !place.offer(publication) {
-                let why = "a source on this broker is too slow for what comes at QoS 0";
+                let why = "a source on this broker is too slow for what does not wait for it";
                 self.voice.dropped(1, why);
             }
         }
@@ -250,6 +251,12 @@ impl Local {
                     "the message's topic cannot be published to: {error}, found `{topic}`"
                 ))
             })?;
+            if wills::is_private(topic) {
+                return Err(WriteError::reject(anyhow!(
+                    "the message's topic cannot be published to: what begins with `$forebay/` is \
+                     the broker's own, found `{topic}`"
+                )));
+            }
         }
         let deadline = Instant::now() + LONGEST_WAIT;
         let mut open = Open { dues: &self.nodes, messages: Vec::with_capacity(batch.len()) };

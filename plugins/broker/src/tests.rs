@@ -6,7 +6,7 @@ use forebay_sdk::{
     Connection, Endpoint, Figure, Voice, World, WriteError,
     mqtt::{self, Claim, Parcel, Properties, PubSub, Publication, Subscribe, Subscription},
     testing::{Heard, voice},
-    world::{Dial, memory::Memory},
+    world::{Dial, Stream, memory::Memory},
 };
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions,
@@ -15,7 +15,7 @@ use rumqttc::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::{JoinHandle, yield_now},
-    time::{advance, timeout},
+    time::{Instant, advance, timeout},
 };
 
 use super::{
@@ -369,19 +369,27 @@ async fn only_users_with_their_password_get_in() {
     assert_eq!(troubles, expected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn guesses_of_a_password_are_slowed_down_and_logged_once() {
     let users = [("plc".to_owned(), forebay_sdk::Secret::new("secret"))];
-    let settings = with_terms(&["127.0.0.1:0"], |terms| terms.users = Some(users.into()));
-    let broker = Running::start(settings).await;
-    let began = tokio::time::Instant::now();
-    for number in 0..7 {
-        let mut options = broker.options("device");
-        options.set_credentials("plc", format!("guess{number}"));
-        assert!(Client::connect(options).await.is_err());
+    let settings = with_terms(&["127.0.0.1:1883"], |terms| terms.users = Some(users.into()));
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let broker = Running::start_in(memory.world(), settings).await;
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        let began = Instant::now();
+        let mut stream = dial(&memory).await;
+        // A CONNECT of MQTT 3.1.1 with a clean session, a user and a password.
+        let body = b"\0\x04MQTT\x04\xc2\0\x3c\0\x01d\0\x03plc\0\x05guess";
+        stream.write_all(&[&[0x10, body.len() as u8], &body[..]].concat()).await.unwrap();
+        let mut connack = [0; 4];
+        soon(stream.read_exact(&mut connack)).await.unwrap();
+        // 4: bad user name or password.
+        assert_eq!((connack[0], connack[3]), (0x20, 4));
+        pauses.push(began.elapsed().as_millis());
     }
-    // 0, 0, 0, then 250 ms, 500 ms, 1 s, 2 s.
-    assert!(began.elapsed() > Duration::from_millis(3700));
+    let slowed: Vec<_> = pauses.iter().map(|pause| pause / 10 * 10).collect();
+    assert_eq!(slowed, [0, 0, 0, 250, 500, 1000, 2000, 4000, 5000]);
     let troubles = broker.heard.said().troubles;
     assert_eq!(troubles.len(), 5, "{troubles:?}");
     assert!(troubles[4].contains("5 times by now; until this address is quiet for 10 minutes"));
@@ -425,7 +433,15 @@ async fn idle_sockets_of_one_address_do_not_lock_a_device_out() {
     })
     .await;
     assert_eq!(broker.heard.said().troubles[0], refused);
-    // As a device elsewhere does, it gets in as soon as one of these is gone.
+    // A device elsewhere is not concerned.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut elsewhere = soon(socket.connect(broker.addresses[0])).await.unwrap();
+    elsewhere.write_all(&connect_for_an_hour("elsewhere")).await.unwrap();
+    let mut connack = [0; 4];
+    soon(elsewhere.read_exact(&mut connack)).await.unwrap();
+    assert_eq!((connack[0], connack[3]), (0x20, 0));
+    // One here gets in as soon as one of these is gone.
     idle.clear();
     soon(async { while Client::connect(broker.options("device")).await.is_err() {} }).await;
 }
@@ -666,6 +682,11 @@ async fn what_a_device_sends_again_is_not_delivered_twice_while_a_source_has_it(
     assert_eq!(reader.number().await, 3);
 }
 
+fn will(topic: &str, payload: &str) -> LastWill {
+    let (topic, message) = (topic.to_owned(), payload.to_owned().into());
+    LastWill { topic, message, qos: QoS::AtLeastOnce, retain: false }
+}
+
 #[tokio::test]
 async fn the_will_of_a_device_reaches_nodes_and_devices_as_it_was_meant() {
     let broker = Running::start(settings(&["127.0.0.1:0"])).await;
@@ -673,13 +694,7 @@ async fn the_will_of_a_device_reaches_nodes_and_devices_as_it_was_meant() {
     let mut other = broker.client("other").await;
     other.subscribe("#", QoS::AtLeastOnce).await;
     let mut options = broker.options("device");
-    let last = LastWill {
-        topic: "state/device".into(),
-        message: "gone".into(),
-        qos: QoS::AtLeastOnce,
-        retain: true,
-    };
-    options.set_last_will(last);
+    options.set_last_will(LastWill { retain: true, ..will("state/device", "gone") });
     let device = Client::connect(options).await.unwrap();
     drop(device);
     assert_eq!(inside.next().await, publication("state/device", "gone", 1, false));
@@ -688,6 +703,79 @@ async fn the_will_of_a_device_reaches_nodes_and_devices_as_it_was_meant() {
     let mut late = broker.reader("late", &["state/+"], 1, 10).granted().await;
     assert_eq!(late.next().await, publication("state/device", "gone", 1, true));
     assert!(inside.is_idle().await);
+}
+
+/// A SUBSCRIBE of MQTT 3.1.1 at QoS 1.
+fn subscribe_packet(filter: &str) -> Vec<u8> {
+    let size = filter.len() as u8;
+    [&[0x82, size + 5, 0, 1, 0, size], filter.as_bytes(), &[1]].concat()
+}
+
+#[tokio::test]
+async fn a_device_does_not_see_how_the_broker_passes_wills_on() {
+    let broker = Running::start(settings(&["127.0.0.1:0"])).await;
+    let mut curious = Raw::connect(&broker, "curious").await;
+    let mut granted = async |filter: &str| {
+        curious.send(&subscribe_packet(filter)).await;
+        let mut suback = [0; 5];
+        soon(curious.0.read_exact(&mut suback)).await.unwrap();
+        assert_eq!(suback[..2], [0x90, 3]);
+        suback[4]
+    };
+    for filter in [
+        "$forebay/#",
+        "$forebay/will/+/state",
+        "$forebay/will/kept/state",
+        "$share/group/$forebay/#",
+    ] {
+        assert_eq!(granted(filter).await, 0x80, "{filter}");
+    }
+    for filter in ["#", "+/+/+/state", "$share/group/#"] {
+        assert_eq!(granted(filter).await, 1, "{filter}");
+    }
+    let mut inside = broker.reader("a", &["#", "$forebay/#"], 1, 10).granted().await;
+    let mut options = broker.options("device");
+    options.set_last_will(will("state", "gone"));
+    drop(Client::connect(options).await.unwrap());
+    assert_eq!(inside.next().await, publication("state", "gone", 1, false));
+    // `#` and the shared one; nothing was before these.
+    for _ in 0..2 {
+        let mut got = [0; 15];
+        soon(curious.0.read_exact(&mut got)).await.unwrap();
+        assert_eq!(got[..9], *b"\x32\x0d\0\x05state");
+    }
+    curious.has_nothing_yet().await;
+
+    // Nor can it make one up.
+    curious.send(&publish_packet(2, 1, "$forebay/will/kept/state", b"1")).await;
+    soon(curious.0.read_to_end(&mut Vec::new())).await.unwrap();
+    let batch = vec![publication("$forebay/will/kept/state", "1", 1, false)];
+    let refused = soon(broker.local.publish(batch)).await.unwrap_err();
+    assert!(matches!(refused, WriteError::Reject(_)), "{refused:?}");
+    assert!(inside.is_idle().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_will_for_a_full_source_does_not_hold_up_those_behind_it() {
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let broker = Running::start_in(memory.world(), settings(&["127.0.0.1:1883"])).await;
+    let _full = broker.reader("full", &["state", "fill"], 1, 1).granted().await;
+    let mut other = broker.reader("other", &["state"], 1, 10).granted().await;
+    for _ in 0..4 {
+        broker.publish(publication("fill", &"x".repeat(1 << 20), 1, false)).await;
+    }
+    for number in 0..3 {
+        // A CONNECT of MQTT 3.1.1 with a clean session and a will at QoS 1.
+        let mut body = b"\0\x04MQTT\x04\x0e\0\0\0\x01d\0\x05state\0\x01".to_vec();
+        body.push(b'0' + number);
+        let mut stream = dial(&memory).await;
+        stream.write_all(&[vec![0x10, body.len() as u8], body].concat()).await.unwrap();
+        soon(stream.read_exact(&mut [0; 4])).await.unwrap();
+    }
+    for expected in 0..3 {
+        assert_eq!(other.number().await, expected);
+    }
+    assert_eq!(broker.heard.figure(Figure::Dropped), 3);
 }
 
 #[tokio::test]
@@ -950,11 +1038,37 @@ async fn properties_of_mqtt_5_come_through() {
 async fn in_a_world_in_memory_devices_reach_the_broker_too() {
     let memory = Memory::new(1_795_251_600_000_000_000);
     let broker = Running::start_in(memory.world(), settings(&["127.0.0.1:1883"])).await;
-    let to = Endpoint { host: "127.0.0.1".to_owned(), port: 1883 };
-    let mut stream = memory.world().connect(Dial::new(to)).await.unwrap();
+    let mut stream = dial(&memory).await;
     stream.write_all(&connect_for_an_hour("device")).await.unwrap();
     let mut connack = [0; 4];
     soon(stream.read_exact(&mut connack)).await.unwrap();
     assert_eq!((connack[0], connack[3]), (0x20, 0));
     drop(broker);
+}
+
+async fn dial(memory: &Memory) -> Box<dyn Stream> {
+    let to = Endpoint { host: "127.0.0.1".to_owned(), port: 1883 };
+    memory.world().connect(Dial::new(to)).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_say_who_it_is_is_disconnected() {
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let broker = Running::start_in(memory.world(), settings(&["127.0.0.1:1883"])).await;
+    let began = Instant::now();
+    // One says nothing, the other begins to.
+    let (mut silent, mut slow) = (dial(&memory).await, dial(&memory).await);
+    slow.write_all(&connect_for_an_hour("device")[..9]).await.unwrap();
+    for stream in [&mut silent, &mut slow] {
+        assert_eq!(soon(stream.read(&mut [0])).await.unwrap(), 0);
+    }
+    assert_eq!(began.elapsed().as_secs(), 10);
+    soon(async {
+        while broker.heard.said().troubles.len() < 2 {
+            yield_now().await
+        }
+    })
+    .await;
+    let said = "serving 127.0.0.1: it did not say who it is: deadline has elapsed";
+    assert_eq!(broker.heard.said().troubles, [said; 2]);
 }

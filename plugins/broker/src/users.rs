@@ -18,7 +18,10 @@ use mqtt5::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::hall::{Hall, household};
+use crate::{
+    hall::{Hall, household},
+    wills,
+};
 
 /// Wrong passwords that cost nothing.
 const FREE_GUESSES: u32 = 3;
@@ -197,8 +200,13 @@ impl AuthProvider for Users {
         Box::pin(ready(true))
     }
 
-    fn authorize_subscribe<'a>(&self, _: &str, _: Option<&'a str>, _: &'a str) -> Answer<'a, bool> {
-        Box::pin(ready(true))
+    fn authorize_subscribe<'a>(
+        &self,
+        _: &str,
+        _: Option<&'a str>,
+        filter: &'a str,
+    ) -> Answer<'a, bool> {
+        Box::pin(ready(!wills::is_private(filter)))
     }
 }
 

@@ -3,7 +3,7 @@
 //! So a will goes to mqtt5 with another topic, which only this task subscribes to. It publishes the
 //! will as it was meant, to nodes and devices alike.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use mqtt5::{
@@ -15,20 +15,29 @@ use mqtt5::{
     },
     packet::{connect::ConnectPacket, publish::PublishPacket},
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 use tracing::debug;
 
 use crate::{dues::Dues, local::Local};
 
 /// No device can have this client id: mqtt5 refuses a `/` in theirs.
 const CLIENT_ID: &str = "forebay/wills";
-/// Wildcards do not find topics that begin with `$`.
+/// What is below is for nobody else.
+const PRIVATE: &str = "$forebay/";
 const KEPT: &str = "$forebay/will/kept/";
 const PASSING: &str = "$forebay/will/passing/";
 /// How much longer a packet becomes.
 pub const LONGEST_PREFIX: usize = PASSING.len();
+/// How long a will waits for a source that is full. Then it passes that by, so that it does not hold
+/// up the wills behind it.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The most wills that wait to be published.
 const MOST_WAITING: usize = 256;
+
+/// Whether a topic or filter is the broker's own. Wildcards do not find what begins with `$`.
+pub fn is_private(topic: &str) -> bool {
+    mqtt5::parse_shared_subscription(topic).0.starts_with(PRIVATE)
+}
 
 /// Has the will of a device come by way of here.
 pub fn send_here(connect: &mut ConnectPacket) {
@@ -69,7 +78,12 @@ pub async fn publish(local: Arc<Local>, router: Arc<MessageRouter>) -> anyhow::R
     let nobody = Dues::default();
     let publish = async |packet: PublishPacket| {
         let Some(will) = as_meant(packet) else { return };
-        let ways = local.ways(&will.topic_name, will.qos as u8).await;
+        let topic = &will.topic_name;
+        let ways = match timeout(LONGEST_WAIT, local.ways(topic, will.qos as u8)).await {
+            Ok(ways) => ways,
+            // At QoS 0 nobody waits: a source that is full loses it, which is counted.
+            Err(_) => local.ways(topic, 0).await,
+        };
         if let Err(error) = local.send(will, ways, None, &nobody).await {
             debug!(%error, "a will was not published");
         }
