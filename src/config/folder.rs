@@ -111,6 +111,12 @@ impl Folder {
         Ok(Folder { files: original.to_owned(), outside, ..Folder::open(root)? })
     }
 
+    /// Whether this is what was accepted once. What the files that it names have become since keeps
+    /// nothing from starting: who reads them does so again and again.
+    pub fn is_copy(&self) -> bool {
+        self.files != self.root
+    }
+
     /// A folder of which nothing is read.
     pub fn empty(root: &Path) -> Folder {
         Folder {
@@ -146,6 +152,11 @@ impl Folder {
         Finding::error(&UNREADABLE_FILE, None, message, "")
             .help("rename it, or move it out of this folder")
     }
+}
+
+/// A path as it is from wherever one stands.
+pub(super) fn whole(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// `*.yaml` and `*.yml`, but for hidden files and the tests of pipelines.

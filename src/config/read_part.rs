@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     common::{self, Common},
     draft::{Draft, How, Part, Upstream, Uses},
-    folder::Folder,
+    folder::{self, Folder},
     graph::Name,
     types::{NodeTypeEntry, Types},
 };
@@ -196,6 +196,10 @@ impl<'a> Reader<'a> {
         findings.extend(resolved.problems.into_iter().map(|problem| part.place(problem, texts)));
         part.configured = resolved.configured;
         let Some(configured) = &part.configured else { return };
+        if !self.folder.is_copy() {
+            let wrong = configured.check_files(&self.folder.files);
+            findings.extend(wrong.into_iter().map(|problem| part.place(problem, texts)));
+        }
         let (written, can) = (&part.common_settings, configured.capabilities());
         let common = common::read(part.role, written, &part.title(), can, findings);
         part.common = common.unwrap_or(part.common);
@@ -266,7 +270,8 @@ impl<'a> Reader<'a> {
                     let message = format!("script {shown} {}", problem.message);
                     let finding =
                         Finding::error(&SCRIPT_MISSING, setting.value.span, message, problem.label);
-                    self.draft.findings.push(finding);
+                    let help = format!("looked for {}", folder::whole(&path).display());
+                    self.draft.findings.push(finding.help(help));
                 }
             }
         }

@@ -135,7 +135,7 @@ fn value(
 /// Where a file was looked for, and where one of that name is. Names are relative to the folder that is
 /// run, so that a pipeline can move.
 fn looked_for(name: &str, path: &Path, folder: &Folder) -> String {
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let whole = folder::whole(path);
     let beside = folder.place.join(name);
     match beside != path && beside.is_file() {
         true => {

@@ -21,7 +21,10 @@ mod wires;
 
 use std::collections::BTreeSet;
 
-use forebay_sdk::{Finding, Level, Role, Rule, Span, rules::DUPLICATE_KEY};
+use forebay_sdk::{
+    Finding, Level, Role, Rule, Span,
+    rules::{BAD_CERTIFICATE, DUPLICATE_KEY},
+};
 use forebay_yaml::Entry;
 
 use self::index::{Connections, Nodes};
@@ -57,7 +60,8 @@ pub fn lint(mut draft: Draft) -> Checked {
     drop_what_follows(&mut findings);
     drop_edits_of_what_was_made(&draft, &mut findings);
     if draft.is_set_elsewhere {
-        findings.retain(|finding| finding.rule != &UNSET_VARIABLE);
+        let elsewhere: [&Rule; 2] = [&BAD_CERTIFICATE, &UNSET_VARIABLE];
+        findings.retain(|finding| !elsewhere.contains(&finding.rule));
     }
     levels::apply(&draft, &mut findings);
     for finding in findings.iter().filter(|finding| finding.rule == &DUPLICATE_KEY) {

@@ -1446,3 +1446,34 @@ error[claimed-twice]: `a/out` and `b/out` both claim file /tmp/a
 ",
     );
 }
+
+#[test]
+fn certificates_that_are_not_here_keep_nothing_from_running_that_was_accepted_or_runs_elsewhere() {
+    const URL: &str = "url: 'mqtts://broker.example', client_id: a";
+    let folder = folder_of(&format!(
+        "=== pipelines/x.yaml\nconnections:\n  a: {{ type: mqtt, {URL}, ca: secrets/ca.pem }}\n\
+         sources:\n  t: {{ type: timer, every: 5s }}\n\
+         sinks:\n  out: {{ from: t, type: mqtt, connection: a, topic: x }}\n"
+    ));
+    let types = Types::new(plugins::all());
+    let found = |draft: config::Draft| {
+        lint(draft).findings.into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+    };
+    let here = || config::load(folder.path(), &types, &|_| None).unwrap();
+    let path = folder.path().join("secrets/ca.pem");
+    assert_eq!(
+        found(here()),
+        [format!("reading `ca` ({}): there is no such file", path.display())]
+    );
+    let mut elsewhere = here();
+    elsewhere.is_set_elsewhere = true;
+    assert_eq!(found(elsewhere), <[&str; 0]>::default());
+    let original = tempfile::tempdir().unwrap();
+    let copy = config::Copy {
+        root: folder.path(),
+        outside: Default::default(),
+        original: original.path(),
+    };
+    let copy = config::load_copy(copy, &types, &|_| None).unwrap();
+    assert_eq!(found(copy), <[&str; 0]>::default());
+}

@@ -8,7 +8,7 @@ use forebay_sdk::{
 };
 use reqwest::{
     Method, Url,
-    header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -216,6 +216,11 @@ fn read_headers(headers: &BTreeMap<String, Secret>, problems: &mut Vec<Problem>)
             refuse(format!("the value of `{name}` cannot stand in a header"), label);
             continue;
         };
+        if known == AUTHORIZATION && names_nobody(value.as_bytes()) {
+            let label = "expected one behind the scheme; without it, leave out the header";
+            refuse(format!("`{name}` has no token"), label);
+            continue;
+        }
         value.set_sensitive(true);
         if map.insert(known, value).is_some() {
             let label = "the names of headers differ by more than upper and lower case";
@@ -223,4 +228,13 @@ fn read_headers(headers: &BTreeMap<String, Secret>, problems: &mut Vec<Problem>)
         }
     }
     map
+}
+
+/// Whether an `Authorization` is a scheme and nothing else, such as the `Bearer ` that an empty
+/// variable leaves.
+fn names_nobody(value: &[u8]) -> bool {
+    const SCHEMES: [&str; 3] = ["Basic", "Bearer", "Token"];
+    let said = value.trim_ascii();
+    let is_scheme = |scheme: &&str| said.eq_ignore_ascii_case(scheme.as_bytes());
+    value.ends_with(b" ") || SCHEMES.iter().any(is_scheme)
 }

@@ -1,11 +1,11 @@
 //! One request per batch, and one verdict.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Endpoint, Format, Message, Node, Period, Port, Sink, Site,
-    Timestamp, WriteError, Written, connection::Refused, node::LONGEST_TRY, tls::Tls,
+    Capabilities, Configured, Emitter, Endpoint, Format, Message, Node, Period, Port, Problem,
+    Sink, Site, Timestamp, WriteError, Written, connection::Refused, node::LONGEST_TRY, tls::Tls,
 };
 use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
@@ -49,7 +49,7 @@ pub(crate) struct HttpSink {
 
 impl Configured for HttpSink {
     fn build(&self, site: Site) -> Node {
-        let tls = Tls { folder: site.folder, ca: self.ca.clone(), cert: None, key: None };
+        let tls = self.certificates(site.folder);
         Node::sink(Sending { sink: self.clone(), tls, client: None })
     }
 
@@ -64,12 +64,20 @@ impl Configured for HttpSink {
         Capabilities { batch_messages, longest_try, is_near, ..Capabilities::default() }
     }
 
+    fn check_files(&self, folder: &Path) -> Vec<Problem> {
+        self.certificates(folder.into()).problems()
+    }
+
     fn outputs(&self) -> Vec<String> {
         vec![ANSWERS.to_owned()]
     }
 }
 
 impl HttpSink {
+    fn certificates(&self, folder: Arc<Path>) -> Tls {
+        Tls { folder, ca: self.ca.clone(), cert: None, key: None }
+    }
+
     fn request(&self, client: &Client, body: Vec<u8>) -> RequestBuilder {
         let request = client.request(self.method.clone(), self.url.clone());
         request.headers(self.headers.clone()).body(body)

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Connection, Node, Period, Secret, Shared, Site, Voice, World,
+    Capabilities, Claim, Configured, Connection, Node, Period, Problem, Secret, Shared, Site,
+    Voice, World,
     mqtt::Broker,
     tls::{Tls, rustls::ClientConfig},
 };
@@ -89,12 +90,25 @@ impl Configured for MqttConnection {
         }
     }
 
+    fn check_files(&self, folder: &Path) -> Vec<Problem> {
+        match self.address.tls {
+            true => self.certificates(folder.into()).problems(),
+            false => Vec::new(),
+        }
+    }
+
     fn claims(&self) -> Vec<Claim> {
         // The names of hosts are the same in either case.
         let broker = self.address.to_string().to_lowercase();
         let claim =
             |id: &String| Claim::named(format!("client id `{id}` at {broker}"), "client_id");
         self.client_id.iter().map(claim).collect()
+    }
+}
+
+impl MqttConnection {
+    fn certificates(&self, folder: Arc<Path>) -> Tls {
+        Tls { folder, ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() }
     }
 }
 
@@ -174,12 +188,11 @@ impl Driver {
 
     /// Reads the certificates anew: a renewed one needs no reload.
     async fn tls(&self) -> anyhow::Result<Option<Arc<ClientConfig>>> {
-        let MqttConnection { address, ca, cert, key, alpn, .. } = &self.settings;
+        let MqttConnection { address, alpn, .. } = &self.settings;
         if !address.tls {
             return Ok(None);
         }
-        let folder = Arc::clone(&self.folder);
-        let tls = Tls { folder, ca: ca.clone(), cert: cert.clone(), key: key.clone() };
+        let tls = self.settings.certificates(Arc::clone(&self.folder));
         let mut config =
             spawn_blocking(move || tls.client_config()).await.context("reading certificates")??;
         config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();

@@ -364,13 +364,16 @@ mod tests {
             ],
         );
         check(
-            "url: broker\nkey: k\nclient_id: ''\nkeep_alive: 19h",
+            "url: broker\nkey: k\nkeep_alive: 19h",
             &[
                 "setting-value: `url` is not the address of a broker [expected `mqtt://host:1883`, or `mqtts://host:8883` with TLS]",
                 "setting-value: `key` needs its `cert` [`cert` is missing]",
-                "setting-value: `client_id` is empty [expected a name, or no `client_id`]",
                 "setting-value: `keep_alive` is out of range [expected `0s`, or whole seconds up to `18h`]",
             ],
+        );
+        check(
+            "url: mqtt://broker\nclient_id: ''",
+            &["setting-type: `client_id` is empty [expected a text that is not empty]"],
         );
         check(
             "url: mqtt://broker\nwill: { topic: a, payload: x, qos: 3 }",

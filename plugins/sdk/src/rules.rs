@@ -6,6 +6,12 @@ pub use forebay_yaml::rules::{
     YAML_SYNTAX, YAML_TOO_BIG,
 };
 
+/// A certificate or a key with which nobody can connect.
+pub static BAD_CERTIFICATE: Rule =
+    Rule::new("bad-certificate", include_str!("../rules/bad-certificate.md"));
+/// A certificate whose time is over.
+pub static EXPIRED_CERTIFICATE: Rule =
+    Rule::new("expired-certificate", include_str!("../rules/expired-certificate.md"));
 /// A setting has a value that it cannot have.
 pub static SETTING_VALUE: Rule =
     Rule::new("setting-value", include_str!("../rules/setting-value.md"));
@@ -13,10 +19,12 @@ pub static SETTING_VALUE: Rule =
 pub static UNENCRYPTED: Rule = Rule::new("unencrypted", include_str!("../rules/unencrypted.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 10] = [
+pub static RULES: [&Rule; 12] = [
+    &BAD_CERTIFICATE,
     &DEPRECATED_NAME,
     &DUPLICATE_KEY,
     &EMPTY_SETTING,
+    &EXPIRED_CERTIFICATE,
     &MISSING_SETTING,
     &SETTING_TYPE,
     &SETTING_VALUE,

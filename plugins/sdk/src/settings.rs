@@ -1,7 +1,7 @@
 //! The settings of one node or connection: as their author writes them down ([`Settings`]), and what
 //! was understood of them ([`Configured`]). They are read once: what was checked is what runs.
 
-use std::{any::Any, borrow::Cow, time::Duration};
+use std::{any::Any, borrow::Cow, path::Path, time::Duration};
 
 use forebay_yaml::{Level, Rule};
 use schemars::JsonSchema;
@@ -30,7 +30,7 @@ pub trait Settings: DeserializeOwned + JsonSchema + 'static {
 }
 
 /// Settings that were read and understood, whatever their type: all that lint and the engine know of
-/// a node before it runs. It does no I/O. A new fact about nodes is a method here, with a default.
+/// a node before it runs. Only `check_files` does I/O. A new fact about nodes is a method here, with a default.
 pub trait Configured: Any + Send + Sync {
     /// Makes the node. Opens nothing and cannot fail, so a reload that lints cannot fail half-way;
     /// does nothing that takes long, for all nodes run on one thread.
@@ -59,6 +59,12 @@ pub trait Configured: Any + Send + Sync {
     /// Reports what is wrong with the node on the connection that it uses. `connection` is what was
     /// understood of the settings of that connection, of whatever type it is.
     fn check_on(&self, _connection: &dyn Any) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// Reports what is wrong with the files that the settings name, relative to `folder`, such as
+    /// certificates. Opens nothing that is no regular file.
+    fn check_files(&self, _folder: &Path) -> Vec<Problem> {
         Vec::new()
     }
 

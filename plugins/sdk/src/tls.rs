@@ -1,11 +1,21 @@
 //! The client's side of TLS, for every plugin that speaks it: whom to trust, and who we are.
 //! Behind the feature `tls`.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::{Error, ErrorKind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use crate::tls_server::Distrust;
-use crate::tls_server::Verifier;
-use anyhow::{Context, bail};
+use crate::{
+    rules::{BAD_CERTIFICATE, EXPIRED_CERTIFICATE},
+    settings::Problem,
+    timestamp::Timestamp,
+    tls_server::{Verifier, expiry},
+};
+use anyhow::{Context, anyhow, bail};
 use forebay_yaml::units::Secret;
 /// The one in this program, for those who look into its errors.
 pub use rustls;
@@ -13,7 +23,11 @@ use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::CertifiedKey,
 };
+
+/// The list of all whom the world trusts has a quarter of it.
+const MOST_BYTES: u64 = 1024 * 1024;
 
 /// Certificates as settings name them: each the name of a PEM file, or the PEM text itself, as
 /// `${file:...}` gives it. A name is relative to `folder`.
@@ -54,29 +68,92 @@ impl Tls {
             (Some(cert), Some(key)) => {
                 let chain = self.certificates(cert, "cert")?;
                 let key = self.private_key(key.expose())?;
-                builder.with_client_auth_cert(chain, key).with_context(|| {
-                    format!(
-                        "using the client certificate in {} with `key`",
-                        self.shown("cert", cert)
-                    )
-                })
+                let with_both = builder.with_client_auth_cert(chain, key);
+                with_both.map_err(|error| anyhow!(self.no_pair(&error)))
             }
             _ => Ok(builder.with_no_client_auth()),
         }
     }
 
+    /// What is wrong with the certificates and the key, before anybody connects. Blocks on the file
+    /// system.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let ca = self.ca.as_ref().and_then(|ca| {
+            let trusted = self.own_roots(ca).and_then(|_| self.certificates(ca, "ca"));
+            usable("ca", trusted, &mut problems)
+        });
+        let cert = self
+            .cert
+            .as_ref()
+            .and_then(|cert| usable("cert", self.certificates(cert, "cert"), &mut problems));
+        let key = self
+            .key
+            .as_ref()
+            .and_then(|key| usable("key", self.private_key(key.expose()), &mut problems));
+        for (setting, chain) in [("ca", &ca), ("cert", &cert)] {
+            problems.extend(chain.as_ref().and_then(|chain| self.expired(setting, chain)));
+        }
+        if let Some((chain, key)) = cert.zip(key)
+            && let Err(error) = CertifiedKey::from_der(chain, key, &ring::default_provider())
+        {
+            let problem = Problem::new("key", self.no_pair(&error), "");
+            problems.push(problem.also("cert", "the certificate").rule(&BAD_CERTIFICATE));
+        }
+        problems
+    }
+
+    /// Why a certificate and a key cannot be used with one another.
+    fn no_pair(&self, error: &rustls::Error) -> String {
+        let shown = |setting, source: Option<&str>| self.shown(setting, source.unwrap_or_default());
+        let cert = shown("cert", self.cert.as_deref());
+        let key = shown("key", self.key.as_ref().map(Secret::expose));
+        match error {
+            rustls::Error::InconsistentKeys(_) => {
+                format!("{key} is not the private key of the certificate in {cert}")
+            }
+            _ => format!("{key} cannot be used with the certificate in {cert}: {error}"),
+        }
+    }
+
+    /// Certificates whose time is over. One whose time has not come may only mean that the clock is
+    /// not set.
+    fn expired(&self, setting: &str, chain: &[CertificateDer<'_>]) -> Option<Problem> {
+        let ends = chain.iter().filter_map(|certificate| expiry(certificate));
+        // Of those that are trusted, one is enough; a chain breaks where it is weakest.
+        let end = if setting == "ca" { ends.max() } else { ends.min() }?;
+        if end > Timestamp::now().to_rfc3339() {
+            return None;
+        }
+        let source = if setting == "ca" { &self.ca } else { &self.cert }.as_ref()?;
+        let message = format!("the certificate in {} has expired", self.shown(setting, source));
+        let label = format!("its last day was {}", end.split('T').next()?);
+        Some(Problem::new(setting, message, label).rule(&EXPIRED_CERTIFICATE).warning())
+    }
+
     /// A setting, and the file in it. A text that stands in it is not shown.
     fn shown(&self, setting: &str, source: &str) -> String {
-        match is_pem(source) {
+        let path = self.path(source);
+        let is_text =
+            is_pem(source) || (setting == "key" && !path.is_file() && is_like_key(source));
+        match is_text {
             true => format!("`{setting}`"),
-            false => format!("`{setting}` ({})", self.folder.join(source).display()),
+            false => format!("`{setting}` ({})", path.display()),
         }
+    }
+
+    /// The whole path of a file.
+    fn path(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        std::path::absolute(&path).unwrap_or(path)
     }
 
     fn own_roots(&self, ca: &str) -> anyhow::Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates(ca, "ca")? {
-            roots.add(certificate).context("trusting the certificate in `ca`")?;
+            roots
+                .add(certificate)
+                .with_context(|| format!("trusting the certificate in {}", self.shown("ca", ca)))?;
         }
         Ok(roots)
     }
@@ -89,7 +166,7 @@ impl Tls {
         let pem = self.pem(source, setting)?;
         let chain: Vec<_> = CertificateDer::pem_slice_iter(&pem)
             .collect::<Result<_, _>>()
-            .with_context(|| format!("reading `{setting}`"))?;
+            .with_context(|| format!("reading {}", self.shown(setting, source)))?;
         match chain.is_empty() {
             true => bail!("{} holds no certificate in PEM form", self.shown(setting, source)),
             false => Ok(chain),
@@ -98,24 +175,53 @@ impl Tls {
 
     fn private_key(&self, source: &str) -> anyhow::Result<PrivateKeyDer<'static>> {
         let pem = self.pem(source, "key")?;
-        PrivateKeyDer::from_pem_slice(&pem)
-            .ok()
-            .context("`key` holds no private key in PEM form without a password")
+        let key = PrivateKeyDer::from_pem_slice(&pem).ok();
+        key.with_context(|| {
+            let shown = self.shown("key", source);
+            format!("{shown} holds no private key in PEM form without a password")
+        })
     }
 
     fn pem(&self, source: &str, setting: &str) -> anyhow::Result<Vec<u8>> {
         if is_pem(source) {
             return Ok(source.as_bytes().to_vec());
         }
-        let path = self.folder.join(source);
-        // The name of a key's file is no secret; a key pasted without its first line would be.
-        match fs::read(&path) {
-            Err(error) if setting == "key" => Err(error).context("reading the file in `key`"),
-            read => {
-                read.with_context(|| format!("reading {}, named by `{setting}`", path.display()))
-            }
-        }
+        read(&self.path(source)).with_context(|| format!("reading {}", self.shown(setting, source)))
     }
+}
+
+/// Reads a file that is one: a pipe of that name would block.
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let wrong = |error: Error| match error.kind() {
+        ErrorKind::NotFound => Error::new(ErrorKind::NotFound, "there is no such file"),
+        ErrorKind::PermissionDenied => {
+            Error::new(ErrorKind::PermissionDenied, "this program may not read it")
+        }
+        _ => error,
+    };
+    let found = fs::metadata(path).map_err(wrong)?;
+    if !found.is_file() {
+        return Err(Error::other("it is not a regular file"));
+    }
+    if found.len() > MOST_BYTES {
+        return Err(Error::other("it is larger than 1 MiB"));
+    }
+    fs::read(path).map_err(wrong)
+}
+
+/// What was read, unless that is of no use.
+fn usable<T>(setting: &str, read: anyhow::Result<T>, problems: &mut Vec<Problem>) -> Option<T> {
+    let wrong = |error| {
+        let problem = Problem::new(setting, format!("{error:#}"), "");
+        problems.push(problem.rule(&BAD_CERTIFICATE));
+    };
+    read.map_err(wrong).ok()
+}
+
+/// Whether this may be a key that was pasted without its first line. The base64 of a whole one begins
+/// with `M` and has 64 characters or more, and there is no dot in it.
+fn is_like_key(source: &str) -> bool {
+    !source.contains('.') && (source.starts_with('M') || source.len() >= 64)
 }
 
 fn is_pem(source: &str) -> bool {
@@ -147,7 +253,7 @@ mod tests {
         let folder: Arc<Path> = Path::new("/nonexistent").into();
         let tls = Tls { folder, ca: Some("ca.pem".into()), cert: None, key: None };
         let error = format!("{:#}", tls.client_config().unwrap_err());
-        assert!(error.starts_with("reading /nonexistent/ca.pem, named by `ca`: "), "{error}");
+        assert!(error.starts_with("reading `ca` (/nonexistent/ca.pem): "), "{error}");
         let tls = Tls { ca: Some("-----BEGIN nothing".into()), ..tls };
         let error = format!("{:#}", tls.client_config().unwrap_err());
         assert!(error.contains("`ca`"), "{error}");

@@ -208,6 +208,35 @@ fn value(der: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
+/// When a certificate expires, as `2026-11-21T09:14:02` in UTC. None when it says none.
+pub fn expiry(certificate: &[u8]) -> Option<String> {
+    const VERSION: u8 = 0xa0;
+    let (certificate, _) = value(certificate)?;
+    let (mut fields, _) = value(certificate)?;
+    // The version is left out of the oldest ones.
+    if fields.first() == Some(&VERSION) {
+        (_, fields) = value(fields)?;
+    }
+    // The serial number, the algorithm and the issuer stand in front of the validity.
+    for _ in 0..3 {
+        (_, fields) = value(fields)?;
+    }
+    let (validity, _) = value(fields)?;
+    let (_, end) = value(validity)?;
+    let (end, _) = value(end)?;
+    let end = std::str::from_utf8(end).ok().filter(|end| end.is_ascii())?;
+    // RFC 5280, section 4.1.2.5: years of two digits are those from 1950 on.
+    let end = match end.len() {
+        13 if end < "50" => format!("20{end}"),
+        13 => format!("19{end}"),
+        _ => end.to_owned(),
+    };
+    let part = |range| end.get(range);
+    let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
+    let (hour, minute, second) = (part(8..10)?, part(10..12)?, part(12..14)?);
+    Some(format!("{year}-{month}-{day}T{hour}:{minute}:{second}"))
+}
+
 /// A text from outside, on one line and not too long.
 fn quoted(text: &str) -> String {
     const MOST: usize = 80;

@@ -49,10 +49,17 @@ fn types() -> Types {
     Types::new(plugins::all().into_iter().chain([example]).collect())
 }
 
-/// Lints files, written as `folder_of` takes them.
+/// Lints files, written as `folder_of` takes them. Whole paths are shown as if they were below
+/// `/etc/forebay`.
 fn checked(files: &str, types: &Types) -> Checked {
     let folder = folder_of(files);
-    lint(config::load(folder.path(), types, &|_| None).unwrap())
+    let mut checked = lint(config::load(folder.path(), types, &|_| None).unwrap());
+    let here = folder.path().display().to_string();
+    for finding in &mut checked.findings {
+        let shown = [Some(&mut finding.message), Some(&mut finding.label), finding.help.as_mut()];
+        shown.into_iter().flatten().for_each(|text| *text = text.replace(&here, "/etc/forebay"));
+    }
+    checked
 }
 
 /// An example of a page, as `folder_of` takes it.

@@ -402,13 +402,14 @@ async fn certificates_that_cannot_be_read_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
     let mut sink = sink("https://127.0.0.1:1", &format!("ca: {}", file.display()));
-    let missing = format!("reading {}, named by `ca`: ", file.display());
-    const EMPTY: &str = "`ca` holds no certificate in PEM form";
+    let shown = format!("`ca` ({})", file.display());
+    let reading = format!("reading {shown}: ");
+    let empty = format!("{shown} holds no certificate in PEM form");
     for (content, expected) in [
-        (None, missing.as_str()),
-        (Some(""), EMPTY),
-        (Some("no PEM"), EMPTY),
-        (Some("-----BEGIN CERTIFICATE-----\nAA"), "reading `ca`: "),
+        (None, &reading),
+        (Some(""), &empty),
+        (Some("no PEM"), &empty),
+        (Some("-----BEGIN CERTIFICATE-----\nAA"), &reading),
     ] {
         if let Some(content) = content {
             fs::write(&file, content).unwrap();

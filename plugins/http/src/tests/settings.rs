@@ -80,9 +80,21 @@ fn a_header_is_one_that_may_be_set_and_its_value_is_not_shown() {
     );
     check(
         &headers("{ X-Key: \"hunter2\\n\" }"),
-        &["setting-value: the value of `X-Key` cannot stand in a header \
-           [expected no line break or other control character]"],
+        &["setting-type: `headers.X-Key` holds a line break [expected text of one line]"],
     );
+    check(
+        &headers("{ X-Key: \"hunter2\\x01\" }"),
+        &["setting-type: `headers.X-Key` holds the control character U+0001 \
+           [expected text without control characters]"],
+    );
+    check(&headers("{ Authorization: k4711 }"), &[]);
+    for empty in ["Bearer ", "bearer", "Basic", "ApiKey "] {
+        check(
+            &headers(&format!("{{ authorization: '{empty}' }}")),
+            &["setting-value: `authorization` has no token \
+               [expected one behind the scheme; without it, leave out the header]"],
+        );
+    }
     check(
         &headers("{ X-Key: a, x-key: b }"),
         &["setting-value: `x-key` stands here twice \
@@ -106,10 +118,7 @@ fn other_settings_have_bounds() {
         &with("retry_also: [302]"),
         &["setting-type: `retry_also[0]` is out of range [expected 400 to 499, found 302]"],
     );
-    check(
-        &with("ca: ''"),
-        &["setting-value: `ca` is empty [expected the path of a PEM file, or its text]"],
-    );
+    check(&with("ca: ''"), &["setting-type: `ca` is empty [expected a text that is not empty]"]);
     check(
         &with("body: array\nformat: text"),
         &["setting-value: `format` is for `body: single` only \

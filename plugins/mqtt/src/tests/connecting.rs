@@ -317,9 +317,12 @@ async fn who_hangs_up_within_seconds_again_and_again_is_said_to_have_another_cli
 }
 
 mod tls {
-    use std::{fs, sync::Arc};
+    use std::{fs, path::Path, process::Command, sync::Arc};
 
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    use forebay_sdk::{Problem, testing};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+    };
 
     use rustls::{
         RootCertStore, ServerConfig,
@@ -484,13 +487,118 @@ mod tls {
             let error = running.error().await;
             assert!(error.starts_with(expected), "{error}");
         };
-        check("ca: /no/such/ca.pem", "reading /no/such/ca.pem, named by `ca`: No such file").await;
+        check("ca: /no/such/ca.pem", "reading `ca` (/no/such/ca.pem): there is no such file").await;
         check("ca: \"-----BEGIN\"", "`ca` holds no certificate in PEM form").await;
         let authority = Authority::new("ours");
         let (ca, (cert, _)) = (block(&authority.0.pem()), authority.issue("a"));
         let settings = format!("ca: {ca}\ncert: {}\nkey: /no/such/key", block(&cert));
-        check(&settings, "reading the file in `key`: No such file").await;
+        check(&settings, "reading `key` (/no/such/key): there is no such file").await;
         let settings = format!("ca: {ca}\ncert: {}\nkey: {}", block(&cert), block(&cert));
         check(&settings, "`key` holds no private key in PEM form").await;
+    }
+
+    /// What is found in certificates before anybody connects, each as its level, message and label.
+    fn found(folder: &Path, settings: &str) -> Vec<String> {
+        let settings = format!("url: mqtts://broker.example\nclient_id: a\n{settings}");
+        let connection = testing::configure(&crate::connection(), &settings).unwrap();
+        let told = |it: Problem| format!("{:?} {} [{}]", it.level, it.message, it.label);
+        connection.check_files(folder).into_iter().map(told).collect()
+    }
+
+    #[test]
+    fn files_of_certificates_that_are_missing_or_no_files_are_found_before_anybody_connects() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path();
+        let whole = |name: &str| here.join(name).display().to_string();
+        let (cert, key) = Authority::new("ours").issue("a");
+        fs::write(whole("good.pem"), cert + &key.serialize_pem()).unwrap();
+        fs::write(whole("none.pem"), "no PEM").unwrap();
+        fs::create_dir(whole("folder.pem")).unwrap();
+        // Whoever opened it would wait for ever.
+        assert!(Command::new("mkfifo").arg(whole("pipe.pem")).status().unwrap().success());
+        let good = "cert: good.pem\nkey: good.pem";
+        assert_eq!(found(here, good), <[&str; 0]>::default());
+        for (name, why) in [
+            ("missing.pem", "there is no such file"),
+            ("folder.pem", "it is not a regular file"),
+            ("pipe.pem", "it is not a regular file"),
+        ] {
+            for setting in ["ca", "cert", "key"] {
+                let both = "ca: good.pem\ncert: good.pem\nkey: good.pem";
+                let settings = both.replace(
+                    &format!("{setting}: good"),
+                    &format!("{setting}: {}", name.trim_end_matches(".pem")),
+                );
+                let expected = format!("Error reading `{setting}` ({}): {why} []", whole(name));
+                assert_eq!(found(here, &settings), [expected]);
+            }
+        }
+        let no_key = "holds no private key in PEM form without a password";
+        assert_eq!(
+            found(here, "cert: none.pem\nkey: none.pem"),
+            [
+                format!("Error `cert` ({}) holds no certificate in PEM form []", whole("none.pem")),
+                format!("Error `key` ({}) {no_key} []", whole("none.pem")),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_key_of_another_certificate_is_found_and_both_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = |name: &str| folder.path().join(name).display().to_string();
+        let authority = Authority::new("ours");
+        let ((cert, _), (_, other)) = (authority.issue("a"), authority.issue("b"));
+        fs::write(whole("cert.pem"), cert).unwrap();
+        fs::write(whole("other.pem"), other.serialize_pem()).unwrap();
+        let expected = format!(
+            "`key` ({}) is not the private key of the certificate in `cert` ({})",
+            whole("other.pem"),
+            whole("cert.pem")
+        );
+        let relative = found(folder.path(), "cert: cert.pem\nkey: other.pem");
+        assert_eq!(relative, [format!("Error {expected} []")]);
+        let settings = format!("cert: {}\nkey: {}", whole("cert.pem"), whole("other.pem"));
+        let mut running = Running::start(&format!("url: mqtts://localhost:1\n{settings}"));
+        assert_eq!(running.error().await, expected);
+    }
+
+    #[test]
+    fn a_certificate_that_has_expired_is_found_with_its_last_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let until = |year: i32| {
+            let mut params = CertificateParams::new(vec!["a".to_owned()]).unwrap();
+            params.not_after = date_time_ymd(year, 3, 9);
+            params.self_signed(&key).unwrap().pem()
+        };
+        let (old, older, good) = (until(2021), until(1999), until(2061));
+        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let found = |setting: &str, pem: &str| {
+            let name = folder.path().join("it.pem");
+            fs::write(&name, pem).unwrap();
+            let settings = match setting {
+                "ca" => "ca: it.pem",
+                _ => "cert: it.pem\nkey: key.pem",
+            };
+            let expired = |day: &str| {
+                let shown = format!("`{setting}` ({})", name.display());
+                format!("Warning the certificate in {shown} has expired [its last day was {day}]")
+            };
+            let found = found(folder.path(), settings);
+            match ["2021-03-09", "1999-03-09"].into_iter().find(|day| found == [expired(day)]) {
+                Some(day) => day,
+                None if found.is_empty() => "good",
+                None => panic!("{found:?}"),
+            }
+        };
+        for setting in ["ca", "cert"] {
+            assert_eq!(found(setting, &old), "2021-03-09");
+            assert_eq!(found(setting, &older), "1999-03-09");
+            assert_eq!(found(setting, &good), "good");
+        }
+        // One that is trusted is enough; a chain needs them all.
+        assert_eq!(found("ca", &format!("{old}{good}")), "good");
+        assert_eq!(found("cert", &format!("{good}{old}")), "2021-03-09");
     }
 }
