@@ -198,12 +198,58 @@ fn a_script_that_never_ends_holds_nothing_up() {
     let folder = Folder::with(&[("endless.yaml", endless), ("good.yaml", GOOD)]);
     let mut run = Forebay::run(folder.path());
     let failed = run.wait_for_log(r#""node":"endless/s","error":""#);
-    let why = "line 1, column 6: script ran for more than 100000 operations (`max_operations`)";
+    let why = "script ran for more than 100000 operations (`max_operations`)";
     assert!(failed.contains(why), "{failed}");
+    assert!(failed.contains(r#""at":"pipelines/endless.yaml:4:45""#), "{failed}");
     run.wait_for_log(r#" good/t {"count":10}"#);
     assert_eq!(run.log.count_of(" WARN "), 1, "the same complaint is logged once");
     check_stops(&mut run);
     run.wait_for_log("everything was delivered");
+}
+
+#[test]
+fn the_place_of_a_running_script_was_counted_from_its_first_line() {
+    let styles = "sources:
+  t: { type: timer, every: 100ms }
+transforms:
+  block: # how a script is written most often
+    from: t
+    type: script
+    script: |
+      let high = msg.payload.count >= 0;
+
+      if high { throw \"too hot\" }
+      msg
+  line: { from: t, type: script, script: 'throw \"it''s\" + \" cold\"' }
+  folded:
+    from: t
+    type: script
+    script: >-
+      msg.payload.count = 5 /
+        (msg.payload.count -
+        msg.payload.count); msg
+  own: { from: t, type: script, script: hot.rhai }
+sinks:
+  bad: { from: [block.errors, line.errors, folded.errors, own.errors], type: log }
+";
+    let own = "fn check(x) {\n  throw `${x} is too hot`\n}\ncheck(5)\n";
+    let folder = Folder::with(&[("pipelines/x.yaml", styles), ("pipelines/hot.rhai", own)]);
+    let run = Forebay::run(folder.path());
+    let errors = [
+        r#""node":"x/block","error":"too hot","at":"pipelines/x.yaml:10:17","time""#,
+        r#""node":"x/line","error":"it's cold","at":"pipelines/x.yaml:12:43","time""#,
+        r#""node":"x/folded","error":"division by zero: 5 / 0","at":"pipelines/x.yaml:17:29","time""#,
+        r#""node":"x/own","error":"5 is too hot","at":"pipelines/hot.rhai:2:3","time""#,
+    ];
+    for error in errors {
+        run.wait_for_log(error);
+    }
+    run.wait_for_log("pipelines/x.yaml:10:17: too hot");
+    // The node goes on, and what it says next is where its script stands by then.
+    let moved = styles.replace("transforms:", "\n# hot\n\ntransforms:");
+    run.log_after(r#""at":"pipelines/x.yaml:13:17""#, || {
+        folder.replace("pipelines/x.yaml", &moved);
+    });
 }
 
 #[test]

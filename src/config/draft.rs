@@ -14,7 +14,8 @@ use super::{
     filled::Filled,
     folder::Place,
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output},
-    inside::inside,
+    inside::{file_of, inside},
+    places::Places,
     runtime::Runtime,
     texts::Texts,
     types::Types,
@@ -82,6 +83,8 @@ pub struct Part {
     pub common_settings: Yaml,
     /// Those that every node has, as the engine takes them.
     pub common: Common,
+    /// Where its scripts stand.
+    pub places: Places,
     /// None when the settings are wrong.
     pub configured: Option<Arc<dyn Configured>>,
     /// The connection it uses.
@@ -197,6 +200,7 @@ impl Draft {
                 connection: part.uses.map(|uses| uses.connection),
                 from,
                 common: part.common,
+                places: part.places,
             };
             graph.nodes.insert(part.name, spec);
         }
@@ -250,7 +254,8 @@ impl Part {
         if problem.setting.is_empty() {
             finding.span = Some(self.span());
         }
-        match problem.inside.map(|at| (at, inside(value, at, texts))) {
+        let text = file_of(value).map_or_else(|| "".into(), |file| texts.text(file));
+        match problem.inside.map(|at| (at, inside(value, at, &text))) {
             Some((_, Some(inside))) => {
                 finding.span = Some(inside);
                 if inside.file != value.span.file {

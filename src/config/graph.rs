@@ -7,7 +7,7 @@ use std::{
 
 use forebay_sdk::{Configured, Port, Role};
 
-use super::common::Common;
+use super::{common::Common, places::Places};
 
 /// `boiler-room/meter` for a node, `cloud` for a connection.
 pub type Name = Arc<str>;
@@ -51,6 +51,8 @@ pub struct NodeSpec {
     pub from: Vec<Output>,
     /// The settings that every node of its role has.
     pub common: Common,
+    /// Where its scripts stand. What is another place alone is no other node.
+    pub places: Places,
 }
 
 /// One output of one node.

@@ -5,35 +5,37 @@ use std::ops::Range;
 use forebay_sdk::Span;
 use forebay_yaml::{Scalar, Style, Yaml};
 
-use super::texts::Texts;
+/// The file in which a text stands: the one that was included, or the one where it was written.
+pub(super) fn file_of(value: &Yaml) -> Option<u32> {
+    Some(value.scalar()?.included.unwrap_or(value.span.file))
+}
 
-/// The place of a line and column inside a text, both from 1: in the file that was included, or
-/// where the text was written. None when the text is not as it was written.
+/// The place of a line and column inside a text, both from 1, in the text of its file. None when it
+/// is not as it was written.
 ///
 /// Folding, indentation and line endings change nothing but blanks. So the place is found by
 /// counting the characters in front of it that are none.
-pub(super) fn inside(value: &Yaml, place: (usize, usize), texts: &Texts) -> Option<Span> {
+pub(super) fn inside(value: &Yaml, place: (usize, usize), file_text: &str) -> Option<Span> {
     let scalar = value.scalar()?;
     let target = offset(&scalar.text, place)?;
     if let Some(file) = scalar.included {
-        let text = texts.text(file);
-        return Some(word(file, &text, target.min(text.len())));
+        return Some(word(file, file_text, target.min(file_text.len())));
     }
     if scalar.template.is_some() {
         return None;
     }
-    let (file, text) = (value.span.file, texts.text(value.span.file));
+    let (file, text) = (value.span.file, file_text);
     let is_told = |c: &char| !c.is_whitespace();
     let before = scalar.text[..target].chars().filter(is_told).count();
     let wanted = scalar.text[target..].chars().next().filter(is_told);
-    let mut told = written(scalar, &text, value.span.range().start).filter(|unit| !unit.is_blank);
+    let mut told = written(scalar, text, value.span.range().start).filter(|unit| !unit.is_blank);
     if wanted.is_some() {
-        return Some(word(file, &text, told.nth(before)?.range.start));
+        return Some(word(file, text, told.nth(before)?.range.start));
     }
     // A blank: right behind what stands before it.
     match before.checked_sub(1) {
-        Some(last) => Some(word(file, &text, told.nth(last)?.range.end)),
-        None => Some(word(file, &text, value.span.range().start)),
+        Some(last) => Some(word(file, text, told.nth(last)?.range.end)),
+        None => Some(word(file, text, value.span.range().start)),
     }
 }
 

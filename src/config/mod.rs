@@ -15,6 +15,7 @@ mod load;
 pub mod loader;
 mod overlooked;
 mod pipeline;
+pub mod places;
 mod read_part;
 pub mod runtime;
 mod secrets;
@@ -34,6 +35,7 @@ pub use self::{
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output, Wire, Wires},
     load::{load, load_copy, load_part},
     loader::{Loader, Reading},
+    places::Places,
     runtime::Runtime,
     texts::Texts,
     types::{ExpansionEntry, NodeTypeEntry, Types},

@@ -6,7 +6,6 @@ use forebay_sdk::{
     Finding, Level, Role, Rule, Span,
     finding::{nearest, quoted},
     rules::{MISSING_SETTING, SETTING_TYPE, UNKNOWN_SETTING},
-    units::form,
 };
 use forebay_yaml::{self as yaml, Content, Hidden, Scalar, Yaml};
 use serde_json::Value;
@@ -16,6 +15,7 @@ use super::{
     draft::{Draft, How, Part, Upstream, Uses},
     folder::{self, Folder},
     graph::Name,
+    places::{Places, is_script},
     types::{NodeTypeEntry, Types},
 };
 use crate::rules::{BAD_NAME, PLAIN_SECRET, SCRIPT_MISSING, UNKNOWN_TYPE};
@@ -93,6 +93,7 @@ impl<'a> Reader<'a> {
             node_type: None,
             common_settings: Yaml::empty_map(settings.span),
             common: Common::default(),
+            places: Places::default(),
             configured: None,
             uses: None,
             // What a node reads is known even when its type is not, so that its wires can be checked.
@@ -195,6 +196,7 @@ impl<'a> Reader<'a> {
         let texts = &self.draft.texts;
         findings.extend(resolved.problems.into_iter().map(|problem| part.place(problem, texts)));
         part.configured = resolved.configured;
+        part.places = Places::of(&part.settings, &entry.schema, texts);
         let Some(configured) = &part.configured else { return };
         if !self.folder.is_copy() {
             let wrong = configured.check_files(&self.folder.files);
@@ -251,8 +253,7 @@ impl<'a> Reader<'a> {
     fn include_scripts(&mut self, part: &mut Part, entry: &NodeTypeEntry) {
         let Content::Map(settings) = &mut part.settings.content else { return };
         for setting in settings {
-            let pointer = format!("/properties/{}/format", setting.key);
-            let is_script = entry.schema.pointer(&pointer).is_some_and(|f| f == form::SCRIPT);
+            let is_script = is_script(&entry.schema, &setting.key);
             let Content::Scalar(scalar) = &mut setting.value.content else { continue };
             if !is_script || scalar.text.contains('\n') || !scalar.text.ends_with(".rhai") {
                 continue;

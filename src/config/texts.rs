@@ -152,16 +152,20 @@ impl Texts {
 
     /// The line and column of a byte, both from 1. Columns count characters.
     pub fn line_column(&self, file: u32, at: usize) -> (usize, usize) {
-        let text = self.text(file);
-        let before = text.get(..at).unwrap_or(&text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        line_column(&self.text(file), at)
     }
 
     /// All files, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.files.iter().map(|(path, text)| (path.as_str(), &**text))
     }
+}
+
+/// The line and column of a byte, both from 1. Columns count characters.
+pub fn line_column(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// The lines that hold a range.

@@ -165,6 +165,7 @@ impl Engine {
         for (name, spec) in &self.graph.nodes {
             let station = self.stations.get_mut(name).expect("made or kept above");
             station.set_buffer(spec, &self.data);
+            station.outbox.set_places(spec.places.clone());
             if !station.runs() {
                 station.set_state(spec, &folder_of(&self.data, name)).await;
             }

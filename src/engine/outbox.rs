@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use forebay_sdk::{Delivery, Envelope, Message, Port, Timestamp, outlet::Wires};
+use forebay_sdk::{Delivery, Envelope, Fault, Message, Port, Timestamp, outlet::Wires};
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use super::{
     inbox::{Inbox, Pushed},
     status::{Count, Status},
 };
-use crate::config::Name;
+use crate::config::{Name, Places};
 
 /// From one output of a node to the queue of another.
 #[derive(Clone)]
@@ -39,6 +39,8 @@ pub struct Outbox {
 #[derive(Default)]
 struct State {
     wires: Vec<Wire>,
+    /// Where the node's scripts stand.
+    places: Places,
     /// Posted, and no room yet. Bounded by what a node posts before it waits for room: the outputs
     /// of one message, and what a source sends again of what it has under way.
     pending: VecDeque<(Wire, Envelope)>,
@@ -68,6 +70,11 @@ impl Outbox {
         if lost > 0 {
             self.status.lost(lost as u64, "their reader is gone, and had no room for them");
         }
+    }
+
+    /// The node's scripts stand there now, wherever they stood before.
+    pub fn set_places(&self, places: Places) {
+        self.state().places = places;
     }
 
     /// From now on the node's outlet takes nothing new.
@@ -109,15 +116,19 @@ impl Outbox {
         about: Option<&Message>,
         delivery: Option<&Delivery>,
     ) -> bool {
+        let fault = error.downcast_ref::<Fault>();
+        let at = fault.map(|fault| self.state().places.tell(fault));
+        let words = fault.map_or_else(|| format!("{error:#}"), |fault| fault.words.clone());
+        let line = at.as_ref().map_or_else(|| words.clone(), |at| format!("{at}: {words}"));
         match (self.is_read(Port::ERRORS), about) {
-            (true, _) => self.status.trouble(error),
-            (false, None) => self.status.unheard(error),
-            (false, Some(_)) => self.status.refused(error),
+            (true, _) => self.status.handed_on(&line),
+            (false, None) => self.status.unheard(&line),
+            (false, Some(_)) => self.status.refused(&line),
         }
         let topic =
             about.map_or_else(|| Arc::clone(&self.node), |message| Arc::clone(&message.topic));
         let mut message = Message::new(topic, Value::Null);
-        message.payload = complaint(&self.node, error, message.time, about).into();
+        message.payload = complaint(&self.node, &words, at, message.time, about).into();
         message.note_own_time(message.time);
         about.inspect(|about| message.note_own_time(about.time));
         message.meta.source = Some(Arc::clone(&self.node));
@@ -153,7 +164,7 @@ impl Wires for Outbox {
         if port != Port::ERRORS {
             self.status.add(Count::Emitted);
         }
-        let State { wires, pending } = &mut *state;
+        let State { wires, pending, .. } = &mut *state;
         let mut readers = wires.iter().filter(|wire| wire.port == port).peekable();
         let mut left = Some(envelope);
         while let Some(wire) = readers.next() {
@@ -206,9 +217,18 @@ impl Wires for Outbox {
 }
 
 /// What comes out of an `errors` output: all that is known, so that any sink can keep it.
-fn complaint(node: &Name, error: &anyhow::Error, now: Timestamp, about: Option<&Message>) -> Value {
-    let (error, now) = (format!("{error:#}"), now.to_rfc3339());
-    let mut complaint = json!({ "node": &**node, "error": error, "time": now });
+fn complaint(
+    node: &Name,
+    error: &str,
+    at: Option<String>,
+    now: Timestamp,
+    about: Option<&Message>,
+) -> Value {
+    let mut complaint = json!({ "node": &**node, "error": error });
+    if let Some(at) = at {
+        complaint["at"] = at.into();
+    }
+    complaint["time"] = now.to_rfc3339().into();
     if let Some(message) = about {
         let payload = message.payload.to_value_lossy();
         complaint["message"] = json!({

@@ -165,24 +165,28 @@ impl Status {
         *lock(&self.state) = State::Broken(text);
     }
 
-    /// Something went wrong and nothing is lost: a device did not answer, or somebody reads the
-    /// `errors` output and has the message.
+    /// Something went wrong and nothing is lost, such as a device that did not answer.
     pub fn trouble(&self, error: &anyhow::Error) {
+        self.handed_on(&format!("{error:#}"));
+    }
+
+    /// Something went wrong, and somebody reads the `errors` output and has the message.
+    pub fn handed_on(&self, error: &str) {
         self.add(Count::Errors);
-        self.say(Kind::Trouble, &format!("{error:#}"), 1);
+        self.say(Kind::Trouble, error, 1);
     }
 
     /// Something went wrong, and nobody reads the `errors` output.
-    pub fn unheard(&self, error: &anyhow::Error) {
+    pub fn unheard(&self, error: &dyn fmt::Display) {
         self.add(Count::Errors);
         self.say(Kind::Unheard, &format!("{error:#}"), 1);
     }
 
     /// A message could not be handled, and nobody reads the `errors` output.
-    pub fn refused(&self, error: &anyhow::Error) {
+    pub fn refused(&self, error: &str) {
         self.add(Count::Errors);
         self.add(Count::Refused);
-        self.say(Kind::Refused, &format!("{error:#}"), 1);
+        self.say(Kind::Refused, error, 1);
     }
 
     /// Messages are gone though no limit said so, and nobody sends them again.

@@ -92,6 +92,7 @@ impl Sketch {
                 batch: Batch { max_messages: 4, max_wait: Duration::ZERO },
                 ..Common::default()
             },
+            places: Default::default(),
         };
         self.0.nodes.insert(name.into(), spec);
         self

@@ -1,6 +1,7 @@
 //! Errors of a running script, in the user's words and with their place.
 
-use forebay_sdk::Period;
+use anyhow::anyhow;
+use forebay_sdk::{Fault, Period};
 use rhai::{AST, ASTNode, EvalAltResult, Expr, Position, Stmt};
 
 use crate::{
@@ -20,8 +21,8 @@ pub(crate) struct Failure<'a> {
 }
 
 impl Failure<'_> {
-    /// `line 2, column 8: division by zero: 1 / 0`.
-    pub(crate) fn describe(&self, error: EvalAltResult) -> String {
+    /// `division by zero: 1 / 0`, and its place when it has one.
+    pub(crate) fn describe(&self, error: EvalAltResult) -> anyhow::Error {
         let mut place = error.position();
         let mut error = error;
         // The innermost place is the one at fault.
@@ -30,10 +31,12 @@ impl Failure<'_> {
             error = *inner;
         }
         let words = self.words(&mut error, place);
-        match (place.line(), place.position()) {
-            (Some(line), Some(column)) => format!("line {line}, column {column}: {words}"),
-            (Some(line), None) => format!("line {line}: {words}"),
-            (None, _) => words,
+        match place.line() {
+            Some(line) => {
+                let inside = (line, place.position().unwrap_or(1));
+                Fault { setting: "script", inside, words }.into()
+            }
+            None => anyhow!(words),
         }
     }
 

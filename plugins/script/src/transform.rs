@@ -163,7 +163,7 @@ impl ScriptNode {
         // What was there before the message stays.
         self.scope.rewind(host::LASTING);
         let failure = Failure { ast: &program.ast, limits: program.limits };
-        let result = result.map_err(|error| anyhow!(failure.describe(*error)))?;
+        let result = result.map_err(|error| failure.describe(*error))?;
         let mut outgoing = Vec::new();
         for (index, value) in emitted {
             incoming.read(Port::named(index), value, "`emit` got", &mut outgoing)?;

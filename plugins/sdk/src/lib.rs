@@ -22,6 +22,7 @@ pub mod endpoint;
 pub mod envelope;
 mod evidence;
 pub mod facts;
+pub mod fault;
 pub mod held;
 pub mod json;
 pub mod message;
@@ -63,6 +64,7 @@ pub use crate::{
     endpoint::{Endpoint, NoEndpoint},
     envelope::{Envelope, Port},
     facts::{Busy, FieldRead, Fields, Sends},
+    fault::Fault,
     held::{Held, Saved},
     message::{Message, Meta},
     node::{Input, Node, Sink, Source, Transform, WriteError, Written},

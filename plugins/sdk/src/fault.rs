@@ -1,0 +1,31 @@
+//! An error inside a text that the user wrote, such as a script.
+
+use std::fmt;
+
+/// What went wrong, and at which place of a setting's text. A node returns it as its error; the
+/// engine knows where that text stands, and tells the place as one in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The setting that holds the text: one whose type is [`crate::Script`].
+    pub setting: &'static str,
+    /// The line and column inside the text, both from 1.
+    pub inside: (usize, usize),
+    /// What went wrong, without the place.
+    pub words: String,
+}
+
+impl Fault {
+    /// The place inside the text, for when it is no place in a file.
+    pub fn place(&self) -> String {
+        let (line, column) = self.inside;
+        format!("line {line}, column {column}")
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place(), self.words)
+    }
+}
+
+impl std::error::Error for Fault {}
