@@ -5,6 +5,7 @@ mod support;
 
 mod black_hole;
 mod crash;
+mod devices;
 mod disk_buffer;
 mod disk_trouble;
 mod first_boot;
