@@ -41,6 +41,7 @@ use crate::{
     local::Local,
     packets::{Packets, decode},
     properties::publication_of,
+    topics::is_private,
     wills,
 };
 
@@ -378,7 +379,7 @@ fn check(publish: &PublishPacket) -> anyhow::Result<()> {
     if !is_topic(topic) {
         bail!("it published to `{topic}`, which is no topic");
     }
-    if wills::is_private(topic) {
+    if is_private(topic) {
         bail!("it published to `{topic}`, and what begins with `$forebay/` is the broker's own");
     }
     if let Some(PropertyValue::Utf8String(topic)) =

@@ -16,6 +16,7 @@ mod place;
 mod properties;
 mod rules;
 mod settings;
+mod topics;
 mod users;
 mod wills;
 

@@ -31,7 +31,7 @@ use crate::{
     dues::{Dues, Receipt},
     place::{Interest, Place},
     properties::{packet_of, publication_of},
-    wills,
+    topics::is_private,
 };
 
 /// The most bytes of a message that is kept, with its topic and its properties.
@@ -251,7 +251,7 @@ impl Local {
                     "the message's topic cannot be published to: {error}, found `{topic}`"
                 ))
             })?;
-            if wills::is_private(topic) {
+            if is_private(topic) {
                 return Err(WriteError::reject(anyhow!(
                     "the message's topic cannot be published to: what begins with `$forebay/` is \
                      the broker's own, found `{topic}`"

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     hall::{Hall, household},
-    wills,
+    topics::is_private,
 };
 
 /// Wrong passwords that cost nothing.
@@ -206,7 +206,7 @@ impl AuthProvider for Users {
         _: Option<&'a str>,
         filter: &'a str,
     ) -> Answer<'a, bool> {
-        Box::pin(ready(!wills::is_private(filter)))
+        Box::pin(ready(!is_private(filter)))
     }
 }
 

@@ -22,8 +22,7 @@ use crate::{dues::Dues, local::Local};
 
 /// No device can have this client id: mqtt5 refuses a `/` in theirs.
 const CLIENT_ID: &str = "forebay/wills";
-/// What is below is for nobody else.
-const PRIVATE: &str = "$forebay/";
+/// Below what is private, so nobody else sees it.
 const KEPT: &str = "$forebay/will/kept/";
 const PASSING: &str = "$forebay/will/passing/";
 /// How much longer a packet becomes.
@@ -33,11 +32,6 @@ pub const LONGEST_PREFIX: usize = PASSING.len();
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The most wills that wait to be published.
 const MOST_WAITING: usize = 256;
-
-/// Whether a topic or filter is the broker's own. Wildcards do not find what begins with `$`.
-pub fn is_private(topic: &str) -> bool {
-    mqtt5::parse_shared_subscription(topic).0.starts_with(PRIVATE)
-}
 
 /// Has the will of a device come by way of here.
 pub fn send_here(connect: &mut ConnectPacket) {
