@@ -24,6 +24,9 @@ use crate::config::Batch;
 /// How long it takes until a connection surely knows that it is down. Then connecting waits for it.
 const UNTIL_TOLD: Duration = Duration::from_millis(50);
 
+/// A link that is not there after this time counts as one that failed, so that messages are safe early.
+const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+
 /// A batch on which the node panics this often is not tried again as a whole.
 const MOST_PANICS: u32 = 3;
 
@@ -118,7 +121,20 @@ enum Ended<T> {
 impl SinkRun {
     async fn connect(&mut self) {
         let Some(sink) = &mut self.sink else { return };
-        let attempt = timeout(self.capabilities.longest_try, guard(sink.connect())).await;
+        let inbox = &self.post.inbox;
+        let connecting = guard(sink.connect());
+        let attempt = async {
+            tokio::pin!(connecting);
+            // A sink may wait here for its connection, and as long as it does the link is suspect.
+            match timeout(SUSPECT_AFTER, &mut connecting).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    inbox.link_failed();
+                    connecting.await
+                }
+            }
+        };
+        let attempt = timeout(self.capabilities.longest_try, attempt).await;
         match attempt.context("connecting took too long") {
             Ok(Ok(Ok(()))) => {
                 self.connected = true;
