@@ -32,8 +32,9 @@ use crate::config::{self, Draft, Environment, Texts, Types};
 pub(super) fn copies(data: &Path, of: &Path) -> anyhow::Result<Vec<Copy>> {
     let place = place(data);
     let numbers = numbers(&place).with_context(|| format!("reading {}", place.display()))?;
-    let copies = numbers.iter().rev().map(|number| Copy::at(place.join(number.to_string())));
-    Ok(copies.filter(|copy| copy.is_of(of)).collect())
+    let copies = numbers.iter().rev();
+    let copies = copies.filter_map(|number| Copy::at(place.join(number.to_string())));
+    Ok(copies.filter(|copy| copy.accepted.folder == absolute(of)).collect())
 }
 
 /// Keeps the texts of a folder as the newest copy. When they are what it holds already, nothing is
@@ -46,8 +47,7 @@ pub(super) fn keep(data: &Path, of: &Path, texts: &Texts) -> anyhow::Result<()> 
 /// A whole copy.
 pub(super) struct Copy {
     folder: PathBuf,
-    /// None for one of a version that did not write it.
-    accepted: Option<Accepted>,
+    accepted: Accepted,
 }
 
 /// What was accepted when.
@@ -62,30 +62,18 @@ impl Accepted {
     fn now(folder: &Path) -> Accepted {
         Accepted { folder: absolute(folder), unix_nanos: Timestamp::now().unix_nanos() }
     }
-
-    fn is_of_same(&self, other: &Accepted) -> bool {
-        self.folder == other.folder
-    }
 }
 
 impl Copy {
-    fn at(folder: PathBuf) -> Copy {
-        let accepted = fs::read(folder.join(ACCEPTED)).ok();
-        let accepted = accepted.and_then(|text| serde_json::from_slice(&text).ok());
-        Copy { folder, accepted }
-    }
-
-    /// Whether it is a copy of that folder, as far as is known.
-    fn is_of(&self, folder: &Path) -> bool {
-        self.accepted.as_ref().is_none_or(|accepted| accepted.folder == absolute(folder))
+    /// None when it does not say of which folder it is: it may be another one's.
+    fn at(folder: PathBuf) -> Option<Copy> {
+        let accepted = serde_json::from_slice(&fs::read(folder.join(ACCEPTED)).ok()?).ok()?;
+        Some(Copy { folder, accepted })
     }
 
     /// When it was accepted, to stand behind that word: `3 hours ago (2026-11-21T09:14:02.120Z)`.
     pub(super) fn when(&self) -> String {
-        let Some(accepted) = &self.accepted else {
-            return "at a time that is not known".to_owned();
-        };
-        let (then, now) = (Timestamp::from_unix_nanos(accepted.unix_nanos), Timestamp::now());
+        let (then, now) = (Timestamp::from_unix_nanos(self.accepted.unix_nanos), Timestamp::now());
         let at = then.to_rfc3339();
         // A router without a battery starts with a clock that is behind.
         match u64::try_from(now.unix_nanos() - then.unix_nanos()) {
@@ -164,9 +152,8 @@ fn keep_in_steps(
     let (place, wanted) = (place(data), contents(texts));
     let numbers = numbers(&place)?;
     let newest = numbers.last().copied();
-    let kept = newest.map(|number| Copy::at(place.join(number.to_string())));
-    let kept =
-        kept.filter(|copy| copy.accepted.as_ref().is_some_and(|kept| kept.is_of_same(accepted)));
+    let kept = newest.and_then(|number| Copy::at(place.join(number.to_string())));
+    let kept = kept.filter(|copy| copy.accepted.folder == accepted.folder);
     let before = kept.and_then(|copy| Some((read_all(&copy.folder).ok()?, copy.folder)));
     if before.as_ref().is_none_or(|(files, _)| *files != wanted) {
         let fresh = place.join("new");

@@ -32,9 +32,15 @@ pub(super) fn folder_of(path: &Path) -> (PathBuf, Option<PathBuf>) {
     };
     let parent = path.parent().unwrap_or(here);
     let name = path.file_name().map(PathBuf::from);
-    if parent.file_name().is_some_and(|name| name == "pipelines") {
+    // From inside of it, the folder has no name in the path.
+    let is_inside = std::path::absolute(path)
+        .is_ok_and(|path| path.parent().is_some_and(|parent| parent.ends_with("pipelines")));
+    if is_inside {
         let name = name.map(|name| Path::new("pipelines").join(name));
-        return (or_here(parent.parent().unwrap_or(here)), name);
+        return match parent.file_name() {
+            Some(_) => (or_here(parent.parent().unwrap_or(here)), name),
+            None => (parent.join(".."), name),
+        };
     }
     (or_here(parent), name)
 }

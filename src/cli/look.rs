@@ -43,10 +43,7 @@ pub(super) async fn look(
     place: Option<&Place>,
 ) -> Result<Checked, Refused> {
     let checked = check_beside(folder, variables).await;
-    let checked = checked.map_err(|error| Refused {
-        why: format!("cannot read the folder: {error:#}"),
-        checked: None,
-    })?;
+    let checked = checked.map_err(|error| Refused { why: format!("{error:#}"), checked: None })?;
     let why = match (checked.is_empty(), &checked.graph) {
         (true, _) if place != Some(&checked.place) => nothing_to_run(folder, &checked),
         (_, Some(_)) => return Ok(checked),

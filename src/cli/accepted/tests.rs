@@ -116,19 +116,25 @@ fn the_copy_of_another_folder_is_not_found() {
 }
 
 #[test]
+fn a_copy_that_does_not_say_of_which_folder_it_is_ran_in_the_place_of_any() {
+    let data = tempfile::tempdir().unwrap();
+    keep(data.path(), OF.as_ref(), &texts("a", &PATHS)).unwrap();
+    fs::remove_file(place(data.path()).join("1").join(ACCEPTED)).unwrap();
+    assert!(copies(data.path(), OF.as_ref()).unwrap().is_empty());
+}
+
+#[test]
 fn how_long_ago_is_said_in_words() {
     let when = |nanos_ago: i64| {
         let unix_nanos = Timestamp::now().unix_nanos() - nanos_ago;
         let accepted = Accepted { folder: OF.into(), unix_nanos };
-        Copy { folder: PathBuf::new(), accepted: Some(accepted) }.when()
+        Copy { folder: PathBuf::new(), accepted }.when()
     };
     const HOUR: i64 = 3_600_000_000_000;
     assert!(when(0).starts_with("0 seconds ago (20"), "{}", when(0));
     assert!(when(HOUR).starts_with("1 hour ago (20"));
     assert!(when(49 * HOUR).starts_with("2 days ago (20"));
     assert!(when(-HOUR).ends_with("Z, which the clock has not reached yet"));
-    let unknown = Copy { folder: PathBuf::new(), accepted: None };
-    assert_eq!(unknown.when(), "at a time that is not known");
 }
 
 #[test]
