@@ -97,6 +97,9 @@ impl Embedded {
 
 impl Connection for Embedded {
     async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
+        // First of all: what starts beside it may call at once.
+        let mut doors = Vec::new();
+        self.listen(&mut doors, voice).await;
         let house = Arc::new(House::new(&self.settings.terms, voice.clone()));
         house.router.initialize().await.map_err(|error| anyhow!("{error}"))?;
         // The set comes before what tells the nodes that the broker stopped, so it outlives it.
@@ -108,7 +111,6 @@ impl Connection for Embedded {
         let wills = wills::publish(Arc::clone(&self.local), Arc::clone(&house.router));
         tasks.spawn(wills);
 
-        let mut doors = Vec::new();
         let mut retry = interval(RETRY);
         let (mut sweep, mut tidy) = (interval(SWEEP), interval(TIDY));
         loop {

@@ -40,8 +40,8 @@ use crate::{
     house::{House, MOST_ALIASES},
     local::Local,
     packets::{Packets, decode},
+    private::is_private,
     properties::publication_of,
-    topics::is_private,
     wills,
 };
 

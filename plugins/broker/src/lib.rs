@@ -13,10 +13,10 @@ mod listen;
 mod local;
 mod packets;
 mod place;
+mod private;
 mod properties;
 mod rules;
 mod settings;
-mod topics;
 mod users;
 mod wills;
 

@@ -30,8 +30,8 @@ use tokio::{
 use crate::{
     dues::{Dues, Receipt},
     place::{Interest, Place},
+    private::is_private,
     properties::{packet_of, publication_of},
-    topics::is_private,
 };
 
 /// The most bytes of a message that is kept, with its topic and its properties.

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     hall::{Hall, household},
-    topics::is_private,
+    private::is_private,
 };
 
 /// Wrong passwords that cost nothing.

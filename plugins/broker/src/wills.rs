@@ -22,7 +22,6 @@ use crate::{dues::Dues, local::Local};
 
 /// No device can have this client id: mqtt5 refuses a `/` in theirs.
 const CLIENT_ID: &str = "forebay/wills";
-/// Below what is private, so nobody else sees it.
 const KEPT: &str = "$forebay/will/kept/";
 const PASSING: &str = "$forebay/will/passing/";
 /// How much longer a packet becomes.
