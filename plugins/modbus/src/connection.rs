@@ -184,7 +184,7 @@ impl Session<'_> {
         let answer = self.try_once(unit, ask).await?;
         let again = match &answer {
             // Many devices hang up on who was silent for a minute.
-            Err(Failure::HungUp(_)) => was_open,
+            Err(Failure::HungUp { .. }) => was_open,
             Err(Failure::Silence { .. }) => {
                 was_alive && idle > FORGOTTEN_AFTER && self.owner.bus.to.framing() == Framing::Tcp
             }

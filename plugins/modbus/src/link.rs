@@ -58,8 +58,8 @@ pub enum Failure {
     Resting(Period),
     /// There is no link. Says why.
     NotConnected(Arc<str>),
-    /// The other side closed the link before it answered. Says who.
-    HungUp(Arc<str>),
+    /// The other side closed the link before it answered. Says who, and what came before.
+    HungUp { place: Arc<str>, stray: Option<Stray> },
     /// Anything else, in words. The link is of no more use.
     Broken(String),
 }
@@ -178,7 +178,7 @@ impl Link {
     fn explain(&self, error: &io::Error) -> Failure {
         match error.kind() {
             ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                Failure::HungUp(Arc::clone(&self.place))
+                Failure::HungUp { place: Arc::clone(&self.place), stray: self.frames.stray() }
             }
             _ => Failure::Broken(error.to_string()),
         }
@@ -201,7 +201,10 @@ impl fmt::Display for Failure {
                 write!(f, "not asked: it did not answer, and is asked again in {left}")
             }
             Failure::NotConnected(reason) => write!(f, "not connected: {reason}"),
-            Failure::HungUp(place) => write!(f, "{place} closed the connection"),
+            Failure::HungUp { place, stray: None } => write!(f, "{place} closed the connection"),
+            Failure::HungUp { place, stray: Some(stray) } => {
+                write!(f, "{place} closed the connection; what came was {stray}")
+            }
             Failure::Broken(reason) => f.write_str(reason),
         }
     }

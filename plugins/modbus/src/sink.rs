@@ -417,7 +417,7 @@ fn fate(failure: &Failure) -> Fate {
         // The gateway heard nothing of the device, which may have heard the gateway.
         Failure::Exception(ExceptionCode::GatewayTargetDevice)
         | Failure::Silence { .. }
-        | Failure::HungUp(_)
+        | Failure::HungUp { .. }
         | Failure::Broken(_) => Fate::Unknown,
         Failure::Exception(_) => Fate::Refused,
     }
