@@ -228,12 +228,14 @@ fn a_disk_that_died_while_the_link_was_away_stops_nothing_that_comes_now() {
     let images = Folder::new();
     let image = images.path().join("disk");
     let mount = format!(
-        "truncate -s 16M {0}; mkfs.ext4 -q {0}; mount -o loop {0} \"$DATA\"",
+        // Only the buffers: who runs on the data folder holds a lock there.
+        "mkdir \"$DATA/buffers\"; truncate -s 16M {0}; mkfs.ext4 -q {0}; \
+         mount -o loop {0} \"$DATA/buffers\"",
         image.display()
     );
     if !std::process::Command::new("unshare")
-        .args(["-m", "sh", "-c", &format!("set -e; {mount}; {SHUT_DOWN} \"$DATA\"")])
-        .env("DATA", data.path())
+        .args(["-m", "sh", "-c", &format!("set -e; {mount}; {SHUT_DOWN} \"$DATA/buffers\"")])
+        .env("DATA", images.path())
         .status()
         .is_ok_and(|status| status.success())
     {
@@ -248,7 +250,8 @@ fn a_disk_that_died_while_the_link_was_away_stops_nothing_that_comes_now() {
     publish_many(&plant, 1..=3000);
     until("all are on the disk", || plant.acknowledged_by("forebay") == 3000);
 
-    forebay.shell_inside("m", &format!("{SHUT_DOWN} '{}'", data.path().display()));
+    let buffers = data.path().join("buffers");
+    forebay.shell_inside("m", &format!("{SHUT_DOWN} '{}'", buffers.display()));
     publish_many(&plant, 3001..=3100);
     forebay.wait_for_log("messages wait in memory, will try again");
     assert_eq!(plant.acknowledged_by("forebay"), 3000, "only memory has the rest");
@@ -261,7 +264,7 @@ fn a_disk_that_died_while_the_link_was_away_stops_nothing_that_comes_now() {
     // It lets go of the disk, which is mounted anew and has what was safe.
     let again = format!(
         "for try in $(seq 600); do umount '{0}' && break; sleep 0.1; done; mount -o loop {1} '{0}'",
-        data.path().display(),
+        buffers.display(),
         image.display()
     );
     forebay.shell_inside("m", &again);

@@ -67,7 +67,11 @@ fn an_editor_offers_what_fits() {
     };
     check("@\n", &["description", "connections", "sources", "transforms", "sinks"], &["type"]);
     check("sources:\n  m:\n    type: @\n", &["modbus", "mqtt", "timer"], &["log", "script"]);
-    check("sinks:\n  s:\n    type: @\n", &["mqtt", "http", "log", "file"], &["modbus", "timer"]);
+    check(
+        "sinks:\n  s:\n    type: @\n",
+        &["mqtt", "http", "log", "file", "modbus"],
+        &["timer", "script"],
+    );
     let meter = "sources:\n  m:\n    type: modbus\n    connection: bus\n    registers:\n";
     check(&format!("{meter}      - name: a\n        kind: @\n"), &["u16", "f32", "bool"], &[]);
     check(

@@ -205,7 +205,10 @@ fn a_plan_says_what_a_reload_would_do() {
     until("the accepted files are kept", || {
         data.path().join("accepted/1/files/pipelines/x.yaml").exists()
     });
-    assert_eq!(stdout(&plan()), "nothing would change\n3 untouched\n");
+    let running = stdout(&plan());
+    let (what_runs, changes) = running.split_once('\n').unwrap();
+    assert!(what_runs.starts_with("what runs was accepted 0 seconds ago"), "{running}");
+    assert_eq!(changes, "nothing would change\n3 untouched\n");
     run.signal("TERM");
     run.wait_exit();
 
@@ -213,13 +216,19 @@ fn a_plan_says_what_a_reload_would_do() {
         "pipelines/x.yaml",
         &ONE.replace("b: { type: timer, every: 1h }", "b: { type: timer, every: 2h }"),
     );
-    assert_eq!(stdout(&plan()), "replace x/b\n2 untouched\n");
+    let changes = || {
+        let said = stdout(&plan());
+        let (what_ran, changes) = said.split_once('\n').unwrap();
+        assert!(what_ran.contains("; what ran last was accepted "), "{said}");
+        changes.to_owned()
+    };
+    assert_eq!(changes(), "replace x/b\n2 untouched\n");
     // Another order and other spaces are no change.
     folder.write(
         "pipelines/x.yaml",
         &ONE.replace("{ type: timer, every: 1h }", "{every: '1h', type: timer}"),
     );
-    assert_eq!(stdout(&plan()), "nothing would change\n3 untouched\n");
+    assert_eq!(changes(), "nothing would change\n3 untouched\n");
 
     folder.write("pipelines/x.yaml", &ONE.replace("every", "evry"));
     let broken = plan();
@@ -229,7 +238,7 @@ fn a_plan_says_what_a_reload_would_do() {
         said.contains("error[unknown-setting]: timer source `a` has no setting `evry`"),
         "{said}"
     );
-    assert!(said.ends_with("2 errors in 1 pipeline: a reload would be refused\n"), "{said}");
+    assert!(said.contains("\n2 errors in 1 pipeline: a reload would be refused\n"), "{said}");
 }
 
 #[test]
@@ -252,7 +261,9 @@ fn a_plan_knows_the_scripts_that_ran_also_those_from_elsewhere() {
     let plan = || {
         let mut command = program();
         command.arg("plan").arg(&site).arg("--data").arg(data.path());
-        stdout(&command.output().unwrap())
+        let said = stdout(&command.output().unwrap());
+        // Behind what ran, and when that was accepted.
+        said.split_once('\n').unwrap().1.to_owned()
     };
     let mut run = Forebay::run_on(&site, data.path());
     until("the accepted files are kept", || data.path().join("accepted/1").is_dir());

@@ -1140,7 +1140,7 @@ fn the_time_of_a_bus_is_added_up_over_all_files() {
     let meter = |name: &str, every: &str, more: &str| {
         format!(
             "=== pipelines/{name}.yaml\nsources:\n  {name}: {{ type: modbus, connection: bus, every: {every}, \
-             registers: [{{ name: a, input: 0 }}, {{ name: b, input: 4 }}]{more} }}\n\
+             registers: [{{ name: a, input: 0 }}, {{ name: b, input: 4 }}], max_gap: 0{more} }}\n\
              sinks:\n  out: {{ from: {name}, type: log }}\n"
         )
     };

@@ -3,8 +3,9 @@
 use std::{
     ffi::OsStr,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use tempfile::TempDir;
@@ -18,11 +19,20 @@ pub fn forebay<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Outpu
     command.output().expect("the built program starts")
 }
 
-/// The built program, without what the environment of the tests would tell it.
+/// The built program, without what the environment of the tests would tell it, and with a data folder
+/// of its own: what one accepts is not what another falls back to.
 pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
-    command.env("NO_COLOR", "1").env_remove("FOREBAY_LOG").env_remove("FOREBAY_DATA");
+    command.env("NO_COLOR", "1").env_remove("FOREBAY_LOG").env("FOREBAY_DATA", fresh_data_folder());
     command
+}
+
+/// A data folder that is not there yet, where Cargo keeps what tests leave behind.
+pub fn fresh_data_folder() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("data-{}-{number}", std::process::id());
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 /// A running `forebay run`. Ends with the test.

@@ -24,7 +24,7 @@ use std::{
 
 pub use self::{
     folder::Folder,
-    forebay::{Forebay, forebay, program},
+    forebay::{Forebay, forebay, fresh_data_folder, program},
     language_server::LanguageServer,
     modbus_server::ModbusServer,
     mosquitto::{Mosquitto, Publisher, Subscriber, publish},
