@@ -224,7 +224,7 @@ pub(crate) fn swallowed(text: &str) -> Option<Problem> {
     let line = text.trim_end();
     let code = without_comment(line);
     let comment = &line[code.len()..];
-    if line.contains('\n') || code.trim().is_empty() || !looks_like_code(comment) {
+    if line.contains('\n') || !looks_like_code(comment) {
         return None;
     }
     let at = Position::new(1, u16::try_from(code.chars().count() + 1).ok()?);
@@ -250,7 +250,7 @@ pub(crate) fn without_comment(line: &str) -> &str {
 
 /// A script that neither returns, nor emits, nor throws.
 fn sends_nothing(ast: &AST, has: &impl Fn(&str) -> bool) -> Option<Problem> {
-    let mut sends = ast.statements().last().is_none_or(|last| gives(last, has));
+    let mut sends = ast.statements().last().is_some_and(|last| gives(last, has));
     ast.walk(&mut |path: &[ASTNode]| {
         sends |= match path.last() {
             Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) => {
@@ -270,7 +270,8 @@ fn sends_nothing(ast: &AST, has: &impl Fn(&str) -> bool) -> Option<Problem> {
     if sends {
         return None;
     }
-    let at = ast.statements().last()?.position();
+    let start = Position::new(1, 1);
+    let at = ast.statements().last().map_or(start, |last| last.position());
     let message = "script sends nothing, whatever comes in".to_owned();
     let label = "nothing is returned; to pass the message on, end the script with `msg`".to_owned();
     Some(problem(&SENDS_NOTHING, at, message, label).warning())

@@ -875,7 +875,9 @@ fn a_script_that_sends_nothing_is_found() {
 fn a_comment_that_takes_the_rest_of_a_folded_script_is_found() {
     check_found("swallowed-script", "let a = 1; // one msg.payload.a = a; msg\n", &[(1, 12)]);
     check_found("swallowed-script", "msg.payload.a = 1; // one msg", &[(1, 20)]);
+    check_found("swallowed-script", "// comment msg.payload.x = 1; msg\n", &[(1, 1)]);
     check_found("swallowed-script", "msg // passed on", &[]);
+    check_found("sends-nothing", "// to do\n// later\n", &[(1, 1)]);
     check_found("swallowed-script", "msg.topic = \"a//b;\"; msg", &[]);
     check_found("swallowed-script", "let a = 1; // one; two\nmsg.payload.a = a; msg", &[]);
     let cut = lint("if msg.payload > 1 { // warm msg.payload = 1; } msg\n");
