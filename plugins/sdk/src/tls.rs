@@ -218,10 +218,11 @@ fn usable<T>(setting: &str, read: anyhow::Result<T>, problems: &mut Vec<Problem>
     read.map_err(wrong).ok()
 }
 
-/// Whether this may be a key that was pasted without its first line. The base64 of a whole one begins
-/// with `M` and has 64 characters or more, and there is no dot in it.
+/// Whether this may be a key that was pasted without its first line, or without all of it. The base64 of
+/// a whole one begins with `M` and has 64 characters or more, and there is no dot in it.
 fn is_like_key(source: &str) -> bool {
-    !source.contains('.') && (source.starts_with('M') || source.len() >= 64)
+    let is_part = source.contains("-----") || source.contains(char::is_control);
+    is_part || !source.contains('.') && (source.starts_with('M') || source.len() >= 64)
 }
 
 fn is_pem(source: &str) -> bool {
@@ -259,5 +260,7 @@ mod tests {
         assert!(error.contains("`ca`"), "{error}");
         let error = format!("{:#}", tls.private_key("MIIEv-pasted-key").unwrap_err());
         assert!(!error.contains("MIIE"), "{error}");
+        let error = format!("{:#}", tls.private_key("PRIVATE KEY-----pasted.key").unwrap_err());
+        assert!(!error.contains("pasted"), "{error}");
     }
 }
