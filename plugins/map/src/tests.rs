@@ -348,7 +348,7 @@ fn a_mistake_is_found_where_it_stands() {
     );
     check_finding(
         "fields: {a: {from: b, scale: .nan}}",
-        "setting-value: `fields.a.scale` is not a number to compute with [expected a number such as `0.001`]",
+        "setting-type: `fields.a.scale` is out of range [expected a finite number, found .nan]",
     );
     check_finding(
         "fields: {a: {from: b, round: 20}}",
