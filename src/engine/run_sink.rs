@@ -25,7 +25,7 @@ use crate::config::Batch;
 const UNTIL_TOLD: Duration = Duration::from_millis(50);
 
 /// A link that is not there after this time counts as one that failed, so that messages are safe early.
-const SUSPECT_AFTER: Duration = Duration::from_millis(500);
+const UNTIL_SUSPECT: Duration = Duration::from_millis(500);
 
 /// A batch on which the node panics this often is not tried again as a whole.
 const MOST_PANICS: u32 = 3;
@@ -126,7 +126,7 @@ impl SinkRun {
         let attempt = async {
             tokio::pin!(connecting);
             // A sink may wait here for its connection, and as long as it does the link is suspect.
-            match timeout(SUSPECT_AFTER, &mut connecting).await {
+            match timeout(UNTIL_SUSPECT, &mut connecting).await {
                 Ok(ended) => ended,
                 Err(_) => {
                     inbox.link_failed();

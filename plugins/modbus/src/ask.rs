@@ -32,7 +32,7 @@ pub enum Write {
 pub struct Shape {
     pub function: u8,
     /// In bytes behind the function; what is written is repeated, so that tells itself apart.
-    length: usize,
+    length: u64,
 }
 
 impl Ask {
@@ -82,8 +82,7 @@ impl Ask {
     pub fn shape(&self) -> Shape {
         let request = self.request();
         let length = match self {
-            Ask::Read(block) if block.table.holds_bits() => self.count().div_ceil(8),
-            Ask::Read(_) => self.count() * 2,
+            Ask::Read(block) => block.value_bytes(),
             Ask::Write(_) => 0,
         };
         Shape { function: request[0], length }

@@ -96,11 +96,9 @@ impl fmt::Display for Block {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Blocks are written `h10+2`: table, start and count.
-    fn block(text: &str) -> Block {
+impl Block {
+    /// For tests: `h10+2` is table, start and count.
+    pub fn written(text: &str) -> Block {
         let table = match &text[..1] {
             "h" => Table::Holding,
             "i" => Table::Input,
@@ -110,15 +108,20 @@ mod tests {
         let (start, count) = text[1..].split_once('+').unwrap();
         Block { table, start: start.parse().unwrap(), count: count.parse().unwrap() }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn the_end_of_the_address_space_is_no_overflow() {
-        assert_eq!(block("h65534+2").to_string(), "holding registers 65534 to 65535");
-        assert_eq!(block("c65535+1").to_string(), "coil 65535");
+        assert_eq!(Block::written("h65534+2").to_string(), "holding registers 65534 to 65535");
+        assert_eq!(Block::written("c65535+1").to_string(), "coil 65535");
     }
 
     #[test]
     fn a_part_is_found_in_its_request() {
-        assert_eq!(block("h10+6").position_of(block("h12+2")), 2..4);
+        assert_eq!(Block::written("h10+6").position_of(Block::written("h12+2")), 2..4);
     }
 }

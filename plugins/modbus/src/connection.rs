@@ -213,26 +213,23 @@ impl Session<'_> {
         let answer = open.link.call(unit, ask, *timeout).await;
         let ended = Instant::now();
         match &answer {
+            Ok(_) => self.turns.answered(unit, ended),
             // The gateway answers in the place of a device that does not (section 7 of the standard).
             Err(Failure::Exception(
                 ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice,
-            )) => {
+            ))
+            | Err(Failure::Silence { .. }) => {
                 self.turns.was_silent(unit, ask, ended - began, ended);
-                (open.answered, open.silent) = (Some(ended), 0);
-                self.link = Some(open);
             }
-            Ok(_) => {
-                self.turns.answered(unit, ended);
-                (open.answered, open.silent) = (Some(ended), 0);
-                self.link = Some(open);
-            }
-            Err(Failure::Exception(_)) => {
-                self.turns.refused(unit, ask, ended);
+            Err(Failure::Exception(_)) => self.turns.refused(unit, ask, ended),
+            Err(_) => (),
+        }
+        match &answer {
+            Ok(_) | Err(Failure::Exception(_)) => {
                 (open.answered, open.silent) = (Some(ended), 0);
                 self.link = Some(open);
             }
             Err(Failure::Silence { .. }) => {
-                self.turns.was_silent(unit, ask, ended - began, ended);
                 open.silent += 1;
                 // On a serial line two who talk at once are not understood.
                 if let (Framing::Rtu, Some(line)) = (to.framing(), line) {

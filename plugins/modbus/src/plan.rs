@@ -147,20 +147,8 @@ impl Refused {
 mod tests {
     use super::*;
 
-    /// Blocks are written `h10+2`: table, start and count.
-    fn block(text: &str) -> Block {
-        let table = match &text[..1] {
-            "h" => Table::Holding,
-            "i" => Table::Input,
-            "c" => Table::Coil,
-            _ => Table::Discrete,
-        };
-        let (start, count) = text[1..].split_once('+').unwrap();
-        Block { table, start: start.parse().unwrap(), count: count.parse().unwrap() }
-    }
-
     fn blocks(text: &str) -> Vec<Block> {
-        text.split_whitespace().map(block).collect()
+        text.split_whitespace().map(Block::written).collect()
     }
 
     /// A request costs as much as ten registers.
@@ -221,7 +209,7 @@ mod tests {
         let hole = Refused { table: Table::Holding, start: 2, end: 4 };
         check("h0+2 h4+1", FREE, &[hole], "h0+2 h4+1");
         check("i0+2 i4+1", FREE, &[hole], "i0+5");
-        let itself = Refused::of(block("h1+1"));
+        let itself = Refused::of(Block::written("h1+1"));
         check("h0+1 h1+1 h2+1", FREE, &[itself], "h0+1 h1+1 h2+1");
         let border = Refused { table: Table::Holding, start: 2, end: 2 };
         check("h0+2 h2+2", FREE, &[border], "h0+2 h2+2");

@@ -41,6 +41,8 @@ pub struct Device {
     requests: Vec<Request>,
     /// What the device refuses.
     known: Known,
+    /// Whether it refused something in the last poll.
+    refuses: bool,
     /// Of each field with a deadband, what was sent last.
     sent: Vec<Option<Sent>>,
 }
@@ -78,8 +80,16 @@ impl Device {
     pub fn new(unit: u8, topic: Arc<str>, reading: Arc<Reading>, data: &Path) -> Device {
         let sent = vec![None; reading.fields.len()];
         let known = Known::of(unit, data);
-        let requests = Vec::new();
-        Device { unit, topic, reading, is_one_of_several: false, requests, known, sent }
+        Device {
+            unit,
+            topic,
+            reading,
+            is_one_of_several: false,
+            requests: Vec::new(),
+            known,
+            refuses: false,
+            sent,
+        }
     }
 
     /// Its messages say which device it is.
@@ -136,7 +146,12 @@ impl Device {
 
     /// Tells which registers the device refuses, and which it does not any more. Those of one request
     /// are refused together.
-    fn tell_refused(&self, outcomes: &Outcomes, voice: &Voice) {
+    fn tell_refused(&mut self, outcomes: &Outcomes, voice: &Voice) {
+        let refuses = outcomes.iter().any(|(_, outcome)| outcome.is_err());
+        let refused = std::mem::replace(&mut self.refuses, refuses);
+        if !refuses && !refused {
+            return;
+        }
         for (request, outcome) in outcomes {
             let fields = self.reading.fields.iter();
             let mut names = fields
@@ -226,8 +241,9 @@ impl Device {
 }
 
 fn value_in(field: &Field, outcomes: &Outcomes, exponent: Option<i64>) -> Result<Value, String> {
-    let found = outcomes.iter().find(|(request, _)| request.wanted.contains(&field.block));
-    let (request, outcome) = found.ok_or("was not asked for")?;
+    // They are in the order of their blocks, halves and all.
+    let at = outcomes.partition_point(|(request, _)| request.wanted.last() < Some(&field.block));
+    let (request, outcome) = outcomes.get(at).ok_or("was not asked for")?;
     field.value(request.block, outcome, exponent)
 }
 

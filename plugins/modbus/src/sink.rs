@@ -6,7 +6,7 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, Error, anyhow, bail};
 use forebay_sdk::{
     Capabilities, Configured, Emitter, Message, Node, Period, Port, Problem, Rate, Sink, Site,
     Timestamp, Value, WriteError, Written, clock,
@@ -129,12 +129,12 @@ impl Writing {
             doing.writes(&command.writes).await?;
         }
         let mut read_points = command.asked;
-        if self.sink.verify && !self.sink.dry_run {
+        if self.sink.verifies() {
             read_points.extend(command.written.iter().map(|(point, _)| *point));
         }
         let (read, quality) = doing.reads(&read_points, command.writes.is_empty()).await?;
         self.log(message, &command.written);
-        if self.sink.verify && !self.sink.dry_run {
+        if self.sink.verifies() {
             doing.verify(&command.written, &read)?;
         }
         let answer = self.answer(message, &command.written, read, quality);
@@ -194,6 +194,11 @@ fn wait_for_turn(rate: Option<Rate>, next: &mut Option<Instant>) -> Result<(), W
 }
 
 impl ModbusSink {
+    /// A dry run leaves nothing to read back.
+    fn verifies(&self) -> bool {
+        self.verify && !self.dry_run
+    }
+
     fn is_in_time(&self, message: &Message) -> anyhow::Result<()> {
         let Some(most) = self.expires_after else { return Ok(()) };
         let then = clock::restamped(message.time).unix_nanos();
@@ -262,11 +267,9 @@ impl Point {
         let Field { block: Block { table, start, count }, form, refine, .. } = &self.field;
         self.is_allowed(value)?;
         match (*table, form) {
-            (Table::Coil, _) => {
-                Ok(Write::Coils(*start, vec![truth(value).map_err(|error| anyhow!(error))?]))
-            }
+            (Table::Coil, _) => Ok(Write::Coils(*start, vec![truth(value).map_err(Error::msg)?])),
             (Table::Holding, Some(form)) => {
-                match encode(value, form, refine.scaling, *count).map_err(|error| anyhow!(error))? {
+                match encode(value, form, refine.scaling, *count).map_err(Error::msg)? {
                     Encoded::Registers(registers) => Ok(Write::Registers(*start, registers)),
                     Encoded::Bits { mask, bits } => {
                         Ok(Write::Bits { register: *start, mask, bits })

@@ -1384,17 +1384,19 @@ fn state_cannot_grow_beyond_its_limit_whatever_the_run_ends_as() {
     }
 }
 
+/// A script that has a long `text` is stopped before its variables take too much memory.
+#[track_caller]
+fn stopped(script: &str) {
+    let limits = Limits { max_operations: 10_000_000, ..LIMITS };
+    let text = "let text = ``; text.pad(60000, 'x');";
+    let program = program(&format!("{text} {script}"), limits).unwrap();
+    let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
+    let error = run(&mut node, json_message("{}")).unwrap_err();
+    assert!(error.ends_with("variables grew beyond 16 MiB"), "{script}: {error}");
+}
+
 #[test]
 fn what_is_filled_key_by_key_is_stopped_before_memory_ends() {
-    #[track_caller]
-    fn stopped(script: &str) {
-        let limits = Limits { max_operations: 10_000_000, ..LIMITS };
-        let text = "let text = ``; text.pad(60000, 'x');";
-        let program = program(&format!("{text} {script}"), limits).unwrap();
-        let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
-        let error = run(&mut node, json_message("{}")).unwrap_err();
-        assert!(error.ends_with("variables grew beyond 16 MiB"), "{script}: {error}");
-    }
     stopped("let m = #{}; for i in 0..100000 { m[`${i}`] = text + i; } msg");
     stopped("for i in 0..100000 { state[`${i}`] = text + i; } msg");
     stopped("for i in 0..100000 { msg.payload[`${i}`] = text + i; } msg");
@@ -1414,12 +1416,7 @@ fn what_a_function_holds_on_to_is_stopped_before_memory_ends() {
         "let l = []; for i in 0..4000 { l.push(Fn(`f`).curry(text + i)); }",
         "let x = (); let f = || x; x = f; loop { let y = x; y.call(); }",
     ] {
-        let limits = Limits { max_operations: 10_000_000, ..LIMITS };
-        let text = "let text = ``; text.pad(60000, 'x');";
-        let program = program(&format!("{text} {script}"), limits).unwrap();
-        let mut node = ScriptNode::new(Arc::new(program), &testing::site(None));
-        let error = run(&mut node, json_message("{}")).unwrap_err();
-        assert!(error.ends_with("variables grew beyond 16 MiB"), "{script}: {error}");
+        stopped(script);
     }
 }
 

@@ -145,18 +145,12 @@ impl PointSettings {
             offset: self.offset,
             ..RegisterSettings::default()
         };
-        let field = register.resolve(path);
-        let problems = match &field {
-            Ok(field) => self.limits(path, field.block.table),
-            Err(_) => Vec::new(),
-        };
-        match field {
-            Ok(field) if problems.is_empty() => {
-                Ok(Point { field, min: self.min, max: self.max, allow: self.allow.clone() })
-            }
-            Ok(_) => Err(problems),
-            Err(problems) => Err(problems),
+        let field = register.resolve(path)?;
+        let problems = self.limits(path, field.block.table);
+        if !problems.is_empty() {
+            return Err(problems);
         }
+        Ok(Point { field, min: self.min, max: self.max, allow: self.allow.clone() })
     }
 
     /// What is wrong with the values that may be written.
