@@ -59,6 +59,11 @@ impl Inbox {
         }
     }
 
+    /// Of the node that reads.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
     pub fn set_limits(&self, limits: Buffer) {
         self.change(|queue| queue.set_limits(limits));
     }

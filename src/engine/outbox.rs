@@ -189,7 +189,9 @@ impl Wires for Outbox {
                 let full = {
                     let mut state = self.state();
                     loop {
-                        let Some((wire, envelope)) = state.pending.pop_front() else { return };
+                        let Some((wire, envelope)) = state.pending.pop_front() else {
+                            return self.status.has_room();
+                        };
                         if let Some(envelope) = push(&wire, envelope) {
                             let inbox = Arc::clone(&wire.inbox);
                             state.pending.push_front((wire, envelope));
@@ -197,6 +199,7 @@ impl Wires for Outbox {
                         }
                     }
                 };
+                self.status.held_up(full.status());
                 full.room().await;
             }
         }

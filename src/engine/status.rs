@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -91,6 +91,8 @@ pub struct Status {
     /// The last trouble with the other side is in the log, so its end is to be there too.
     is_trouble_written: AtomicBool,
     lasting: Mutex<Lasting>,
+    /// The reader for whose room the node waits.
+    held_up_by: Mutex<Weak<Status>>,
 }
 
 impl Status {
@@ -104,6 +106,7 @@ impl Status {
             has_disk_failed: AtomicBool::new(false),
             is_trouble_written: AtomicBool::new(false),
             lasting: Mutex::default(),
+            held_up_by: Mutex::default(),
         }
     }
 
@@ -138,6 +141,16 @@ impl Status {
                 info!(node = %self.name, "works again, after: {reason}");
             }
         }
+    }
+
+    /// The node waits for room in the queue of that reader.
+    pub fn held_up(&self, by: &Arc<Status>) {
+        *lock(&self.held_up_by) = Arc::downgrade(by);
+    }
+
+    /// It does not wait for room any more.
+    pub fn has_room(&self) {
+        *lock(&self.held_up_by) = Weak::new();
     }
 
     /// The node is made anew, and sees for itself what is wrong.
@@ -308,6 +321,12 @@ impl Hears for Status {
 
     fn busy(&self, share: f64) {
         self.busy.store(share.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The last of those that hold up each other: a transform waits for room too.
+    fn held_up_by(&self) -> Option<Arc<str>> {
+        let by = lock(&self.held_up_by).upgrade()?;
+        Some(by.held_up_by().unwrap_or_else(|| Arc::clone(&by.name)))
     }
 }
 

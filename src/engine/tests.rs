@@ -561,6 +561,31 @@ async fn a_source_that_waited_for_a_removed_sink_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_has_to_wait_knows_whose_buffer_is_full() {
+    let (log, down) = (Log::default(), Arc::new(AtomicBool::new(true)));
+    let voice: Arc<Mutex<Option<forebay_sdk::Voice>>> = Arc::default();
+    let (told, numbers) = (Arc::clone(&voice), log.count(100, false));
+    let source = Fake::new(move |site| {
+        *told.lock().unwrap() = Some(site.voice);
+        numbers()
+    });
+    let graph = Sketch::default()
+        .add(Role::Source, "n", 1, &[], source)
+        .node(Role::Transform, "t", 1, &["n"], pass)
+        .node(Role::Sink, "roomy", 1, &["t"], log.collect())
+        .node(Role::Sink, "stuck", 1, &["t"], log.collect_with(Trouble::Down(Arc::clone(&down))));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    engine.apply(graph.0).await;
+    rest(5).await;
+    let voice = voice.lock().unwrap().clone().unwrap();
+    assert_eq!(voice.held_up_by().as_deref(), Some("stuck"));
+    down.store(false, Ordering::SeqCst);
+    rest(60).await;
+    assert_eq!(log.got().len(), 200);
+    assert_eq!(voice.held_up_by(), None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_delivers_what_is_queued() {
     let log = Log::default();
     let graph = Sketch::default()

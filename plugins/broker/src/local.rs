@@ -160,6 +160,13 @@ impl Local {
         ways
     }
 
+    /// Why a message of that topic has to wait, in words.
+    fn why_full(&self, topic: &str) -> String {
+        let mut full = self.readers(topic).filter(|(place, _)| !place.has_room());
+        let first = full.next().map(|(place, _)| place.why_full());
+        first.unwrap_or_else(|| "a source on this broker was too slow".to_owned())
+    }
+
     /// Publishes along those ways, and to the devices but the one from which it comes.
     pub async fn send(
         &self,
@@ -177,8 +184,8 @@ impl Local {
             if qos > 0 {
                 place.put(publication, Some(Arc::clone(&ticket)));
             } else if !place.offer(publication) {
-                let why = "a source on this broker is too slow for what does not wait for it";
-                self.voice.dropped(1, why);
+                let why = place.why_full();
+                self.voice.dropped(1, &format!("{why}, and what comes at QoS 0 does not wait"));
             }
         }
         drop(ticket);
@@ -271,8 +278,8 @@ impl Local {
         }
         let is_settled = |(_, receipt): &&(Publication, Receipt)| receipt.is_settled();
         let taken = open.messages.iter().take_while(is_settled).count();
-        let full = || anyhow!("the pipeline behind a source on this broker takes no more");
-        Err(WriteError::retry(placed.err().unwrap_or_else(full)).taken(taken))
+        let late = || anyhow!("the pipeline behind a source on this broker takes too long");
+        Err(WriteError::retry(placed.err().unwrap_or_else(late)).taken(taken))
     }
 
     /// Puts a batch to the places of its readers, up to the first message for which there is no room.
@@ -286,9 +293,9 @@ impl Local {
             let receipt = match self.nodes.again(&publication) {
                 Some(receipt) => receipt,
                 None => {
-                    let ways = self.ways(&publication.topic, publication.qos);
-                    let ways = timeout_at(deadline, ways).await;
-                    let ways = ways.context("a source on this broker is too slow")?;
+                    let (topic, qos) = (&publication.topic, publication.qos);
+                    let ways = timeout_at(deadline, self.ways(topic, qos)).await;
+                    let ways = ways.map_err(|_| anyhow!(self.why_full(topic)))?;
                     self.send(packet_of(publication.clone()), ways, None, &self.nodes).await?
                 }
             };

@@ -184,12 +184,22 @@ impl Place {
         is_taken
     }
 
+    /// Whether a message of QoS 1 or 2 can be put there at once.
+    pub fn has_room(&self) -> bool {
+        self.lock().has_room()
+    }
+
+    /// Why there is no room, in words.
+    pub fn why_full(&self) -> String {
+        self.lock().wish.why_full()
+    }
+
     /// Resolves when there is room for a message of QoS 1 or 2.
     pub async fn room(&self) {
         loop {
             // It hears of what happens from here on.
             let changed = self.room.notified();
-            if self.lock().has_room() {
+            if self.has_room() {
                 return;
             }
             changed.await;

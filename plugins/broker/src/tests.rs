@@ -82,7 +82,8 @@ impl Running {
 
     fn reader(&self, name: &str, filters: &[&str], qos: u8, capacity: usize) -> Reader {
         let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
-        let wish = Subscribe { reader: name.into(), filters, qos, capacity };
+        let voice = Voice::unheard();
+        let wish = Subscribe { reader: name.into(), filters, qos, capacity, voice };
         Reader(self.local.subscribe(wish))
     }
 
@@ -844,7 +845,7 @@ async fn what_a_node_writes_again_is_not_delivered_twice_while_a_source_has_it()
     });
     let () = first;
     let WriteError::Retry { error, taken: 1, .. } = failed.unwrap_err() else { panic!("retry") };
-    let expected = "the pipeline behind a source on this broker takes no more";
+    let expected = "the pipeline behind a source on this broker takes too long";
     assert_eq!(error.to_string(), expected);
     let rest: Vec<Publication> = batch();
     let (written, ()) = tokio::join!(broker.local.publish(rest[1..].to_vec()), async {

@@ -28,6 +28,7 @@ impl Configured for MqttSource {
             filters: self.filters.clone(),
             qos: self.qos,
             capacity: usize::from(self.in_flight),
+            voice: site.voice.clone(),
         };
         let broker = site.connection::<Broker>();
         // Now, so that nothing is missed which comes before the source first runs.

@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::node::{WriteError, Written};
+use crate::{
+    node::{WriteError, Written},
+    voice::Voice,
+};
 
 /// A way to a broker, as the nodes of a connection get to see it.
 pub struct Broker(pub Arc<dyn PubSub>);
@@ -35,7 +38,7 @@ pub trait PubSub: Send + Sync + 'static {
 }
 
 /// What a reader wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Subscribe {
     /// The node that reads, as `pipeline/node`. Its successor has the same name.
     pub reader: Arc<str>,
@@ -45,6 +48,19 @@ pub struct Subscribe {
     pub qos: u8,
     /// The most publications that are taken and not settled.
     pub capacity: usize,
+    /// Tells what holds the reader up.
+    pub voice: Voice,
+}
+
+impl Subscribe {
+    /// Why the reader takes no more, in words that name the buffer that is full.
+    pub fn why_full(&self) -> String {
+        let reader = &self.reader;
+        match self.voice.held_up_by() {
+            Some(node) => format!("the buffer of {node} is full, so {reader} takes no more"),
+            None => format!("{reader} has as many on their way as its `in_flight` lets it"),
+        }
+    }
 }
 
 /// What comes in for one reader. Dropping it leaves what is not settled to the reader of the same

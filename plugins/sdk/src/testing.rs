@@ -185,6 +185,8 @@ pub struct Said {
     pub dropped: Vec<String>,
     /// Each share of its time that a bus was busy.
     pub busy: Vec<f64>,
+    /// Whose buffer is full, as [`Heard::hold_up`] has it.
+    held_up_by: Option<Arc<str>>,
 }
 
 /// A voice, and what it says.
@@ -197,6 +199,11 @@ impl Heard {
     /// What was said so far.
     pub fn said(&self) -> Said {
         self.lock().clone()
+    }
+
+    /// From now on the node waits for room in the buffer of this one.
+    pub fn hold_up(&self, by: &str) {
+        self.lock().held_up_by = Some(by.into());
     }
 
     /// What was counted so far.
@@ -241,5 +248,9 @@ impl Hears for Heard {
 
     fn busy(&self, share: f64) {
         self.lock().busy.push(share);
+    }
+
+    fn held_up_by(&self) -> Option<Arc<str>> {
+        self.lock().held_up_by.clone()
     }
 }

@@ -34,6 +34,10 @@ pub trait Hears: Send + Sync {
     fn dropped(&self, by: u64, why: &str);
     /// See [`Voice::busy`].
     fn busy(&self, share: f64);
+    /// See [`Voice::held_up_by`].
+    fn held_up_by(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// How a node or a connection tells how it is. Cloning shares it.
@@ -109,6 +113,12 @@ impl Voice {
     /// The share of its time that a bus is busy, from 0 to 1 and above, over the last minute or so.
     pub fn busy(&self, share: f64) {
         self.0.busy(share);
+    }
+
+    /// The node behind this one, as `pipeline/node`, whose buffer is full, so that this one waits for
+    /// room. None when it does not.
+    pub fn held_up_by(&self) -> Option<Arc<str>> {
+        self.0.held_up_by()
     }
 }
 

@@ -94,11 +94,11 @@ pub(super) struct State {
 
 pub(super) struct Reader {
     id: u64,
-    node: Arc<str>,
+    /// Its capacity is the most messages that may be claimed and not settled; and, at QoS 0, in the
+    /// queue.
+    wish: Subscribe,
+    /// Those of its wish that can be.
     filters: Vec<Filter>,
-    qos: u8,
-    /// The most messages that may be claimed and not settled; and, at QoS 0, in the queue.
-    most: usize,
     /// In the queue, or claimed and not settled.
     pub unsettled: usize,
     queue: VecDeque<Item>,
@@ -110,8 +110,6 @@ pub(super) struct Reader {
     /// Whether it was told that the broker granted what it asks for, on this connection.
     is_granted: bool,
     waker: Option<Waker>,
-    /// Why messages of QoS 0 are dropped, when they are.
-    why_full: String,
 }
 
 /// What comes next for a reader.
@@ -165,14 +163,8 @@ impl State {
         self.next_reader += 1;
         let mut reader = Reader {
             id,
-            why_full: format!(
-                "the queue of {} is full, and what comes at QoS 0 does not wait",
-                wish.reader
-            ),
-            node: wish.reader,
             filters: Vec::with_capacity(wish.filters.len()),
-            qos: wish.qos,
-            most: wish.capacity,
+            wish,
             unsettled: 0,
             queue: VecDeque::new(),
             queued_bytes: 0,
@@ -181,7 +173,7 @@ impl State {
             is_granted: false,
             waker: None,
         };
-        for filter in wish.filters {
+        for filter in reader.wish.filters.clone() {
             match Filter::parse(&filter) {
                 Ok(parsed) => reader.filters.push(parsed),
                 Err(wrong) => {
@@ -236,7 +228,7 @@ impl State {
             return Some(Next::Told(event));
         }
         if let Some(item) = reader.claim() {
-            return Some(Next::Item(item, Arc::clone(&reader.node)));
+            return Some(Next::Item(item, Arc::clone(&reader.wish.reader)));
         }
         match &mut reader.waker {
             Some(known) => known.clone_from(waker),
@@ -293,10 +285,8 @@ impl State {
         let tracked = publication.qos > 0;
         let mut asked = readers.iter().map(|at| &self.readers[*at]);
         if let Some(full) = asked.find(|it| tracked && it.tracked_bytes >= MOST_FORCED_BYTES) {
-            let Reader { node, unsettled, .. } = full;
-            let what =
-                format!("the queue of {node} is full: {unsettled} messages are not delivered yet");
-            return Err(Full(what));
+            let (why, count) = (full.wish.why_full(), full.unsettled);
+            return Err(Full(format!("{why}: {count} messages are not delivered yet")));
         }
         let Some((last, others)) = readers.split_last() else {
             return self.take_in_unwanted(publication, packet, again);
@@ -344,8 +334,9 @@ impl State {
     /// subscription that the broker remembers.
     fn readers_of(&self, topic: &str) -> impl Iterator<Item = usize> {
         let newest = |at: &usize| {
-            let node = &self.readers[*at].node;
-            !self.readers[*at + 1..].iter().any(|later| later.node == *node && later.asks(topic))
+            let node = &self.readers[*at].wish.reader;
+            let is_newer = |later: &Reader| later.wish.reader == *node && later.asks(topic);
+            !self.readers[*at + 1..].iter().any(is_newer)
         };
         (0..self.readers.len()).filter(|at| self.readers[*at].asks(topic)).filter(newest)
     }
@@ -353,7 +344,7 @@ impl State {
     fn take_up_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
             let meant = |at: &usize| {
-                waiting.node.as_ref().is_none_or(|node| self.readers[*at].node == *node)
+                waiting.node.as_ref().is_none_or(|node| self.readers[*at].wish.reader == *node)
             };
             let found = self.readers_of(&waiting.item.publication.topic).find(meant);
             match found {
@@ -398,7 +389,7 @@ impl State {
         self.hold_until = self.hold_until.max(until);
         self.departed.extend(reader.filters.iter().map(|filter| (filter.clone(), until)));
         for item in reader.queue {
-            self.give_back(reader.id, &reader.node, item);
+            self.give_back(reader.id, &reader.wish.reader, item);
         }
     }
 
@@ -420,7 +411,7 @@ impl State {
         for reader in &self.readers {
             for filter in &reader.filters {
                 let qos = wanted.filters.entry(filter.as_str().to_owned()).or_default();
-                *qos = reader.qos.max(*qos);
+                *qos = reader.wish.qos.max(*qos);
             }
         }
         wanted.kept = self.departed.iter().map(|(filter, _)| filter.as_str().to_owned()).collect();
@@ -463,11 +454,11 @@ impl Reader {
     }
 
     fn is_full(&self) -> bool {
-        self.unsettled >= self.most || self.queued_bytes >= MOST_QUEUED_BYTES
+        self.unsettled >= self.wish.capacity || self.queued_bytes >= MOST_QUEUED_BYTES
     }
 
     fn is_full_of_claims(&self) -> bool {
-        self.unsettled - self.queue.len() >= self.most
+        self.unsettled - self.queue.len() >= self.wish.capacity
     }
 
     /// The next copy, unless as many are claimed as may be.
@@ -490,7 +481,8 @@ impl Reader {
         if item.arrival.is_some() || !self.is_full() {
             return self.accept(item);
         }
-        voice.dropped(1, &self.why_full);
+        let why = self.wish.why_full();
+        voice.dropped(1, &format!("{why}, and what comes at QoS 0 does not wait"));
     }
 
     /// Queues a copy in the order of arrival.

@@ -1,5 +1,5 @@
 use forebay_sdk::{
-    Figure,
+    Figure, Voice,
     testing::{Heard, voice},
 };
 use futures_util::task::noop_waker;
@@ -27,7 +27,8 @@ fn register(
     capacity: usize,
 ) -> Inlet {
     let filters = topics.iter().map(|topic| (*topic).to_owned()).collect();
-    inbound.register(Subscribe { reader: node.into(), filters, qos, capacity })
+    let voice = Voice::unheard();
+    inbound.register(Subscribe { reader: node.into(), filters, qos, capacity, voice })
 }
 
 /// A message comes in; its payload is the packet id.
@@ -222,6 +223,22 @@ async fn a_full_reader_has_the_broker_not_read_until_it_takes_something() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_dropped_at_qos_0_names_the_sink_whose_buffer_is_full() {
+    let (inbound, heard) = inbound();
+    let (voice, sink) = voice();
+    sink.hold_up("p/cloud");
+    let filters = vec!["t".to_owned()];
+    let wish = Subscribe { reader: "p/meter".into(), filters, qos: 0, capacity: 1, voice };
+    let _meter = inbound.register(wish);
+    for _ in 0..3 {
+        arrive(&inbound, "t", 0).unwrap();
+    }
+    let line = "the buffer of p/cloud is full, so p/meter takes no more, and what comes at QoS 0 \
+                does not wait";
+    assert_eq!(heard.said().dropped, [line; 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_reader_refuses_before_anybody_is_given_anything() {
     let (inbound, heard) = inbound();
     let mut roomy = reader(&inbound, "roomy", &["t"]);
@@ -230,11 +247,12 @@ async fn a_full_reader_refuses_before_anybody_is_given_anything() {
     inbound.arrived(large, 1, false).unwrap();
     assert_eq!(given(&mut roomy).len(), 1);
     let error = arrive(&inbound, "t", 2).unwrap_err().to_string();
-    assert!(error.starts_with("the queue of small is full: 1 messages"), "{error}");
+    assert!(error.starts_with("small has as many on their way"), "{error}");
+    assert!(error.contains("1 messages are not delivered yet"), "{error}");
     arrive(&inbound, "t", 0).unwrap();
     assert_eq!(given(&mut roomy), ["0"]);
     assert_eq!(heard.figure(Figure::Dropped), 1);
-    assert!(heard.said().dropped[0].starts_with("the queue of small is full"));
+    assert!(heard.said().dropped[0].starts_with("small has as many on their way"));
     assert_eq!(given(&mut small).len(), 1);
     // Sent again by the broker, it is a new message to both.
     inbound.lock().ledger.resume();
