@@ -17,20 +17,23 @@ use crate::support::{Folder, Forebay, forebay, program, until};
 #[test]
 fn every_example_and_sample_lints_without_a_finding() {
     let examples = lint_strict(&root().join("pipelines"));
-    assert_eq!(stdout(&examples), "no findings in 3 pipelines\n");
+    assert_eq!(stdout(&examples), "no findings in 4 pipelines\n");
     assert_eq!(examples.status.code(), Some(0));
     for plugin in plugins::all() {
-        let folder = Folder::with(&[("pipelines/sample.yaml", &plugin.sample)]);
-        let sample = lint_strict(folder.path());
-        assert_eq!(stdout(&sample), "no findings in 1 pipeline\n", "{}", plugin.name);
-        assert_eq!(sample.status.code(), Some(0), "{}", plugin.name);
+        for node_type in &plugin.types {
+            let name = node_type.name();
+            let folder = Folder::with(&[("pipelines/sample.yaml", plugin.sample_of(name))]);
+            let sample = lint_strict(folder.path());
+            assert_eq!(stdout(&sample), "no findings in 1 pipeline\n", "{name}");
+            assert_eq!(sample.status.code(), Some(0), "{name}");
+        }
     }
 }
 
 #[test]
 fn one_file_of_the_examples_lints_by_itself() {
     let one = lint_strict(&root().join("pipelines/power-meter.yaml"));
-    assert_eq!(stdout(&one), "no findings in 3 pipelines (power-meter.yaml)\n");
+    assert_eq!(stdout(&one), "no findings in 4 pipelines (power-meter.yaml)\n");
     assert_eq!(one.status.code(), Some(0));
 }
 
@@ -298,15 +301,17 @@ fn every_type_describes_itself() {
     let list = forebay(["nodes"]);
     assert_eq!(list.status.code(), Some(0));
     let list = stdout(&list);
-    for entry in Types::new(plugins::all()).iter() {
+    let types = Types::new(plugins::all());
+    let widest = types.iter().map(|entry| entry.node_type.name().len()).max().unwrap();
+    for entry in types.iter() {
         let (role, name) = (entry.node_type.role().noun(), entry.node_type.name());
         assert!(
-            list.contains(&format!("{role:<11} {name:<8} {}", entry.node_type.summary())),
+            list.contains(&format!("{role:<11} {name:<widest$} {}", entry.node_type.summary())),
             "{list}"
         );
         let one = stdout(&forebay(["nodes", name]));
         assert!(one.contains(&format!("{name} {role}: ")), "{one}");
-        assert!(one.ends_with(&*entry.plugin.sample), "{one}");
+        assert!(one.ends_with(entry.plugin.sample_of(name)), "{one}");
     }
     let mqtt = stdout(&forebay(["nodes", "mqtt"]));
     assert!(mqtt.contains("  keep_alive  (duration, default `1m`)\n"), "{mqtt}");

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, Forebay, ModbusServer, SerialLine, until};
+use crate::support::{
+    Folder, Forebay, ModbusServer, Mosquitto, SerialLine, Subscriber, program, publish, until,
+};
 
 /// Reads the device over and over, and writes two of its registers once.
 fn pipeline(url: &str, output: &str) -> String {
@@ -82,4 +84,58 @@ fn a_serial_line_is_read_and_written() {
 fn a_serial_line_behind_a_gateway_is_read_and_written() {
     let device = ModbusServer::behind_gateway();
     check(&format!("rtu+tcp://127.0.0.1:{}", device.port), &device);
+}
+
+/// The example as it is, with a broker and a device of others.
+#[test]
+fn requests_in_the_form_of_the_routers_own_gateway_are_answered_in_it() {
+    let (broker, device) = (Mosquitto::start(), ModbusServer::behind_gateway());
+    let answers = Subscriber::to(broker.port, "response");
+    let plant = format!("connections:\n  plant: {{ type: mqtt, url: '{}' }}\n", broker.url());
+    let folder = Folder::with(&[
+        ("plant.yaml", &plant),
+        ("gateway.yaml", include_str!("../pipelines/modbus-on-request.yaml")),
+        ("scripts/rutos-request.rhai", include_str!("../pipelines/scripts/rutos-request.rhai")),
+        ("scripts/rutos-answer.rhai", include_str!("../pipelines/scripts/rutos-answer.rhai")),
+    ]);
+    let mut command = program();
+    command.arg("run").arg(folder.path());
+    command.env("ASKED_URL", format!("rtu+tcp://127.0.0.1:{}", device.port));
+    let _forebay = Forebay::of(command);
+    until("a subscription", || {
+        publish(broker.port, "request", "0 1 0 10.0.0.9 502 5 17 3 1 1", &["-q", "1"]);
+        answers.payloads().contains(&"1 OK 1000".to_owned())
+    });
+
+    for (request, answer) in [
+        (
+            "0 18446744073709551615 0 10.0.0.9 502 5 17 3 11 3",
+            "18446744073709551615 OK 1010 1011 1012",
+        ),
+        ("0 2 0 10.0.0.9 502 5 17 1 1 4", "2 OK 1 0 0 1"),
+        ("0 3 0 10.0.0.9 502 5 17 6 101 7", "3 OK"),
+        ("0 4 2 meter 502 5 17 16 102 2 8,9", "4 OK"),
+        ("0 5 0 10.0.0.9 502 5 17 3 101 3", "5 OK 7 8 9"),
+        ("0 6 0 10.0.0.9 502 5 17 5 3 1", "6 OK"),
+        ("0 7 0 10.0.0.9 502 5 17 15 4 2 1,0", "7 OK"),
+        (
+            "0 8 0 10.0.0.9 502 5 17 6 1 7",
+            "8 ERROR: holding register 0: not among what this sink may `write`",
+        ),
+        (
+            "0 9 0 10.0.0.9 502 5 17 16 101 3 1,2",
+            "9 ERROR: expected as many `values` as `count`, found 2 and 3",
+        ),
+        ("0 10 hello", "10 ERROR: not a request"),
+        ("hello", "0 ERROR: not a request"),
+    ] {
+        publish(broker.port, "request", request, &["-q", "1"]);
+        answers.wait_for(request, |got| got.payload == answer);
+    }
+    publish(broker.port, "request", "0 11 0 10.0.0.9 502 5 17 4 501 1", &["-q", "1"]);
+    let refused = |payload: &str| payload.ends_with("illegal data address (exception 2)");
+    answers.wait_for("a refusal", |got| {
+        got.payload.starts_with("11 ERROR: ") && refused(&got.payload)
+    });
+    assert_eq!(device.count("wrote 16 101 8 9"), 1);
 }

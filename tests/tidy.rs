@@ -259,7 +259,8 @@ fn every_plugin_is_listed_and_complete() {
         assert!(has_tests, "plugins/{name} has no tests");
         for entry in &plugin.types {
             let used = format!("type: {}", entry.name());
-            assert!(plugin.sample.contains(&used), "plugins/{name}/sample.yaml shows no {used}");
+            let sample = plugin.sample_of(entry.name());
+            assert!(sample.contains(&used), "no sample of plugins/{name} shows {used}");
         }
     }
     assert_eq!(listed.len(), plugin_folders().count(), "a plugin is listed that has no folder");
@@ -364,7 +365,9 @@ fn each_setting(
 #[test]
 fn the_schemas_accept_what_is_right_and_refuse_what_is_wrong() {
     let examples = files(&root().join("pipelines"), "yaml");
-    let samples = plugin_folders().map(|name| plugin_folder(&name).join("sample.yaml"));
+    let samples = plugin_folders()
+        .flat_map(|name| files(&plugin_folder(&name), "yaml"))
+        .filter(|file| shown(file).ends_with("sample.yaml"));
     for file in examples.into_iter().chain(samples) {
         let verdict = validate("pipeline", &file);
         assert_eq!(verdict, "valid", "{}", shown(&file));

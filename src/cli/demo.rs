@@ -30,11 +30,14 @@ pub(super) struct Arguments {
 }
 
 /// The files under `pipelines/` of the repository.
-const EXAMPLES: [(&str, &str); 4] = [
+const EXAMPLES: [(&str, &str); 7] = [
     ("power-meter.yaml", include_str!("../../pipelines/power-meter.yaml")),
     ("scripts/load.rhai", include_str!("../../pipelines/scripts/load.rhai")),
     ("plant-broker.yaml", include_str!("../../pipelines/plant-broker.yaml")),
     ("heartbeat.yaml", include_str!("../../pipelines/heartbeat.yaml")),
+    ("modbus-on-request.yaml", include_str!("../../pipelines/modbus-on-request.yaml")),
+    ("scripts/rutos-request.rhai", include_str!("../../pipelines/scripts/rutos-request.rhai")),
+    ("scripts/rutos-answer.rhai", include_str!("../../pipelines/scripts/rutos-answer.rhai")),
 ];
 
 /// Subscribes like any other client, over TCP.
@@ -79,7 +82,7 @@ async fn play(folder: &Path) -> anyhow::Result<Ending> {
     ))?;
     let (meter_url, data) = (meter.url.clone(), folder.join("data"));
     let environment = move |name: &str| match name {
-        "METER_URL" => Some(meter_url.clone()),
+        "METER_URL" | "ASKED_URL" => Some(meter_url.clone()),
         "BROKER_LISTEN" => Some(broker.clone()),
         _ => process_environment(name),
     };

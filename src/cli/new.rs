@@ -122,7 +122,7 @@ fn sample(node_type: &str) -> anyhow::Result<String> {
         plugins.iter().find(|plugin| plugin.types.iter().any(|entry| entry.name() == name))
     };
     match offers(node_type) {
-        Some(plugin) => Ok(plugin.sample.to_string()),
+        Some(plugin) => Ok(plugin.sample_of(node_type).to_owned()),
         None => {
             let names: Vec<&str> = plugins.iter().map(|plugin| &*plugin.name).collect();
             bail!("there is no node type `{node_type}`; types are {}", names.join(", "))

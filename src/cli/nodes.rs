@@ -39,7 +39,8 @@ pub(super) fn nodes(arguments: Arguments) -> anyhow::Result<Ending> {
 }
 
 fn list(kinds: &[Kind<'_>]) -> String {
-    let line = |kind: &Kind| format!("{:<11} {:<8} {}\n", kind.noun, kind.name, kind.summary);
+    let widest = kinds.iter().map(|kind| kind.name.len()).max().unwrap_or_default();
+    let line = |kind: &Kind| format!("{:<11} {:<widest$} {}\n", kind.noun, kind.name, kind.summary);
     let lines: String = kinds.iter().map(line).collect();
     lines + "\n`forebay nodes TYPE` shows the settings of a type and a sample.\n"
 }
@@ -57,7 +58,7 @@ fn describe(kinds: &[Kind<'_>]) -> String {
         text += "\n";
     }
     if let Some(kind) = kinds.first() {
-        text += &format!("Sample:\n\n{}", kind.plugin.sample);
+        text += &format!("Sample:\n\n{}", kind.plugin.sample_of(kind.name));
     }
     text
 }

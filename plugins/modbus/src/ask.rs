@@ -4,11 +4,20 @@ use std::fmt;
 
 use crate::block::{Block, Table};
 
+/// The most registers that one request writes (section 6.12), and sixteen coils for each.
+pub const MOST_WRITTEN: usize = 123;
+
 /// What a device is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     Read(Block),
     Write(Write),
+    /// Function 23: writes 1 to 121 registers from `at` on, and then reads 1 to 125.
+    Exchange {
+        read: Block,
+        at: u16,
+        values: Vec<u16>,
+    },
 }
 
 /// What is written where. Addresses are those of the protocol, from 0.
@@ -60,16 +69,27 @@ impl Ask {
             Ask::Write(Write::Bits { register, mask, bits }) => {
                 request(22, &[*register, !mask, bits & mask], &[])
             }
+            Ask::Exchange { read, at, values } => {
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
+                request(23, &[read.start, read.count, *at, values.len() as u16], &bytes)
+            }
         }
     }
 
-    /// How many registers or coils it is about.
-    pub fn count(&self) -> usize {
+    /// What it reads.
+    pub fn reads(&self) -> Option<Block> {
         match self {
-            Ask::Read(block) => usize::from(block.count),
-            Ask::Write(Write::Coils(_, coils)) => coils.len(),
-            Ask::Write(Write::Registers(_, values)) => values.len(),
-            Ask::Write(Write::Coil(..) | Write::Register(..) | Write::Bits { .. }) => 1,
+            Ask::Read(block) | Ask::Exchange { read: block, .. } => Some(*block),
+            Ask::Write(_) => None,
+        }
+    }
+
+    /// What it writes.
+    pub fn writes(&self) -> Option<Block> {
+        match self {
+            Ask::Read(_) => None,
+            Ask::Write(write) => Some(write.block()),
+            Ask::Exchange { at, values, .. } => Some(block(Table::Holding, *at, values.len())),
         }
     }
 
@@ -82,7 +102,7 @@ impl Ask {
     pub fn shape(&self) -> Shape {
         let request = self.request();
         let length = match self {
-            Ask::Read(block) => block.value_bytes(),
+            Ask::Read(block) | Ask::Exchange { read: block, .. } => block.value_bytes(),
             Ask::Write(_) => 0,
         };
         Shape { function: request[0], length }
@@ -92,7 +112,7 @@ impl Ask {
     /// asked, so once this one is answered, none of the others' answers is still to come.
     pub fn unlike(&self, shapes: &[Shape]) -> Option<Ask> {
         let at = match self {
-            Ask::Read(block) => *block,
+            Ask::Read(block) | Ask::Exchange { read: block, .. } => *block,
             Ask::Write(_) => Block { table: Table::Holding, start: 0, count: 1 },
         };
         let fewer = (1..at.count).rev().map(|count| Block { count, ..at });
@@ -105,6 +125,24 @@ impl Ask {
             .map(Ask::Read)
             .find(|ask| !shapes.contains(&ask.shape()))
     }
+}
+
+impl Write {
+    /// What it is about.
+    fn block(&self) -> Block {
+        match self {
+            Write::Coil(at, _) => block(Table::Coil, *at, 1),
+            Write::Coils(at, coils) => block(Table::Coil, *at, coils.len()),
+            Write::Register(at, _) | Write::Bits { register: at, .. } => {
+                block(Table::Holding, *at, 1)
+            }
+            Write::Registers(at, values) => block(Table::Holding, *at, values.len()),
+        }
+    }
+}
+
+fn block(table: Table, start: u16, count: usize) -> Block {
+    Block { table, start, count: count as u16 }
 }
 
 fn request(function: u8, words: &[u16], bytes: &[u8]) -> Vec<u8> {
@@ -120,18 +158,12 @@ fn request(function: u8, words: &[u16], bytes: &[u8]) -> Vec<u8> {
 impl fmt::Display for Ask {
     /// As in `reading input registers 0 to 11`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let written = |table, start: u16, count: usize| Block { table, start, count: count as u16 };
         match self {
-            Ask::Read(block) => write!(f, "reading {block}"),
-            Ask::Write(Write::Coil(at, _)) => write!(f, "writing {}", written(Table::Coil, *at, 1)),
-            Ask::Write(Write::Coils(at, coils)) => {
-                write!(f, "writing {}", written(Table::Coil, *at, coils.len()))
-            }
-            Ask::Write(Write::Register(at, _) | Write::Bits { register: at, .. }) => {
-                write!(f, "writing {}", written(Table::Holding, *at, 1))
-            }
-            Ask::Write(Write::Registers(at, values)) => {
-                write!(f, "writing {}", written(Table::Holding, *at, values.len()))
+            Ask::Read(read) => write!(f, "reading {read}"),
+            Ask::Write(write) => write!(f, "writing {}", write.block()),
+            Ask::Exchange { read, at, values } => {
+                let written = block(Table::Holding, *at, values.len());
+                write!(f, "writing {written} and reading {read}")
             }
         }
     }
@@ -141,7 +173,7 @@ impl fmt::Display for Ask {
 mod tests {
     use super::*;
 
-    /// The examples of the standard, sections 6.1 to 6.16.
+    /// The examples of the standard, sections 6.1 to 6.17.
     #[test]
     fn requests_are_those_of_the_standard() {
         let read = |table, start, count| Ask::Read(Block { table, start, count });
@@ -166,6 +198,10 @@ mod tests {
         // The standard's AND mask 0xF2 and OR mask 0x25, whose bit 0x20 the AND mask keeps.
         let ask = Ask::Write(Write::Bits { register: 4, mask: 0xFF0D, bits: 5 });
         assert_eq!(ask.request(), [22, 0, 4, 0, 0xF2, 0, 5]);
+        let read = Block { table: Table::Holding, start: 3, count: 6 };
+        let ask = Ask::Exchange { read, at: 14, values: vec![0xFF; 3] };
+        let request = [23, 0, 3, 0, 6, 0, 14, 0, 3, 6, 0, 0xFF, 0, 0xFF, 0, 0xFF];
+        assert_eq!(ask.request(), request);
     }
 
     #[test]

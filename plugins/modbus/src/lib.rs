@@ -16,11 +16,13 @@ mod frame;
 mod known;
 mod link;
 mod load;
+mod orders;
 mod place;
 mod plan;
 mod poll;
 mod reading;
 mod refine;
+mod request;
 mod rules;
 mod sdm630;
 mod serial;
@@ -33,7 +35,9 @@ mod turns;
 
 use forebay_sdk::{Device, Native, Plugin, Role};
 
-use crate::settings::{ModbusSettings, ModbusSinkSettings, ModbusSourceSettings};
+use crate::settings::{
+    ModbusRequestSettings, ModbusSettings, ModbusSinkSettings, ModbusSourceSettings,
+};
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
@@ -41,6 +45,8 @@ pub fn plugin() -> Plugin {
         .offers(connection())
         .offers(source())
         .offers(sink())
+        .offers(request())
+        .sample("modbus_request", include_str!("../request-sample.yaml"))
         .rules(&[&rules::ONE_BASED_ADDRESS, &rules::REGISTER_OVERLAP])
         .plays(Device {
             name: "sdm630",
@@ -64,4 +70,9 @@ fn sink() -> Native<ModbusSinkSettings> {
     let summary =
         "Writes registers of a Modbus device when a message says so, and answers what it did.";
     Native::new(Role::Sink, "modbus", summary).using(&["modbus"])
+}
+
+fn request() -> Native<ModbusRequestSettings> {
+    let summary = "Carries out single Modbus requests that come as messages, and answers them.";
+    Native::new(Role::Sink, "modbus_request", summary).using(&["modbus"])
 }

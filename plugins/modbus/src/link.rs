@@ -162,12 +162,14 @@ impl Link {
             return Err(Failure::Exception(exception));
         }
         match Response::try_from(answer) {
-            Ok(Response::ReadHoldingRegisters(values) | Response::ReadInputRegisters(values)) => {
-                Ok(Answer::Registers(values))
-            }
+            Ok(
+                Response::ReadHoldingRegisters(values)
+                | Response::ReadInputRegisters(values)
+                | Response::ReadWriteMultipleRegisters(values),
+            ) => Ok(Answer::Registers(values)),
             Ok(Response::ReadCoils(mut bits) | Response::ReadDiscreteInputs(mut bits)) => {
                 // They come in whole bytes.
-                bits.truncate(ask.count());
+                bits.truncate(ask.reads().map_or(0, |block| block.count.into()));
                 Ok(Answer::Bits(bits))
             }
             Ok(_) => Ok(Answer::Written),

@@ -3,7 +3,9 @@
 mod address;
 mod kind;
 mod mistakes;
+mod ranges;
 mod register;
+mod request;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -11,7 +13,7 @@ mod units;
 
 use std::{sync::Arc, time::Duration};
 
-pub use self::sink::ModbusSinkSettings;
+pub use self::{request::ModbusRequestSettings, sink::ModbusSinkSettings};
 
 use forebay_sdk::{Configured, Meta, Period, Problem, Settings, Value};
 use schemars::JsonSchema;
@@ -24,6 +26,7 @@ use crate::{
     plan::Merging,
     reading::{Field, Reading},
     settings::{
+        ranges::Numbers,
         register::{RegisterSettings, path, scale_factors, unique_names},
         units::default_unit,
     },
@@ -137,7 +140,7 @@ pub struct ModbusSourceSettings {
     unit: u8,
     /// Several devices with the same registers, such as `1-18` or `1, 3, 7-9`, in the place of `unit`.
     /// Each has a message of its own, with `unit` in its `meta`.
-    units: Option<String>,
+    units: Option<Numbers>,
     /// How often the registers are read, from `10ms` to `31d`. A poll that takes longer skips the
     /// beats it missed.
     every: Period,
@@ -184,7 +187,7 @@ impl Settings for ModbusSourceSettings {
         problems.extend(mistakes::overlaps(&fields));
 
         let fields = fields.into_iter().map(|(_, field)| field).collect();
-        let units = match self.units.as_deref().map(units::parse) {
+        let units = match self.units.as_ref().map(units::parse) {
             None => vec![self.unit],
             Some(Ok(units)) => units,
             Some(Err(label)) => {

@@ -4,12 +4,12 @@
 //! may have been written and was not confirmed is in doubt, and is not written again unless its user
 //! said that it may be.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc};
 
 use anyhow::{Context, Error, anyhow, bail};
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Message, Node, Period, Port, Problem, Rate, Sink, Site,
-    Timestamp, Value, WriteError, Written, clock,
+    Capabilities, Configured, Emitter, Message, Node, Port, Problem, Sink, Site, Value, WriteError,
+    Written,
 };
 use serde_json::{Map, json};
 use tokio::time::Instant;
@@ -17,23 +17,15 @@ use tokio_modbus::ExceptionCode;
 use tracing::info;
 
 use crate::{
-    ask::{Ask, Write},
+    ask::{Ask, MOST_WRITTEN, Write},
     block::{Block, Table},
     bus::SharedBus,
     encode::{Encoded, encode, truth},
     link::Failure,
+    orders::{ANSWERS, Bounds, Fate, LONGEST_WRITE, Pace},
     reading::Field,
     source::unit_on_line,
 };
-
-/// The output on which the answers leave.
-const ANSWERS: &str = "answers";
-/// A message may name many registers, and each answer may take as long as the bus waits for one. The
-/// sink stops at the first that does not come, so this is hardly ever reached.
-const LONGEST_WRITE: Duration = Duration::from_secs(600);
-/// The most registers that one request writes (MODBUS Application Protocol V1.1b3, section 6.12), and
-/// sixteen coils for each.
-const MOST_WRITTEN: usize = 123;
 
 /// A sink that was understood.
 #[derive(Clone)]
@@ -43,8 +35,7 @@ pub struct ModbusSink {
     /// Whether a write whose answer is lost may be done again.
     pub repeat: bool,
     pub verify: bool,
-    pub expires_after: Option<Period>,
-    pub rate: Option<Rate>,
+    pub bounds: Bounds,
     /// Functions 15 and 16 also for one coil or register.
     pub write_multiple: bool,
     pub dry_run: bool,
@@ -65,7 +56,7 @@ impl Configured for ModbusSink {
             bus: site.connection(),
             name: site.name,
             sink: self.clone(),
-            next: None,
+            pace: Pace::default(),
         })
     }
 
@@ -83,7 +74,7 @@ impl Configured for ModbusSink {
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
-        unit_on_line(self.unit, connection)
+        unit_on_line(self.unit, "unit", connection)
     }
 }
 
@@ -92,8 +83,7 @@ struct Writing {
     bus: Option<Arc<SharedBus>>,
     name: Arc<str>,
     sink: ModbusSink,
-    /// When the next message may be carried out.
-    next: Option<Instant>,
+    pace: Pace,
 }
 
 /// What a message asks for: writes in the order of its names, with neighbours in one request, and then
@@ -119,10 +109,10 @@ impl Sink for Writing {
 
 impl Writing {
     async fn carry_out(&mut self, message: &Message, out: &mut Emitter) -> Result<(), WriteError> {
-        self.sink.is_in_time(message).map_err(WriteError::reject)?;
+        self.sink.bounds.check_age(message).map_err(WriteError::reject)?;
         let payload = message.payload.value().map_err(|error| WriteError::reject(error.clone()))?;
         let command = self.sink.command(payload).map_err(WriteError::reject)?;
-        wait_for_turn(self.sink.rate, &mut self.next)?;
+        self.sink.bounds.wait_for_turn(&mut self.pace)?;
         let bus = self.bus.as_deref().context("using the connection: it is not a Modbus bus")?;
         let doing = Doing { sink: &self.sink, bus };
         if !self.sink.dry_run {
@@ -179,38 +169,10 @@ impl Writing {
     }
 }
 
-/// Counts a message, or says when it may come again. `next` is when one may be carried out.
-fn wait_for_turn(rate: Option<Rate>, next: &mut Option<Instant>) -> Result<(), WriteError> {
-    let Some(rate) = rate else { return Ok(()) };
-    let now = Instant::now();
-    if let Some(left) = next.and_then(|next| next.checked_duration_since(now))
-        && !left.is_zero()
-    {
-        let error = anyhow!("no more than `rate: {rate}` are carried out; this one waits");
-        return Err(WriteError::Retry { error, after: Some(left), taken: 0 });
-    }
-    *next = Some(now + rate.0);
-    Ok(())
-}
-
 impl ModbusSink {
     /// A dry run leaves nothing to read back.
     fn verifies(&self) -> bool {
         self.verify && !self.dry_run
-    }
-
-    fn is_in_time(&self, message: &Message) -> anyhow::Result<()> {
-        let Some(most) = self.expires_after else { return Ok(()) };
-        let then = clock::restamped(message.time).unix_nanos();
-        let age = Timestamp::now().unix_nanos().saturating_sub(then).max(0);
-        let age = Duration::from_nanos(age.unsigned_abs());
-        if age > *most {
-            bail!(
-                "not carried out: the message is {} s old, and `expires_after` is {most}",
-                age.as_secs()
-            );
-        }
-        Ok(())
     }
 
     /// What a payload asks for, all of it checked.
@@ -322,7 +284,7 @@ impl Doing<'_> {
     /// What a failed write means, of which `done` requests before it were carried out.
     fn explain(&self, failure: Failure, ask: &Ask, done: usize) -> WriteError {
         let (unit, place) = (self.sink.unit, self.bus.place());
-        let fate = fate(&failure);
+        let fate = Fate::of(&failure);
         let mut error =
             anyhow!(failure.clone()).context(format!("{ask} of unit {unit} at {place}"));
         if done > 0 {
@@ -354,7 +316,7 @@ impl Doing<'_> {
             let outcome = match outcome {
                 Ok(answer) => Ok(answer),
                 // Nothing was written, so all of it can be done again.
-                Err(failure) if is_all && fate(&failure) != Fate::Refused => {
+                Err(failure) if is_all && Fate::of(&failure) != Fate::Refused => {
                     let (unit, place) = (self.sink.unit, self.bus.place());
                     let error =
                         anyhow!(failure).context(format!("{ask} of unit {unit} at {place}"));
@@ -396,33 +358,6 @@ impl Doing<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// What is known of a request that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    /// The device has not done it, and will not.
-    Refused,
-    /// It never left, or the device said that it is busy. It may be asked in a while.
-    NotSent(Option<Period>),
-    /// Nobody knows.
-    Unknown,
-}
-
-fn fate(failure: &Failure) -> Fate {
-    match failure {
-        Failure::NotConnected(_)
-        | Failure::Exception(
-            ExceptionCode::ServerDeviceBusy | ExceptionCode::GatewayPathUnavailable,
-        ) => Fate::NotSent(None),
-        Failure::Resting(left) => Fate::NotSent(Some(*left)),
-        // The gateway heard nothing of the device, which may have heard the gateway.
-        Failure::Exception(ExceptionCode::GatewayTargetDevice)
-        | Failure::Silence { .. }
-        | Failure::HungUp { .. }
-        | Failure::Broken(_) => Fate::Unknown,
-        Failure::Exception(_) => Fate::Refused,
     }
 }
 

@@ -42,20 +42,20 @@ impl Configured for ModbusSource {
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
-        self.units.iter().flat_map(|unit| unit_on_line(*unit, connection)).take(1).collect()
+        self.units.iter().flat_map(|unit| unit_on_line(*unit, "unit", connection)).take(1).collect()
     }
 }
 
 /// What stands for the unit in a topic.
 pub const UNIT: &str = "{unit}";
 
-/// What is wrong with a unit, should the connection be or lead to a serial line.
-pub fn unit_on_line(unit: u8, connection: &dyn Any) -> Vec<Problem> {
+/// What is wrong with a unit of a setting, should the connection be or lead to a serial line.
+pub fn unit_on_line(unit: u8, setting: &str, connection: &dyn Any) -> Vec<Problem> {
     let bus = connection.downcast_ref::<Bus>();
     if bus.is_none_or(|bus| bus.line.is_none()) || (1..=247).contains(&unit) {
         return Vec::new();
     }
     let message = format!("no device on a serial line answers as unit {unit}");
     let label = format!("expected 1 to 247, found {unit}");
-    vec![Problem::new("unit", message, label)]
+    vec![Problem::new(setting, message, label)]
 }

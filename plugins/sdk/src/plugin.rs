@@ -26,6 +26,8 @@ pub struct Plugin {
     pub readme: Cow<'static, str>,
     /// sample.yaml of the folder: a complete pipeline file.
     pub sample: Cow<'static, str>,
+    /// Samples of types that it does not show, by their names.
+    pub more_samples: Vec<(&'static str, &'static str)>,
     /// Devices that the plugin can play, for demonstrations and tests.
     pub devices: Vec<Device>,
 }
@@ -44,6 +46,7 @@ impl Plugin {
             rules: Vec::new(),
             readme: readme.into(),
             sample: sample.into(),
+            more_samples: Vec::new(),
             devices: Vec::new(),
         }
     }
@@ -64,6 +67,18 @@ impl Plugin {
     pub fn rules(mut self, rules: &[&'static Rule]) -> Plugin {
         self.rules.extend(rules);
         self
+    }
+
+    /// Shows a type in a complete pipeline file of its own.
+    pub fn sample(mut self, node_type: &'static str, text: &'static str) -> Plugin {
+        self.more_samples.push((node_type, text));
+        self
+    }
+
+    /// The pipeline file that shows a type.
+    pub fn sample_of(&self, node_type: &str) -> &str {
+        let more = self.more_samples.iter().find(|(name, _)| *name == node_type);
+        more.map_or(&self.sample, |(_, text)| text)
     }
 
     /// Can play a device.

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     block::Table,
     decode::Order,
+    orders::Bounds,
     sink::{ModbusSink, Point},
 };
 
@@ -98,13 +99,7 @@ pub struct PointSettings {
 
 impl Settings for ModbusSinkSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        let longest = Period::seconds(31 * 86_400);
-        if let Some(period) = self.expires_after
-            && !(Period::seconds(1)..=longest).contains(&period)
-        {
-            let label = format!("expected 1s to 31d, found {period}");
-            problems.push(Problem::new("expires_after", "`expires_after` is out of range", label));
-        }
+        problems.extend(too_old(self.expires_after));
         problems.extend(unique_names(self.registers.iter().map(|point| point.name.as_str())));
         let mut points = Vec::with_capacity(self.registers.len());
         for (index, point) in self.registers.iter().enumerate() {
@@ -118,12 +113,19 @@ impl Settings for ModbusSinkSettings {
             points: points.into(),
             repeat: self.repeat,
             verify: self.verify,
-            expires_after: self.expires_after,
-            rate: self.rate,
+            bounds: Bounds { expires_after: self.expires_after, rate: self.rate },
             write_multiple: self.write_multiple,
             dry_run: self.dry_run,
         })
     }
+}
+
+/// What is wrong with `expires_after`.
+pub fn too_old(expires_after: Option<Period>) -> Option<Problem> {
+    let (least, most) = (Period::seconds(1), Period::seconds(31 * 86_400));
+    let period = expires_after.filter(|period| !(least..=most).contains(period))?;
+    let label = format!("expected 1s to 31d, found {period}");
+    Some(Problem::new("expires_after", "`expires_after` is out of range", label))
 }
 
 impl PointSettings {

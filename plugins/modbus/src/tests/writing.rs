@@ -9,8 +9,8 @@ use crate::sink;
 
 /// A device whose registers and coils (0 and 1) all exist, and all that was written to it.
 #[derive(Default)]
-struct Device {
-    values: BTreeMap<u16, u16>,
+pub struct Device {
+    pub values: BTreeMap<u16, u16>,
     /// Requests that change something, from their function codes on.
     writes: Vec<Vec<u8>>,
     fault: Option<Fault>,
@@ -18,7 +18,7 @@ struct Device {
 
 /// What the device does wrong, from some write on.
 #[derive(Clone, Copy)]
-enum Fault {
+pub enum Fault {
     /// Does it and says nothing.
     SilentFrom(usize),
     /// Answers with this exception, and does nothing.
@@ -65,6 +65,11 @@ impl Device {
                     self.values.insert(at + n, bit.into());
                 }
             }
+            23 => {
+                for n in 0..word(7) {
+                    self.values.insert(word(5) + n, clamp(word(10 + 2 * usize::from(n))));
+                }
+            }
             _ => {
                 for n in 0..word(3) {
                     self.values.insert(at + n, clamp(word(6 + 2 * usize::from(n))));
@@ -76,20 +81,28 @@ impl Device {
         {
             return None;
         }
+        if function == 23 {
+            let answer = self.answer(&[&[3], &request[1..5]].concat())?;
+            return Some([&[23], &answer[1..]].concat());
+        }
         Some(request[..request.len().min(if function == 22 { 7 } else { 5 })].to_vec())
     }
 }
 
 /// A sink, the device behind it, and what keeps both running.
-struct Bench {
+pub struct Bench {
     sink: Box<dyn DynSink>,
-    device: Arc<Mutex<Device>>,
+    pub device: Arc<Mutex<Device>>,
     heard: Arc<Heard>,
     _tasks: JoinSet<()>,
 }
 
 impl Bench {
     fn new(settings: &str) -> Bench {
+        Bench::of(&sink(), settings)
+    }
+
+    pub fn of(plugin: &dyn NodeType, settings: &str) -> Bench {
         let device = Arc::new(Mutex::new(Device::default()));
         let memory = memory();
         let door = memory.open(PLACE);
@@ -118,15 +131,15 @@ impl Bench {
         tasks.spawn(keep_running(connection, Voice::unheard()));
         let (voice, heard) = testing::voice();
         let site = Site { voice, ..testing::site(Some(shared)) };
-        let Node::Sink(sink) = build_at(&sink(), settings, site) else { panic!("not a sink") };
+        let Node::Sink(sink) = build_at(plugin, settings, site) else { panic!("not a sink") };
         Bench { sink, device, heard, _tasks: tasks }
     }
 
-    async fn write(&mut self, payload: Value) -> (Result<Written, WriteError>, Vec<Message>) {
+    pub async fn write(&mut self, payload: Value) -> (Result<Written, WriteError>, Vec<Message>) {
         self.write_message(Message::new("cmd", payload)).await
     }
 
-    async fn write_message(
+    pub async fn write_message(
         &mut self,
         message: Message,
     ) -> (Result<Written, WriteError>, Vec<Message>) {
@@ -140,7 +153,7 @@ impl Bench {
     }
 
     /// What a message that is carried out is answered with.
-    async fn answer(&mut self, payload: Value) -> Value {
+    pub async fn answer(&mut self, payload: Value) -> Value {
         let (written, answers) = self.write(payload).await;
         written.unwrap();
         let [answer] = &answers[..] else { panic!("{answers:?}") };
@@ -148,7 +161,7 @@ impl Bench {
     }
 
     /// Why a message is refused.
-    async fn refusal(&mut self, payload: Value) -> String {
+    pub async fn refusal(&mut self, payload: Value) -> String {
         match self.write(payload).await {
             (Err(WriteError::Reject(error)), answers) => {
                 assert!(answers.is_empty());
@@ -158,11 +171,11 @@ impl Bench {
         }
     }
 
-    fn writes(&self) -> Vec<Vec<u8>> {
+    pub fn writes(&self) -> Vec<Vec<u8>> {
         self.device.lock().unwrap().writes.clone()
     }
 
-    fn fails_by(&self, fault: Fault) {
+    pub fn fails_by(&self, fault: Fault) {
         self.device.lock().unwrap().fault = Some(fault);
     }
 }
