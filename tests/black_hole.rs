@@ -212,6 +212,30 @@ sinks:
 }
 
 #[test]
+fn a_host_whose_first_address_is_silent_is_reached_by_the_next() {
+    let port = free_port();
+    let text = format!(
+        "connections: {{ far: {{ type: mqtt, url: 'mqtt://broker.example:{port}' }} }}\n\
+         sources: {{ beat: {{ type: timer, every: 100ms }} }}\n\
+         sinks: {{ out: {{ from: beat, type: mqtt, connection: far, topic: beat }} }}\n"
+    );
+    let folder = Folder::with(&[("a.yaml", &text)]);
+    let data = Folder::new();
+    // What is sent to the first, which the system prefers, vanishes.
+    let up = "ip link set lo up
+        ip link add hole type veth peer name bottom
+        ip addr add 2001:db8::1/64 dev hole nodad
+        ip link set hole up
+        ip link set bottom up
+        ip neigh add 2001:db8::9 lladdr 02:00:00:00:00:09 dev hole
+        printf '2001:db8::9 broker.example\\n127.0.0.1 broker.example\\n' >$DATA/hosts
+        mount --bind $DATA/hosts /etc/hosts";
+    let Some(forebay) = start_inside("mn", up, folder.path(), data.path()) else { return };
+    let broker = forebay.mosquitto_inside("n", port);
+    until("it arrives", || broker.log.count_of("'beat'") > 0);
+}
+
+#[test]
 fn a_reload_is_as_fast_while_the_link_is_silent() {
     let (plant, cloud) = (Mosquitto::start(), Mosquitto::start());
     let link = Proxy::to(cloud.port);

@@ -58,11 +58,9 @@ pub fn meant(url: &str) -> Option<String> {
 }
 
 fn endpoint(text: &str) -> Result<Endpoint, String> {
-    if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Err(format!("expected brackets around an IPv6 address: `[{text}]`"));
-    }
     Endpoint::parse(text, MODBUS_PORT).map_err(|wrong| match wrong {
         NoEndpoint::Host => EXPECTED_NETWORK.to_owned(),
+        NoEndpoint::Brackets => format!("expected brackets around an IPv6 address: `[{text}]`"),
         NoEndpoint::Port => "expected a port from 1 to 65535 behind the host".to_owned(),
     })
 }
@@ -88,6 +86,7 @@ mod tests {
         for (url, place, framing) in [
             ("tcp://meter.lan", "meter.lan:502", Framing::Tcp),
             ("TCP://[::1]:1502/", "[::1]:1502", Framing::Tcp),
+            ("tcp://[fe80::1%eth0]", "[fe80::1%eth0]:502", Framing::Tcp),
             ("rtu+tcp://10.0.0.2:4196?baud=9600", "10.0.0.2:4196", Framing::Rtu),
             ("rtu:///dev/ttyUSB0?baud=9600", "/dev/ttyUSB0", Framing::Rtu),
             ("rtu:///dev/serial/by-id/usb-FTDI_A1-if00-port0?baud=19200", "", Framing::Rtu),
@@ -105,6 +104,7 @@ mod tests {
             ("/dev/ttyUSB0", "its speed behind it: `rtu:///dev/ttyUSB0?baud=9600`"),
             ("http://192.168.1.50", EXPECTED),
             ("tcp://", EXPECTED_NETWORK),
+            ("tcp://fe80::1%eth0", "brackets around an IPv6 address: `[fe80::1%eth0]`"),
             ("tcp://fe80::1", "brackets around an IPv6 address: `[fe80::1]`"),
             ("tcp://host:0", "a port from 1 to 65535"),
             ("rtu:///dev/ttyUSB0", "`rtu:///dev/ttyUSB0?baud=9600`"),

@@ -22,7 +22,7 @@ impl Address {
     /// a password.
     pub fn parse(url: &str) -> Result<Address, String> {
         let (scheme, rest) = url.split_once("://").ok_or(EXPECTED)?;
-        let (tls, default_port) = match scheme {
+        let (tls, default_port) = match &*scheme.to_ascii_lowercase() {
             "mqtt" | "tcp" => (false, 1883),
             "mqtts" | "ssl" => (true, 8883),
             "ws" | "wss" => return Err(format!("{EXPECTED}; WebSocket is not supported")),
@@ -34,6 +34,7 @@ impl Address {
         }
         let endpoint = Endpoint::parse(rest, default_port).map_err(|wrong| match wrong {
             NoEndpoint::Host => EXPECTED,
+            NoEndpoint::Brackets => "expected brackets around an IPv6 address: `[fe80::1]:1883`",
             NoEndpoint::Port => "expected a port from 1 to 65535 behind the host",
         })?;
         Ok(Address { endpoint, tls })
@@ -90,6 +91,8 @@ mod tests {
         assert_eq!(read("ssl://broker:443"), ("broker:443".into(), true));
         assert_eq!(read("mqtt://[::1]:1884"), ("[::1]:1884".into(), false));
         assert_eq!(read("mqtts://[fe80::1]"), ("[fe80::1]:8883".into(), true));
+        assert_eq!(read("MQTT://[fe80::1%eth0]"), ("[fe80::1%eth0]:1883".into(), false));
+        assert_eq!(read("Mqtts://Broker"), ("Broker:8883".into(), true));
     }
 
     #[test]
@@ -99,6 +102,8 @@ mod tests {
             assert_eq!(said(url), EXPECTED, "{url}");
         }
         assert_eq!(said("mqtt://a:0"), "expected a port from 1 to 65535 behind the host");
+        let brackets = "expected brackets around an IPv6 address: `[fe80::1]:1883`";
+        assert_eq!(said("mqtt://fe80::1:1883"), brackets);
         assert!(said("ws://a").ends_with("WebSocket is not supported"));
     }
 

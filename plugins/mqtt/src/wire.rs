@@ -75,8 +75,8 @@ impl Way {
         let stream: Box<dyn Bytes> = match &self.tls {
             None => Box::new(plain),
             Some(config) => {
-                let name =
-                    ServerName::try_from(self.broker.host.clone()).map_err(io::Error::other)?;
+                let name = ServerName::try_from(self.broker.host_without_zone().to_owned())
+                    .map_err(io::Error::other)?;
                 let handshake = TlsConnector::from(Arc::clone(config)).connect(name, plain);
                 Box::new(handshake.await.map_err(cut)?)
             }

@@ -8,6 +8,7 @@
 #[cfg(feature = "testing")]
 pub mod memory;
 mod outside;
+mod race;
 #[cfg(feature = "serial")]
 mod serial;
 mod system;

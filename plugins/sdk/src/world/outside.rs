@@ -74,7 +74,8 @@ pub trait Listener: Send + Sync {
 
 /// What stands behind a [`super::World`].
 pub trait Outside: Send + Sync {
-    /// Connects to the first address of the host that answers. Takes as long as the system lets it:
+    /// Connects to the first address of the host that answers: the name is looked up anew, and an
+    /// address that is silent has the next one tried beside it. Takes as long as the system lets it:
     /// the caller has the time limit. What is sent leaves at once, without Nagle's algorithm.
     fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>>;
     /// Listens at an address of this machine.

@@ -16,19 +16,23 @@ use rustix::time::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::unix::AsyncFd,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, lookup_host},
     task::spawn_blocking,
     time::{Duration, sleep},
 };
 
-use super::outside::{Dial, Listener, Outside, SerialLine, Stream};
+use super::{
+    outside::{Dial, Listener, Outside, SerialLine, Stream},
+    race,
+};
 
 pub(super) struct System;
 
 impl Outside for System {
     fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         async move {
-            let stream = TcpStream::connect((dial.to.host.as_str(), dial.to.port)).await?;
+            let addresses = lookup_host((dial.to.host.as_str(), dial.to.port)).await?;
+            let stream = race::first(addresses, TcpStream::connect).await?;
             if let Some(silence) = dial.silence {
                 let socket = SockRef::from(&stream);
                 let probes = TcpKeepalive::new().with_time(silence).with_interval(silence / 3);
@@ -156,6 +160,13 @@ mod tests {
         for stream in [ours.unwrap(), theirs.unwrap().0] {
             assert!(stream.into_tcp().ok().unwrap().nodelay().unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_is_looked_up_with_its_zone() {
+        let found = lookup_host(("fe80::1%lo", 1883)).await.unwrap().next().unwrap();
+        let std::net::SocketAddr::V6(found) = found else { panic!("{found} is of IPv6") };
+        assert!(found.scope_id() > 0, "{found:?}");
     }
 
     #[tokio::test]
