@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Folder, Forebay, Mosquitto, WebServer, free_port, now, publish, until};
+use crate::support::{
+    Folder, Forebay, Mosquitto, Subscriber, WebServer, free_port, now, publish, until,
+};
 
 #[test]
 fn sigterm_delivers_what_is_queued() {
@@ -49,6 +51,43 @@ sinks:
     let wanted: Vec<_> = (1..=15).map(|n| n.to_string()).collect();
     assert_eq!(service.bodies.all(), wanted);
     until("all settled", || broker.acknowledged_by("forebay") == 15);
+}
+
+#[test]
+fn a_status_is_online_while_we_run_and_offline_once_we_stopped_or_were_killed() {
+    let broker = Mosquitto::start();
+    let text = |more: &str| {
+        format!(
+            "connections:
+  cloud:
+    type: mqtt
+    url: '{}'
+    will: {{ topic: state, payload: offline, qos: 1, retain: true }}
+    birth: {{ payload: online }}{more}
+sources: {{ beat: {{ type: timer, every: 1h }} }}
+sinks: {{ out: {{ from: beat, type: mqtt, connection: cloud, topic: beat }} }}
+",
+            broker.url()
+        )
+    };
+    let status = || {
+        let got = Subscriber::to(broker.port, "state").wait_for("a status", |_| true);
+        assert!(got.retained);
+        got.payload
+    };
+    let all = Subscriber::to(broker.port, "state");
+    let folder = Folder::with(&[("a.yaml", &text(""))]);
+    let mut forebay = Forebay::run(folder.path());
+    until("online", || all.payloads() == ["online"]);
+    forebay.log_after("reloaded", || folder.replace("a.yaml", &text("\n    keep_alive: 30s")));
+    until("online again", || all.payloads() == ["online", "offline", "online"]);
+    forebay.signal("TERM");
+    assert_eq!((forebay.wait_exit().code(), status()), (Some(0), "offline".to_owned()));
+
+    let mut forebay = Forebay::run(folder.path());
+    until("online once more", || all.payloads().len() == 5 && all.payloads()[4] == "online");
+    forebay.kill();
+    until("offline", || all.payloads().len() == 6 && all.payloads()[5] == "offline");
 }
 
 #[test]

@@ -36,6 +36,8 @@ const LONGEST_WRITE: Duration = Duration::from_secs(300);
 const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// How long acknowledgements may take to leave when we end a session.
 const LONGEST_FLUSH: Duration = Duration::from_secs(1);
+/// How long the broker may take to acknowledge the last words. We have a second for good-bye.
+const LONGEST_GOODBYE: Duration = Duration::from_millis(800);
 /// The bound on what comes in is the wire's, which throws away what is larger. This is the most that
 /// MQTT can say.
 const MOST_INCOMING: usize = 268_435_460;
@@ -49,6 +51,10 @@ pub struct Hello {
     pub keep_alive: u16,
     pub clean_session: bool,
     pub will: Option<Publication>,
+    /// Published first on each connection.
+    pub birth: Option<Publication>,
+    /// Published before the connection is closed.
+    pub goodbye: Option<Publication>,
     pub max_packet: Size,
 }
 
@@ -162,9 +168,18 @@ impl Line {
         let _ = timeout(LONGEST_FLUSH, acks).await;
     }
 
-    /// Says good-bye.
-    pub async fn close(mut self) {
-        if self.client.try_disconnect_now().is_err() {
+    /// Says good-bye, with these last words. When they don't get through, the connection is dropped
+    /// without a good-bye: then the broker publishes the will.
+    pub async fn close(mut self, last_words: Option<Publication>) {
+        let asked = match last_words {
+            None => self.client.try_disconnect_now(),
+            Some(Publication { topic, payload, qos, retain, .. }) => {
+                let options = PublishOptions::new(level(qos)).retain(retain);
+                let sent = self.client.try_publish(&*topic, payload, options);
+                sent.and_then(|()| self.client.try_disconnect_with_timeout(LONGEST_GOODBYE))
+            }
+        };
+        if asked.is_err() {
             return;
         }
         // Ends with an error once the DISCONNECT is written, or when there is no connection.

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use forebay_sdk::{
     Capabilities, Claim, Configured, Connection, Node, Period, Problem, Secret, Shared, Site,
     Voice, World,
-    mqtt::Broker,
+    mqtt::{Broker, Publication},
     tls::{Tls, rustls::ClientConfig},
 };
 use tokio::{
@@ -20,9 +20,9 @@ use tracing::info;
 
 use crate::{
     address::Address,
-    client::{Arrival, Client, Hello, Line},
+    client::{Arrival, Client, Hello, Line, Lost},
     inbound::{Answers, Full, Inbound},
-    session::Session,
+    session::{LONGEST_ANSWER, Session},
     wire::{Beheaded, Way},
     words::{HungUp, Words},
 };
@@ -161,12 +161,19 @@ impl Driver {
         drop(awaited);
         self.up_since = Some(Instant::now());
         info!(%broker, resumed, "connected");
-        session.up(client.clone(), resumed);
-        voice.ready();
+        session.inbound.began(client.clone(), resumed);
+        let serve = async {
+            if let Some(birth) = &self.settings.hello.birth {
+                announce(&client, birth, &session.inbound, broker).await?;
+            }
+            session.up(client.clone());
+            voice.ready();
+            keep_subscribed(&client, &session.inbound, broker, voice).await
+        };
         // Each of these ends only with an error, and is never polled again then.
         tokio::select! {
             error = carry(line, &session.inbound) => error,
-            error = keep_subscribed(&client, &session.inbound, broker, voice) => error,
+            error = serve => error,
             Some(error) = failures.recv() => Err(error),
         }
     }
@@ -217,7 +224,7 @@ impl Connection for Driver {
 
     async fn close(&mut self) {
         if let Some(line) = self.live.take() {
-            line.close().await;
+            line.close(self.settings.hello.goodbye.clone()).await;
         }
     }
 }
@@ -228,6 +235,23 @@ struct OnDrop(Arc<Session>);
 impl Drop for OnDrop {
     fn drop(&mut self) {
         self.0.stopped();
+    }
+}
+
+/// Publishes that we are there, and waits until the broker has it.
+async fn announce(
+    client: &Client,
+    birth: &Publication,
+    inbound: &Inbound,
+    broker: &str,
+) -> anyhow::Result<()> {
+    let _awaited = inbound.gate.await_answer();
+    let told = async { client.publish(birth.clone(), birth.qos).await?.taken().await };
+    // When the connection is lost, that is told where it is carried.
+    match timeout(LONGEST_ANSWER, told).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Lost)) => pending().await,
+        Err(_) => Err(anyhow!("the broker at {broker} does not acknowledge the `birth` message")),
     }
 }
 

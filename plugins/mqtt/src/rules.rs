@@ -24,9 +24,12 @@ pub static RESERVED_TOPIC: Rule =
 /// A session that the broker is to keep has no client id.
 pub static SESSION_WITHOUT_ID: Rule =
     Rule::new("session-without-id", include_str!("../rules/session-without-id.md"));
+/// A birth message stays at the broker, and the will that would replace it does not.
+pub static UNRETAINED_WILL: Rule =
+    Rule::new("unretained-will", include_str!("../rules/unretained-will.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 8] = [
+pub static RULES: [&Rule; 9] = [
     &BAD_TOPIC,
     &LITERAL_PLACEHOLDER,
     &LOWERED_QOS,
@@ -35,4 +38,5 @@ pub static RULES: [&Rule; 8] = [
     &REPEATED_FILTER,
     &RESERVED_TOPIC,
     &SESSION_WITHOUT_ID,
+    &UNRETAINED_WILL,
 ];

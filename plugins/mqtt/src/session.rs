@@ -82,9 +82,8 @@ impl Session {
         Session { broker, max_packet, is_clean, inbound, link, pace, voice }
     }
 
-    /// The connection is up. `resumed` when the broker remembers the session.
-    pub fn up(&self, client: Client, resumed: bool) {
-        self.inbound.began(client.clone(), resumed);
+    /// The connection is up: whoever publishes may.
+    pub fn up(&self, client: Client) {
         self.link.send_replace(Link::Up(client, Instant::now()));
     }
 

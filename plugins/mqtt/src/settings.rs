@@ -1,6 +1,6 @@
 //! All that users write: of a connection, a source and a sink.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
     Configured, Format, Period, Problem, Secret, Settings, Size, mqtt::Publication, units::form,
@@ -12,7 +12,7 @@ use crate::{
     address::Address,
     client::Hello,
     connection::MqttConnection,
-    rules::{OVERLAPPING_FILTERS, REPEATED_FILTER, SESSION_WITHOUT_ID},
+    rules::{OVERLAPPING_FILTERS, REPEATED_FILTER, SESSION_WITHOUT_ID, UNRETAINED_WILL},
     sink::MqttSink,
     source::MqttSource,
     topic::{Filter, NoTopic, check_topic, doubts},
@@ -56,6 +56,11 @@ pub struct SessionSettings {
     pub alpn: Option<String>,
     /// What the broker publishes for us when the connection breaks.
     pub will: Option<WillSettings>,
+    /// What is published first each time that the broker has let us in.
+    pub birth: Option<StatusSettings>,
+    /// What is published last, before the connection is closed by a stop or a reload. With `birth`,
+    /// and when left out, what the `will` says.
+    pub goodbye: Option<StatusSettings>,
     /// The largest packet to send or to take.
     #[serde(default = "default_max_packet")]
     pub max_packet: Size,
@@ -80,6 +85,22 @@ pub struct WillSettings {
     /// Whether the broker keeps it for later subscribers.
     #[serde(default)]
     pub retain: bool,
+}
+
+/// A message about this client: that it is there, or goes. What is left out is as in the `will`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusSettings {
+    /// Where it is published. The will's topic when left out.
+    pub topic: Option<String>,
+    /// What it says.
+    #[schemars(extend("format" = form::LINES))]
+    pub payload: String,
+    /// 0, 1 or 2. As the will's when left out.
+    #[schemars(range(min = 0, max = 2))]
+    pub qos: Option<u8>,
+    /// Whether the broker keeps it for later subscribers. As the will's when left out.
+    pub retain: Option<bool>,
 }
 
 fn default_keep_alive() -> Period {
@@ -116,9 +137,8 @@ impl Settings for SessionSettings {
             problems.push(Problem::new("keep_alive", "`keep_alive` is out of range", label));
         }
         problems.extend(self.out_of_range());
-        if let Some(Err(wrong)) = self.will.as_ref().map(|will| check_topic(&will.topic)) {
-            problems.push(wrong.problem("will.topic", "`will.topic` cannot be published to"));
-        }
+        problems.extend(self.unfit_statuses());
+        problems.extend(self.unretained());
         if self.client_id.is_none() && !self.clean_session {
             let message = "`clean_session: false` needs a `client_id`";
             let problem = Problem::new("clean_session", message, "`client_id` is missing");
@@ -126,15 +146,20 @@ impl Settings for SessionSettings {
         }
         let address = address.ok()?;
         problems.extend(address.doubt());
-        let will = self.will.map(|will| {
-            Publication::new(will.topic, will.payload).qos(will.qos).retain(will.retain)
-        });
+        let will = self.will.as_ref().map(WillSettings::publication);
+        let birth = self.birth.as_ref().and_then(|it| it.publication(will.as_ref()));
+        let goodbye = match &self.goodbye {
+            Some(goodbye) => goodbye.publication(will.as_ref()),
+            None => will.clone().filter(|_| birth.is_some()),
+        };
         let hello = Hello {
             username: self.username,
             password: self.password,
             keep_alive: keep_alive?,
             clean_session: self.clean_session,
             will,
+            birth,
+            goodbye,
             max_packet: self.max_packet,
         };
         Some(MqttConnection {
@@ -183,6 +208,54 @@ impl SessionSettings {
         problems
     }
 
+    /// Messages about this client that cannot be published.
+    fn unfit_statuses(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut check = |setting: String, topic: &str| {
+            if let Err(wrong) = check_topic(topic) {
+                let message = format!("`{setting}` cannot be published to");
+                problems.push(wrong.problem(setting, message));
+            }
+        };
+        if let Some(will) = &self.will {
+            check("will.topic".to_owned(), &will.topic);
+        }
+        for (name, status) in self.statuses() {
+            if let Some(topic) = &status.topic {
+                check(format!("{name}.topic"), topic);
+            }
+        }
+        for (name, _) in self.statuses().filter(|(_, it)| self.will.is_none() && it.topic.is_none())
+        {
+            let message = format!("`{name}` needs a `topic`");
+            problems.push(Problem::new(
+                name,
+                message,
+                "`topic` is missing, and there is no `will`",
+            ));
+        }
+        problems
+    }
+
+    fn statuses(&self) -> impl Iterator<Item = (&'static str, &StatusSettings)> {
+        let statuses = [("birth", &self.birth), ("goodbye", &self.goodbye)];
+        statuses.into_iter().filter_map(|(name, status)| Some((name, status.as_ref()?)))
+    }
+
+    /// A retained birth that nothing takes back at the broker.
+    fn unretained(&self) -> Option<Problem> {
+        let (birth, will) = (self.birth.as_ref()?, self.will.as_ref()?);
+        let is_same = birth.topic.as_ref().is_none_or(|topic| *topic == will.topic);
+        if will.retain || birth.retain != Some(true) || !is_same {
+            return None;
+        }
+        let message = "`birth` is retained and `will` is not";
+        let problem = Problem::new("will", message, "expected `retain: true` here too");
+        let note = "who subscribes after the connection broke still gets the birth message";
+        let problem = problem.also("birth.retain", "kept by the broker until it is replaced");
+        Some(problem.note(note).rule(&UNRETAINED_WILL).warning())
+    }
+
     fn out_of_range(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !(Duration::from_secs(1)..=LONGEST_CONNECT_TIMEOUT).contains(&self.connect_timeout.0) {
@@ -194,6 +267,26 @@ impl SessionSettings {
             problems.push(Problem::new("max_packet", "`max_packet` is out of range", label));
         }
         problems
+    }
+}
+
+impl WillSettings {
+    fn publication(&self) -> Publication {
+        let WillSettings { topic, payload, qos, retain } = self;
+        Publication::new(&**topic, payload.clone()).qos(*qos).retain(*retain)
+    }
+}
+
+impl StatusSettings {
+    /// None without a topic, which was reported.
+    fn publication(&self, will: Option<&Publication>) -> Option<Publication> {
+        let topic: Arc<str> = match (&self.topic, will) {
+            (Some(topic), _) => topic.as_str().into(),
+            (None, will) => Arc::clone(&will?.topic),
+        };
+        let (qos, retain) = will.map_or((0, false), |will| (will.qos, will.retain));
+        let (qos, retain) = (self.qos.unwrap_or(qos), self.retain.unwrap_or(retain));
+        Some(Publication::new(topic, self.payload.clone()).qos(qos).retain(retain))
     }
 }
 
@@ -379,6 +472,38 @@ mod tests {
             "url: mqtt://broker\nwill: { topic: a, payload: x, qos: 3 }",
             &["setting-type: `will.qos` is out of range [expected 0 to 2, found 3]"],
         );
+    }
+
+    #[test]
+    fn a_birth_and_a_goodbye_take_from_the_will_what_they_leave_out() {
+        let with = |text: &str| format!("url: mqtt://b\n{text}");
+        check(&with("will: { topic: t, payload: off, retain: true }\nbirth: { payload: on }"), &[]);
+        check(&with("birth: { topic: t, payload: on }\ngoodbye: { topic: t, payload: x }"), &[]);
+        check(
+            &with("birth: { payload: on }\ngoodbye: { topic: 'a/#', payload: off }"),
+            &[
+                "bad-topic: `goodbye.topic` cannot be published to \
+                 [expected a topic without `+` and `#`]",
+                "setting-value: `birth` needs a `topic` [`topic` is missing, and there is no `will`]",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_birth_that_is_kept_beside_a_will_that_is_not_is_found() {
+        let with = |will: &str, birth: &str| {
+            format!(
+                "url: mqtt://b\nwill: {{ topic: t, payload: off{will} }}\nbirth: {{ payload: on{birth} }}"
+            )
+        };
+        check(
+            &with("", ", retain: true"),
+            &["unretained-will: `birth` is retained and `will` is not \
+               [expected `retain: true` here too]"],
+        );
+        check(&with("", ""), &[]);
+        check(&with("", ", topic: other, retain: true"), &[]);
+        check(&with(", retain: true", ", retain: true"), &[]);
     }
 
     #[test]

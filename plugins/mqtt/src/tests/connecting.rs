@@ -1,7 +1,8 @@
 //! How a connection begins, fails and ends.
 
 use forebay_sdk::connection::Down;
-use rumqttc::{ConnectAuth, ConnectReturnCode, Packet, QoS};
+use futures_util::FutureExt;
+use rumqttc::{ConnectAuth, ConnectReturnCode, Packet, PubAck, QoS};
 use tokio::io::AsyncWriteExt;
 
 use super::{
@@ -171,6 +172,109 @@ async fn a_connection_that_is_closed_says_good_bye() {
     assert_eq!(peer.recv().await, Packet::Disconnect);
     // Closing what is closed, or what never was open, does nothing.
     soon(connection.close()).await;
+}
+
+const STATUS: &str = "will: { topic: state, payload: offline, qos: 1, retain: true }\n\
+                      birth: { payload: online }";
+
+fn status(publish: &rumqttc::Publish) -> (&[u8], &[u8], bool) {
+    (&publish.topic, &publish.payload, publish.retain)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_birth_comes_first_on_every_connection_also_after_a_break() {
+    let (door, mut running) = Running::in_memory(STATUS);
+    let mut sink = running.sink("topic: t");
+    for _ in 0..2 {
+        let mut peer = peer::at(&door).await;
+        peer.welcome(false).await;
+        let birth = peer.published().await;
+        assert_eq!(status(&birth), (&b"state"[..], &b"online"[..], true));
+        // Until the broker has it, nobody else publishes.
+        assert!(sink.connect().now_or_never().is_none());
+        peer.send(Packet::PubAck(PubAck::new(birth.pkid))).await;
+        let batch = [message("", 1)];
+        let write = async {
+            soon(sink.connect()).await.unwrap();
+            sink.write(&batch).await
+        };
+        let (written, next) = tokio::join!(write, peer.acknowledge());
+        assert_eq!((said(written), &next.topic[..]), ("written".to_owned(), &b"t"[..]));
+        drop(peer);
+        running.error().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_birth_that_the_broker_does_not_acknowledge_ends_the_attempt() {
+    let (door, mut running) = Running::in_memory(STATUS);
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    peer.published().await;
+    let error = timeout(Duration::from_secs(70), running.errors.recv()).await.unwrap();
+    let why = "the broker at broker:1883 does not acknowledge the `birth` message";
+    assert_eq!(error.as_deref(), Some(why));
+}
+
+/// A connection that is stopped once the broker has its birth; what the broker got then.
+async fn stopped(settings: &str, acknowledges: bool) -> Vec<Packet> {
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let door = memory.open("broker:1883");
+    let settings = format!("url: mqtt://broker\n{settings}");
+    let site = Site { world: memory.world(), ..site(None) };
+    let (_, mut connection) = connection(&settings, site);
+    let (voice, heard) = voice();
+    let mut peer = {
+        let mut run = connection.run(&voice);
+        let greeted = async {
+            let mut peer = peer::at(&door).await;
+            peer.welcome(false).await;
+            peer.acknowledge().await;
+            while heard.said().ready == 0 {
+                yield_now().await;
+            }
+            peer
+        };
+        tokio::select! {
+            peer = greeted => peer,
+            ended = &mut run => panic!("{ended:?}"),
+        }
+    };
+    let heard = async {
+        let mut got = Vec::new();
+        while let Some(packet) = peer.try_recv().await {
+            if let (Packet::Publish(publish), true) = (&packet, acknowledges) {
+                peer.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
+            }
+            got.push(packet);
+        }
+        got
+    };
+    let close = async {
+        connection.close().await;
+        drop(connection);
+    };
+    let ((), got) = tokio::join!(close, heard);
+    got
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_after_a_birth_says_so_before_the_connection_is_closed() {
+    let goodbye = |got: &[Packet]| match got {
+        [Packet::Publish(publish), Packet::Disconnect] => {
+            String::from_utf8_lossy(&publish.payload).into_owned()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(goodbye(&stopped(STATUS, true).await), "offline");
+    let own = format!("{STATUS}\ngoodbye: {{ payload: stopped }}");
+    assert_eq!(goodbye(&stopped(&own, true).await), "stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_words_that_nobody_acknowledges_leave_the_will_to_the_broker() {
+    let got = stopped(STATUS, false).await;
+    assert!(matches!(&got[..], [Packet::Publish(_)]), "{got:?}");
 }
 
 #[tokio::test]
