@@ -77,6 +77,11 @@ impl Block {
             && u32::from(other.start) < self.end()
     }
 
+    /// Whether all of another one is in it.
+    pub fn holds(self, part: Block) -> bool {
+        self.table == part.table && self.start <= part.start && part.end() <= self.end()
+    }
+
     /// Where `part` stands within this block.
     pub fn position_of(self, part: Block) -> std::ops::Range<usize> {
         let from = usize::from(part.start.saturating_sub(self.start));

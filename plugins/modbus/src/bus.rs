@@ -13,6 +13,7 @@ use crate::{
     ask::Ask,
     block::Block,
     link::{Answer, Failure, Place},
+    plan::Limits,
     serial::SerialLine,
     turns::Job,
 };
@@ -64,6 +65,7 @@ pub struct SharedBus {
     line: watch::Receiver<Line>,
     /// How long to wait for the owner to open the link for the first time.
     opening: Duration,
+    since: Instant,
 }
 
 /// Whether reads are served.
@@ -87,7 +89,8 @@ impl SharedBus {
     /// The bus whose owner writes to the other end of `line`.
     pub fn new(bus: &Bus, line: watch::Receiver<Line>) -> SharedBus {
         let place = bus.to.to_string().into();
-        SharedBus { bus: bus.clone(), place, line, opening: *bus.connect_timeout + GRACE }
+        let opening = *bus.connect_timeout + GRACE;
+        SharedBus { bus: bus.clone(), place, line, opening, since: Instant::now() }
     }
 
     /// What a request costs.
@@ -100,12 +103,39 @@ impl SharedBus {
         &self.place
     }
 
-    /// Asks a device once it is this request's turn. `due` is when it was to be asked.
-    pub async fn ask(&self, unit: u8, ask: Ask, due: Instant) -> Result<Answer, Failure> {
+    /// When the bus began to be: beats that go by it are those of all its nodes.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Asks a device once it is this request's turn.
+    pub async fn ask(&self, unit: u8, ask: Ask) -> Result<Answer, Failure> {
+        self.enter(unit, ask, Instant::now(), None).await
+    }
+
+    /// Reads registers of a device, with what others read of it at the same time where that is allowed
+    /// and quicker. `due` is when they were to be read.
+    pub async fn read(
+        &self,
+        unit: u8,
+        block: Block,
+        due: Instant,
+        limits: &Arc<Limits>,
+    ) -> Result<Answer, Failure> {
+        self.enter(unit, Ask::Read(block), due, Some(Arc::clone(limits))).await
+    }
+
+    async fn enter(
+        &self,
+        unit: u8,
+        ask: Ask,
+        due: Instant,
+        limits: Option<Arc<Limits>>,
+    ) -> Result<Answer, Failure> {
         let jobs = self.line_up().await?;
         let (reply, answer) = oneshot::channel();
         // Both fail when the owner stops, however it does.
-        if jobs.send(Job { unit, ask, due, reply }).await.is_err() {
+        if jobs.send(Job { unit, ask, due, limits, reply }).await.is_err() {
             return Err(self.down());
         }
         answer.await.unwrap_or_else(|_| Err(self.down()))

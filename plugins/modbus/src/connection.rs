@@ -9,6 +9,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 use forebay_sdk::{Busy, Claim, Configured, Connection, Node, Shared, Site, Voice, World};
 use tokio::{
     sync::{mpsc, watch},
+    task::yield_now,
     time::{Instant, sleep_until},
 };
 use tokio_modbus::ExceptionCode;
@@ -21,7 +22,7 @@ use crate::{
     frame::Framing,
     link::{Answer, Failure, Link, Place},
     load,
-    turns::{Job, Turn, Turns, Waiting},
+    turns::{Serving, Turn, Turns, Waiting},
 };
 
 /// Requests that wait for the owner to take them into the line. A node has at most one under way, so
@@ -101,9 +102,9 @@ impl Connection for Owner {
             }
             let now = Instant::now();
             session.keep_time(now);
-            let next = match session.turns.next(now) {
-                Turn::Serve(waiting) => {
-                    session.serve(waiting).await?;
+            let next = match session.turns.next(now, &|block| owner.bus.cost(block)) {
+                Turn::Serve(serving) => {
+                    session.serve(serving).await?;
                     continue;
                 }
                 Turn::WaitUntil(instant) => instant.min(session.next_look()),
@@ -144,29 +145,45 @@ struct Open {
 impl Session<'_> {
     /// Serves one request, and answers it unless the device wants to be asked again. Fails when the
     /// link cannot be opened.
-    async fn serve(&mut self, waiting: Waiting) -> anyhow::Result<()> {
-        let Job { unit, ref ask, .. } = waiting.job;
-        // Its node was stopped meanwhile.
-        if waiting.job.reply.is_closed() {
+    async fn serve(&mut self, mut serving: Serving) -> anyhow::Result<()> {
+        // Nodes may have been stopped meanwhile.
+        serving.waiting.retain(|waiting| !waiting.job.reply.is_closed());
+        if serving.waiting.is_empty() {
             return Ok(());
         }
+        let Serving { unit, ref ask, .. } = serving;
         let answer = match self.turns.rests(unit, Instant::now()) {
             Some(left) => Err(Failure::Resting(left)),
             None => self.ask(unit, ask).await?,
         };
         let busy = match &answer {
+            Err(Failure::Exception(
+                ExceptionCode::IllegalDataAddress | ExceptionCode::IllegalDataValue,
+            )) if serving.waiting.len() > 1 => {
+                self.turns.split(serving);
+                return Ok(());
+            }
             Err(Failure::Exception(ExceptionCode::ServerDeviceBusy)) => true,
             // It has begun, and to ask whether it has ended is to ask again. What was to be written
             // is not written twice.
             Err(Failure::Exception(ExceptionCode::Acknowledge)) => ask.is_read(),
             _ => false,
         };
-        let answered =
-            if busy { self.turns.enter_again(waiting, Instant::now()) } else { Err(waiting) };
-        if let Err(waiting) = answered {
-            // The node may have been stopped meanwhile.
-            let _ = waiting.job.reply.send(answer);
+        let whole = ask.reads();
+        for waiting in serving.waiting {
+            let answered =
+                if busy { self.turns.enter_again(waiting, Instant::now()) } else { Err(waiting) };
+            if let Err(Waiting { job, .. }) = answered {
+                let part = |answer: &Answer| match (whole, job.ask.reads()) {
+                    (Some(whole), Some(part)) if part != whole => answer.part(whole, part),
+                    _ => answer.clone(),
+                };
+                // The node may have been stopped meanwhile.
+                let _ = job.reply.send(answer.as_ref().map(part).map_err(Clone::clone));
+            }
         }
+        // Who was answered may want more of the same unit, in one request with the others.
+        yield_now().await;
         Ok(())
     }
 

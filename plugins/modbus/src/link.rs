@@ -25,6 +25,7 @@ use tokio_modbus::{ExceptionCode, ExceptionResponse, Response, bytes::Bytes};
 
 use crate::{
     ask::Ask,
+    block::Block,
     frame::{Frames, Framing, Stray},
     serial::SerialLine,
 };
@@ -45,6 +46,20 @@ pub enum Answer {
     Bits(Vec<bool>),
     /// What was to be written is written.
     Written,
+}
+
+impl Answer {
+    /// What of the answer to one block is that to a part of it.
+    pub fn part(&self, whole: Block, part: Block) -> Answer {
+        let position = whole.position_of(part);
+        match self {
+            Answer::Registers(values) => {
+                Answer::Registers(values.get(position).unwrap_or_default().to_vec())
+            }
+            Answer::Bits(bits) => Answer::Bits(bits.get(position).unwrap_or_default().to_vec()),
+            Answer::Written => Answer::Written,
+        }
+    }
 }
 
 /// Why a request came to nothing.

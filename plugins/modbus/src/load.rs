@@ -7,7 +7,7 @@ use forebay_sdk::{Busy, Period};
 use crate::{
     block::Block,
     bus::Bus,
-    plan::{Merging, plan},
+    plan::{Limits, Merging, plan},
     serial::TURN_AROUND,
     source::ModbusSource,
 };
@@ -59,7 +59,7 @@ impl Bus {
 }
 
 fn requests(bus: &Bus, source: &ModbusSource, merging: Merging) -> Vec<Block> {
-    let requests = plan(&source.reading.blocks(), merging, &[], |block| bus.cost(block));
+    let requests = plan(&source.reading.blocks(), &Limits::of(merging), |block| bus.cost(block));
     requests.into_iter().map(|request| request.block).collect()
 }
 

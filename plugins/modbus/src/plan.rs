@@ -17,6 +17,13 @@ pub struct Merging {
     pub one_by_one: bool,
 }
 
+/// How far the reads of a node may be merged, with what its device refuses.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub merging: Merging,
+    pub refused: Vec<Refused>,
+}
+
 /// Registers that a device does not answer for: no request reads over them. An empty range is a place
 /// that no request crosses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,12 +46,8 @@ pub struct Request {
 /// (Where blocks overlap, at the least of those in which each request goes on where the last one began.)
 ///
 /// A wanted block is never split: half a float of one moment and half of the next is no float.
-pub fn plan(
-    wanted: &[Block],
-    merging: Merging,
-    refused: &[Refused],
-    cost: impl Fn(Block) -> Duration,
-) -> Vec<Request> {
+pub fn plan(wanted: &[Block], limits: &Limits, cost: impl Fn(Block) -> Duration) -> Vec<Request> {
+    let Limits { merging, refused } = limits;
     let mut blocks = wanted.to_vec();
     blocks.sort_unstable();
     blocks.dedup();
@@ -55,9 +58,9 @@ pub fn plan(
         let mut cheapest = (Duration::MAX, last);
         for first in (0..=last).rev() {
             let run = &blocks[first..=last];
-            if run.len() > 1 && !is_allowed(run, merging, refused) {
+            if run.len() > 1 && !is_allowed(run, *merging, refused) {
                 // A longer one holds what this one must not; only its end may yet be another.
-                if run[0].table != run[run.len() - 1].table || is_too_long(run, merging) {
+                if run[0].table != run[run.len() - 1].table || is_too_long(run, *merging) {
                     break;
                 }
                 continue;
@@ -105,6 +108,21 @@ fn cover(blocks: &[Block]) -> Block {
     let first = blocks[0];
     let end = blocks.iter().map(|block| block.end()).max().unwrap_or_default();
     Block { count: u16::try_from(end - u32::from(first.start)).unwrap_or(u16::MAX), ..first }
+}
+
+impl Limits {
+    /// Of a device that refuses nothing.
+    pub fn of(merging: Merging) -> Limits {
+        Limits { merging, refused: Vec::new() }
+    }
+
+    /// The request that reads both blocks, should it be allowed and cost less than two.
+    pub fn join(&self, a: Block, b: Block, cost: impl Fn(Block) -> Duration) -> Option<Block> {
+        let run = [a.min(b), a.max(b)];
+        let is_allowed = is_allowed(&run, self.merging, &self.refused);
+        let whole = is_allowed.then(|| cover(&run))?;
+        (cost(whole) < cost(a) + cost(b)).then_some(whole)
+    }
 }
 
 impl Request {
@@ -164,7 +182,7 @@ mod tests {
 
     #[track_caller]
     fn check(wanted: &str, merging: Merging, refused: &[Refused], requests: &str) {
-        let planned = plan(&blocks(wanted), merging, refused, cost);
+        let planned = plan(&blocks(wanted), &Limits { merging, refused: refused.to_vec() }, cost);
         let planned: Vec<Block> = planned.iter().map(|request| request.block).collect();
         assert_eq!(planned, blocks(requests), "{wanted}");
     }
@@ -273,7 +291,7 @@ mod tests {
                     Refused { table: Table::Holding, start, end: start + random.u32(0..3) }
                 })
                 .collect();
-            let planned = plan(&wanted, merging, &refused, cost);
+            let planned = plan(&wanted, &Limits { merging, refused: refused.clone() }, cost);
             for request in &planned {
                 let fine =
                     request.wanted.len() == 1 || is_allowed(&request.wanted, merging, &refused);

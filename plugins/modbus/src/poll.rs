@@ -10,13 +10,12 @@ use tokio::time::Instant;
 use tokio_modbus::ExceptionCode;
 
 use crate::{
-    ask::Ask,
     block::Block,
     bus::SharedBus,
     deadband::Sent,
     known::Known,
     link::Failure,
-    plan::{Refused, Request, plan},
+    plan::{Limits, Refused, Request, plan},
     reading::{Field, Outcome, Reading},
 };
 
@@ -39,6 +38,7 @@ pub struct Device {
     reading: Arc<Reading>,
     is_one_of_several: bool,
     requests: Vec<Request>,
+    limits: Arc<Limits>,
     /// What the device refuses.
     known: Known,
     /// Whether it refused something in the last poll.
@@ -55,7 +55,8 @@ impl Source for Poll {
             device.plan(&bus);
         }
         // A device that was slow once is not asked twice as fast to make up for it.
-        let mut beat = Beat::every(*self.every);
+        // All nodes of a bus beat together, so that what they read of a device can be read at once.
+        let mut beat = Beat::since(bus.since(), *self.every);
         loop {
             let skipped = beat.next().await;
             self.voice.count(Figure::Overruns, skipped);
@@ -83,9 +84,10 @@ impl Device {
         Device {
             unit,
             topic,
-            reading,
             is_one_of_several: false,
             requests: Vec::new(),
+            limits: Arc::new(Limits::of(reading.merging)),
+            reading,
             known,
             refuses: false,
             sent,
@@ -98,9 +100,10 @@ impl Device {
     }
 
     fn plan(&mut self, bus: &SharedBus) {
-        let refused = self.known.refused();
-        self.requests =
-            plan(&self.reading.blocks(), self.reading.merging, refused, |block| bus.cost(block));
+        let limits =
+            Limits { merging: self.reading.merging, refused: self.known.refused().to_vec() };
+        self.requests = plan(&self.reading.blocks(), &limits, |block| bus.cost(block));
+        self.limits = Arc::new(limits);
     }
 
     /// Asks for one block after the other, so that other nodes get their turn in between. Fails at
@@ -117,7 +120,7 @@ impl Device {
         let mut outcomes = Outcomes::new();
         let mut splits = Vec::new();
         while let Some(request) = waiting.pop_front() {
-            match bus.ask(unit, Ask::Read(request.block), due).await {
+            match bus.read(unit, request.block, due, &self.limits).await {
                 Ok(answer) => outcomes.push((request, Ok(answer))),
                 // One register that is not there must not cost its neighbours.
                 Err(Failure::Exception(

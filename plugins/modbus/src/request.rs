@@ -12,7 +12,6 @@ use forebay_sdk::{
     Written,
 };
 use serde_json::{Map, json};
-use tokio::time::Instant;
 use tokio_modbus::ExceptionCode;
 use tracing::info;
 
@@ -133,7 +132,7 @@ impl Requests {
 
     async fn ask(&self, bus: &SharedBus, request: &Request) -> Result<Answer, WriteError> {
         let Request { unit, ask, .. } = request;
-        let failure = match bus.ask(*unit, ask.clone(), Instant::now()).await {
+        let failure = match bus.ask(*unit, ask.clone()).await {
             Ok(answer) => return Ok(answer),
             // The device has taken it, and needs longer than one waits.
             Err(Failure::Exception(ExceptionCode::Acknowledge)) if matches!(ask, Ask::Write(_)) => {

@@ -12,7 +12,6 @@ use forebay_sdk::{
     Written,
 };
 use serde_json::{Map, json};
-use tokio::time::Instant;
 use tokio_modbus::ExceptionCode;
 use tracing::info;
 
@@ -271,7 +270,7 @@ impl Doing<'_> {
     async fn writes(&self, writes: &[Write]) -> Result<(), WriteError> {
         for (done, write) in writes.iter().enumerate() {
             let ask = Ask::Write(write.clone());
-            let outcome = self.bus.ask(self.sink.unit, ask.clone(), Instant::now()).await;
+            let outcome = self.bus.ask(self.sink.unit, ask.clone()).await;
             match outcome {
                 // "Acknowledge": the device has taken it, and needs longer than one waits.
                 Ok(_) | Err(Failure::Exception(ExceptionCode::Acknowledge)) => (),
@@ -312,7 +311,7 @@ impl Doing<'_> {
         for point in points {
             let Field { name, block, .. } = &point.field;
             let ask = Ask::Read(*block);
-            let outcome = self.bus.ask(self.sink.unit, ask.clone(), Instant::now()).await;
+            let outcome = self.bus.ask(self.sink.unit, ask.clone()).await;
             let outcome = match outcome {
                 Ok(answer) => Ok(answer),
                 // Nothing was written, so all of it can be done again.

@@ -829,6 +829,53 @@ registers:
     assert_eq!(clients.load(Ordering::SeqCst), 1);
 }
 
+/// What two sources with the same beat get, and in which requests, as `start+count`.
+async fn read_by_two(merging: &str, hole: u16) -> (Vec<Value>, Vec<String>) {
+    let mut peers = JoinSet::new();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let (memory, _) = peer(&mut peers, move |frame| {
+        let [start, count] = [8, 10].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
+        seen.lock().unwrap().push(format!("{start}+{count}"));
+        let refuses = (start..start + count).contains(&hole);
+        Some(if refuses { answer_to(frame, &[0x83, 2]) } else { addresses(frame) })
+    });
+    let mut rig = Rig::new(&memory, "");
+    let first = "registers: [{ name: a, holding: 4 }, { name: b, holding: 700 }]";
+    let second = "registers: [{ name: c, holding: 6, kind: u32 }, { name: d, holding: 2 }]";
+    let sources = [first, second].map(|text| {
+        let data = rig.data.path().join(&text[20..21]).into();
+        let site = Site { data, ..testing::site(Some(rig.shared.clone())) };
+        rig.source_at(site, &format!("every: 1s\n{merging}\n{text}"))
+    });
+    let mut values = Vec::new();
+    for mut collected in sources {
+        for _ in 0..3 {
+            values.push(next(&mut collected).await.payload.value().unwrap().clone());
+        }
+    }
+    let asked = asked.lock().unwrap().clone();
+    (values, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn sources_of_one_device_and_beat_asked_for_the_same_registers_twice() {
+    let right = [json!({ "a": 4, "b": 700 }), json!({ "c": 0x0006_0007, "d": 2 })];
+    let each_three_times: Vec<Value> =
+        right.iter().flat_map(|value| vec![value.clone(); 3]).collect();
+    let (values, asked) = read_by_two("", 0xFFFF).await;
+    assert_eq!(values, each_three_times);
+    // What is known of each device is read before its first poll, which so stands alone.
+    assert_eq!(asked[asked.len() - 4..], ["2+6", "700+1"].repeat(2), "one request for both");
+    let (values, asked) = read_by_two("max_gap: 0", 0xFFFF).await;
+    assert_eq!((values.len(), asked.len()), (6, 4 * 3), "what is kept apart stays apart");
+    // What lies between the two is refused: each is read all the same, and it is not tried again.
+    let (values, asked) = read_by_two("", 5).await;
+    assert_eq!(values, each_three_times);
+    let last = &asked[asked.len() - 4..];
+    assert_eq!(last, ["2+1", "4+1", "6+2", "700+1"], "{asked:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_bus_is_left_alone_between_requests() {
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -857,18 +904,12 @@ async fn who_waits_when_the_bus_is_stopped_learns_it_at_once() {
         request(&mut accept(&door).await).await.unwrap();
         owner.abort();
     };
-    let reads = async {
-        tokio::join!(
-            bus.ask(1, FIRST_TWO, Instant::now()),
-            bus.ask(2, FIRST_TWO, Instant::now()),
-            stop
-        )
-    };
+    let reads = async { tokio::join!(bus.ask(1, FIRST_TWO), bus.ask(2, FIRST_TWO), stop) };
     let (first, second, ()) = timeout(DEADLINE, reads).await.unwrap();
     for failure in [first.unwrap_err(), second.unwrap_err()] {
         assert_eq!(failure.to_string(), "not connected: the connection was stopped");
     }
-    let late = timeout(DEADLINE, bus.ask(1, FIRST_TWO, Instant::now())).await.unwrap().unwrap_err();
+    let late = timeout(DEADLINE, bus.ask(1, FIRST_TWO)).await.unwrap().unwrap_err();
     assert_eq!(late.to_string(), "not connected: the connection was stopped");
 }
 
@@ -884,12 +925,7 @@ async fn who_waits_when_the_device_is_gone_learns_it_at_once() {
         drop(door);
     };
     let all = async {
-        tokio::join!(
-            connection.run(&voice),
-            bus.ask(1, FIRST_TWO, Instant::now()),
-            bus.ask(2, FIRST_TWO, Instant::now()),
-            device
-        )
+        tokio::join!(connection.run(&voice), bus.ask(1, FIRST_TWO), bus.ask(2, FIRST_TWO), device)
     };
     let (ended, first, second, ()) = timeout(DEADLINE, all).await.unwrap();
     assert_says(&format!("{:#}", ended.unwrap_err()), REFUSED);
@@ -965,8 +1001,7 @@ fn the_sample_is_right() {
 async fn a_bus_that_nobody_serves_is_no_place_to_wait_forever() {
     let (shared, _connection) = bus(&memory(), "");
     let start = Instant::now();
-    let failure =
-        shared.get::<SharedBus>().unwrap().ask(1, FIRST_TWO, Instant::now()).await.unwrap_err();
+    let failure = shared.get::<SharedBus>().unwrap().ask(1, FIRST_TWO).await.unwrap_err();
     assert_eq!(failure.to_string(), "not connected: the connection is still being opened");
     assert_eq!(start.elapsed(), Duration::from_secs(6), "connect_timeout and a little");
 }

@@ -1,19 +1,22 @@
 //! Whose turn it is on a bus. Pure: it is told the time.
 //!
 //! Writes come first. Then the unit that was served longest ago, so that a long list of one device
-//! does not keep the others waiting, and of its requests the one that was due first. A unit that did
+//! does not keep the others waiting, and of its requests the one that was due first. Reads of one unit
+//! that wait together become one request where that is allowed and costs less. A unit that did
 //! not answer is left alone for so long that it takes only a small share of the bus's time, and on a
 //! wire without transaction ids it is not asked again before its late answer must have come.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use forebay_sdk::Period;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     ask::{Ask, Shape},
+    block::Block,
     frame::Framing,
     link::{Answer, Failure},
+    plan::Limits,
 };
 
 /// A request on its way to the owner of the bus.
@@ -22,6 +25,8 @@ pub struct Job {
     pub ask: Ask,
     /// When it was to be asked.
     pub due: Instant,
+    /// How far it may be read together with what others ask of the unit. None: not at all.
+    pub limits: Option<Arc<Limits>>,
     pub reply: oneshot::Sender<Result<Answer, Failure>>,
 }
 
@@ -43,6 +48,13 @@ pub struct Waiting {
     busy: Option<(Instant, u32)>,
 }
 
+/// A request, and all who wait for its answer.
+pub struct Serving {
+    pub unit: u8,
+    pub ask: Ask,
+    pub waiting: Vec<Waiting>,
+}
+
 /// What is known of a unit.
 #[derive(Default)]
 struct Unit {
@@ -53,11 +65,13 @@ struct Unit {
     owes: Vec<Shape>,
     /// Until then they may.
     owes_until: Option<Instant>,
+    /// What it refused to answer in one request, and answers in several.
+    apart: Vec<Block>,
 }
 
 /// What to do next.
 pub enum Turn {
-    Serve(Waiting),
+    Serve(Serving),
     /// Nothing, until then.
     WaitUntil(Instant),
     /// Nobody waits.
@@ -66,6 +80,8 @@ pub enum Turn {
 
 /// After the first answer of a device that is busy; each further pause is twice as long.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// What is remembered of each unit.
+const MOST_APART: usize = 100;
 
 impl Turns {
     /// `percent` of the bus's time, 1 to 100, may be spent waiting for a unit that does not answer.
@@ -95,25 +111,67 @@ impl Turns {
         Ok(())
     }
 
-    /// Whose turn it is now.
-    pub fn next(&mut self, now: Instant) -> Turn {
+    /// Whose turn it is now. `cost` tells what a request costs.
+    pub fn next(&mut self, now: Instant, cost: &dyn Fn(Block) -> Duration) -> Turn {
         let ready_at = |waiting: &Waiting| {
             let owes_until = self.units[&waiting.job.unit].owes_until;
             owes_until.map_or(waiting.not_before, |until| until.max(waiting.not_before))
         };
+        // Those that are due together go by their addresses, so that neighbours meet.
         let rank = |waiting: &Waiting| {
             let Job { unit, ask, due, .. } = &waiting.job;
-            (ask.is_read(), self.units[unit].served, *due)
+            (ask.is_read(), self.units[unit].served, *due, ask.reads())
         };
         let indices = 0..self.waiting.len();
         let ready = indices.filter(|index| ready_at(&self.waiting[*index]) <= now);
         if let Some(index) = ready.min_by_key(|index| rank(&self.waiting[*index])) {
-            return Turn::Serve(self.waiting.remove(index));
+            let first = self.waiting.remove(index);
+            return Turn::Serve(self.with_others(first, now, cost));
         }
         match self.waiting.iter().map(ready_at).min() {
             Some(instant) => Turn::WaitUntil(instant),
             None => Turn::Idle,
         }
+    }
+
+    /// All who are answered by one request, when that is allowed and costs less.
+    fn with_others(
+        &mut self,
+        first: Waiting,
+        now: Instant,
+        cost: &dyn Fn(Block) -> Duration,
+    ) -> Serving {
+        let Job { unit, ref ask, .. } = first.job;
+        let mut serving = Serving { unit, ask: ask.clone(), waiting: vec![first] };
+        let apart = &self.units[&unit].apart;
+        let mut index = 0;
+        while index < self.waiting.len() {
+            let other = &self.waiting[index];
+            let joined = (other.job.unit == unit && other.not_before <= now)
+                .then(|| serving.join(&other.job, cost))
+                .flatten()
+                .filter(|whole| !apart.iter().any(|refused| whole.holds(*refused)));
+            match joined {
+                Some(whole) => {
+                    serving.ask = Ask::Read(whole);
+                    serving.waiting.push(self.waiting.remove(index));
+                    // What was too far from the first may be near to this one.
+                    index = 0;
+                }
+                None => index += 1,
+            }
+        }
+        serving
+    }
+
+    /// A unit refused to answer several at once: each is asked by itself, now and from then on.
+    pub fn split(&mut self, serving: Serving) {
+        let apart = &mut self.units.entry(serving.unit).or_default().apart;
+        if apart.len() == MOST_APART {
+            apart.remove(0);
+        }
+        apart.extend(serving.ask.reads());
+        self.waiting.extend(serving.waiting);
     }
 
     /// For how long a unit is still left alone.
@@ -133,7 +191,8 @@ impl Turns {
     /// A unit did as it was asked. It answers in the order in which it was asked, so it owes nothing.
     pub fn answered(&mut self, unit: u8, now: Instant) {
         let unit = self.units.entry(unit).or_default();
-        *unit = Unit { served: Some(now), ..Unit::default() };
+        let apart = std::mem::take(&mut unit.apart);
+        *unit = Unit { served: Some(now), apart, ..Unit::default() };
     }
 
     /// A unit said that it will not. That tells only the function, so it may have been said to an
@@ -163,13 +222,24 @@ impl Turns {
     }
 }
 
+impl Serving {
+    /// The request that answers these and one more, should it be allowed for all of them.
+    fn join(&self, other: &Job, cost: &dyn Fn(Block) -> Duration) -> Option<Block> {
+        let (Ask::Read(this), Ask::Read(that)) = (&self.ask, &other.ask) else { return None };
+        let whole = other.limits.as_ref()?.join(*this, *that, cost)?;
+        let mut all = self.waiting.iter();
+        let allowed = |waiting: &Waiting| {
+            let limits = waiting.job.limits.as_ref()?;
+            limits.join(*this, *that, cost)
+        };
+        all.all(|waiting| allowed(waiting).is_some()).then_some(whole)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        ask::Write,
-        block::{Block, Table},
-    };
+    use crate::{ask::Write, block::Table, plan::Merging};
 
     const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -177,20 +247,25 @@ mod tests {
         Ask::Read(Block { table: Table::Input, start, count: 2 })
     }
 
+    /// A request costs as much as ten registers.
+    fn cost(block: Block) -> Duration {
+        Duration::from_millis(10 + u64::from(block.count))
+    }
+
     fn turns(framing: Framing) -> Turns {
         Turns::new(framing, TIMEOUT, 5)
     }
 
     fn enter(turns: &mut Turns, unit: u8, ask: Ask, due: Instant) {
-        turns.enter(Job { unit, ask, due, reply: oneshot::channel().0 });
+        turns.enter(Job { unit, ask, due, limits: None, reply: oneshot::channel().0 });
     }
 
     /// Serves all who wait, each answered at once, and says whom.
     fn served(turns: &mut Turns, mut now: Instant) -> Vec<String> {
         let mut served = Vec::new();
         loop {
-            match turns.next(now) {
-                Turn::Serve(Waiting { job: Job { unit, ask, .. }, .. }) => {
+            match turns.next(now, &cost) {
+                Turn::Serve(Serving { unit, ask, .. }) => {
                     served.push(format!("{unit}: {ask}"));
                     turns.answered(unit, now);
                     now += Duration::from_millis(1);
@@ -220,6 +295,60 @@ mod tests {
         assert_eq!(served(&mut turns, now), expected);
     }
 
+    /// Has nodes ask for blocks, as in `1: h0+2`, and says what is asked on the bus.
+    fn asked(turns: &mut Turns, jobs: &[&str], merging: Merging, now: Instant) -> Vec<String> {
+        let limits = Arc::new(Limits::of(merging));
+        for job in jobs {
+            let (unit, block) = job.split_once(": ").unwrap();
+            let ask = Ask::Read(Block::written(block));
+            let unit = unit.parse().unwrap();
+            let limits = Some(Arc::clone(&limits));
+            turns.enter(Job { unit, ask, due: now, limits, reply: oneshot::channel().0 });
+        }
+        served(turns, now)
+    }
+
+    const FREE: Merging = Merging { max_gap: None, max_registers: 125, one_by_one: false };
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_that_read_neighbours_at_one_beat_share_a_request() {
+        let now = Instant::now();
+        let mut turns = turns(Framing::Tcp);
+        let asked = |turns: &mut Turns, jobs: &[&str], merging| asked(turns, jobs, merging, now);
+        let jobs = ["1: h40+2", "1: h0+2", "2: h2+2", "1: h4+4", "1: h8+2", "1: i2+2"];
+        let expected = [
+            "1: reading holding registers 0 to 9",
+            "2: reading holding registers 2 to 3",
+            "1: reading holding registers 40 to 41",
+            "1: reading input registers 2 to 3",
+        ];
+        assert_eq!(asked(&mut turns, &jobs, FREE), expected);
+        let none = Merging { one_by_one: true, ..FREE };
+        assert_eq!(asked(&mut turns, &["1: h0+2", "1: h2+2"], none).len(), 2);
+        let small = Merging { max_registers: 3, ..FREE };
+        assert_eq!(asked(&mut turns, &["1: h0+2", "1: h2+2"], small).len(), 2);
+        // What several ask for is read once.
+        assert_eq!(asked(&mut turns, &["1: h0+2", "1: h0+2", "1: h1+1"], FREE).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_refused_together_was_asked_together_over_and_over() {
+        let now = Instant::now();
+        let mut turns = turns(Framing::Tcp);
+        let limits = Some(Arc::new(Limits::of(FREE)));
+        for at in ["h0+2", "h4+2", "h8+2"] {
+            let (ask, limits) = (Ask::Read(Block::written(at)), limits.clone());
+            turns.enter(Job { unit: 1, ask, due: now, limits, reply: oneshot::channel().0 });
+        }
+        let Turn::Serve(serving) = turns.next(now, &cost) else { panic!() };
+        assert_eq!(serving.waiting.len(), 3);
+        turns.split(serving);
+        let fewer = ["1: reading holding registers 0 to 5", "1: reading holding registers 8 to 9"];
+        assert_eq!(served(&mut turns, now), fewer);
+        // Also at the next beat, and whatever else was answered.
+        assert_eq!(asked(&mut turns, &["1: h0+2", "1: h4+2", "1: h8+2"], FREE, now), fewer);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_dead_unit_ate_the_time_of_the_others() {
         let now = Instant::now();
@@ -241,11 +370,11 @@ mod tests {
         let now = Instant::now();
         let mut turns = turns(Framing::Rtu);
         enter(&mut turns, 1, read(0), now);
-        assert!(matches!(turns.next(now), Turn::Serve(_)));
+        assert!(matches!(turns.next(now, &cost), Turn::Serve(_)));
         turns.was_silent(1, &read(0), TIMEOUT, now);
         // It waits, and then something is asked whose answer cannot be mistaken.
         enter(&mut turns, 1, read(30), now);
-        assert!(matches!(turns.next(now), Turn::WaitUntil(until) if until == now + TIMEOUT));
+        assert!(matches!(turns.next(now, &cost), Turn::WaitUntil(until) if until == now + TIMEOUT));
         let first = turns.clears(1, &read(30)).unwrap();
         assert_ne!(first.shape(), read(0).shape());
         turns.answered(1, now);
@@ -271,11 +400,12 @@ mod tests {
         let mut turns = turns(Framing::Tcp);
         enter(&mut turns, 1, read(0), now);
         let mut pauses = Vec::new();
-        while let Turn::Serve(waiting) = turns.next(now) {
+        while let Turn::Serve(mut serving) = turns.next(now, &cost) {
+            let waiting = serving.waiting.remove(0);
             if turns.enter_again(waiting, now).is_err() {
                 break;
             }
-            let Turn::WaitUntil(until) = turns.next(now) else { panic!() };
+            let Turn::WaitUntil(until) = turns.next(now, &cost) else { panic!() };
             pauses.push((until - now).as_millis());
             now = until;
         }

@@ -12,34 +12,46 @@ pub struct Beat {
     /// Of the next one; and of the last, when there was one.
     due: Instant,
     last: Option<Instant>,
+    /// The next one is not before.
+    soonest: Instant,
+    /// One of the regular beats; the others are whole periods away.
+    regular: Instant,
 }
 
 impl Beat {
     /// The first is at once. `every` is longer than nothing.
     pub fn every(every: Duration) -> Beat {
-        Beat { every, due: Instant::now(), last: None }
+        Beat::since(Instant::now(), every)
+    }
+
+    /// The first is at once, and the others at whole periods since some moment, so that all who know of
+    /// it beat together. The second comes half a period after the first, or up to one and a half.
+    pub fn since(origin: Instant, every: Duration) -> Beat {
+        let now = Instant::now();
+        Beat { every, due: now, last: None, soonest: now, regular: origin }
     }
 
     /// Waits for the next one. Returns how many were skipped since the last, for
     /// [`crate::Figure::Overruns`].
     pub async fn next(&mut self) -> u64 {
         if self.last.is_some() {
-            self.due = self.regular_after(Instant::now());
+            self.due = self.regular_after(self.soonest.max(Instant::now()));
+            self.regular = self.due;
         }
         sleep_until(self.due).await;
         let since = self.last.replace(self.due).map_or(Duration::ZERO, |last| self.due - last);
         let is_late = self.due.elapsed() > self.every / 2;
-        let soonest = Instant::now() + self.every / 2;
-        self.due = if is_late { self.regular_after(soonest) } else { self.due + self.every };
+        self.soonest = if is_late { Instant::now() } else { self.due } + self.every / 2;
         let beats = since.as_nanos() / self.every.as_nanos();
         u64::try_from(beats).unwrap_or(u64::MAX).saturating_sub(1)
     }
 
-    /// The next one as planned, or the first regular one that is not before a moment.
+    /// The first regular one that is not before a moment.
     fn regular_after(&self, moment: Instant) -> Instant {
-        let late = moment.saturating_duration_since(self.due);
-        let beats = late.as_nanos().div_ceil(self.every.as_nanos());
-        self.due + self.every.saturating_mul(u32::try_from(beats).unwrap_or(u32::MAX))
+        let late = moment.saturating_duration_since(self.regular).as_nanos();
+        let every = self.every.as_nanos();
+        let nanos = u64::try_from(late.div_ceil(every) * every).unwrap_or(u64::MAX);
+        self.regular + Duration::from_nanos(nanos)
     }
 }
 
@@ -73,6 +85,21 @@ mod tests {
             beat.next().await;
             assert_eq!(start.elapsed().as_millis(), due);
             sleep(Duration::from_millis(1200)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_begins_later_beats_together_with_the_others() {
+        let start = Instant::now();
+        for (begins, beats) in
+            [(0, [0, 1000, 2000]), (2300, [2300, 3000, 4000]), (4700, [4700, 6000, 7000])]
+        {
+            tokio::time::sleep_until(start + Duration::from_millis(begins)).await;
+            let mut beat = Beat::since(start, Duration::from_secs(1));
+            for expected in beats {
+                assert_eq!(beat.next().await, 0);
+                assert_eq!(start.elapsed().as_millis(), expected);
+            }
         }
     }
 
