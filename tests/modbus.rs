@@ -81,6 +81,32 @@ fn a_serial_line_is_read_and_written() {
 }
 
 #[test]
+fn a_serial_adapter_that_is_pulled_out_and_comes_back_is_read_again() {
+    let mut line = SerialLine::new();
+    let device = ModbusServer::at_line(&line.theirs());
+    let pipeline = format!(
+        "connections: {{ bus: {{ type: modbus, url: 'rtu://{}?baud=19200' }} }}
+sources:
+  device:
+    {{ type: modbus, connection: bus, unit: 17, every: 200ms, registers: [{{ name: a, holding: 7 }}] }}
+sinks: {{ readings: {{ from: device, type: log }} }}
+",
+        line.ours().display()
+    );
+    let folder = Folder::with(&[("p.yaml", &pipeline)]);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log(r#"{"a":1007}"#);
+    line.pull_out();
+    drop(device);
+    let said = forebay.wait_for_log("No such file or directory");
+    assert!(said.contains(&format!("opening {}", line.ours().display())), "{said}");
+    line.plug_in();
+    let _device = ModbusServer::at_line(&line.theirs());
+    forebay.wait_for_log("works again");
+    forebay.log_after(r#"{"a":1007}"#, || ());
+}
+
+#[test]
 fn a_serial_line_behind_a_gateway_is_read_and_written() {
     let device = ModbusServer::behind_gateway();
     check(&format!("rtu+tcp://127.0.0.1:{}", device.port), &device);

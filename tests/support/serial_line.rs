@@ -1,6 +1,9 @@
 //! A serial line without wires: two devices, and what is written to one comes out of the other.
 
-use std::{path::PathBuf, process::Child};
+use std::{
+    path::{Path, PathBuf},
+    process::Child,
+};
 
 use tempfile::TempDir;
 
@@ -16,12 +19,23 @@ impl SerialLine {
     #[track_caller]
     pub fn new() -> SerialLine {
         let folder = tempfile::tempdir().expect("the system has a folder for temporary files");
-        let end =
-            |name: &str| format!("pty,raw,echo=0,link={}", folder.path().join(name).display());
-        let process = spawn(command("socat").arg(end("ours")).arg(end("theirs")));
-        let line = SerialLine { process, folder };
-        until("both ends of the line", || line.ours().exists() && line.theirs().exists());
-        line
+        let process = connect(folder.path());
+        SerialLine { process, folder }
+    }
+
+    /// Pulls both ends out. The devices are gone.
+    #[track_caller]
+    pub fn pull_out(&mut self) {
+        kill(&mut self.process);
+        for end in [self.ours(), self.theirs()] {
+            let _ = std::fs::remove_file(end);
+        }
+    }
+
+    /// Plugs them in again: other devices by the same names.
+    #[track_caller]
+    pub fn plug_in(&mut self) {
+        self.process = connect(self.folder.path());
     }
 
     /// The device of the program under test.
@@ -47,6 +61,15 @@ impl SerialLine {
     pub fn theirs(&self) -> PathBuf {
         self.folder.path().join("theirs")
     }
+}
+
+#[track_caller]
+fn connect(folder: &Path) -> Child {
+    let end = |name: &str| format!("pty,raw,echo=0,link={}", folder.join(name).display());
+    let process = spawn(command("socat").arg(end("ours")).arg(end("theirs")));
+    let both = || folder.join("ours").exists() && folder.join("theirs").exists();
+    until("both ends of the line", both);
+    process
 }
 
 impl Drop for SerialLine {

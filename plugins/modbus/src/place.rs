@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use forebay_sdk::{Endpoint, NoEndpoint};
+use forebay_sdk::{Endpoint, NoEndpoint, world::UsbId};
 
 use crate::{frame::Framing, link::Place, serial::SerialLine};
 
@@ -45,7 +45,7 @@ pub fn meant(url: &str) -> Option<String> {
     // The names that other programs have for the same.
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let scheme = match scheme.to_ascii_lowercase().as_str() {
-        "rtu" if !rest.starts_with('/') => "rtu+tcp",
+        "rtu" if !rest.starts_with('/') && !rest.starts_with("usb:") => "rtu+tcp",
         "" | "rtu" | "serial" | "file" | "modbus+rtu" | "modbusrtu" if rest.starts_with('/') => {
             "rtu"
         }
@@ -66,9 +66,10 @@ fn endpoint(text: &str) -> Result<Endpoint, String> {
 }
 
 fn serial(device: &str, line: Option<SerialLine>) -> Result<Parsed, String> {
-    if !device.starts_with('/') || device.ends_with('/') {
+    let is_path = device.starts_with('/') && !device.ends_with('/');
+    if !is_path && UsbId::parse(device).is_none() {
         return Err("expected the path of a device behind `rtu://`, such as \
-                    `rtu:///dev/ttyUSB0?baud=9600`"
+                    `rtu:///dev/ttyUSB0?baud=9600`, or an adapter, such as `rtu://usb:0403:6001?baud=9600`"
             .to_owned());
     }
     let Some(line) = line else {
@@ -89,6 +90,7 @@ mod tests {
             ("tcp://[fe80::1%eth0]", "[fe80::1%eth0]:502", Framing::Tcp),
             ("rtu+tcp://10.0.0.2:4196?baud=9600", "10.0.0.2:4196", Framing::Rtu),
             ("rtu:///dev/ttyUSB0?baud=9600", "/dev/ttyUSB0", Framing::Rtu),
+            ("rtu://usb:0403:6001:A5?baud=9600", "usb:0403:6001:A5", Framing::Rtu),
             ("rtu:///dev/serial/by-id/usb-FTDI_A1-if00-port0?baud=19200", "", Framing::Rtu),
         ] {
             let (found, _) = parse(url).unwrap();
@@ -109,6 +111,7 @@ mod tests {
             ("tcp://host:0", "a port from 1 to 65535"),
             ("rtu:///dev/ttyUSB0", "`rtu:///dev/ttyUSB0?baud=9600`"),
             ("rtu://ttyUSB0?baud=9600", "the path of a device"),
+            ("rtu://usb:403:6001?baud=9600", "or an adapter, such as `rtu://usb:0403:6001?baud"),
             ("rtu:///dev/?baud=9600", "the path of a device"),
             ("rtu:///dev/ttyUSB0?speed=9600", "`?baud=9600"),
         ] {

@@ -39,7 +39,8 @@ use crate::{
 pub struct ModbusSettings {
     /// Where the bus is. `tcp://host:port` is a device or a gateway on the network, at port 502 unless
     /// given; `rtu:///dev/ttyUSB0?baud=9600&parity=even&stop=1` a serial line of this machine, with no
-    /// parity and one stop bit unless given; `rtu+tcp://host:port` a serial line that something on
+    /// parity and one stop bit unless given (or `rtu://usb:0403:6001?baud=9600`, an adapter by its numbers on
+    /// USB); `rtu+tcp://host:port` a serial line that something on
     /// the network passes on byte by byte. Of the line behind a gateway, `?baud=9600&parity=even&stop=1`
     /// tells `forebay lint` how long a poll takes; the gateway itself is not set by it.
     url: String,

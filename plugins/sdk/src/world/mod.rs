@@ -12,10 +12,14 @@ mod race;
 #[cfg(feature = "serial")]
 mod serial;
 mod system;
+mod usb;
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc};
 
-pub use self::outside::{Dial, Listener, Outside, Parity, SerialLine, Stream};
+pub use self::{
+    outside::{Dial, Listener, Outside, Parity, SerialLine, Stream},
+    usb::UsbId,
+};
 
 /// The outside, for whoever opens something. Cloning shares it.
 #[derive(Clone)]

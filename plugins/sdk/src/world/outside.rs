@@ -40,7 +40,8 @@ impl Dial {
 /// A serial line, as the device at its end wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SerialLine {
-    /// The device, such as `/dev/ttyUSB0` or a name below `/dev/serial/by-id`.
+    /// The device, such as `/dev/ttyUSB0` or a name below `/dev/serial/by-id`; or what it is, as
+    /// [`super::UsbId`] reads it.
     pub device: PathBuf,
     /// Bits a second.
     pub baud: u32,

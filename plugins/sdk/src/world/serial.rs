@@ -1,13 +1,16 @@
 //! Serial lines of the system, by way of tokio-serial.
 
-use std::io;
+use std::{io, path::Path};
 
 use tokio::net::TcpStream;
 use tokio_serial::{
     ClearBuffer, DataBits, SerialPort, SerialPortBuilderExt, SerialStream, StopBits,
 };
 
-use super::outside::{Parity, SerialLine, Stream};
+use super::{
+    outside::{Parity, SerialLine, Stream},
+    usb::UsbId,
+};
 
 pub(super) async fn open(line: SerialLine) -> io::Result<Box<dyn Stream>> {
     let data_bits = match line.data_bits {
@@ -22,7 +25,12 @@ pub(super) async fn open(line: SerialLine) -> io::Result<Box<dyn Stream>> {
         Parity::Odd => tokio_serial::Parity::Odd,
     };
     let stop_bits = if line.stop_bits == 2 { StopBits::Two } else { StopBits::One };
-    let builder = tokio_serial::new(line.device.to_string_lossy(), line.baud)
+    let written = line.device.to_string_lossy();
+    let device = match UsbId::parse(&written) {
+        Some(adapter) => adapter.device(Path::new("/sys"))?.to_string_lossy().into_owned(),
+        None => written.into_owned(),
+    };
+    let builder = tokio_serial::new(device, line.baud)
         .data_bits(data_bits)
         .parity(parity)
         .stop_bits(stop_bits);
