@@ -1,6 +1,6 @@
 //! What a pipeline can be made of: node types, and what stands for several nodes.
 
-use forebay_sdk::{Plugin, Role};
+use forebay_sdk::{Plugin, Profile, Role};
 use serde_json::Value;
 
 use crate::config::Types;
@@ -19,6 +19,8 @@ pub struct Kind<'a> {
     pub schema: &'a Value,
     /// The plugin that offers it.
     pub plugin: &'a Plugin,
+    /// The profiles that it can take in, as far as they are built in.
+    pub profiles: &'static [Profile],
 }
 
 impl Kind<'_> {
@@ -38,13 +40,14 @@ pub fn all(types: &Types) -> Vec<Kind<'_>> {
         let role = node_type.role();
         let (name, noun, summary) = (node_type.name(), role.noun(), node_type.summary());
         let (schema, plugin) = (&entry.schema, &*entry.plugin);
-        Kind { name, noun, role: Some(role), summary, schema, plugin }
+        let profiles = node_type.profiles().map_or(&[][..], |profiles| profiles.native);
+        Kind { name, noun, role: Some(role), summary, schema, plugin, profiles }
     });
     let several = types.expansions().map(|entry| {
         let several = &*entry.expansion;
         let (name, noun, summary) = (several.name(), several.noun(), several.summary());
         let (schema, plugin) = (&entry.schema, &*entry.plugin);
-        Kind { name, noun, role: several.role(), summary, schema, plugin }
+        Kind { name, noun, role: several.role(), summary, schema, plugin, profiles: &[] }
     });
     nodes.chain(several).collect()
 }

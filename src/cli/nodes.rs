@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use forebay_sdk::units::form_of;
+use forebay_sdk::{Profile, units::form_of};
 use serde_json::{Value, json};
 
 use super::{
@@ -16,7 +16,7 @@ use crate::config::common::NEEDED;
 /// List the node types, or describe one with its settings and a sample.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The type to describe, such as `mqtt`.
+    /// The type to describe, such as `mqtt`; or a profile to print, such as `sdm630`.
     name: Option<String>,
     #[command(flatten)]
     printed: Printed,
@@ -25,7 +25,14 @@ pub(super) struct Arguments {
 pub(super) fn nodes(arguments: Arguments) -> anyhow::Result<Ending> {
     let name = arguments.name.as_deref();
     let mut chosen = kinds::all(types());
+    let profile = chosen.iter().flat_map(|kind| kind.profiles).find(|p| Some(p.name) == name);
     chosen.retain(|kind| name.is_none_or(|name| kind.name == name));
+    if let (Some(profile), true, Format::Text) =
+        (profile, chosen.is_empty(), arguments.printed.format())
+    {
+        print(profile.text)?;
+        return Ok(Ending::Fine);
+    }
     if let (Some(name), true) = (name, chosen.is_empty()) {
         anyhow::bail!("there is no node type `{name}`; `forebay nodes` lists them");
     }
@@ -57,6 +64,15 @@ fn describe(kinds: &[Kind<'_>]) -> String {
         }
         text += "\n";
     }
+    let mut profiles: Vec<&Profile> = kinds.iter().flat_map(|kind| kind.profiles).collect();
+    profiles.sort_by_key(|profile| profile.name);
+    profiles.dedup_by_key(|profile| profile.name);
+    if !profiles.is_empty() {
+        text += "Profiles, each shown by `forebay nodes PROFILE`:\n\n";
+        let line = |profile: &&Profile| format!("  {:<18}  {}\n", profile.name, profile.summary());
+        text.extend(profiles.iter().map(line));
+        text += "\n";
+    }
     if let Some(kind) = kinds.first() {
         text += &format!("Sample:\n\n{}", kind.plugin.sample_of(kind.name));
     }
@@ -71,6 +87,7 @@ fn as_json(kind: &Kind<'_>) -> Value {
         "plugin": kind.plugin.name,
         "summary": kind.summary,
         "schema": kind.schema,
+        "profiles": kind.profiles.iter().map(|profile| profile.name).collect::<Vec<_>>(),
     })
 }
 

@@ -141,6 +141,11 @@ impl Folder {
         path.strip_prefix(&self.root).unwrap_or(path).display().to_string()
     }
 
+    /// Whether there is something at a path, be it readable or not.
+    pub fn has(&self, path: &Path) -> bool {
+        self.outside.contains_key(&self.shown(path)) || fs::symlink_metadata(path).is_ok()
+    }
+
     /// Reads a text of at most `most_bytes` that a pipeline names.
     pub fn read(&self, path: &Path, most_bytes: usize) -> Result<String, Unreadable> {
         let copy = self.outside.get(&self.shown(path));

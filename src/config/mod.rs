@@ -16,6 +16,7 @@ pub mod loader;
 mod overlooked;
 mod pipeline;
 pub mod places;
+mod profile;
 mod read_part;
 pub mod runtime;
 mod secrets;

@@ -183,6 +183,7 @@ impl<'a> Reader<'a> {
     fn configure(&mut self, part: &mut Part, entry: &NodeTypeEntry, whole: Option<&Whole<'_>>) {
         let before = self.draft.findings.len();
         self.include_scripts(part, entry);
+        self.take_in_profile(part);
         self.check_settings(&part.settings, &entry.schema, &part.title(), part.span());
         part.uses = self.uses(part, whole);
         let is_wrong = |finding: &Finding| finding.level == Level::Error;

@@ -18,6 +18,8 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
     files: Vec<(String, Arc<str>)>,
+    /// Those that are compiled in, and of no folder.
+    native: BTreeSet<u32>,
     secrets: Vec<Span>,
     /// Those that could not be read as YAML.
     not_read: BTreeSet<u32>,
@@ -33,6 +35,18 @@ impl Texts {
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// The number of a file that is kept already.
+    pub fn find(&self, path: &str) -> Option<u32> {
+        (0..).zip(&self.files).find(|(_, (other, _))| other == path).map(|(file, _)| file)
+    }
+
+    /// Keeps a text that is compiled in; returns its number.
+    pub fn add_native(&mut self, path: String, text: &str) -> u32 {
+        let file = self.add(path, text.to_owned());
+        self.native.insert(file);
+        file
+    }
+
     /// How many files there are. Their numbers are below it.
     pub fn count(&self) -> u32 {
         u32::try_from(self.files.len()).unwrap_or(u32::MAX)
@@ -45,8 +59,10 @@ impl Texts {
 
     /// Shows the files as those of a folder, for whoever sees several.
     pub fn move_below(&mut self, folder: &Path) {
-        for (path, _) in &mut self.files {
-            *path = folder.join(&*path).display().to_string();
+        for (file, (path, _)) in (0..).zip(&mut self.files) {
+            if !self.native.contains(&file) {
+                *path = folder.join(&*path).display().to_string();
+            }
         }
     }
 
@@ -155,9 +171,10 @@ impl Texts {
         line_column(&self.text(file), at)
     }
 
-    /// All files, in the order of their numbers.
+    /// All files that are not compiled in, in the order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.files.iter().map(|(path, text)| (path.as_str(), &**text))
+        let files = (0..).zip(&self.files).filter(|(file, _)| !self.native.contains(file));
+        files.map(|(_, (path, text))| (path.as_str(), &**text))
     }
 }
 

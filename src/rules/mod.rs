@@ -81,6 +81,8 @@ pub static UNKNOWN_CONNECTION: Rule =
 pub static UNKNOWN_NODE: Rule = Rule::new("unknown-node", include_str!("unknown-node.md"));
 /// `from:` names an output that the node does not have.
 pub static UNKNOWN_OUTPUT: Rule = Rule::new("unknown-output", include_str!("unknown-output.md"));
+/// There is no profile of that name, or its file cannot be read.
+pub static UNKNOWN_PROFILE: Rule = Rule::new("unknown-profile", include_str!("unknown-profile.md"));
 /// A comment or `forebay.yaml` names a rule that is not there.
 pub static UNKNOWN_RULE: Rule = Rule::new("unknown-rule", include_str!("unknown-rule.md"));
 /// A pipeline file has a section that does not exist.
@@ -107,7 +109,7 @@ pub static UNUSED_CONNECTION: Rule =
 pub static USELESS_ALLOW: Rule = Rule::new("useless-allow", include_str!("useless-allow.md"));
 
 /// Those above.
-static CORE: [&Rule; 32] = [
+static CORE: [&Rule; 33] = [
     &BAD_ALLOW,
     &BAD_NAME,
     &CLAIMED_TWICE,
@@ -129,6 +131,7 @@ static CORE: [&Rule; 32] = [
     &UNKNOWN_CONNECTION,
     &UNKNOWN_NODE,
     &UNKNOWN_OUTPUT,
+    &UNKNOWN_PROFILE,
     &UNKNOWN_RULE,
     &UNKNOWN_SECTION,
     &UNKNOWN_TYPE,

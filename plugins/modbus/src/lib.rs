@@ -20,6 +20,7 @@ mod orders;
 mod place;
 mod plan;
 mod poll;
+mod profiles;
 mod reading;
 mod refine;
 mod request;
@@ -29,11 +30,12 @@ mod serial;
 mod settings;
 mod sink;
 mod source;
+mod sunspec;
 #[cfg(test)]
 mod tests;
 mod turns;
 
-use forebay_sdk::{Device, Native, Plugin, Role};
+use forebay_sdk::{Device, Native, Plugin, Profiles, Role};
 
 use crate::settings::{
     ModbusRequestSettings, ModbusSettings, ModbusSinkSettings, ModbusSourceSettings,
@@ -63,13 +65,15 @@ fn connection() -> Native<ModbusSettings> {
 fn source() -> Native<ModbusSourceSettings> {
     let summary =
         "Reads registers of a Modbus device at a steady beat and sends one message per poll.";
-    Native::new(Role::Source, "modbus", summary).using(&["modbus"])
+    let profiles = Profiles { native: &profiles::NATIVE, take_in: settings::to_source };
+    Native::new(Role::Source, "modbus", summary).using(&["modbus"]).taking(profiles)
 }
 
 fn sink() -> Native<ModbusSinkSettings> {
     let summary =
         "Writes registers of a Modbus device when a message says so, and answers what it did.";
-    Native::new(Role::Sink, "modbus", summary).using(&["modbus"])
+    let profiles = Profiles { native: &profiles::NATIVE, take_in: settings::to_sink };
+    Native::new(Role::Sink, "modbus", summary).using(&["modbus"]).taking(profiles)
 }
 
 fn request() -> Native<ModbusRequestSettings> {

@@ -10,6 +10,7 @@ use crate::{
     plan::{Limits, Merging, plan},
     serial::TURN_AROUND,
     source::ModbusSource,
+    sunspec,
 };
 
 /// A change that leaves more of the time than this is not worth a word.
@@ -59,7 +60,9 @@ impl Bus {
 }
 
 fn requests(bus: &Bus, source: &ModbusSource, merging: Merging) -> Vec<Block> {
-    let requests = plan(&source.reading.blocks(), &Limits::of(merging), |block| bus.cost(block));
+    let fields = sunspec::assume(&source.reading.fields);
+    let blocks: Vec<Block> = fields.iter().map(|field| field.block).collect();
+    let requests = plan(&blocks, &Limits::of(merging), |block| bus.cost(block));
     requests.into_iter().map(|request| request.block).collect()
 }
 

@@ -3,8 +3,8 @@
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
-use anyhow::{Context, anyhow};
-use forebay_sdk::{Beat, Figure, Message, Outlet, Period, Source, Value, Voice};
+use anyhow::{Context, anyhow, bail};
+use forebay_sdk::{Beat, Figure, Message, Meta, Outlet, Period, Source, Value, Voice};
 use serde_json::Map;
 use tokio::time::Instant;
 use tokio_modbus::ExceptionCode;
@@ -14,9 +14,10 @@ use crate::{
     bus::SharedBus,
     deadband::Sent,
     known::Known,
-    link::Failure,
+    link::{Answer, Failure},
     plan::{Limits, Refused, Request, plan},
-    reading::{Field, Outcome, Reading},
+    reading::{Field, Outcome, Reading, meta},
+    sunspec::{self, Model},
 };
 
 /// What came of a poll.
@@ -36,6 +37,12 @@ pub struct Device {
     unit: u8,
     topic: Arc<str>,
     reading: Arc<Reading>,
+    /// At their places in this device; in SunSpec models, once these were found.
+    fields: Arc<[Field]>,
+    /// What every message starts with.
+    meta: Meta,
+    /// The SunSpec models that the fields are in. None before they were found.
+    models: Option<Vec<Model>>,
     is_one_of_several: bool,
     requests: Vec<Request>,
     limits: Arc<Limits>,
@@ -79,11 +86,15 @@ impl Source for Poll {
 impl Device {
     /// `data` is the folder of the node.
     pub fn new(unit: u8, topic: Arc<str>, reading: Arc<Reading>, data: &Path) -> Device {
-        let sent = vec![None; reading.fields.len()];
+        let fields = reading.of_unit(unit);
+        let sent = vec![None; fields.len()];
         let known = Known::of(unit, data);
         Device {
             unit,
             topic,
+            meta: meta(&fields),
+            fields,
+            models: None,
             is_one_of_several: false,
             requests: Vec::new(),
             limits: Arc::new(Limits::of(reading.merging)),
@@ -102,8 +113,45 @@ impl Device {
     fn plan(&mut self, bus: &SharedBus) {
         let limits =
             Limits { merging: self.reading.merging, refused: self.known.refused().to_vec() };
-        self.requests = plan(&self.reading.blocks(), &limits, |block| bus.cost(block));
+        let there = self.fields.iter().filter(|field| field.missing.is_none());
+        let fields = there.map(|field| field.block);
+        let heads = self.models.iter().flatten().map(|model| model.head());
+        let blocks: Vec<Block> = fields.chain(heads).collect();
+        self.requests = plan(&blocks, &limits, |block| bus.cost(block));
         self.limits = Arc::new(limits);
+    }
+
+    /// Finds the SunSpec models that the fields are in, unless they are known.
+    async fn find_models(&mut self, bus: &SharedBus) -> anyhow::Result<()> {
+        if self.models.is_some() || !self.reading.is_in_models() {
+            return Ok(());
+        }
+        let all = sunspec::walk(bus, self.unit).await?;
+        let (fields, used) = sunspec::place(&self.reading.of_unit(self.unit), &all);
+        if let Some(why) = fields.first().and_then(|field| field.missing.as_deref())
+            && fields.iter().all(|field| field.missing.is_some())
+        {
+            const MOST_LISTED: usize = 20;
+            let numbers: Vec<u16> = all.iter().map(|m| m.number).take(MOST_LISTED).collect();
+            let (unit, place) = (self.unit, bus.place());
+            bail!("unit {unit} at {place}: {why}; its models are {numbers:?}");
+        }
+        self.sent = vec![None; fields.len()];
+        self.meta = meta(&fields);
+        self.fields = fields.into();
+        self.models = Some(used);
+        self.plan(bus);
+        Ok(())
+    }
+
+    /// Whether a model no longer stands where it was found: another device answers, or the device was
+    /// given another map. Then each value would be that of some other register.
+    fn has_moved(&self, outcomes: &Outcomes) -> bool {
+        let is_there = |model: &Model| {
+            let head = [model.number, model.length];
+            matches!(registers(model.head(), outcomes), Some(found) if found == head)
+        };
+        !self.models.iter().flatten().all(is_there)
     }
 
     /// Asks for one block after the other, so that other nodes get their turn in between. Fails at
@@ -116,6 +164,7 @@ impl Device {
         voice: &Voice,
     ) -> anyhow::Result<Option<Message>> {
         let unit = self.unit;
+        self.find_models(bus).await?;
         let mut waiting: VecDeque<Request> = self.requests.iter().cloned().collect();
         let mut outcomes = Outcomes::new();
         let mut splits = Vec::new();
@@ -140,6 +189,13 @@ impl Device {
                 }
             }
         }
+        if self.has_moved(&outcomes) {
+            self.models = None;
+            let place = bus.place();
+            bail!(
+                "the SunSpec models of unit {unit} at {place} are no longer where they were; they are looked for at the next poll"
+            );
+        }
         if !splits.is_empty() {
             self.learn(&splits, &outcomes, bus).await;
         }
@@ -156,9 +212,9 @@ impl Device {
             return;
         }
         for (request, outcome) in outcomes {
-            let fields = self.reading.fields.iter();
+            let fields = self.fields.iter();
             let mut names = fields
-                .filter(|field| request.wanted.contains(&field.block))
+                .filter(|field| field.missing.is_none() && request.wanted.contains(&field.block))
                 .map(|field| &field.name);
             let Some(first) = names.next() else { continue };
             let mut what = match names.count() {
@@ -196,10 +252,10 @@ impl Device {
     }
 
     fn compose(&mut self, outcomes: &Outcomes, now: Instant) -> Option<Message> {
-        let Reading { fields, meta, .. } = &*self.reading;
+        let fields = Arc::clone(&self.fields);
         let mut values = Map::with_capacity(fields.len());
         let mut quality = Map::new();
-        for (index, field) in fields.iter().enumerate() {
+        for (index, field) in fields.iter().enumerate().filter(|(_, field)| !field.is_hidden) {
             let value = self.value(index, outcomes).unwrap_or_else(|reason| {
                 quality.insert(field.name.clone(), reason.into());
                 Value::Null
@@ -215,7 +271,7 @@ impl Device {
             return None;
         }
         let mut message = Message::new(Arc::clone(&self.topic), Value::Object(values));
-        message.meta = meta.clone();
+        message.meta = self.meta.clone();
         if self.is_one_of_several {
             message.meta.insert("unit", self.unit);
         }
@@ -227,7 +283,7 @@ impl Device {
 
     /// The value of a field, or why there is none.
     fn value(&self, index: usize, outcomes: &Outcomes) -> Result<Value, String> {
-        let field = &self.reading.fields[index];
+        let field = &self.fields[index];
         let exponent = match &field.refine.scale_by {
             None => None,
             Some(name) => Some(self.exponent(name, outcomes)?),
@@ -236,7 +292,7 @@ impl Device {
     }
 
     fn exponent(&self, name: &str, outcomes: &Outcomes) -> Result<i64, String> {
-        let field = self.reading.fields.iter().find(|field| field.name == name);
+        let field = self.fields.iter().find(|field| field.name == name);
         let value = field.and_then(|field| value_in(field, outcomes, None).ok());
         let exponent = value.and_then(|value| value.as_i64());
         exponent.ok_or_else(|| format!("its scale factor `{name}` is not known"))
@@ -244,10 +300,23 @@ impl Device {
 }
 
 fn value_in(field: &Field, outcomes: &Outcomes, exponent: Option<i64>) -> Result<Value, String> {
-    // They are in the order of their blocks, halves and all.
-    let at = outcomes.partition_point(|(request, _)| request.wanted.last() < Some(&field.block));
-    let (request, outcome) = outcomes.get(at).ok_or("was not asked for")?;
+    if let Some(why) = &field.missing {
+        return Err(why.to_string());
+    }
+    let (request, outcome) = outcome_of(field.block, outcomes).ok_or("was not asked for")?;
     field.value(request.block, outcome, exponent)
+}
+
+/// What came of the request for a block. They are in the order of their blocks, halves and all.
+fn outcome_of(block: Block, outcomes: &Outcomes) -> Option<&(Request, Outcome)> {
+    outcomes.get(outcomes.partition_point(|(request, _)| request.wanted.last() < Some(&block)))
+}
+
+fn registers(block: Block, outcomes: &Outcomes) -> Option<&[u16]> {
+    match outcome_of(block, outcomes)? {
+        (request, Ok(Answer::Registers(all))) => all.get(request.block.position_of(block)),
+        _ => None,
+    }
 }
 
 /// Whether a gateway says that the device behind it does not answer (MODBUS Application Protocol

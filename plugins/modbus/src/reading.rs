@@ -1,6 +1,9 @@
 //! What is read of a device, and what becomes of the registers of an answer. Pure.
 
+use std::sync::Arc;
+
 use forebay_sdk::{Meta, Value};
+use serde_json::Map;
 
 use crate::{
     block::Block,
@@ -14,17 +17,25 @@ use crate::{
 /// What is read of a device.
 pub struct Reading {
     /// In the order in which the message has them.
-    pub fields: Vec<Field>,
+    pub fields: Arc<[Field]>,
     pub merging: Merging,
-    /// What every message starts with.
-    pub meta: Meta,
 }
 
 /// A value of the message, and where it comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
+    /// `{unit}` in it stands for the address of the device.
     pub name: String,
+    /// In a SunSpec model, its address counts from the beginning of that.
     pub block: Block,
+    /// The SunSpec models of which the device has one.
+    pub models: Option<Arc<[u16]>>,
+    /// Why the device does not have it, once that is known.
+    pub missing: Option<Arc<str>>,
+    /// Whether it is only there for others.
+    pub is_hidden: bool,
+    /// What the number counts, such as `kWh`.
+    pub unit: Option<Arc<str>>,
     /// None for a coil or a discrete input, which is a value as it comes.
     pub form: Option<Form>,
     /// What is done to a number.
@@ -36,11 +47,42 @@ pub struct Field {
 /// What came of one request: an answer, or why the device refused.
 pub type Outcome = Result<Answer, String>;
 
+/// What stands for the unit in a topic and in names.
+pub const UNIT: &str = "{unit}";
+
 impl Reading {
-    /// What is wanted, in the order of the fields.
-    pub fn blocks(&self) -> Vec<Block> {
-        self.fields.iter().map(|field| field.block).collect()
+    /// The fields of one of several devices.
+    pub fn of_unit(&self, unit: u8) -> Arc<[Field]> {
+        if !self.fields.iter().any(|field| field.name.contains(UNIT)) {
+            return Arc::clone(&self.fields);
+        }
+        let of_unit = |text: &str| text.replace(UNIT, &unit.to_string());
+        let named = |field: &Field| {
+            let mut field = Field { name: of_unit(&field.name), ..field.clone() };
+            field.refine.scale_by = field.refine.scale_by.as_deref().map(of_unit);
+            field
+        };
+        self.fields.iter().map(named).collect()
     }
+
+    /// Whether the place of some field is known only once the device was asked.
+    pub fn is_in_models(&self) -> bool {
+        self.fields.iter().any(|field| field.models.is_some())
+    }
+}
+
+/// What every message of these fields starts with.
+pub fn meta(fields: &[Field]) -> Meta {
+    let units: Map<String, Value> = fields
+        .iter()
+        .filter(|field| !field.is_hidden)
+        .filter_map(|field| Some((field.name.clone(), field.unit.as_deref()?.into())))
+        .collect();
+    let mut meta = Meta::default();
+    if !units.is_empty() {
+        meta.insert("units", units);
+    }
+    meta
 }
 
 impl Field {

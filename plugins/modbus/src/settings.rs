@@ -3,6 +3,7 @@
 mod address;
 mod kind;
 mod mistakes;
+mod profile;
 mod ranges;
 mod register;
 mod request;
@@ -11,11 +12,15 @@ mod sink;
 mod tests;
 mod units;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-pub use self::{request::ModbusRequestSettings, sink::ModbusSinkSettings};
+pub use self::{
+    profile::{to_sink, to_source},
+    request::ModbusRequestSettings,
+    sink::ModbusSinkSettings,
+};
 
-use forebay_sdk::{Configured, Meta, Period, Problem, Settings, Value};
+use forebay_sdk::{Configured, Period, Problem, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -24,10 +29,11 @@ use crate::{
     bus::Bus,
     place,
     plan::Merging,
-    reading::{Field, Reading},
+    profiles,
+    reading::{Field, Reading, UNIT},
     settings::{
         ranges::Numbers,
-        register::{RegisterSettings, path, scale_factors, unique_names},
+        register::{RegisterSettings, no_registers, path, scale_factors, unique_names},
         units::default_unit,
     },
     source::ModbusSource,
@@ -145,7 +151,18 @@ pub struct ModbusSourceSettings {
     /// How often the registers are read, from `10ms` to `31d`. A poll that takes longer skips the
     /// beats it missed.
     every: Period,
-    /// What is read, 1 to 1000 entries. The message holds the values in this order.
+    /// Takes the registers of a kind of device: `sdm630`, say. Those that are built in are listed in the
+    /// README and by `forebay nodes modbus`; a file `profiles/NAME.yaml` beside `forebay.yaml` goes before
+    /// them. What stands in `registers` comes on top: what it says of a register of the profile holds, the
+    /// others are added.
+    #[schemars(length(min = 1), extend("examples" = profiles::names()))]
+    profile: Option<String>,
+    /// Takes only these of the profile: names of registers, and of groups.
+    #[schemars(length(min = 1))]
+    only: Option<Vec<String>>,
+    /// What is read, 1 to 1000 entries. The message holds the values in this order. Needed, but for a
+    /// `profile`.
+    #[serde(default)]
     #[schemars(length(min = 1, max = 1000))]
     registers: Vec<RegisterSettings>,
     /// Topic of the messages, in which `{unit}` stands for the address of the device. Empty: the name of
@@ -180,11 +197,16 @@ impl Settings for ModbusSourceSettings {
                 format!("expected 10ms to 31d, found {}", self.every),
             ));
         }
+        let (only, profile) = (self.only.as_deref(), self.profile.as_deref());
+        problems.extend(no_registers("source", &self.registers, only, profile));
         let fields = self.fields(problems);
         problems.extend(scale_factors(&self.registers));
         let tables = [Table::Holding, Table::Input, Table::Discrete];
         let from_one = |table| mistakes::counted_from_one(&self.registers, table);
-        problems.extend(tables.into_iter().filter_map(from_one));
+        // What is built in means what it says.
+        if !self.profile.as_deref().is_some_and(|name| profiles::names().contains(&name)) {
+            problems.extend(tables.into_iter().filter_map(from_one));
+        }
         problems.extend(mistakes::overlaps(&fields));
 
         let fields = fields.into_iter().map(|(_, field)| field).collect();
@@ -201,9 +223,9 @@ impl Settings for ModbusSourceSettings {
         Some(ModbusSource {
             every: self.every,
             topic: Some(self.topic.as_str()).filter(|topic| !topic.is_empty()).map(Arc::from),
-            names: self.registers.iter().map(|register| register.name.clone()).collect(),
+            names: self.names(&units),
             units,
-            reading: Arc::new(Reading { fields, merging, meta: self.meta() }),
+            reading: Arc::new(Reading { fields, merging }),
         })
     }
 }
@@ -211,7 +233,11 @@ impl Settings for ModbusSourceSettings {
 impl ModbusSourceSettings {
     /// The registers that can be read, each with its place in the list.
     fn fields(&self, problems: &mut Vec<Problem>) -> Vec<(usize, Field)> {
-        problems.extend(unique_names(self.registers.iter().map(|register| register.name.as_str())));
+        problems.extend(unique_names(
+            self.registers
+                .iter()
+                .map(|register| (register.name.as_str(), register.sunspec.as_deref())),
+        ));
         let mut fields = Vec::with_capacity(self.registers.len());
         for (index, register) in self.registers.iter().enumerate() {
             match register.resolve(&path(index)) {
@@ -236,17 +262,13 @@ impl ModbusSourceSettings {
         })
     }
 
-    /// What every message says beside its values.
-    fn meta(&self) -> Meta {
-        let units: serde_json::Map<String, Value> = self
-            .registers
-            .iter()
-            .filter_map(|register| Some((register.name.clone(), register.unit.clone()?.into())))
-            .collect();
-        let mut meta = Meta::default();
-        if !units.is_empty() {
-            meta.insert("units", units);
-        }
-        meta
+    /// All that the messages of its devices name.
+    fn names(&self, units: &[u8]) -> BTreeSet<String> {
+        let sent = self.registers.iter().filter(|register| !register.hidden);
+        let of_units = sent.flat_map(|register| {
+            let name = &register.name;
+            units.iter().map(move |unit| name.replace(UNIT, &unit.to_string()))
+        });
+        of_units.collect()
     }
 }

@@ -7,7 +7,7 @@ use forebay_sdk::{Configured, Fields, Node, Period, Problem, Sends, Site};
 use crate::{
     bus::Bus,
     poll::{Device, Poll},
-    reading::Reading,
+    reading::{Reading, UNIT},
 };
 
 /// A source that was understood.
@@ -45,9 +45,6 @@ impl Configured for ModbusSource {
         self.units.iter().flat_map(|unit| unit_on_line(*unit, "unit", connection)).take(1).collect()
     }
 }
-
-/// What stands for the unit in a topic.
-pub const UNIT: &str = "{unit}";
 
 /// What is wrong with a unit of a setting, should the connection be or lead to a serial line.
 pub fn unit_on_line(unit: u8, setting: &str, connection: &dyn Any) -> Vec<Problem> {

@@ -1,10 +1,13 @@
 //! Sources and their bus against peers in memory, on a stopped clock: the simulated meter, and
 //! servers that do everything wrong.
 
+mod profiles;
 mod requests;
+mod sunspec;
 mod writing;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -183,6 +186,22 @@ fn addresses(frame: &[u8; 12]) -> Vec<u8> {
     let registers = (start..start + count).flat_map(u16::to_be_bytes);
     let body: Vec<u8> = [frame[7], (count * 2) as u8].into_iter().chain(registers).collect();
     answer_to(frame, &body)
+}
+
+/// The answer of a device that has these registers, by function and address, and refuses all others.
+fn device(registers: &BTreeMap<(u8, u16), u16>, frame: &[u8; 12]) -> Vec<u8> {
+    let start = u16::from_be_bytes([frame[8], frame[9]]);
+    let count = u16::from_be_bytes([frame[10], frame[11]]);
+    let addresses = u32::from(start)..u32::from(start) + u32::from(count);
+    let register = |address: u32| registers.get(&(frame[7], u16::try_from(address).ok()?));
+    match addresses.map(register).collect::<Option<Vec<&u16>>>() {
+        Some(words) => {
+            let bytes = words.into_iter().flat_map(|word| word.to_be_bytes());
+            let body: Vec<u8> = [frame[7], (count * 2) as u8].into_iter().chain(bytes).collect();
+            answer_to(frame, &body)
+        }
+        None => answer_to(frame, &[frame[7] | 0x80, 2]),
+    }
 }
 
 /// What a source says about a peer that answers like this.

@@ -73,7 +73,8 @@ pub use crate::{
     path::Path,
     payload::{DecodeError, Format, Payload, Value},
     plugin::{
-        Device, Expanded, Expansion, Native, NodeType, Plugin, Resolved, Role, RunningDevice,
+        Device, Expanded, Expansion, Native, NodeType, Plugin, Profile, Profiles, Resolved, Role,
+        RunningDevice, Taken,
     },
     settings::{Capabilities, Configured, Problem, Settings},
     site::Site,

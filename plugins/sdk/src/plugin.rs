@@ -143,10 +143,53 @@ pub trait NodeType: Send + Sync {
     fn fingerprint(&self) -> u64 {
         0
     }
+    /// Ready-made settings that a node can take in. None for most types.
+    fn profiles(&self) -> Option<Profiles> {
+        None
+    }
     /// Reads settings from their map, without the keys that every node has. The map was checked
     /// against the schema; what only reading it shows is reported with its position, and then there
     /// are no settings.
     fn configure(&self, settings: &Yaml, findings: &mut Vec<Finding>) -> Resolved;
+}
+
+/// Ready-made settings that a node takes in by the name of one: `profile: sdm630`. A file `profiles/NAME.yaml`
+/// of the user's goes before what is compiled in.
+#[derive(Clone, Copy)]
+pub struct Profiles {
+    /// Those that are compiled in.
+    pub native: &'static [Profile],
+    /// Puts what a profile has into the settings of a node, before these are checked, so that what is
+    /// wrong in a profile is shown at its place there. What keeps a profile from being taken in is
+    /// among the findings then.
+    pub take_in: fn(Taken<'_>, &mut Yaml, &mut Vec<Finding>),
+}
+
+/// A profile that is compiled in.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    /// What users write after `profile:`.
+    pub name: &'static str,
+    /// A file of YAML, which begins with `summary: ` and one sentence.
+    pub text: &'static str,
+}
+
+/// A profile that a node takes in.
+pub struct Taken<'a> {
+    /// What users call it.
+    pub name: &'a str,
+    /// Where the node names it.
+    pub span: Span,
+    /// What stands in it.
+    pub profile: &'a Yaml,
+}
+
+impl Profile {
+    /// One sentence.
+    pub fn summary(&self) -> &'static str {
+        let first = self.text.lines().next().unwrap_or_default();
+        first.strip_prefix("summary:").unwrap_or_default().trim()
+    }
 }
 
 /// What was understood of the settings of a node.
@@ -200,6 +243,7 @@ pub struct Native<S> {
     name: &'static str,
     summary: &'static str,
     connections: Vec<Cow<'static, str>>,
+    profiles: Option<Profiles>,
     schema: OnceLock<Value>,
     settings: PhantomData<fn() -> S>,
 }
@@ -212,6 +256,7 @@ impl<S: Settings> Native<S> {
             name,
             summary,
             connections: Vec::new(),
+            profiles: None,
             schema: OnceLock::new(),
             settings: PhantomData,
         }
@@ -220,6 +265,12 @@ impl<S: Settings> Native<S> {
     /// Names the types of connection that the node can use; it then needs one.
     pub fn using(mut self, connections: &[&'static str]) -> Native<S> {
         self.connections = connections.iter().map(|name| Cow::Borrowed(*name)).collect();
+        self
+    }
+
+    /// Lets the node take in a profile; its settings have a `profile`, then.
+    pub fn taking(mut self, profiles: Profiles) -> Native<S> {
+        self.profiles = Some(profiles);
         self
     }
 }
@@ -239,6 +290,9 @@ impl<S: Settings> NodeType for Native<S> {
     }
     fn schema(&self) -> &Value {
         self.schema.get_or_init(yaml::schema_of::<S>)
+    }
+    fn profiles(&self) -> Option<Profiles> {
+        self.profiles
     }
 
     fn configure(&self, settings: &Yaml, findings: &mut Vec<Finding>) -> Resolved {

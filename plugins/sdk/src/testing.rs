@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use forebay_yaml::{self as yaml, Finding, Limits};
+use forebay_yaml::{self as yaml, Finding, Limits, Yaml};
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ use crate::{
     message::Message,
     node::Node,
     outlet::{Outlet, Wires},
-    plugin::NodeType,
+    plugin::{NodeType, Taken},
     settings::{Configured, Problem},
     site::Site,
     voice::{Figure, Hears, Voice},
@@ -29,7 +29,7 @@ use crate::{
 /// [`crate::Settings::resolve`], each as `rule: message [label]`.
 pub fn configure(node_type: &dyn NodeType, text: &str) -> Result<Arc<dyn Configured>, Vec<String>> {
     let mut findings = Vec::new();
-    let tree = yaml::parse(text, 0, Limits::default(), &mut findings);
+    let tree = parse_with_profile(node_type, text, &mut findings);
     let right = tree.filter(|tree| {
         let subject = format!("{} {}", node_type.name(), node_type.role().noun());
         yaml::check(tree, node_type.schema(), &subject, tree.span, &mut findings);
@@ -54,10 +54,27 @@ pub fn resolve(
     text: &str,
 ) -> (Option<Arc<dyn Configured>>, Vec<Problem>) {
     let mut findings = Vec::new();
-    let tree = yaml::parse(text, 0, Limits::default(), &mut findings).expect("YAML that parses");
+    let tree = parse_with_profile(node_type, text, &mut findings).expect("YAML that parses");
     let resolved = node_type.configure(&tree, &mut findings);
     assert_eq!(findings, [], "YAML that fits the schema");
     (resolved.configured, resolved.problems)
+}
+
+/// Takes in a profile that is compiled in, when one is named.
+fn parse_with_profile(
+    node_type: &dyn NodeType,
+    text: &str,
+    findings: &mut Vec<Finding>,
+) -> Option<Yaml> {
+    let mut tree = yaml::parse(text, 0, Limits::default(), findings)?;
+    let (Some(profiles), Some(named)) = (node_type.profiles(), tree.get("profile")) else {
+        return Some(tree);
+    };
+    let (name, span) = (named.text()?.to_owned(), named.span);
+    let native = profiles.native.iter().find(|profile| profile.name == name)?;
+    let profile = yaml::parse(native.text, 1, Limits::default(), findings)?;
+    (profiles.take_in)(Taken { name: &name, span, profile: &profile }, &mut tree, findings);
+    Some(tree)
 }
 
 /// A site named `test/node`, on the system, with a connection or without.

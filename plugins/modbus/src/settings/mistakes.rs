@@ -20,7 +20,9 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
         Table::Discrete => 10_001,
         Table::Coil => return None,
     };
-    let addresses = registers.iter().enumerate().flat_map(|(index, register)| {
+    // In a model, addresses count from its beginning.
+    let outside = |(_, register): &(usize, &RegisterSettings)| register.sunspec.is_none();
+    let addresses = registers.iter().enumerate().filter(outside).flat_map(|(index, register)| {
         register.places().map(move |(table, address)| (index, table, address))
     });
     let addresses: Vec<(usize, u16)> = addresses
@@ -84,17 +86,18 @@ pub fn overlaps(fields: &[(usize, Field)]) -> Vec<Problem> {
         _ => false,
     };
     let mut by_address: Vec<_> = fields.iter().filter(|(_, field)| !is_part(field)).collect();
-    by_address.sort_by_key(|(index, field)| (field.block, *index));
+    by_address.sort_by_key(|(index, field)| (&field.models, field.block, *index));
     let mut problems: Vec<(usize, Problem)> = Vec::new();
     // The one that reaches furthest so far.
     let mut last: Option<(usize, &Field)> = None;
     for (index, field) in by_address {
         if let Some((other_index, other)) = last
+            && other.models == field.models
             && other.block.overlaps(field.block)
         {
             problems.extend(overlap((other_index, other), (*index, field)));
         }
-        let reaches = |field: &Field| (field.block.table, field.block.end());
+        let reaches = |field: &Field| (field.models.clone(), field.block.table, field.block.end());
         if last.is_none_or(|(_, last)| reaches(field) >= reaches(last)) {
             last = Some((*index, field));
         }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::{Period, Problem};
+use forebay_sdk::{Period, Problem, rules::MISSING_SETTING};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -46,6 +46,11 @@ pub struct RegisterSettings {
     /// 100001, 300001 and 400001. `register: 40108` is `holding: 107`.
     #[schemars(range(min = 1, max = 465_536))]
     pub register: Option<u32>,
+    /// SunSpec models, such as `[101, 102, 103]`, of which the device has one: where they stand is found
+    /// by walking its map. `holding` then counts from the first register of the model, which holds its
+    /// number. Registers of different models may have one name: the one that is there is read.
+    #[schemars(length(min = 1))]
+    pub sunspec: Option<Vec<u16>>,
     /// What the registers hold. Default: `u16`; `bool` for coils, discrete inputs and with `bit`.
     pub kind: Option<Kind>,
     /// The order in which the device sends the bytes of the value, A being the most significant.
@@ -73,7 +78,7 @@ pub struct RegisterSettings {
     pub labels: Option<BTreeMap<String, String>>,
     /// What the device has in the place of a value that it does not have, such as `0x8000`: the bits of
     /// the registers, or the number before `scale`.
-    pub absent: Option<Vec<i64>>,
+    pub absent: Option<Vec<i128>>,
     /// Multiplies the number. The result has at most 15 digits.
     pub scale: Option<f64>,
     /// Added to the number, after `scale`.
@@ -89,6 +94,9 @@ pub struct RegisterSettings {
     /// Leaves the value out of the message until it has moved. A message in which nothing has is not
     /// sent.
     pub deadband: Option<DeadbandSettings>,
+    /// Leaves the value out of all messages: a scale factor that only others need.
+    #[serde(default)]
+    pub hidden: bool,
     /// The unit of the value, such as `kWh`. Stands in `meta.units` of each message.
     pub unit: Option<String>,
 }
@@ -138,13 +146,27 @@ impl RegisterSettings {
                 ),
             );
         }
+        if self.sunspec.is_some() && place.is_some_and(|(table, _)| table != Table::Holding) {
+            let message = format!("{} is in no SunSpec model", self.title());
+            wrong.add(table_setting(table), message, "expected `holding`: models have no others");
+        }
         let refine = self.refine(form.as_ref(), &mut wrong);
         let deadband = self.deadband.map(|deadband| deadband.resolve(&mut wrong));
         if !wrong.problems.is_empty() {
             return Err(wrong.problems);
         }
         let block = Block { table, start, count };
-        Ok(Field { name: self.name.clone(), block, form, refine, deadband })
+        Ok(Field {
+            name: self.name.clone(),
+            block,
+            models: self.sunspec.as_deref().map(Arc::from),
+            missing: None,
+            is_hidden: self.hidden,
+            unit: self.unit.as_deref().map(Arc::from),
+            form,
+            refine,
+            deadband,
+        })
     }
 
     /// The tables that are named by their keys, with the address in each.
@@ -334,7 +356,7 @@ impl RegisterSettings {
             let message = format!("no value of {} would be valid", self.title());
             wrong.add("valid", message, "expected the least and the most, such as `[0, 500]`");
         }
-        let absent = self.absent.iter().flatten().map(|absent| i128::from(*absent)).collect();
+        let absent = self.absent.clone().unwrap_or_default();
         Refine {
             absent,
             scaling: self.scaling(wrong),
@@ -475,22 +497,58 @@ impl Wrong<'_> {
     }
 }
 
-/// Names that are there twice.
-pub fn unique_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Problem> {
-    let mut first_of_name: HashMap<&str, usize> = HashMap::new();
+/// The SunSpec models that a register is in, if any.
+pub type Models<'a> = Option<&'a [u16]>;
+
+/// Names that are there twice, but for those of SunSpec models of which a device has one.
+pub fn unique_names<'a>(names: impl Iterator<Item = (&'a str, Models<'a>)>) -> Vec<Problem> {
+    let mut of_name: HashMap<&str, Vec<(usize, Models<'_>)>> = HashMap::new();
     let mut problems = Vec::new();
-    for (index, name) in names.enumerate() {
-        let first = *first_of_name.entry(name).or_insert(index);
-        if first != index {
+    for (index, (name, models)) in names.enumerate() {
+        let others = of_name.entry(name).or_default();
+        let clashes = |other: Models<'_>| match (models, other) {
+            (Some(models), Some(other)) => models.iter().any(|model| other.contains(model)),
+            _ => true,
+        };
+        if let Some((first, _)) = others.iter().find(|(_, other)| clashes(*other)) {
             problems.push(
                 Problem::new(
                     format!("{}.name", path(index)),
                     format!("two registers are named `{name}`"),
                     "expected another name",
                 )
-                .also(format!("{}.name", path(first)), "has this one"),
+                .also(format!("{}.name", path(*first)), "has this one"),
             );
         }
+        others.push((index, models));
+    }
+    problems
+}
+
+/// A node that says nothing of what is read or written, or that takes a part of no profile.
+pub fn no_registers<T>(
+    role: &str,
+    registers: &[T],
+    only: Option<&[String]>,
+    profile: Option<&str>,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if profile.is_some() {
+        return problems;
+    }
+    if registers.is_empty() {
+        let message = format!("modbus {role} needs `registers`");
+        let problem = Problem::new("", message, "`registers` is missing").rule(&MISSING_SETTING);
+        problems
+            .push(problem.help("a `profile` has them ready: `forebay nodes modbus` lists those"));
+    }
+    if only.is_some() {
+        let label = "expected a `profile` beside it";
+        problems.push(Problem::new(
+            "only",
+            "`only` takes a part of a profile, and there is none",
+            label,
+        ));
     }
     problems
 }

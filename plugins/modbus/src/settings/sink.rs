@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{
     kind::{Kind, Nature},
-    register::{Half, RegisterSettings, path, unique_names},
+    register::{Half, RegisterSettings, no_registers, path, unique_names},
     units::default_unit,
 };
 use crate::{
@@ -24,7 +24,15 @@ pub struct ModbusSinkSettings {
     /// Address of the device on the bus (unit id, slave id), 0 to 255.
     #[serde(default = "default_unit")]
     unit: u8,
-    /// What may be written and asked for, 1 to 1000 entries. Nothing else ever is.
+    /// Takes what may be written of a profile: see there. What stands in `registers` comes on top.
+    #[schemars(length(min = 1))]
+    profile: Option<String>,
+    /// Takes only these of the profile: names of registers, and of groups.
+    #[schemars(length(min = 1))]
+    only: Option<Vec<String>>,
+    /// What may be written and asked for, 1 to 1000 entries. Nothing else ever is. Needed, but for a
+    /// `profile`.
+    #[serde(default)]
     #[schemars(length(min = 1, max = 1000))]
     registers: Vec<PointSettings>,
     /// Whether a write whose answer is lost may be done again. Not unless given: the message then
@@ -53,7 +61,7 @@ pub struct ModbusSinkSettings {
 pub struct PointSettings {
     /// What the value is called in messages.
     #[schemars(length(min = 1))]
-    name: String,
+    pub name: String,
     /// Address of a holding register (functions 3, 6 and 16), from 0. Of several registers, the first.
     /// Each register has exactly one of `holding`, `input`, `coil` and `discrete`.
     #[schemars(extend("errorMessage" = "addresses start at 0: number 40001 (or 400001) of a manual is `holding: 0`"))]
@@ -100,7 +108,14 @@ pub struct PointSettings {
 impl Settings for ModbusSinkSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         problems.extend(too_old(self.expires_after));
-        problems.extend(unique_names(self.registers.iter().map(|point| point.name.as_str())));
+        problems.extend(no_registers(
+            "sink",
+            &self.registers,
+            self.only.as_deref(),
+            self.profile.as_deref(),
+        ));
+        problems
+            .extend(unique_names(self.registers.iter().map(|point| (point.name.as_str(), None))));
         let mut points = Vec::with_capacity(self.registers.len());
         for (index, point) in self.registers.iter().enumerate() {
             match point.resolve(&path(index)) {

@@ -1,0 +1,136 @@
+//! Profiles against their register images: what a device of that kind holds, in hexadecimal, and what must
+//! become of it.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use forebay_sdk::{
+    Message,
+    yaml::{self, Content, Limits, Yaml},
+};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::{Rig, device, next, peer};
+use crate::{block::Table, profiles};
+
+/// What stands in the file of an image.
+struct Image {
+    /// By function and address.
+    registers: BTreeMap<(u8, u16), u16>,
+    values: Value,
+}
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/profiles"))
+}
+
+fn tree(file: &Path) -> Yaml {
+    let text =
+        fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    yaml::parse(&text, 0, Limits::default(), &mut Vec::new()).unwrap()
+}
+
+impl Image {
+    fn of(name: &str) -> Image {
+        let tree = tree(&folder().join(format!("images/{name}.yaml")));
+        let mut registers = BTreeMap::new();
+        for (table, of) in [(Table::Holding, "holding"), (Table::Input, "input")] {
+            for run in tree.get(of).and_then(Yaml::entries).unwrap_or_default() {
+                let start = u16::from_str_radix(run.key.strip_prefix("0x").unwrap(), 16).unwrap();
+                let words = run.value.text().unwrap().split_whitespace();
+                for (address, word) in (start..).zip(words) {
+                    let word = u16::from_str_radix(word, 16).unwrap();
+                    registers.insert((table.read_function(), address), word);
+                }
+            }
+        }
+        Image { registers, values: tree.get("values").unwrap().to_value() }
+    }
+}
+
+/// What a source makes of a device.
+async fn read(image: Image, settings: &str) -> Message {
+    let mut peers = JoinSet::new();
+    let (memory, _) = peer(&mut peers, move |frame| Some(device(&image.registers, frame)));
+    let mut rig = Rig::new(&memory, "");
+    next(&mut rig.source(&format!("every: 1s\n{settings}"))).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_profile_reads_its_image_as_the_values_beside_it() {
+    for profile in &profiles::NATIVE {
+        let name = profile.name;
+        let image = Image::of(name);
+        let values = image.values.clone();
+        let message = read(image, &format!("profile: {name}")).await;
+        let found = message.payload.value().unwrap();
+        let (found, wanted) = (found.as_object().unwrap(), values.as_object().unwrap());
+        for (value, wanted_value) in wanted {
+            let value_found = found.get(value);
+            assert_eq!(value_found, Some(wanted_value), "{name}: {value} ({:?})", message.meta);
+        }
+        let surplus: Vec<&String> = found.keys().filter(|key| !wanted.contains_key(*key)).collect();
+        assert_eq!(surplus, <[&String; 0]>::default(), "{name}: values without an image");
+    }
+}
+
+/// The files of the folder, and nothing else, are compiled in; each says where its facts come from.
+#[test]
+fn every_profile_is_listed_and_says_where_its_facts_come_from() {
+    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = files
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, profiles::names());
+    for profile in &profiles::NATIVE {
+        let name = profile.name;
+        assert!(profile.summary().ends_with('.'), "{name}: no summary in its first line");
+        let tree = tree(&folder().join(format!("{name}.yaml")));
+        assert!(tree.get("checked").is_some(), "{name}");
+        let Some(Content::List(sources)) = tree.get("source").map(|source| &source.content) else {
+            panic!("{name}: no source");
+        };
+        assert!(!sources.is_empty(), "{name}");
+        // What stands nowhere in the text of a message has no unit there, either.
+        assert!(tree.get("registers").is_some(), "{name}");
+    }
+}
+
+/// `UPDATE=1` writes it anew.
+#[test]
+fn the_table_of_profiles_in_the_readme_is_fresh() {
+    const BEGIN: &str = "<!-- profiles -->\n";
+    const END: &str = "<!-- /profiles -->";
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+    let readme = fs::read_to_string(file).unwrap();
+    let (front, rest) = readme.split_once(BEGIN).unwrap();
+    let (_, back) = rest.split_once(END).unwrap();
+    let mut table =
+        "| profile | device | values | source | checked |\n|---|---|---|---|---|\n".to_owned();
+    for profile in &profiles::NATIVE {
+        let tree = tree(&folder().join(format!("{}.yaml", profile.name))).to_value();
+        let list = |key: &str| tree[key].as_array().cloned().unwrap_or_default();
+        let shown = list("registers").into_iter().filter(|register| register["hidden"] != true);
+        let names: std::collections::BTreeSet<String> =
+            shown.map(|register| register["name"].to_string()).collect();
+        let writes = list("writable").len();
+        let values = match writes {
+            0 => format!("{}", names.len()),
+            writes => format!("{}, {writes} to write", names.len()),
+        };
+        let sources = list("source");
+        let sources: Vec<&str> = sources.iter().filter_map(Value::as_str).collect();
+        let (name, summary) = (profile.name, profile.summary().trim_end_matches('.'));
+        let checked = tree["checked"].as_str().unwrap();
+        table +=
+            &format!("| `{name}` | {summary} | {values} | {} | {checked} |\n", sources.join("; "));
+    }
+    let fresh = format!("{front}{BEGIN}{table}{END}{back}");
+    if std::env::var_os("UPDATE").is_some() && fresh != readme {
+        fs::write(file, fresh).unwrap();
+    } else {
+        assert_eq!(readme, fresh, "README.md is stale; UPDATE=1 rewrites it");
+    }
+}
