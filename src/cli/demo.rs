@@ -30,9 +30,10 @@ pub(super) struct Arguments {
 }
 
 /// The files under `pipelines/` of the repository.
-const EXAMPLES: [(&str, &str); 7] = [
+const EXAMPLES: [(&str, &str); 8] = [
     ("power-meter.yaml", include_str!("../../pipelines/power-meter.yaml")),
     ("scripts/load.rhai", include_str!("../../pipelines/scripts/load.rhai")),
+    ("load-by-phase.yaml", include_str!("../../pipelines/load-by-phase.yaml")),
     ("plant-broker.yaml", include_str!("../../pipelines/plant-broker.yaml")),
     ("heartbeat.yaml", include_str!("../../pipelines/heartbeat.yaml")),
     ("modbus-on-request.yaml", include_str!("../../pipelines/modbus-on-request.yaml")),

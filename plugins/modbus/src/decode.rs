@@ -151,7 +151,7 @@ fn bytes(registers: &[u16], order: Order) -> Vec<u8> {
 }
 
 /// Up to four registers as one number.
-fn bits(registers: &[u16], order: Order) -> u64 {
+pub fn bits(registers: &[u16], order: Order) -> u64 {
     bytes(registers, order).into_iter().fold(0, |bits, byte| bits << 8 | u64::from(byte))
 }
 

@@ -8,10 +8,10 @@ use serde_json::Map;
 use crate::{
     block::Block,
     deadband::Deadband,
-    decode::{Form, decode, raw},
+    decode::{Form, bits, decode, raw},
     link::Answer,
     plan::Merging,
-    refine::Refine,
+    refine::{Refine, absent},
 };
 
 /// What is read of a device.
@@ -101,6 +101,11 @@ impl Field {
                 match (decode(registers, form)?, form) {
                     (Value::Number(number), Form::Number { kind, order }) => {
                         self.refine.apply(&number, raw(registers, *kind, *order), exponent)
+                    }
+                    (_, Form::Flags { order, .. })
+                        if self.refine.is_absent(bits(registers, *order)) =>
+                    {
+                        Err(absent(bits(registers, *order)))
                     }
                     (value, _) => Ok(value),
                 }

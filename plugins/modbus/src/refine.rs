@@ -44,11 +44,16 @@ impl Scaling {
 }
 
 impl Refine {
+    /// Whether a device that has these bits, which are no number, means that it has no value.
+    pub fn is_absent(&self, bits: u64) -> bool {
+        self.absent.contains(&i128::from(bits))
+    }
+
     /// The value that a number stands for, or why there is none. `bits` are those of the registers,
     /// `exponent` the value of the register [`Refine::scale_by`] names.
     pub fn apply(&self, raw: &Number, bits: u64, exponent: Option<i64>) -> Result<Value, String> {
         if self.absent.iter().any(|absent| is(raw, bits, *absent)) {
-            return Err(format!("the device has no value ({bits:#x})"));
+            return Err(absent(bits));
         }
         if let Some(labels) = &self.labels {
             let label = raw.as_i64().and_then(|raw| labels.get(&raw));
@@ -75,6 +80,11 @@ impl Refine {
         }
         Ok(Value::Number(value))
     }
+}
+
+/// Why there is no value, where a device has these bits in its place.
+pub fn absent(bits: u64) -> String {
+    format!("the device has no value ({bits:#x})")
 }
 
 /// Whether a device that has this means that it has no value.

@@ -339,8 +339,10 @@ impl RegisterSettings {
                 );
             }
             wrong.refuse("labels", "only whole numbers have labels");
-            wrong.refuse("absent", "only numbers have a value that means none");
-            return Refine::default();
+            if !matches!(form, Some(Form::Flags { .. })) {
+                wrong.refuse("absent", "only numbers have a value that means none");
+            }
+            return Refine { absent: self.absent.clone().unwrap_or_default(), ..Refine::default() };
         };
         if kind.sort == Sort::Float {
             wrong.refuse("labels", "only whole numbers have labels");

@@ -1,7 +1,11 @@
 //! Profiles against their register images: what a device of that kind holds, in hexadecimal, and what must
 //! become of it.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use forebay_sdk::{
     Message,
@@ -31,8 +35,8 @@ fn tree(file: &Path) -> Yaml {
 }
 
 impl Image {
-    fn of(name: &str) -> Image {
-        let tree = tree(&folder().join(format!("images/{name}.yaml")));
+    fn of(file: &Path) -> Image {
+        let tree = tree(file);
         let mut registers = BTreeMap::new();
         for (table, of) in [(Table::Holding, "holding"), (Table::Input, "input")] {
             for run in tree.get(of).and_then(Yaml::entries).unwrap_or_default() {
@@ -58,11 +62,16 @@ async fn read(image: Image, settings: &str) -> Message {
 
 #[tokio::test(start_paused = true)]
 async fn every_profile_reads_its_image_as_the_values_beside_it() {
-    for profile in &profiles::NATIVE {
-        let name = profile.name;
-        let image = Image::of(name);
+    let mut seen = BTreeSet::new();
+    let files = fs::read_dir(folder().join("images")).unwrap();
+    for file in files.map(|entry| entry.unwrap().path()) {
+        // A device may be of several kinds: `sunspec-meter.float.yaml`.
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let profile = name.split('.').next().unwrap();
+        seen.insert(profile.to_owned());
+        let image = Image::of(&file);
         let values = image.values.clone();
-        let message = read(image, &format!("profile: {name}")).await;
+        let message = read(image, &format!("profile: {profile}")).await;
         let found = message.payload.value().unwrap();
         let (found, wanted) = (found.as_object().unwrap(), values.as_object().unwrap());
         for (value, wanted_value) in wanted {
@@ -72,6 +81,7 @@ async fn every_profile_reads_its_image_as_the_values_beside_it() {
         let surplus: Vec<&String> = found.keys().filter(|key| !wanted.contains_key(*key)).collect();
         assert_eq!(surplus, <[&String; 0]>::default(), "{name}: values without an image");
     }
+    assert!(seen.iter().eq(profiles::names()), "a profile without an image: {seen:?}");
 }
 
 /// The files of the folder, and nothing else, are compiled in; each says where its facts come from.
@@ -113,8 +123,7 @@ fn the_table_of_profiles_in_the_readme_is_fresh() {
         let tree = tree(&folder().join(format!("{}.yaml", profile.name))).to_value();
         let list = |key: &str| tree[key].as_array().cloned().unwrap_or_default();
         let shown = list("registers").into_iter().filter(|register| register["hidden"] != true);
-        let names: std::collections::BTreeSet<String> =
-            shown.map(|register| register["name"].to_string()).collect();
+        let names: BTreeSet<String> = shown.map(|register| register["name"].to_string()).collect();
         let writes = list("writable").len();
         let values = match writes {
             0 => format!("{}", names.len()),
