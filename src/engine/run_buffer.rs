@@ -12,13 +12,18 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::{
-    buffer::{Batch, Disk, Folder, Limits, Log, Repairs},
+    buffer::{Batch, Disk, Limits, Log, Repairs},
     inbox::Inbox,
     outbox::Outbox,
     queue::{Done, Job, Opened},
     status::Status,
 };
 use crate::config::{Buffer, Name, WhenFull};
+
+#[cfg(test)]
+use super::buffer::Breakable as Medium;
+#[cfg(not(test))]
+use super::buffer::Folder as Medium;
 
 /// How long a folder that could not be opened is left alone.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -63,11 +68,11 @@ async fn open(
     node: &Name,
     inbox: &Inbox,
     status: &Status,
-) -> Option<Log> {
+) -> Option<Log<Medium>> {
     loop {
         let (path, clock) = (folder.clone(), clock::current());
         let limits = Limits { max_bytes: limits.max_bytes };
-        let opening = spawn_blocking(move || Log::open_at(Folder::new(path), limits, clock));
+        let opening = spawn_blocking(move || Log::open_at(Medium::new(path), limits, clock));
         match opening.await.context("opening") {
             Ok(Ok((log, repairs))) => {
                 report(&repairs, node);
@@ -94,13 +99,15 @@ async fn open(
 
 /// Says what was found damaged.
 fn report(repairs: &Repairs, node: &Name) {
-    let Repairs { lost_records, lost_bytes, cut, was_removed, .. } = *repairs;
+    let Repairs { lost_records, lost_bytes, cut, cut_records, was_removed, only_in_memory } =
+        *repairs;
     if was_removed {
-        error!(node = %node, lost_records, "the buffer's files on disk were removed or are gone with their disk; its folder is made anew, and the messages that were only there are lost");
+        error!(node = %node, lost_records, only_in_memory, "the buffer's files on disk were removed or are gone with their disk; its folder is made anew, and the messages that were only there are lost");
     } else if lost_records > 0 || lost_bytes > 0 {
         error!(node = %node, lost_records, lost_bytes, "the buffer on disk is damaged; what cannot be read was skipped");
     } else if cut {
-        info!(node = %node, "the buffer on disk ended in the middle of a write, as after a power cut; that write was left out");
+        let left_out = (cut_records > 0).then_some(cut_records);
+        info!(node = %node, left_out, "the buffer on disk ended in the middle of a write, as after a power cut; that write was left out");
     }
 }
 
@@ -115,7 +122,7 @@ fn work<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer) -> Done {
     let mut done = Done::default();
     log.set_limits(Limits { max_bytes: limits.max_bytes });
     job.acknowledged.iter().for_each(|seqs| log.ack(seqs.clone()));
-    match reopen_if_broken(log, job.in_memory) {
+    match reopen_if_broken(log, &job) {
         Ok(reopened) => {
             done.reopened = reopened;
             do_job(log, job, limits, &mut done);
@@ -132,11 +139,11 @@ fn work<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer) -> Done {
 }
 
 /// A folder that was removed, or a disk that failed for long, is looked at anew.
-fn reopen_if_broken<D: Disk>(log: &mut Log<D>, in_memory: u64) -> io::Result<Option<Opened>> {
+fn reopen_if_broken<D: Disk>(log: &mut Log<D>, job: &Job) -> io::Result<Option<Opened>> {
     if !log.is_broken() {
         return Ok(None);
     }
-    log.reopen(in_memory)?;
+    log.reopen(job.in_memory, &job.in_lanes)?;
     Ok(Some(held(log)))
 }
 
@@ -145,7 +152,12 @@ fn do_job<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer, done: &mut Done) 
         // What stays noted is told once more after a crash, which is no more than the truth.
         let _ = log.doubt_is_over();
     }
-    done.write_failed = write(log, &job.write, job.drop_older, limits, done).err();
+    // Who only reads need not wait for a disk that takes nothing, nor have it opened anew for that.
+    let only_reads =
+        job.write.is_empty() && job.drop_older.is_none() && job.acknowledged.is_empty();
+    if !only_reads {
+        done.write_failed = write(log, &job.write, job.drop_older, limits, done).err();
+    }
     if let Some((seq, message)) = job.let_go {
         let noted = log.let_go(seq, &message).err();
         done.write_failed = done.write_failed.take().or(noted);
@@ -249,6 +261,32 @@ mod tests {
 
     use super::{super::buffer::Simulated, *};
     use crate::config::Store;
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_not_opened_anew_for_each_read() {
+        let disk = Simulated::default();
+        let limits = Buffer { store: Store::Disk, sync: SyncPolicy::Always, ..Buffer::default() };
+        let (mut log, _) = Log::open(disk.clone(), Limits { max_bytes: 1 << 20 }).unwrap();
+        let write = (0..3).map(|seq| (seq, Message::new("n", json!(seq)))).collect();
+        assert!(work(&mut log, Job { write, ..Job::default() }, limits).write_failed.is_none());
+        disk.set(|faults| faults.failing_writes = u32::MAX);
+        let told = |seq| Job {
+            in_memory: 3,
+            acknowledged: std::iter::once(seq..seq + 1).collect(),
+            ..Job::default()
+        };
+        for seq in 0..2 {
+            assert!(work(&mut log, told(seq), limits).write_failed.is_some());
+        }
+        let reads = || Job { in_memory: 3, fetch: Some((0, 9999)), ..Job::default() };
+        let mut done = Vec::new();
+        for _ in 0..3 {
+            let Done { reopened, write_failed, fetched, .. } = work(&mut log, reads(), limits);
+            assert_eq!(fetched.map(|(_, stored)| stored.len()), Some(1));
+            done.push((reopened.is_some(), write_failed.is_some()));
+        }
+        assert_eq!(done, [(true, false), (false, false), (false, false)]);
+    }
 
     #[test]
     fn a_sync_that_failed_does_not_keep_the_log_from_taking_the_same_again() {

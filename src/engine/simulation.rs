@@ -1,5 +1,8 @@
 //! Random graphs, faults, reloads, stops and crashes, from one seed each, on a stopped clock.
 //!
+//! The disk under the buffers takes nothing more from some moment on, or is gone, until it is put in again;
+//! in the last life it need not be. Files that were removed are lost, so that is not among it.
+//!
 //! The world outside is a source that sends again what was not acknowledged, as a broker does, a timer
 //! that does not, and sinks whose link comes and goes. In between stand nodes that hold messages: a
 //! window by key, a delay, a join of two outputs of one node; one whose state is kept on disk; a sink
@@ -25,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
+    buffer::{Breakage, set_breakage},
     tests::{Fake, Sketch},
     *,
 };
@@ -49,6 +53,9 @@ struct World {
     /// What each sink took, in order.
     got: BTreeMap<String, Vec<u64>>,
     link: Link,
+    disk: Option<Breakage>,
+    /// The disk was broken at some time.
+    disk_broke: bool,
     /// Untracked messages, those that the engine has taken, and whether one may have been lost.
     ticks: u64,
     taken_ticks: Vec<u64>,
@@ -611,12 +618,13 @@ fn life(plant: &mut Plant, dice: &mut Dice, world: &Shared, data: &Path, is_last
         let mut engine = Engine::new(Path::new("."), data);
         engine.apply(plant.graph(world)).await;
         for _ in 0..dice.0.usize(..25) {
-            match dice.0.u32(..4) {
-                0 => {
+            match dice.0.u32(..9) {
+                0 => set_disk(world, data, dice.one_of(&DISKS)),
+                1..3 => {
                     let link = [Link::Good, Link::Slow, Link::Refuses, Link::Breaks, Link::Silent];
                     world.lock().unwrap().link = dice.one_of(&link);
                 }
-                1 => {
+                3..5 => {
                     plant.change(dice);
                     let began = Instant::now();
                     engine.apply(plant.graph(world)).await;
@@ -638,6 +646,13 @@ fn life(plant: &mut Plant, dice: &mut Dice, world: &Shared, data: &Path, is_last
         if is_last {
             world.lock().unwrap().link = Link::Good;
             wait_for_all(world).await;
+            // What is acknowledged may only be there, and was to arrive without it otherwise.
+            if world.lock().unwrap().disk == Some(Breakage::Gone) {
+                let open = world.lock().unwrap().unacknowledged.clone();
+                assert!(open.is_empty(), "without the disk, these did not arrive: {open:?}");
+                set_disk(world, data, None);
+                tokio::time::sleep(ALL_THE_REST).await;
+            }
             let stopped = engine.stop(Duration::from_secs(10)).await;
             assert_eq!((stopped.undelivered, stopped.kept), (0, 0));
         } else if dice.chance(2) {
@@ -651,6 +666,19 @@ fn life(plant: &mut Plant, dice: &mut Dice, world: &Shared, data: &Path, is_last
     });
 }
 
+const DISKS: [Option<Breakage>; 4] =
+    [None, None, Some(Breakage::TakesNothing), Some(Breakage::Gone)];
+
+/// What is acknowledged arrives within that time.
+const ALL_THE_REST: Duration = Duration::from_secs(600);
+
+fn set_disk(world: &Shared, data: &Path, breakage: Option<Breakage>) {
+    set_breakage(&data.join("buffers"), breakage);
+    let mut world = world.lock().unwrap();
+    world.disk = breakage;
+    world.disk_broke |= breakage.is_some();
+}
+
 async fn wait_for_all(world: &Shared) {
     for _ in 0..2000 {
         {
@@ -662,7 +690,7 @@ async fn wait_for_all(world: &Shared) {
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
     // Acknowledged means safe; now it is to arrive, too.
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(ALL_THE_REST).await;
 }
 
 fn simulate(seed: u64, data: &Path) {
@@ -676,6 +704,7 @@ fn simulate(seed: u64, data: &Path) {
     }
     life(&mut plant, &mut dice, &world, data, true);
     counted_before_acknowledged(&world, data);
+    set_breakage(&data.join("buffers"), None);
 
     let world = world.lock().unwrap();
     let everything: BTreeSet<u64> = (0..wanted).collect();
@@ -689,7 +718,8 @@ fn simulate(seed: u64, data: &Path) {
         assert!(is_right, "{name} never got ticks {missing:?}");
     }
     let twice: Vec<_> = world.commands.iter().filter(|(_, times)| **times > 1).collect();
-    assert!(twice.is_empty(), "given twice: {twice:?}");
+    // What a disk does not take note of before a crash is given once more after it.
+    assert!(twice.is_empty() || world.disk_broke, "given twice: {twice:?}");
     let given = |tick: &&u64| world.commands.contains_key(tick) || world.doubts.contains(tick);
     let missing: Vec<_> = world.taken_ticks.iter().filter(|tick| !given(tick)).collect();
     assert!(missing.is_empty() || world.may_lose_ticks, "neither given nor in doubt: {missing:?}");

@@ -39,11 +39,13 @@ pub struct Repairs {
     pub lost_bytes: u64,
     /// Whether the newest segment ended in the middle of a write, as a power cut leaves it.
     pub cut: bool,
-    /// Messages of that write that were not whole. They had been promised only if the disk had said
-    /// that they were safe.
+    /// Messages of that write that were not whole and not acknowledged. They had been promised only if
+    /// the disk had said that they were safe.
     pub cut_records: u64,
     /// Files that were in use are gone, and the folder was made anew. `lost_records` were in them.
     pub was_removed: bool,
+    /// Messages that were in them too, and that memory still has. They are not among the lost.
+    pub only_in_memory: u64,
 }
 
 impl Repairs {
@@ -118,6 +120,14 @@ struct Segment {
     newest: Option<Timestamp>,
     /// None when its header is damaged.
     origin: Option<Origin>,
+}
+
+/// What a segment was found to hold, and what it should hold and does not.
+struct Survey {
+    found: Summary,
+    missing: Ranges,
+    /// The end of the last write, which is missing too.
+    cut: Ranges,
 }
 
 struct Tail<F> {
@@ -240,7 +250,7 @@ impl<D: Disk> Log<D> {
     }
 
     fn load_segments(&mut self, names: &[Name], acknowledged: &Acknowledged) -> io::Result<()> {
-        let mut headers = Vec::new();
+        let (mut headers, mut cut) = (Vec::new(), Ranges::default());
         for name in names {
             headers.push(self.read_header(*name)?);
         }
@@ -249,7 +259,9 @@ impl<D: Disk> Log<D> {
             let next = names.get(at + 1);
             let summary = headers.get(at + 1).and_then(|header| header.as_ref()?.before.as_ref());
             let summary = summary.filter(|summary| summary.number == name.number);
-            let (summary, mut missing) = self.survey(*name, next, summary)?;
+            let Survey { found: summary, mut missing, cut: last } =
+                self.survey(*name, next, summary)?;
+            cut = last;
             let mut left = summary.seqs.clone();
             if let Some(next) = next {
                 left.keep_below(next.first_seq);
@@ -268,12 +280,12 @@ impl<D: Disk> Log<D> {
             });
             self.finished = Some(summary);
         }
-        self.count_cut_off(acknowledged);
+        self.count_cut_off(acknowledged, cut);
         Ok(())
     }
 
     /// Before the first file and behind the last whole message, only the cursor tells what there was.
-    fn count_cut_off(&mut self, acknowledged: &Acknowledged) {
+    fn count_cut_off(&mut self, acknowledged: &Acknowledged, cut: Ranges) {
         let end = acknowledged.safe_below;
         let begun = self.segments.front().map_or(end, |segment| segment.name.first_seq.min(end));
         let finished = self.finished.as_ref().and_then(|finished| finished.seqs.last());
@@ -284,7 +296,9 @@ impl<D: Disk> Log<D> {
         };
         let mut cut_off = Ranges::default();
         cut_off.push(reached..end);
-        self.repairs.cut_records = self.repairs.cut_records.saturating_sub(cut_off.count());
+        let mut cut = cut.without(&cut_off);
+        acknowledged.remove_from(&mut cut);
+        self.repairs.cut_records = cut.count();
         let mut missing = Ranges::default();
         missing.push(0..begun);
         cut_off.iter().for_each(|range| missing.push(range));
@@ -301,27 +315,27 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// What a segment holds, and what it should hold and does not. Reads all of it when the next
-    /// one does not say.
+    /// Looks at a segment. Reads all of it when the next one does not say what it holds.
     fn survey(
         &mut self,
         name: Name,
         next: Option<&Name>,
         summary: Option<&Summary>,
-    ) -> io::Result<(Summary, Ranges)> {
-        let mut found =
-            Summary { number: name.number, len: 0, newest: None, seqs: Ranges::default() };
+    ) -> io::Result<Survey> {
+        let found = Summary { number: name.number, len: 0, newest: None, seqs: Ranges::default() };
+        let mut survey = Survey { found, missing: Ranges::default(), cut: Ranges::default() };
         let file = match self.disk.open(&name.to_string()) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((found, Ranges::default()));
+                return Ok(survey);
             }
             Err(error) => return Err(error),
         };
         let file_bytes = file.size_bytes()?;
         if let Some(summary) = summary.filter(|summary| summary.len <= file_bytes) {
-            return Ok((summary.clone(), Ranges::default()));
+            return Ok(Survey { found: summary.clone(), ..survey });
         }
+        let Survey { found, missing, cut } = &mut survey;
         let mut walk = Walk::new(file, name, file_bytes)?;
         while let Some(record) = walk.next(0, file_bytes)? {
             found.seqs.push(record.seq..record.seq + 1);
@@ -329,20 +343,20 @@ impl<D: Disk> Log<D> {
         }
         found.len = walk.valid_end();
         self.repairs.lost_bytes += walk.damaged_bytes();
-        let mut missing = walk.missing().clone();
+        *missing = walk.missing().clone();
         match (next, summary) {
             (_, Some(summary)) => {
-                missing = summary.seqs.clone();
+                *missing = summary.seqs.clone();
                 found.seqs.iter().for_each(|range| missing.remove(&range));
             }
             (Some(next), None) => missing.push(walk.expected()..next.first_seq),
             (None, None) => {
                 self.repairs.cut |= !walk.ends_cleanly(file_bytes)?;
-                self.repairs.cut_records += walk.cut_records();
+                cut.push(walk.cut());
             }
         }
         found.seqs.merge_behind(MOST_PIECES);
-        Ok((found, missing))
+        Ok(survey)
     }
 
     /// Sets how much the log may hold.
@@ -556,10 +570,11 @@ impl<D: Disk> Log<D> {
 
     /// Begins anew with what the folder holds now, after its disk failed, or somebody removed it.
     /// Makes what is missing; what was acknowledged stays so. Messages from the number `in_memory` on
-    /// are still with whoever appends, and are expected again.
+    /// are still with whoever appends, and are expected again; those `in_lanes` too, and are about to
+    /// be delivered.
     ///
     /// After an error the files are closed, so that the disk can be unmounted and mended.
-    pub fn reopen(&mut self, in_memory: u64) -> io::Result<()> {
+    pub fn reopen(&mut self, in_memory: u64, in_lanes: &Ranges) -> io::Result<()> {
         self.carry(in_memory);
         self.tail = None;
         self.readers.clear();
@@ -587,9 +602,11 @@ impl<D: Disk> Log<D> {
         let held = fresh.segments.iter().map(|segment| &segment.left);
         let found = Ranges::union(held.chain([&found]));
         fresh.lost = known.without(&found);
-        let newly_lost = fresh.lost.without(&self.lost).count();
-        fresh.repairs = Repairs { lost_records: newly_lost, ..self.repairs };
-        fresh.repairs.was_removed = newly_lost > 0 || !self.carried.is_empty();
+        let newly_lost = fresh.lost.without(&self.lost);
+        let lost_records = newly_lost.without(in_lanes).count();
+        let only_in_memory = newly_lost.count() - lost_records;
+        let was_removed = !newly_lost.is_empty() || !self.carried.is_empty();
+        fresh.repairs = Repairs { lost_records, only_in_memory, was_removed, ..self.repairs };
         fresh.carried = std::mem::take(&mut self.carried);
         fresh.fresh_from = self.fresh_from;
         fresh.next_seq = fresh.next_seq.min(in_memory);

@@ -50,6 +50,8 @@
 //!
 //! Folders are of mode 0700 and files of mode 0600, and no link in place of a file is followed.
 
+#[cfg(test)]
+mod breakable;
 mod cursor;
 mod disk;
 mod doubt;
@@ -67,9 +69,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) use self::disk::FOLDER_MODE;
 #[cfg(test)]
-pub(super) use self::simulated::Simulated;
+pub(super) use self::{
+    breakable::{Breakable, Breakage, set_breakage},
+    simulated::Simulated,
+};
+pub(super) use self::{disk::FOLDER_MODE, ranges::Ranges};
 pub use self::{
     disk::{Disk, DiskFile, Folder},
     log::{Limits, Log, Repairs, Stored},

@@ -1,6 +1,6 @@
 //! One file of a buffer: its name, its header, and the walk through what it holds, around damage.
 
-use std::io;
+use std::{io, ops::Range};
 
 use forebay_sdk::{Message, Timestamp, clock::Origin};
 
@@ -235,14 +235,14 @@ impl<F: DiskFile> Walk<F> {
         self.damaged_bytes
     }
 
-    /// How many records the last batch said to hold and does not: its end is cut off.
-    pub fn cut_records(&self) -> u64 {
-        self.announced.saturating_sub(self.expected)
+    /// The records that the last batch said to hold and does not: its end is cut off.
+    pub fn cut(&self) -> Range<u64> {
+        self.expected..self.announced
     }
 
     /// Whether there is nothing but old content behind the last whole record.
     pub fn ends_cleanly(&mut self, end: u64) -> io::Result<bool> {
-        let is_whole = self.cut_records() == 0;
+        let is_whole = self.cut().is_empty();
         let behind = self.window.get(self.valid_end, END.len(), end)?;
         Ok(is_whole && (behind.is_empty() || behind == END))
     }

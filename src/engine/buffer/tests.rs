@@ -647,7 +647,7 @@ fn a_folder_that_was_removed_costs_what_was_only_there_and_is_made_again() {
     fs::remove_dir_all(&path).unwrap();
     assert!(log.is_broken());
     // The last two are in memory all the same.
-    log.reopen(58).unwrap();
+    log.reopen(58, &Ranges::default()).unwrap();
     let kept = seqs(&mut log);
     assert!(!kept.is_empty() && kept.iter().all(|seq| (3..58).contains(seq)), "{kept:?}");
     let repairs = log.take_repairs();
@@ -670,11 +670,11 @@ fn a_disk_that_comes_back_has_what_it_had() {
     log.sync().unwrap();
     log.ack(0..10);
     disk.set(|faults| faults.gone = true);
-    assert!(log.reopen(25).is_err());
+    assert!(log.reopen(25, &Ranges::default()).is_err());
     assert_eq!(log.messages(), 20);
     assert!(log.is_broken(), "it is not to be used before it was opened");
     disk.set(|faults| faults.gone = false);
-    log.reopen(25).unwrap();
+    log.reopen(25, &Ranges::default()).unwrap();
     assert_eq!(log.take_repairs(), Repairs::default());
     assert_eq!(seqs(&mut log), Vec::from_iter(10..25));
     log.append(&batch(25, &numbered(9))).unwrap();

@@ -5,6 +5,8 @@ use std::{collections::VecDeque, ops::Range, sync::Arc};
 use forebay_sdk::{Delivery, Message};
 use tokio::time::Instant;
 
+use super::super::buffer::Ranges;
+
 /// Which messages stand together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Lane {
@@ -99,6 +101,15 @@ impl Lanes {
     /// The same, to change them. Their messages stay as they are.
     pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
         self.waited.iter_mut().chain(&mut self.live)
+    }
+
+    /// The numbers of all that have one.
+    pub fn numbers(&self) -> Ranges {
+        let mut seqs: Vec<u64> = self.all().filter_map(|entry| entry.seq).collect();
+        seqs.sort_unstable();
+        let mut numbers = Ranges::default();
+        seqs.into_iter().for_each(|seq| numbers.push(seq..seq + 1));
+        numbers
     }
 
     pub fn push_back(&mut self, lane: Lane, entry: Entry) {

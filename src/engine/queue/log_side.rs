@@ -10,6 +10,7 @@ use std::{
 use forebay_sdk::{Delivery, Message, SyncPolicy};
 use tokio::time::Instant;
 
+use super::super::buffer::Ranges;
 use crate::config::{Buffer, WhenFull};
 
 /// What may be on its way to the log.
@@ -128,6 +129,8 @@ pub struct Opened {
 pub struct Job {
     /// Messages from this number on are in memory, whatever happens to the disk.
     pub in_memory: u64,
+    /// So are these, which are in the log too.
+    pub in_lanes: Ranges,
     /// What was delivered.
     pub acknowledged: Vec<Range<u64>>,
     /// What waits longer is dropped.
