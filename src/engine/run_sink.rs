@@ -81,6 +81,9 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
             }
             Err(WriteError::Reject(_)) if messages.len() > 1 => most = messages.len() / 2,
             Err(WriteError::Reject(error)) => run.refused(&messages[0], &error),
+            Err(WriteError::RejectSome { dealt_with, refused }) => {
+                run.dealt_with(&messages, dealt_with, &refused);
+            }
             Err(WriteError::Retry { error, after, taken }) => {
                 let taken = taken.min(messages.len());
                 run.post.status.add_many(Count::Delivered, taken as u64);
@@ -205,6 +208,11 @@ impl SinkRun {
             Err(WriteError::Reject(error) | WriteError::Retry { error, .. }) => {
                 self.post.outbox.post_error(&error, Some(&message), None);
             }
+            Err(WriteError::RejectSome { refused, .. }) => {
+                for (_, error) in refused {
+                    self.post.outbox.post_error(&error, Some(&message), None);
+                }
+            }
         }
         self.post.inbox.doubt_is_over();
     }
@@ -269,6 +277,22 @@ impl SinkRun {
         let delivery = self.post.inbox.release(1).pop().and_then(|envelope| envelope.delivery);
         self.post.outbox.post_error(error, Some(message), delivery.as_ref());
         Delivery::settle_all(delivery);
+    }
+
+    /// The other side took the first messages, but for some that it never will.
+    fn dealt_with(
+        &mut self,
+        messages: &[Message],
+        count: usize,
+        refused: &[(usize, anyhow::Error)],
+    ) {
+        let mut done = 0;
+        for (at, error) in refused.iter().filter(|(at, _)| *at < messages.len()) {
+            self.delivered(at.saturating_sub(done), Written::default());
+            self.refused(&messages[*at], error);
+            done = at + 1;
+        }
+        self.delivered(count.min(messages.len()).saturating_sub(done), Written::default());
     }
 
     async fn again(&mut self, error: &anyhow::Error, after: Option<Duration>) {

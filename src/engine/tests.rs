@@ -188,6 +188,8 @@ enum Trouble {
     Down(Arc<AtomicBool>),
     /// Never takes these.
     Refuses(Vec<u64>),
+    /// Never takes these, and says so of each in one write.
+    RefusesSome(Vec<u64>),
     /// Panics on these.
     Panics(Vec<u64>),
     /// Fails once after every write was half done.
@@ -209,6 +211,9 @@ impl Sink for Collect {
 
     async fn write(&mut self, batch: &[Message], _: &mut Emitter) -> Result<Written, WriteError> {
         tokio::time::sleep(Duration::from_millis(10)).await;
+        if let Trouble::RefusesSome(these) = &self.trouble {
+            return self.take_most(batch, these);
+        }
         for message in batch {
             let number = message.payload.value().unwrap().as_u64();
             match (&self.trouble, number) {
@@ -230,6 +235,22 @@ impl Sink for Collect {
         let values = batch.iter().map(|message| message.payload.value().unwrap().clone());
         self.log.0.lock().unwrap().extend(values);
         Ok(Written::bytes(batch.len()))
+    }
+}
+
+impl Collect {
+    /// Takes all but these, and leaves the last one of a large batch for the next write.
+    fn take_most(&self, batch: &[Message], these: &[u64]) -> Result<Written, WriteError> {
+        let dealt_with = (batch.len() - 1).max(1);
+        let mut refused = Vec::new();
+        for (at, message) in batch[..dealt_with].iter().enumerate() {
+            let value = message.payload.value().unwrap().clone();
+            match value.as_u64().filter(|number| these.contains(number)) {
+                Some(number) => refused.push((at, anyhow::anyhow!("will not take {number}"))),
+                None => self.log.0.lock().unwrap().push(value),
+            }
+        }
+        Err(WriteError::RejectSome { dealt_with, refused })
     }
 }
 
@@ -417,6 +438,26 @@ async fn a_refused_message_goes_to_errors_and_the_rest_of_its_batch_arrives() {
     assert_eq!(errors[0]["error"], "will not take 6");
     assert_eq!(errors[0]["message"]["payload"], 6);
     assert_eq!(engine.counts()["s"].get(Count::Errors), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_are_refused_one_by_one_have_no_other_written_twice() {
+    let (log, errors) = (Log::default(), Log::default());
+    let graph = Sketch::default()
+        .node(Role::Source, "n", 1, &[], log.count(20, true))
+        .node(Role::Sink, "s", 1, &["n"], log.collect_with(Trouble::RefusesSome(vec![0, 6, 7, 19])))
+        .node(Role::Sink, "e", 1, &["s.errors"], errors.collect());
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    engine.apply(graph.0).await;
+    rest(60).await;
+    let others: Vec<u64> = (0..20).filter(|n| ![0, 6, 7, 19].contains(n)).collect();
+    assert_eq!(log.got(), others);
+    assert_eq!(log.outcomes(), vec![Outcome::Delivered; 20]);
+    let refused: Vec<_> =
+        errors.values().iter().map(|error| error["message"]["payload"].clone()).collect();
+    assert_eq!(refused, [0, 6, 7, 19]);
+    let counts = &engine.counts()["s"];
+    assert_eq!((counts.get(Count::Errors), counts.get(Count::Delivered)), (4, 16));
 }
 
 #[tokio::test(start_paused = true)]

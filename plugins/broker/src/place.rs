@@ -135,12 +135,12 @@ impl Place {
         }
         let is_taken = state.until.is_none();
         let is_wanted = alone || !shared.is_empty();
-        is_wanted.then_some(Interest { qos: state.wish.qos, alone, shared, is_taken })
+        is_wanted.then_some(Interest { qos: state.wish.manner.qos, alone, shared, is_taken })
     }
 
     /// The highest QoS that its reader wants.
     pub fn qos(&self) -> u8 {
-        self.lock().wish.qos
+        self.lock().wish.manner.qos
     }
 
     /// The filters for which what is retained was not brought, each with those before it. From now

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use forebay_sdk::{
     Connection, Endpoint, Figure, Voice, World, WriteError,
-    mqtt::{self, Claim, Parcel, Properties, PubSub, Publication, Subscribe, Subscription},
+    mqtt::{self, Claim, Manner, Parcel, Properties, PubSub, Publication, Subscribe, Subscription},
     testing::{Heard, voice},
     world::{Dial, Stream, memory::Memory},
 };
@@ -83,7 +83,8 @@ impl Running {
     fn reader(&self, name: &str, filters: &[&str], qos: u8, capacity: usize) -> Reader {
         let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
         let voice = Voice::unheard();
-        let wish = Subscribe { reader: name.into(), filters, qos, capacity, voice };
+        let manner = Manner::of_qos(qos);
+        let wish = Subscribe { reader: name.into(), filters, manner, capacity, voice };
         Reader(self.local.subscribe(wish))
     }
 

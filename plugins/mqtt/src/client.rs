@@ -1,164 +1,92 @@
-//! The client of one connection to a broker. With [`crate::words`], the only room that knows
-//! rumqttc.
+//! The client of one connection to a broker, in either version of MQTT. Its folder and the rooms for
+//! words ([`crate::words`], [`crate::words5`]) are all that knows rumqttc.
 //!
 //! Each connection gets a new client and event loop of rumqttc: nothing of the one before, such as
 //! an acknowledgement, can reach the new one.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+mod terms;
+mod v4;
+mod v5;
 
-use anyhow::{Context, anyhow};
-use forebay_sdk::{Secret, Size, mqtt::Publication};
-use rumqttc::{
-    AckMode, AsyncClient, Event, EventLoop, LastWill, ManualAck, MqttOptions, NetworkOptions,
-    Packet, PubAck, PubRec, Publish, PublishNotice, PublishOptions, QoS, SubscribeFilterInput,
-    SubscribeReasonCode,
-};
+use std::time::Duration;
+
+use forebay_sdk::mqtt::{Manner, Publication};
 use tokio::{sync::mpsc, time::timeout};
 
-use crate::{
-    ledger::Ack,
-    wire::{Beheaded, Way},
-    words::Words,
-};
+pub use self::terms::{Arrival, Hello, Limits, Lost, MOST_IN_FLIGHT, Untaken, Welcome};
+use crate::{ledger::Ack, version::Version, wire::Way, words::Words};
 
-/// The most publications on their way without an acknowledgement. AWS allows 100.
-pub const MOST_IN_FLIGHT: u16 = 100;
-/// The most requests that wait for the connection to take them.
-const MOST_REQUESTS: usize = 128;
-/// The most requests that leave in one write.
-const MOST_IN_WRITE: usize = 64;
-/// How long one write may be stuck. The kernel notices a dead link earlier; this is for the rest.
-const LONGEST_WRITE: Duration = Duration::from_secs(300);
-/// How long the broker may take to answer a SUBSCRIBE.
-const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// How long acknowledgements may take to leave when we end a session.
 const LONGEST_FLUSH: Duration = Duration::from_secs(1);
-/// How long the broker may take to acknowledge the last words. We have a second for good-bye.
-const LONGEST_GOODBYE: Duration = Duration::from_millis(800);
-/// The bound on what comes in is the wire's, which throws away what is larger. This is the most that
-/// MQTT can say.
-const MOST_INCOMING: usize = 268_435_460;
-
-/// What we say of ourselves in CONNECT, beside the client id.
-#[derive(Clone, Debug)]
-pub struct Hello {
-    pub username: Option<String>,
-    pub password: Option<Secret>,
-    /// Whole seconds.
-    pub keep_alive: u16,
-    pub clean_session: bool,
-    pub will: Option<Publication>,
-    /// Published first on each connection.
-    pub birth: Option<Publication>,
-    /// Published before the connection is closed.
-    pub goodbye: Option<Publication>,
-    pub max_packet: Size,
-}
 
 /// The way out over one connection, for everybody who uses it.
 #[derive(Clone)]
 pub struct Client {
-    inner: AsyncClient,
+    inner: Inner,
+    /// What the broker takes.
+    pub limits: Limits,
     /// By which a node ends the connection. Nobody needs more than the first.
     failures: mpsc::Sender<anyhow::Error>,
+}
+
+#[derive(Clone)]
+enum Inner {
+    V4(v4::Client),
+    V5(v5::Client),
 }
 
 /// The errors by which nodes end a connection.
 pub type Failures = mpsc::Receiver<anyhow::Error>;
 
 /// The connection itself. It goes on only while it is asked for what comes next.
-pub struct Line {
-    client: AsyncClient,
-    eventloop: EventLoop,
-    words: Words,
-    beheaded: Beheaded,
-    /// The topic of the last message: often that of the next one too, which then needs no copy.
-    topic: Arc<str>,
-}
-
-/// What a connection brings.
-pub enum Arrival {
-    /// A message.
-    Publish {
-        publication: Publication,
-        /// Its packet id. 0 at QoS 0.
-        packet: u16,
-        /// The broker's mark for what it sends once more.
-        again: bool,
-    },
-    /// A message that was too large, without its payload. It is to be acknowledged all the same.
-    Beheaded { publication: Publication, packet: u16, again: bool },
-    /// The broker has released a message of QoS 2.
-    Released(u16),
-    /// Something that the client dealt with by itself.
-    Other,
+pub enum Line {
+    V4(Box<v4::Line>),
+    V5(Box<v5::Line>),
 }
 
 /// Tells when the broker has taken responsibility for a publication.
-pub struct Notice(PublishNotice);
-
-/// The connection ended before the broker answered, or could not take any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost;
+pub enum Notice {
+    V4(v4::Notice),
+    V5(v5::Notice),
+}
 
 impl Line {
     /// A connection that is yet to be opened.
     pub fn new(
+        version: Version,
         client_id: &str,
         hello: &Hello,
         way: Way,
         words: Words,
     ) -> anyhow::Result<(Line, Client, Failures)> {
-        let beheaded = Beheaded::clone(&way.beheaded);
-        let (client, mut eventloop) = AsyncClient::builder(options(client_id, hello, way))
-            .capacity(MOST_REQUESTS)
-            .try_build()
-            .context("preparing the MQTT client")?;
-        let mut network = NetworkOptions::new();
-        // rumqttc also bounds each write by this, so the time to connect is bounded by us.
-        network.set_connection_timeout(LONGEST_WRITE.as_secs());
-        eventloop.set_network_options(network);
+        let (line, inner) = match version {
+            Version::V4 => {
+                let (line, client) = v4::Line::new(client_id, hello, way, words)?;
+                (Line::V4(Box::new(line)), Inner::V4(client))
+            }
+            Version::V5 => {
+                let (line, client) = v5::Line::new(client_id, hello, way, words)?;
+                (Line::V5(Box::new(line)), Inner::V5(client))
+            }
+        };
         let (failures, failures_out) = mpsc::channel(1);
-        let line = Line { client: client.clone(), eventloop, words, beheaded, topic: "".into() };
-        Ok((line, Client { inner: client, failures }, failures_out))
+        Ok((line, Client { inner, limits: Limits::default(), failures }, failures_out))
     }
 
-    /// Connects. True when the broker remembers the session.
-    pub async fn open(&mut self) -> anyhow::Result<bool> {
-        let broker = &self.words.broker;
-        match self.eventloop.poll().await {
-            Err(error) => Err(self.words.unanswered(self.words.explain(error))),
-            Ok(Event::Incoming(Packet::ConnAck(answer))) => Ok(answer.session_present),
-            Ok(_) => Err(anyhow!("{broker} does not answer as an MQTT broker does")),
+    /// Connects.
+    pub async fn open(&mut self) -> anyhow::Result<Welcome> {
+        match self {
+            Line::V4(line) => line.open().await,
+            Line::V5(line) => line.open().await,
         }
     }
 
     /// What comes next. Must not be asked again after an error, nor when this was dropped half-way.
     pub async fn next(&mut self) -> anyhow::Result<Arrival> {
-        match self.eventloop.poll().await {
-            Ok(Event::Incoming(Packet::Publish(publish))) => Ok(self.arrival(publish)),
-            Ok(Event::Incoming(Packet::PubRel(release))) => Ok(Arrival::Released(release.pkid)),
-            Ok(_) => Ok(Arrival::Other),
-            Err(error) => Err(self.words.explain(error)),
+        match self {
+            Line::V4(line) => line.next().await,
+            Line::V5(line) => line.next().await,
         }
-    }
-
-    fn arrival(&mut self, publish: Publish) -> Arrival {
-        let Publish { topic, payload, qos, retain, pkid: packet, dup: again, .. } = publish;
-        if *topic != *self.topic.as_bytes() {
-            self.topic = String::from_utf8_lossy(&topic).into();
-        }
-        let is_empty = payload.is_empty();
-        let publication = Publication::new(Arc::clone(&self.topic), payload);
-        let publication = publication.qos(qos as u8).retain(retain);
-        let mut beheaded = self.beheaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_empty && beheaded.remove(&packet) {
-            return Arrival::Beheaded { publication, packet, again };
-        }
-        Arrival::Publish { publication, packet, again }
     }
 
     /// Lets the acknowledgements leave that are due, before the connection is dropped.
@@ -170,60 +98,56 @@ impl Line {
 
     /// Says good-bye, with these last words. When they don't get through, the connection is dropped
     /// without a good-bye: then the broker publishes the will.
-    pub async fn close(mut self, last_words: Option<Publication>) {
-        let asked = match last_words {
-            None => self.client.try_disconnect_now(),
-            Some(Publication { topic, payload, qos, retain, .. }) => {
-                let options = PublishOptions::new(level(qos)).retain(retain);
-                let sent = self.client.try_publish(&*topic, payload, options);
-                sent.and_then(|()| self.client.try_disconnect_with_timeout(LONGEST_GOODBYE))
-            }
-        };
-        if asked.is_err() {
-            return;
+    pub async fn close(self, last_words: Option<Publication>) {
+        match self {
+            Line::V4(line) => line.close(last_words).await,
+            Line::V5(line) => line.close(last_words).await,
         }
-        // Ends with an error once the DISCONNECT is written, or when there is no connection.
-        while self.eventloop.poll().await.is_ok() {}
     }
 }
 
 impl Client {
     /// Hands an acknowledgement over. False when there is no room at the moment.
     pub fn acknowledge(&self, ack: Ack) -> bool {
-        let ack = match ack {
-            Ack::PubAck(packet) => ManualAck::PubAck(PubAck::new(packet)),
-            Ack::PubRec(packet) => ManualAck::PubRec(PubRec::new(packet)),
-        };
-        self.inner.try_manual_ack(ack).is_ok()
+        match &self.inner {
+            Inner::V4(client) => client.acknowledge(ack),
+            Inner::V5(client) => client.acknowledge(ack),
+        }
     }
 
     /// Hands a publication over, at this QoS. Waits for room.
     pub async fn publish(&self, publication: Publication, qos: u8) -> Result<Notice, Lost> {
-        let Publication { topic, payload, retain, .. } = publication;
-        let options = PublishOptions::new(level(qos)).retain(retain);
-        let notice = self.inner.publish_tracked(&*topic, payload, options).await;
-        notice.map(Notice).map_err(|_| Lost)
+        match &self.inner {
+            Inner::V4(client) => client.publish(publication, qos).await.map(Notice::V4),
+            Inner::V5(client) => client.publish(publication, qos).await.map(Notice::V5),
+        }
     }
 
-    /// Subscribes. For each filter the QoS that the broker granted, or None when it refused.
-    pub async fn subscribe(&self, filters: &[(String, u8)]) -> anyhow::Result<Vec<Option<u8>>> {
-        let filters =
-            filters.iter().map(|(filter, qos)| SubscribeFilterInput::new(filter, level(*qos)));
-        let notice = self.inner.subscribe_many_tracked(filters).await?;
-        let answer =
-            timeout(LONGEST_ANSWER, notice.wait_async()).await.context("no answer in time")??;
-        let granted = answer.return_codes.into_iter().map(|code| match code {
-            SubscribeReasonCode::Success(qos) => Some(qos as u8),
-            SubscribeReasonCode::Failure => None,
-        });
-        Ok(granted.collect())
+    /// Subscribes. For each filter the QoS that the broker granted, or why it refused.
+    pub async fn subscribe(
+        &self,
+        filters: &[(String, Manner)],
+    ) -> anyhow::Result<Vec<Result<u8, String>>> {
+        match &self.inner {
+            Inner::V4(client) => client.subscribe(filters).await,
+            Inner::V5(client) => client.subscribe(filters).await,
+        }
     }
 
     /// Ends subscriptions.
     pub async fn unsubscribe(&self, filters: &[String]) -> anyhow::Result<()> {
-        let notice = self.inner.unsubscribe_many_tracked(filters.iter()).await?;
-        timeout(LONGEST_ANSWER, notice.wait_async()).await.context("no answer in time")??;
-        Ok(())
+        match &self.inner {
+            Inner::V4(client) => client.unsubscribe(filters).await,
+            Inner::V5(client) => client.unsubscribe(filters).await,
+        }
+    }
+
+    /// What is spoken.
+    pub fn version(&self) -> Version {
+        match &self.inner {
+            Inner::V4(_) => Version::V4,
+            Inner::V5(_) => Version::V5,
+        }
     }
 
     /// Ends the connection with an error.
@@ -240,45 +164,10 @@ impl Client {
 
 impl Notice {
     /// Resolves once the broker has taken responsibility; at QoS 0, once it has left.
-    pub async fn taken(self) -> Result<(), Lost> {
-        self.0.wait_completion_async().await.map_err(|_| Lost)
-    }
-}
-
-fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
-    let broker = (way.broker.host.clone(), way.broker.port);
-    let mut options = MqttOptions::new(client_id, broker);
-    let most = usize::try_from(hello.max_packet.0).unwrap_or(usize::MAX);
-    options
-        .set_keep_alive(hello.keep_alive)
-        .set_clean_session(hello.clean_session)
-        .set_max_packet_size(MOST_INCOMING, most)
-        .set_ack_mode(AckMode::Manual)
-        .set_inflight(MOST_IN_FLIGHT)
-        .set_max_request_batch(MOST_IN_WRITE)
-        // Whatever TLS there is, is ours: what goes over it is counted.
-        .set_socket_connector(move |_, _| way.clone().open());
-    match (&hello.username, &hello.password) {
-        (Some(name), Some(password)) => {
-            options.set_credentials(name.clone(), password.expose().to_owned());
+    pub async fn taken(self) -> Result<(), Untaken> {
+        match self {
+            Notice::V4(notice) => notice.taken().await,
+            Notice::V5(notice) => notice.taken().await,
         }
-        (Some(name), None) => {
-            options.set_username(name.clone());
-        }
-        (None, _) => (),
-    }
-    if let Some(will) = &hello.will {
-        let Publication { topic, payload, qos, retain, .. } = will.clone();
-        options.set_last_will(LastWill::new(&*topic, payload, level(qos), retain));
-    }
-    options
-}
-
-/// The QoS of a checked setting.
-fn level(number: u8) -> QoS {
-    match number {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
     }
 }

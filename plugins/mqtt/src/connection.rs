@@ -1,15 +1,15 @@
 //! Owns the connection: opens it, carries everything in and out, keeps it subscribed.
 
 use std::{
-    collections::BTreeMap, convert::Infallible, future::pending, path::Path, sync::Arc,
+    any::Any, collections::BTreeMap, convert::Infallible, future::pending, path::Path, sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Connection, Node, Period, Problem, Secret, Shared, Site,
-    Voice, World,
-    mqtt::{Broker, Publication},
+    Capabilities, Claim, Configured, Connection, Endpoint, Node, Period, Problem, Secret, Shared,
+    Site, Voice, World,
+    mqtt::{Broker, Manner, Publication},
     tls::{Tls, rustls::ClientConfig},
 };
 use tokio::{
@@ -20,11 +20,15 @@ use tracing::info;
 
 use crate::{
     address::Address,
-    client::{Arrival, Client, Hello, Line, Lost},
+    client::{Arrival, Client, Hello, Line, Untaken, Welcome},
+    dialect::Dialect,
     inbound::{Answers, Full, Inbound},
+    rules::NEEDS_MQTT_5,
     session::{LONGEST_ANSWER, Session},
-    wire::{Beheaded, Way},
-    words::{HungUp, Words},
+    version::Version,
+    wire::{Beheaded, Told, Way},
+    words::{HungUp, OtherVersion, Words},
+    words5::Redirected,
 };
 
 /// The most filters in one SUBSCRIBE. AWS allows 8.
@@ -46,6 +50,8 @@ pub struct MqttConnection {
     pub cert: Option<String>,
     pub key: Option<Secret>,
     pub alpn: Option<String>,
+    /// None for what the broker speaks.
+    pub version: Option<Version>,
 }
 
 impl Configured for MqttConnection {
@@ -75,6 +81,8 @@ impl Configured for MqttConnection {
             folder: site.folder,
             world: site.world,
             session: Arc::clone(&session),
+            dialect: Dialect::of(self.version, &self.address, &site.data),
+            detour: None,
             live: None,
             up_since: None,
             hang_ups: 0,
@@ -112,6 +120,27 @@ impl MqttConnection {
     }
 }
 
+/// What is wrong with settings that are for MQTT 5 on a connection, which may be of another type: the
+/// embedded broker has no use for them.
+pub fn needs_version_5<'a>(
+    connection: &dyn Any,
+    settings: impl Iterator<Item = &'a str>,
+) -> Vec<Problem> {
+    let session = connection.downcast_ref::<MqttConnection>();
+    let label = match session.map(|session| session.version) {
+        Some(Some(Version::V4)) => "expected `version: \"5\"` at the connection",
+        Some(_) => return Vec::new(),
+        None => "expected a connection of type `mqtt` that speaks MQTT 5",
+    };
+    settings.map(|setting| needs_mqtt_5(setting, label)).collect()
+}
+
+/// What MQTT 3.1.1 does not have.
+pub fn needs_mqtt_5(setting: &str, label: &str) -> Problem {
+    let message = format!("`{setting}` needs MQTT 5");
+    Problem::new(setting, message, label).rule(&NEEDS_MQTT_5)
+}
+
 /// A broker that hangs up so soon after it let us in did not lose the link.
 const SHORT_STAY: Duration = Duration::from_secs(5);
 /// How often that may be chance.
@@ -127,6 +156,9 @@ struct Driver {
     folder: Arc<Path>,
     world: World,
     session: Arc<Session>,
+    dialect: Dialect,
+    /// Where a broker has sent us to, for one attempt.
+    detour: Option<Endpoint>,
     /// Stays when `run` is dropped, so that `close` can say good-bye.
     live: Option<Line>,
     /// When the broker let us in last, unless that was looked at.
@@ -136,35 +168,71 @@ struct Driver {
 }
 
 impl Driver {
-    async fn serve(&mut self, voice: &Voice) -> anyhow::Result<Infallible> {
+    /// Where the broker does not speak one version of MQTT, tries the other, unless told which.
+    async fn serve_in_any_version(&mut self, voice: &Voice) -> anyhow::Result<Infallible> {
+        let endpoint = self.detour.take();
+        let is_detour = endpoint.is_some();
+        let endpoint = endpoint.unwrap_or_else(|| self.settings.address.endpoint.clone());
+        let first = self.dialect.first().await;
+        let ended = match self.serve(first, &endpoint, voice).await {
+            Err(error) if error.is::<OtherVersion>() && self.settings.version.is_none() => {
+                self.live = None;
+                self.serve(first.other(), &endpoint, voice).await
+            }
+            ended => ended,
+        };
+        ended.map_err(|error| match error.downcast::<Redirected>() {
+            Ok(redirected) => {
+                // Who is sent on from there would run in circles.
+                self.detour = redirected.to.clone().filter(|_| !is_detour);
+                redirected.into_error()
+            }
+            Err(error) => match error.downcast::<OtherVersion>() {
+                Ok(other) => other.into_error(self.settings.version),
+                Err(error) => error,
+            },
+        })
+    }
+
+    async fn serve(
+        &mut self,
+        version: Version,
+        endpoint: &Endpoint,
+        voice: &Voice,
+    ) -> anyhow::Result<Infallible> {
+        let max_packet = self.settings.hello.max_packet;
         let way = Way {
             world: self.world.clone(),
-            broker: self.settings.address.endpoint.clone(),
+            broker: endpoint.clone(),
             keep_alive: self.settings.keep_alive.0,
             tls: self.tls().await?,
-            max_packet: self.settings.hello.max_packet,
+            max_packet: (version == Version::V4).then_some(max_packet),
             gate: Arc::clone(&self.session.inbound.gate),
             beheaded: Beheaded::default(),
+            told: Told::default(),
             voice: voice.clone(),
         };
-        let (line, client, mut failures) =
-            Line::new(&self.client_id, &self.settings.hello, way, self.words.clone())?;
+        let words = Words { broker: endpoint.to_string(), ..self.words.clone() };
+        let (line, mut client, mut failures) =
+            Line::new(version, &self.client_id, &self.settings.hello, way, words.clone())?;
         let line = self.live.insert(line);
-        let (session, broker) = (&self.session, &self.words.broker);
+        let (session, broker) = (&self.session, &words.broker);
 
         let most = self.settings.connect_timeout;
         let awaited = session.inbound.gate.await_answer();
         let opened = timeout(most.0, line.open()).await;
-        let resumed = opened.unwrap_or_else(|_| {
+        let Welcome { resumed, limits } = opened.unwrap_or_else(|_| {
             Err(anyhow!("the broker at {broker} did not answer within {most}"))
         })?;
         drop(awaited);
         self.up_since = Some(Instant::now());
-        info!(%broker, resumed, "connected");
+        self.dialect.understood(version).await;
+        info!(%broker, %version, resumed, "connected");
+        client.limits = limits;
         session.inbound.began(client.clone(), resumed);
         let serve = async {
             if let Some(birth) = &self.settings.hello.birth {
-                announce(&client, birth, &session.inbound, broker).await?;
+                announce(&client, birth, &session.inbound, broker, voice).await?;
             }
             session.up(client.clone());
             voice.ready();
@@ -211,7 +279,7 @@ impl Connection for Driver {
     async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
         self.live = None;
         let stopped = OnDrop(Arc::clone(&self.session));
-        let Err(error) = self.serve(voice).await;
+        let Err(error) = self.serve_in_any_version(voice).await;
         self.session.failed(&error);
         if let (Some(line), true) = (&mut self.live, error.is::<Full>()) {
             line.flush().await;
@@ -244,13 +312,18 @@ async fn announce(
     birth: &Publication,
     inbound: &Inbound,
     broker: &str,
+    voice: &Voice,
 ) -> anyhow::Result<()> {
     let _awaited = inbound.gate.await_answer();
     let told = async { client.publish(birth.clone(), birth.qos).await?.taken().await };
     // When the connection is lost, that is told where it is carried.
     match timeout(LONGEST_ANSWER, told).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(Lost)) => pending().await,
+        Ok(Err(Untaken::Refused(why))) => {
+            voice.trouble(&anyhow!("the broker at {broker} refused the `birth` message: {why}"));
+            Ok(())
+        }
+        Ok(Err(Untaken::Lost)) => pending().await,
         Err(_) => Err(anyhow!("the broker at {broker} does not acknowledge the `birth` message")),
     }
 }
@@ -294,7 +367,7 @@ async fn keep_subscribed(
     voice: &Voice,
 ) -> anyhow::Result<Infallible> {
     let asking = || format!("asking the broker at {broker} for subscriptions");
-    let mut granted: BTreeMap<String, u8> = BTreeMap::new();
+    let mut granted: BTreeMap<String, Manner> = BTreeMap::new();
     let mut refused: BTreeMap<String, Refusal> = BTreeMap::new();
     loop {
         let wanted = inbound.wanted();
@@ -303,12 +376,14 @@ async fn keep_subscribed(
             wanted.filters.contains_key(filter) && !wanted.anew.contains(filter)
         });
         let now = Instant::now();
-        let missing: Vec<(String, u8)> = wanted
+        let missing: Vec<(String, Manner)> = wanted
             .filters
             .iter()
-            .filter(|(filter, qos)| granted.get(*filter).is_none_or(|have| have < *qos))
+            .filter(|(filter, manner)| {
+                granted.get(*filter).is_none_or(|have| have.with(**manner) != *have)
+            })
             .filter(|(filter, _)| refused.get(*filter).is_none_or(|it| it.again_at <= now))
-            .map(|(filter, qos)| (filter.clone(), *qos))
+            .map(|(filter, manner)| (filter.clone(), *manner))
             .collect();
         let mut answers = Answers::default();
         // Only until the answers are there: behind them comes what nobody may have room for.
@@ -317,12 +392,15 @@ async fn keep_subscribed(
             let told = client.subscribe(some).await.with_context(asking)?;
             for ((filter, asked), answer) in some.iter().zip(told) {
                 let earlier = refused.remove(filter);
-                let Some(qos) = answer else {
-                    refused.insert(filter.clone(), Refusal::after(earlier));
-                    answers.refused_now.push(filter.clone());
-                    continue;
+                let qos = match answer {
+                    Ok(qos) => qos,
+                    Err(why) => {
+                        refused.insert(filter.clone(), Refusal::after(earlier));
+                        answers.refused_now.push((filter.clone(), why));
+                        continue;
+                    }
                 };
-                if qos < *asked {
+                if qos < asked.qos {
                     voice.trouble(&anyhow!(
                         "the broker at {broker} grants only QoS {qos} for `{filter}`"
                     ));

@@ -1,4 +1,4 @@
-//! MQTT 3.1.1: a session with a broker as a connection, and the nodes that subscribe and publish
+//! MQTT 3.1.1 and 5: a session with a broker as a connection, and the nodes that subscribe and publish
 //! on it, or on the broker in this process.
 //!
 //! The one thing to know: a session carries everybody's messages and acknowledgements over one
@@ -7,19 +7,23 @@
 mod address;
 mod client;
 mod connection;
+mod dialect;
 mod frames;
 mod gate;
 mod inbound;
 mod ledger;
 mod pace;
+mod properties;
 mod rules;
 mod session;
 mod settings;
 mod sink;
 mod source;
 mod topic;
+mod version;
 mod wire;
 mod words;
+mod words5;
 
 #[cfg(test)]
 mod tests;

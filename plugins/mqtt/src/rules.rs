@@ -9,6 +9,8 @@ pub static LITERAL_PLACEHOLDER: Rule =
     Rule::new("literal-placeholder", include_str!("../rules/literal-placeholder.md"));
 /// A sink asks for QoS 2 on a session for which it is sent as 1.
 pub static LOWERED_QOS: Rule = Rule::new("lowered-qos", include_str!("../rules/lowered-qos.md"));
+/// A setting is for MQTT 5, and the connection speaks 3.1.1.
+pub static NEEDS_MQTT_5: Rule = Rule::new("needs-mqtt-5", include_str!("../rules/needs-mqtt-5.md"));
 /// One topic filter of a source asks for what another asks for too.
 pub static OVERLAPPING_FILTERS: Rule =
     Rule::new("overlapping-filters", include_str!("../rules/overlapping-filters.md"));
@@ -29,10 +31,11 @@ pub static UNRETAINED_WILL: Rule =
     Rule::new("unretained-will", include_str!("../rules/unretained-will.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 9] = [
+pub static RULES: [&Rule; 10] = [
     &BAD_TOPIC,
     &LITERAL_PLACEHOLDER,
     &LOWERED_QOS,
+    &NEEDS_MQTT_5,
     &OVERLAPPING_FILTERS,
     &PORT_MISMATCH,
     &REPEATED_FILTER,

@@ -3,10 +3,11 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use anyhow::anyhow;
+use bytes::Bytes;
 use forebay_sdk::{
     Size, Voice, WriteError, Written,
     connection::Down,
-    mqtt::{PubSub, Publication, Subscribe, Subscription},
+    mqtt::{Properties, PubSub, Publication, Subscribe, Subscription},
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::{
@@ -15,10 +16,11 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, Lost},
+    client::{Client, Limits, Untaken},
     inbound::Inbound,
     pace::{LONGEST_CALM, Pace},
-    words::HungUp,
+    version::Version,
+    words::{Dismissed, HungUp},
 };
 
 /// How long the broker may take to acknowledge a message. A broker that answers pings and never
@@ -65,7 +67,7 @@ enum Link {
 /// Who ended a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The broker, without a word.
+    /// The broker, without a word that a person would have to act on.
     HungUp,
     Otherwise,
 }
@@ -90,7 +92,8 @@ impl Session {
     /// The connection ended with an error.
     pub fn failed(&self, error: &anyhow::Error) {
         self.inbound.ended();
-        let end = if error.is::<HungUp>() { End::HungUp } else { End::Otherwise };
+        let is_of_the_broker = error.is::<HungUp>() || error.is::<Dismissed>();
+        let end = if is_of_the_broker { End::HungUp } else { End::Otherwise };
         self.link.send_replace(Link::Failed(format!("{error:#}").into(), end));
     }
 
@@ -141,17 +144,28 @@ impl Session {
     /// a restart cut short. It would take a new message under such an id for the old one, drop it
     /// and acknowledge it. At QoS 1 it remembers nothing.
     fn qos(&self, publication: &Publication) -> u8 {
+        let most = self.limits().max_qos;
         match self.is_clean {
-            true => publication.qos,
-            false => publication.qos.min(1),
+            true => publication.qos.min(most),
+            false => publication.qos.min(1).min(most),
         }
+    }
+
+    /// What the broker takes, as far as it is known.
+    fn limits(&self) -> Limits {
+        self.client().map_or_else(|_| Limits::default(), |client| client.limits)
+    }
+
+    fn version(&self) -> Version {
+        self.client().map_or(Version::V4, |client| client.version())
     }
 
     /// Refuses what the session would choke on. Gives how many bytes all take on the wire.
     fn check(&self, batch: &[Publication]) -> Result<usize, WriteError> {
-        let mut bytes = 0;
+        let (mut bytes, limits, version) = (0, self.limits(), self.version());
         for publication in batch {
-            let size = packet_bytes(publication, self.qos(publication));
+            let size = packet_bytes(publication, self.qos(publication), version);
+            self.check_limits(publication, size as u64, limits)?;
             if let Some(times) = self.pace.refuses(publication) {
                 return Err(WriteError::reject(self.guess(publication, size, times)));
             }
@@ -164,6 +178,28 @@ impl Session {
             bytes += size;
         }
         Ok(bytes)
+    }
+
+    /// Refuses what the broker has said that it does not take.
+    fn check_limits(
+        &self,
+        publication: &Publication,
+        size: u64,
+        limits: Limits,
+    ) -> Result<(), WriteError> {
+        let broker = &self.broker;
+        if size > limits.max_packet {
+            let most = limits.max_packet;
+            return Err(WriteError::reject(anyhow!(
+                "the broker at {broker} takes {most} bytes at most, and the message has {size}"
+            )));
+        }
+        if publication.retain && !limits.keeps_retained {
+            return Err(WriteError::reject(anyhow!(
+                "the broker at {broker} takes no retained messages: write `retain: false`"
+            )));
+        }
+        Ok(())
     }
 
     /// What is likely the matter with a message on which the broker hangs up.
@@ -197,7 +233,8 @@ impl Session {
         Ok(Written::bytes(bytes))
     }
 
-    /// Publishes as many as may go at once, and gives how many those are.
+    /// Publishes as many as may go at once, and gives how many those are. Ends with what the broker
+    /// refused of them, when it did.
     async fn publish_some(&self, batch: &[Publication]) -> Result<usize, WriteError> {
         self.see_calm(&batch[0]).await?;
         let turn = self.pace.turn(batch).await;
@@ -217,16 +254,20 @@ impl Session {
                 }
             }
         }
-        let mut taken = 0;
+        let (mut taken, mut refused) = (0, Vec::new());
         for notice in notices {
             match self.in_time(&client, notice.taken()).await {
-                Ok(()) => taken += 1,
-                Err(error) => {
+                Ok(()) => (),
+                Err(Unwritten::Refused(why)) => {
+                    refused.push((taken, self.refusal(&some[taken], &why)));
+                }
+                Err(Unwritten::Retry(error)) => {
                     // What went wrong first is the reason.
-                    outcome = outcome.and(Err(error));
+                    outcome = outcome.and(Err(Unwritten::Retry(error)));
                     break;
                 }
             }
+            taken += 1;
         }
         self.pace.passed(&some[..taken]);
         // At QoS 0 nobody has said so.
@@ -239,7 +280,18 @@ impl Session {
                 self.pace.hung_up_on(single);
             }
         }
-        outcome.map(|()| taken).map_err(|error| error.taken(taken))
+        match outcome {
+            // When the connection was lost too, the next write tells.
+            _ if !refused.is_empty() => Err(WriteError::RejectSome { dealt_with: taken, refused }),
+            Ok(()) => Ok(taken),
+            Err(error) => Err(WriteError::from(error).taken(taken)),
+        }
+    }
+
+    /// What the broker said to a message that it will not have.
+    fn refusal(&self, publication: &Publication, why: &str) -> anyhow::Error {
+        let (broker, topic) = (&self.broker, publication.topic.escape_debug());
+        anyhow!("the broker at {broker} refused the message on `{topic}`: {why}")
     }
 
     fn was_hung_up(&self) -> bool {
@@ -261,11 +313,11 @@ impl Session {
     }
 
     /// Waits for the broker as long as it may take. After that the session is no good.
-    async fn in_time<T>(
+    async fn in_time<T, E: Into<Untaken>>(
         &self,
         client: &Client,
-        answer: impl Future<Output = Result<T, Lost>>,
-    ) -> Result<T, WriteError> {
+        answer: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Unwritten> {
         let broker = &self.broker;
         let mut answer = pin!(answer);
         // Most answers are there already, and then need no timer.
@@ -275,14 +327,16 @@ impl Session {
         };
         match answered {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Lost)) => {
-                let why = format!("publishing to the broker at {broker}: the connection was lost");
-                Err(WriteError::retry(Down::new(why)))
-            }
+            Ok(Err(untaken)) => match untaken.into() {
+                Untaken::Refused(why) => Err(Unwritten::Refused(why)),
+                Untaken::Lost => Err(Unwritten::Retry(Down::new(format!(
+                    "publishing to the broker at {broker}: the connection was lost"
+                )))),
+            },
             Err(_) => {
                 let why = format!("the broker at {broker} acknowledges nothing");
                 self.fail(client, anyhow!("{why}"));
-                Err(WriteError::retry(Down::new(why)))
+                Err(Unwritten::Retry(Down::new(why)))
             }
         }
     }
@@ -308,25 +362,69 @@ impl PubSub for Session {
     }
 }
 
+/// Why a message was not written.
+enum Unwritten {
+    /// The broker will never have it.
+    Refused(String),
+    /// The connection is no good.
+    Retry(Down),
+}
+
+impl From<Unwritten> for WriteError {
+    fn from(unwritten: Unwritten) -> WriteError {
+        match unwritten {
+            Unwritten::Refused(why) => WriteError::reject(anyhow!(why)),
+            Unwritten::Retry(down) => WriteError::retry(down),
+        }
+    }
+}
+
 /// The error of the rest of a batch, as one of the whole.
 fn behind(error: WriteError, front: usize) -> WriteError {
     match error {
         WriteError::Retry { taken, .. } => error.taken(front + taken),
+        WriteError::RejectSome { dealt_with, refused } => WriteError::RejectSome {
+            dealt_with: front + dealt_with,
+            refused: refused.into_iter().map(|(at, error)| (front + at, error)).collect(),
+        },
         other => other,
     }
 }
 
-/// How many bytes a PUBLISH takes on the wire (MQTT 3.1.1 section 3.3).
-fn packet_bytes(publication: &Publication, qos: u8) -> usize {
+/// How many bytes a PUBLISH takes on the wire (MQTT 3.1.1 and 5, section 3.3), when its topic stands
+/// in it as it is.
+fn packet_bytes(publication: &Publication, qos: u8, version: Version) -> usize {
     let packet_id = if qos > 0 { 2 } else { 0 };
-    let remaining = 2 + publication.topic.len() + packet_id + publication.payload.len();
-    let length_bytes = match remaining {
+    let beside = match version {
+        Version::V4 => 0,
+        Version::V5 => {
+            let bytes = publication.properties.as_deref().map_or(0, properties_bytes);
+            length_bytes(bytes) + bytes
+        }
+    };
+    let remaining = 2 + publication.topic.len() + packet_id + beside + publication.payload.len();
+    1 + length_bytes(remaining) + remaining
+}
+
+/// How many bytes a length has in front of so many.
+fn length_bytes(bytes: usize) -> usize {
+    match bytes {
         0..=127 => 1,
         128..=16_383 => 2,
         16_384..=2_097_151 => 3,
         _ => 4,
-    };
-    1 + length_bytes + remaining
+    }
+}
+
+/// What properties take, each behind a byte that says which it is (MQTT 5 section 2.2.2).
+fn properties_bytes(properties: &Properties) -> usize {
+    let Properties { content_type, response_topic, correlation_data, user, .. } = properties;
+    let texts = [content_type, response_topic].into_iter().flatten().map(String::len);
+    let data = correlation_data.iter().map(Bytes::len);
+    let pairs = user.iter().map(|(name, value)| 2 + name.len() + value.len());
+    let flag = if properties.is_text { 2 } else { 0 };
+    let expiry = if properties.expires_after_seconds.is_some() { 5 } else { 0 };
+    flag + expiry + texts.chain(data).chain(pairs).map(|bytes| 3 + bytes).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -334,6 +432,37 @@ mod tests {
     use rumqttc::{Publish, QoS};
 
     use super::*;
+
+    #[test]
+    fn properties_count_as_they_go_over_the_wire() {
+        let name = "n".repeat(100);
+        for user in [vec![], vec![(name.clone(), String::new()), (name, "v".to_owned())]] {
+            let properties = Properties {
+                is_text: true,
+                expires_after_seconds: Some(7),
+                content_type: Some("text/plain".to_owned()),
+                response_topic: Some("answers".to_owned()),
+                correlation_data: Some(Bytes::from_static(b"7")),
+                user: user.clone(),
+            };
+            let sent = rumqttc5::PublishProperties {
+                payload_format_indicator: Some(1),
+                message_expiry_interval: Some(7),
+                topic_alias: None,
+                response_topic: properties.response_topic.clone(),
+                correlation_data: properties.correlation_data.clone(),
+                user_properties: user,
+                subscription_identifiers: Vec::new(),
+                content_type: properties.content_type.clone(),
+            };
+            let qos = rumqttc5::QoS::AtMostOnce;
+            let publish = rumqttc5::Publish::new("a/b", qos, "payload", Some(sent));
+            let publication = Publication::new("a/b", "payload").properties(properties);
+            assert_eq!(packet_bytes(&publication, 0, Version::V5), publish.size());
+        }
+        let bare = Publication::new("a/b", "payload");
+        assert_eq!(packet_bytes(&bare, 1, Version::V5), packet_bytes(&bare, 1, Version::V4) + 1);
+    }
 
     #[test]
     fn the_size_of_a_packet_is_what_goes_over_the_wire() {
@@ -344,7 +473,8 @@ mod tests {
                 let publication = Publication::new("a/b", vec![0; payload_bytes]);
                 let mut publish = Publish::from_bytes("a/b", qos, publication.payload.clone());
                 publish.pkid = u16::from(number > 0);
-                assert_eq!(packet_bytes(&publication, number as u8), publish.size());
+                let qos = number as u8;
+                assert_eq!(packet_bytes(&publication, qos, Version::V4), publish.size());
             }
         }
     }

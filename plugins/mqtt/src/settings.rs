@@ -1,21 +1,27 @@
 //! All that users write: of a connection, a source and a sink.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Configured, Format, Period, Problem, Secret, Settings, Size, mqtt::Publication, units::form,
+    Configured, Format, Period, Problem, Secret, Settings, Size,
+    mqtt::{Manner, Properties, Publication, Retained},
+    units::form,
 };
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor},
+};
 
 use crate::{
     address::Address,
     client::Hello,
-    connection::MqttConnection,
+    connection::{MqttConnection, needs_mqtt_5},
     rules::{OVERLAPPING_FILTERS, REPEATED_FILTER, SESSION_WITHOUT_ID, UNRETAINED_WILL},
     sink::MqttSink,
     source::MqttSource,
     topic::{Filter, NoTopic, check_topic, doubts},
+    version::Version,
 };
 
 /// One session with an MQTT broker, which all nodes that name it share.
@@ -42,6 +48,14 @@ pub struct SessionSettings {
     /// `false` has the broker keep subscriptions and messages while we are away.
     #[serde(default = "default_clean_session")]
     pub clean_session: bool,
+    /// How long the broker keeps the session when the connection has ended, with
+    /// `clean_session: false`. For ever when left out. With MQTT 5.
+    pub session_expiry: Option<Period>,
+    /// Which version of MQTT is spoken: `3.1.1`, which every broker knows, and which it is when left out;
+    /// `5`, with properties beside the payload, reasons in words and fewer bytes for long topics; or
+    /// `auto`, which is 5 where the broker speaks it, else 3.1.1. That is remembered.
+    #[serde(default)]
+    pub version: Spoken,
     /// Whom to trust: a PEM file, or its text by `${file:...}`. The system's certificates when left
     /// out.
     #[schemars(length(min = 1), extend("format" = form::LINES))]
@@ -85,6 +99,67 @@ pub struct WillSettings {
     /// Whether the broker keeps it for later subscribers.
     #[serde(default)]
     pub retain: bool,
+    /// How long the broker waits for us to come back before it publishes it, in whole seconds. With
+    /// MQTT 5.
+    pub delay: Option<Period>,
+}
+
+/// Which version of MQTT is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Spoken {
+    /// 3.1.1.
+    #[default]
+    V4,
+    /// 5.
+    V5,
+    /// 5 where the broker speaks it, else 3.1.1.
+    Auto,
+    /// Another number, which is reported.
+    Unknown,
+}
+
+impl<'de> Deserialize<'de> for Spoken {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Spoken, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = Spoken;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`3.1.1`, `5` or `auto`")
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<Spoken, E> {
+                match word {
+                    "3.1.1" => Ok(Spoken::V4),
+                    "5" => Ok(Spoken::V5),
+                    "auto" => Ok(Spoken::Auto),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                }
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Spoken, E> {
+                Ok(if number == 5 { Spoken::V5 } else { Spoken::Unknown })
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Spoken, E> {
+                self.visit_u64(u64::try_from(number).unwrap_or(0))
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}
+
+impl JsonSchema for Spoken {
+    fn schema_name() -> Cow<'static, str> {
+        "Spoken".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// In YAML, 5 without quotes is a number.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words = json_schema!({ "type": "string", "enum": ["3.1.1", "5", "auto"] });
+        let number = json_schema!({ "type": "integer" });
+        json_schema!({ "anyOf": [words, number] })
+    }
 }
 
 /// A message about this client: that it is there, or goes. What is left out is as in the `will`.
@@ -146,6 +221,18 @@ impl Settings for SessionSettings {
         }
         let address = address.ok()?;
         problems.extend(address.doubt());
+        let (session_expiry, will_delay) = self.waits(problems)?;
+        let version = match self.version {
+            Spoken::V4 => Some(Version::V4),
+            Spoken::V5 => Some(Version::V5),
+            Spoken::Auto => None,
+            Spoken::Unknown => {
+                let message = "`version` is none that is spoken here";
+                let label = "expected `3.1.1`, `5` or `auto`";
+                problems.push(Problem::new("version", message, label));
+                return None;
+            }
+        };
         let will = self.will.as_ref().map(WillSettings::publication);
         let birth = self.birth.as_ref().and_then(|it| it.publication(will.as_ref()));
         let goodbye = match &self.goodbye {
@@ -157,7 +244,9 @@ impl Settings for SessionSettings {
             password: self.password,
             keep_alive: keep_alive?,
             clean_session: self.clean_session,
+            session_expiry,
             will,
+            will_delay,
             birth,
             goodbye,
             max_packet: self.max_packet,
@@ -172,6 +261,7 @@ impl Settings for SessionSettings {
             cert: self.cert,
             key: self.key,
             alpn: self.alpn,
+            version,
         })
     }
 }
@@ -256,6 +346,34 @@ impl SessionSettings {
         Some(problem.note(note).rule(&UNRETAINED_WILL).warning())
     }
 
+    /// For how many seconds the broker keeps the session, and the will. None when one is out of
+    /// range, which is reported.
+    fn waits(&self, problems: &mut Vec<Problem>) -> Option<(u32, u32)> {
+        let delay = self.will.as_ref().and_then(|will| will.delay);
+        let mut read = |setting: &str, time: Option<Period>, otherwise: u32| {
+            let Some(time) = time else { return Some(otherwise) };
+            if self.version == Spoken::V4 {
+                problems
+                    .push(needs_mqtt_5(setting, "expected `version: \"5\"` at this connection"));
+            }
+            let seconds = seconds(time.0).filter(|seconds| (1..u32::MAX).contains(seconds));
+            if seconds.is_none() {
+                let message = format!("`{setting}` is out of range");
+                let label = "expected whole seconds, and at least one";
+                problems.push(Problem::new(setting, message, label));
+            }
+            seconds
+        };
+        let expiry = read("session_expiry", self.session_expiry, u32::MAX);
+        let delay = read("will.delay", delay, 0);
+        if self.session_expiry.is_some() && self.clean_session {
+            let message = "`session_expiry` has no use with `clean_session: true`";
+            let label = "expected `clean_session: false` beside it";
+            problems.push(Problem::new("session_expiry", message, label));
+        }
+        expiry.zip(delay)
+    }
+
     fn out_of_range(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !(Duration::from_secs(1)..=LONGEST_CONNECT_TIMEOUT).contains(&self.connect_timeout.0) {
@@ -272,7 +390,7 @@ impl SessionSettings {
 
 impl WillSettings {
     fn publication(&self) -> Publication {
-        let WillSettings { topic, payload, qos, retain } = self;
+        let WillSettings { topic, payload, qos, retain, .. } = self;
         Publication::new(&**topic, payload.clone()).qos(*qos).retain(*retain)
     }
 }
@@ -290,10 +408,10 @@ impl StatusSettings {
     }
 }
 
-/// The standard counts the keep-alive in seconds, in 16 bits.
-fn seconds(time: Duration) -> Option<u16> {
+/// A time as the standard counts it, in whole seconds. None when it is none, or too long.
+fn seconds<T: TryFrom<u64>>(time: Duration) -> Option<T> {
     match time.subsec_nanos() {
-        0 => u16::try_from(time.as_secs()).ok(),
+        0 => T::try_from(time.as_secs()).ok(),
         _ => None,
     }
 }
@@ -321,6 +439,16 @@ pub struct MqttSourceSettings {
     #[serde(default = "default_qos")]
     #[schemars(range(min = 0, max = 2))]
     pub qos: u8,
+    /// Not what the same connection publishes. With MQTT 5.
+    #[serde(default)]
+    pub no_local: bool,
+    /// Messages are marked as retained when they were published so, and not only when the broker had
+    /// kept them. With MQTT 5.
+    #[serde(default)]
+    pub retain_as_published: bool,
+    /// Which of the messages that the broker keeps come. All but `always` with MQTT 5.
+    #[serde(default)]
+    pub retained: Retained,
     /// The most messages that are passed on and not delivered yet. What comes meanwhile waits; at
     /// QoS 0 no more than as many again, and what comes beyond that is dropped.
     #[serde(default = "default_in_flight")]
@@ -369,8 +497,10 @@ impl Settings for MqttSourceSettings {
                 problems.push(problem.note(note));
             }
         }
-        let MqttSourceSettings { topics: filters, qos, in_flight, format } = self;
-        Some(MqttSource { filters, qos, in_flight, format })
+        let MqttSourceSettings { no_local, retain_as_published, retained, qos, .. } = self;
+        let manner = Manner { qos, no_local, retain_as_published, retained };
+        let MqttSourceSettings { topics: filters, in_flight, format, .. } = self;
+        Some(MqttSource { filters, manner, in_flight, format })
     }
 }
 
@@ -391,6 +521,50 @@ pub struct MqttSinkSettings {
     /// How payloads are written.
     #[serde(default)]
     pub format: Format,
+    /// What is said beside the payload, with MQTT 5. What a message has in its `meta.mqtt` comes
+    /// first.
+    pub properties: Option<PropertiesSettings>,
+}
+
+/// What MQTT 5 says beside the payload.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PropertiesSettings {
+    /// What the payload is, such as `application/json`.
+    #[schemars(length(min = 1))]
+    pub content_type: Option<String>,
+    /// How long the broker may keep a message for somebody who is away, in whole seconds. For ever
+    /// when left out.
+    pub expires_after: Option<Period>,
+    /// Where an answer is to be published.
+    pub response_topic: Option<String>,
+    /// Names and values of your own.
+    #[serde(default)]
+    pub user: BTreeMap<String, String>,
+}
+
+impl PropertiesSettings {
+    fn resolve(self, problems: &mut Vec<Problem>) -> Properties {
+        let PropertiesSettings { content_type, expires_after, response_topic, user } = self;
+        if let Some(Err(wrong)) = response_topic.as_deref().map(check_topic) {
+            let message = "`properties.response_topic` cannot be published to";
+            problems.push(wrong.problem("properties.response_topic", message));
+        }
+        let expires_after_seconds =
+            expires_after.and_then(|time| seconds(time.0).filter(|it| *it > 0));
+        if expires_after.is_some() && expires_after_seconds.is_none() {
+            let message = "`properties.expires_after` is out of range";
+            let label = "expected whole seconds, and at least one";
+            problems.push(Problem::new("properties.expires_after", message, label));
+        }
+        Properties {
+            expires_after_seconds,
+            content_type,
+            response_topic,
+            user: user.into_iter().collect(),
+            ..Properties::default()
+        }
+    }
 }
 
 fn default_qos() -> u8 {
@@ -407,8 +581,9 @@ impl Settings for MqttSinkSettings {
                 }
             }
         }
-        let MqttSinkSettings { topic, qos, retain, format } = self;
-        Some(MqttSink { topic: topic.map(Into::into), qos, retain, format })
+        let MqttSinkSettings { topic, qos, retain, format, properties } = self;
+        let properties = properties.map(|properties| properties.resolve(problems));
+        Some(MqttSink { topic: topic.map(Into::into), qos, retain, format, properties })
     }
 }
 
@@ -471,6 +646,45 @@ mod tests {
         check(
             "url: mqtt://broker\nwill: { topic: a, payload: x, qos: 3 }",
             &["setting-type: `will.qos` is out of range [expected 0 to 2, found 3]"],
+        );
+    }
+
+    #[test]
+    fn the_version_may_be_written_as_a_number() {
+        for version in ["5", "'5'", "\"5\"", "3.1.1", "auto"] {
+            check(&format!("url: mqtt://b\nversion: {version}"), &[]);
+        }
+        check(
+            "url: mqtt://b\nversion: 4",
+            &[
+                "setting-value: `version` is none that is spoken here [expected `3.1.1`, `5` or `auto`]",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_3_1_1_does_not_have_is_found() {
+        let will = "will: { topic: t, payload: off, delay: 5s }";
+        let kept = "client_id: a\nclean_session: false\nsession_expiry: 1d";
+        let with = |version: &str, text: &str| format!("url: mqtt://b\nversion: {version}\n{text}");
+        let label = "[expected `version: \"5\"` at this connection]";
+        check(&with("3.1.1", will), &[&format!("needs-mqtt-5: `will.delay` needs MQTT 5 {label}")]);
+        check(
+            &with("3.1.1", kept),
+            &[&format!("needs-mqtt-5: `session_expiry` needs MQTT 5 {label}")],
+        );
+        for version in ["5", "auto"] {
+            check(&with(version, will), &[]);
+            check(&with(version, kept), &[]);
+        }
+        check(
+            &with("5", "session_expiry: 500ms"),
+            &[
+                "setting-value: `session_expiry` is out of range \
+                 [expected whole seconds, and at least one]",
+                "setting-value: `session_expiry` has no use with `clean_session: true` \
+                 [expected `clean_session: false` beside it]",
+            ],
         );
     }
 

@@ -6,11 +6,15 @@ use anyhow::{Context, anyhow};
 use forebay_sdk::{
     Capabilities, Configured, Emitter, Format, Message, Node, Problem, Sink, Site, WriteError,
     Written,
-    mqtt::{Broker, Publication},
+    mqtt::{Broker, Properties, Publication},
 };
 
 use crate::{
-    client::MOST_IN_FLIGHT, connection::MqttConnection, rules::LOWERED_QOS, session::LONGEST_TRY,
+    client::MOST_IN_FLIGHT,
+    connection::{MqttConnection, needs_version_5},
+    properties,
+    rules::LOWERED_QOS,
+    session::LONGEST_TRY,
     topic::check_topic,
 };
 
@@ -22,6 +26,8 @@ pub struct MqttSink {
     pub qos: u8,
     pub retain: bool,
     pub format: Format,
+    /// What is said beside the payload of each message.
+    pub properties: Option<Properties>,
 }
 
 impl Configured for MqttSink {
@@ -39,13 +45,19 @@ impl Configured for MqttSink {
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
         let session = connection.downcast_ref::<MqttConnection>();
+        let mut problems = match session {
+            Some(_) => needs_version_5(connection, self.properties.iter().map(|_| "properties")),
+            // The embedded broker passes them on.
+            None => Vec::new(),
+        };
         if self.qos < 2 || session.is_none_or(|session| session.hello.clean_session) {
-            return Vec::new();
+            return problems;
         }
         let message = "`qos: 2` is sent as 1 on a session that the broker keeps";
         let label = "expected 1, or `clean_session: true` at the connection";
         let problem = Problem::new("qos", message, label).rule(&LOWERED_QOS).warning();
-        vec![problem.note("a message may come twice, as with 1")]
+        problems.push(problem.note("a message may come twice, as with 1"));
+        problems
     }
 }
 
@@ -83,11 +95,16 @@ impl Publishing {
     }
 
     fn publication(&self, message: &Message) -> Publication {
-        let MqttSink { topic, qos, retain, format } = &self.sink;
+        let MqttSink { topic, qos, retain, format, properties } = &self.sink;
         let topic = topic.as_ref().unwrap_or(&message.topic);
-        Publication::new(Arc::clone(topic), message.payload.to_bytes(*format))
+        let publication = Publication::new(Arc::clone(topic), message.payload.to_bytes(*format))
             .qos(*qos)
-            .retain(*retain)
+            .retain(*retain);
+        match (message.meta.get("mqtt"), properties) {
+            (None, None) => publication,
+            (said, None) => publication.properties(properties::read(said, &Properties::default())),
+            (said, Some(settings)) => publication.properties(properties::read(said, settings)),
+        }
     }
 }
 

@@ -1,22 +1,24 @@
 //! Subscribes to topics, whatever the way to the broker is.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{any::Any, collections::HashMap, sync::Arc};
 
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
-    Capabilities, Configured, Format, Message, Meta, Node, Outlet, Payload, Site, Source,
-    mqtt::{Broker, Event, Parcel, Properties, Publication, Subscribe, Subscription},
+    Capabilities, Configured, Format, Message, Meta, Node, Outlet, Payload, Problem, Site, Source,
+    mqtt::{Broker, Event, Manner, Parcel, Publication, Retained, Subscribe, Subscription},
 };
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
+
+use crate::{connection::needs_version_5, properties};
 
 /// A source of MQTT, as its settings were understood.
 #[derive(Clone, Debug)]
 pub struct MqttSource {
     /// What it subscribes to.
     pub filters: Vec<String>,
-    pub qos: u8,
+    pub manner: Manner,
     pub in_flight: u16,
     pub format: Format,
 }
@@ -26,7 +28,7 @@ impl Configured for MqttSource {
         let wish = Subscribe {
             reader: Arc::clone(&site.name),
             filters: self.filters.clone(),
-            qos: self.qos,
+            manner: self.manner,
             capacity: usize::from(self.in_flight),
             voice: site.voice.clone(),
         };
@@ -36,8 +38,19 @@ impl Configured for MqttSource {
         Node::source(Reading { maker: Maker::new(self.format), broker, wish, subscription })
     }
 
+    fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
+        let Manner { no_local, retain_as_published, retained, .. } = self.manner;
+        let asked = [
+            ("no_local", no_local),
+            ("retain_as_published", retain_as_published),
+            ("retained", retained != Retained::Always),
+        ];
+        let asked = asked.into_iter().filter(|(_, is_asked)| *is_asked);
+        needs_version_5(connection, asked.map(|(setting, _)| setting))
+    }
+
     fn capabilities(&self) -> Capabilities {
-        Capabilities { resends: self.qos > 0, ..Capabilities::default() }
+        Capabilities { resends: self.manner.qos > 0, ..Capabilities::default() }
     }
 }
 
@@ -135,7 +148,11 @@ impl Maker {
                 let kind = self.kinds.entry((qos, retain, again));
                 kind.or_insert_with(|| meta(said(qos, retain, again))).clone()
             }
-            Some(properties) => meta(with_properties(said(qos, retain, again), &properties)),
+            Some(properties) => {
+                let mut said = said(qos, retain, again);
+                properties::write(&mut said, &properties);
+                meta(said)
+            }
         };
         message
     }
@@ -150,23 +167,6 @@ fn meta(said: Map<String, Value>) -> Meta {
 fn said(qos: u8, retain: bool, again: bool) -> Map<String, Value> {
     let entries = [("qos", json!(qos)), ("retain", json!(retain)), ("dup", json!(again))];
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// Adds what MQTT 5 says beside the payload, as far as text can say it. Of a user property that comes
-/// more than once, the last counts.
-fn with_properties(mut said: Map<String, Value>, properties: &Properties) -> Map<String, Value> {
-    let Properties { content_type, response_topic, user, .. } = properties;
-    for (name, value) in [("content_type", content_type), ("response_topic", response_topic)] {
-        if let Some(value) = value {
-            said.insert(name.to_owned(), json!(value));
-        }
-    }
-    if !user.is_empty() {
-        let user: Map<String, Value> =
-            user.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        said.insert("user".to_owned(), user.into());
-    }
-    said
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod connecting;
 mod peer;
 mod publishing;
 mod subscribing;
+mod version5;
 
 use std::{sync::Arc, time::Duration};
 
@@ -187,6 +188,10 @@ fn said(outcome: Result<Written, WriteError>) -> String {
         Ok(_) => "written".to_owned(),
         Err(WriteError::Retry { error, .. }) => format!("retry: {error:#}"),
         Err(WriteError::Reject(error)) => format!("reject: {error:#}"),
+        Err(WriteError::RejectSome { dealt_with, refused }) => {
+            let refused = refused.iter().map(|(at, error)| format!("{at}: {error:#}"));
+            format!("{dealt_with} dealt with, refused {}", refused.collect::<Vec<_>>().join("; "))
+        }
         Err(WriteError::InDoubt(error)) => format!("in doubt: {error:#}"),
     }
 }

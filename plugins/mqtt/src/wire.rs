@@ -6,7 +6,7 @@ use std::{
     io::{self, IoSlice},
     ops::Range,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -31,6 +31,25 @@ use crate::{
 /// Packet ids of messages that were too large and that came without their payload.
 pub type Beheaded = Arc<Mutex<HashSet<u16>>>;
 
+/// The broker's word on the connection itself: its last CONNACK or DISCONNECT, as it came.
+#[derive(Clone, Default)]
+pub struct Told(Arc<Mutex<Vec<u8>>>);
+
+impl Told {
+    /// The packet, or nothing.
+    pub fn packet(&self) -> Vec<u8> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the packets of [`Told`] begin.
+const CONNACK: u8 = 0x20;
+const DISCONNECT: u8 = 0xe0;
+
 /// Below this a slow mobile link looks dead.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(30);
 /// How much is read from the system at once.
@@ -53,12 +72,15 @@ pub struct Way {
     pub keep_alive: Duration,
     /// None without TLS.
     pub tls: Option<Arc<ClientConfig>>,
-    /// The largest packet that is taken.
-    pub max_packet: Size,
+    /// The largest packet that is taken; what is larger is thrown away. None with MQTT 5, in which the
+    /// broker is asked not to send it.
+    pub max_packet: Option<Size>,
     /// Whether to read.
     pub gate: Arc<Gate>,
     /// Which messages were too large.
     pub beheaded: Beheaded,
+    /// What the broker says of the connection.
+    pub told: Told,
     /// Hears of the bytes.
     pub voice: Voice,
 }
@@ -83,7 +105,8 @@ impl Way {
         };
         Ok(Wire {
             stream,
-            frames: Frames::new(self.max_packet.0),
+            frames: Frames::new(self.max_packet.map_or(u64::MAX, |most| most.0)),
+            is_told: false,
             chunk: vec![0; CHUNK_BYTES].into(),
             came: 0..0,
             passed: Vec::new(),
@@ -124,6 +147,8 @@ pub struct Wire {
     /// and where the rest of it begins.
     passed_at: usize,
     since_break: usize,
+    /// Whether the packet at hand is one of [`Told`].
+    is_told: bool,
     /// While the gate is closed: when a ping is answered next.
     closed: Option<Pin<Box<Sleep>>>,
     /// Why nothing can be written any more. What the other side said before it went is still read:
@@ -147,7 +172,17 @@ impl Wire {
                 break;
             }
             let came = &self.chunk[self.came.clone()];
+            if self.frames.is_between() {
+                self.is_told = matches!(came[0], CONNACK | DISCONNECT);
+                if self.is_told {
+                    self.way.told.lock().clear();
+                }
+            }
+            let before = self.passed.len();
             let taken = self.frames.take(came, &mut self.passed)?;
+            if self.is_told {
+                self.way.told.lock().extend_from_slice(&self.passed[before..]);
+            }
             self.came.start += taken;
             self.since_break += taken;
             if let Some(message) = self.frames.thrown_away() {
@@ -216,7 +251,8 @@ impl Wire {
 
     fn tell_thrown_away(&self, message: ThrownAway) {
         let ThrownAway { topic, packet, bytes } = message;
-        let most = self.way.max_packet;
+        // Nothing is thrown away without a limit.
+        let Some(most) = self.way.max_packet else { return };
         let why =
             format!("a message of {bytes} bytes on `{topic}` is larger than `max_packet` ({most})");
         self.way.voice.dropped(1, &why);

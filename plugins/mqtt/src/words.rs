@@ -47,6 +47,34 @@ impl fmt::Display for HungUp {
 
 impl std::error::Error for HungUp {}
 
+/// The broker closed the connection, and said why: most likely for something that we sent.
+#[derive(Debug)]
+pub struct Dismissed(pub String);
+
+impl fmt::Display for Dismissed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Dismissed {}
+
+/// The broker speaks another version of MQTT, or may do so.
+#[derive(Debug)]
+pub struct OtherVersion {
+    pub text: String,
+    /// It says so. Otherwise it has hung up on CONNECT.
+    pub is_said: bool,
+}
+
+impl fmt::Display for OtherVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+impl std::error::Error for OtherVersion {}
+
 /// What the words are made of.
 #[derive(Clone, Debug)]
 pub struct Words {
@@ -70,6 +98,9 @@ impl Words {
                 let text = format!("the broker at {broker} refused the connection: {why}");
                 match code {
                     ConnectReturnCode::ServiceUnavailable => anyhow!(text),
+                    ConnectReturnCode::RefusedProtocolVersion => {
+                        OtherVersion { text, is_said: true }.into()
+                    }
                     _ => Refused::new(text).into(),
                 }
             }
@@ -93,16 +124,14 @@ impl Words {
     /// The broker hung up instead of answering CONNECT.
     pub fn unanswered(&self, error: anyhow::Error) -> anyhow::Error {
         let broker = &self.broker;
-        match (error.is::<HungUp>(), self.tls) {
-            (true, false) => anyhow!(
-                "the broker at {broker} closed the connection before it answered; if it speaks TLS on \
-                 that port, write `mqtts://` in `url`"
-            ),
-            (true, true) => {
-                anyhow!("the broker at {broker} closed the connection before it answered")
-            }
-            (false, _) => error,
+        if !error.is::<HungUp>() {
+            return error;
         }
+        let mut text = format!("the broker at {broker} closed the connection before it answered");
+        if !self.tls {
+            text += "; if it speaks TLS on that port, write `mqtts://` in `url`";
+        }
+        OtherVersion { text, is_said: false }.into()
     }
 
     /// The broker let us in and hung up within seconds, so many times in a row.
@@ -122,13 +151,22 @@ impl Words {
         Refused::new(text).into()
     }
 
+    pub fn bad_client_id(&self) -> String {
+        match &self.client_id {
+            Some(client_id) => format!("it does not accept the client id `{client_id}`"),
+            None => "it does not accept a generated client id; set `client_id`".to_owned(),
+        }
+    }
+
+    pub fn unanswered_ping(&self) -> anyhow::Error {
+        let Words { broker, keep_alive, .. } = self;
+        anyhow!("the broker at {broker} did not answer a ping within {keep_alive}")
+    }
+
     fn refusal(&self, code: ConnectReturnCode) -> String {
         match code {
             ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1".to_owned(),
-            ConnectReturnCode::BadClientId => match &self.client_id {
-                Some(client_id) => format!("it does not accept the client id `{client_id}`"),
-                None => "it does not accept a generated client id; set `client_id`".to_owned(),
-            },
+            ConnectReturnCode::BadClientId => self.bad_client_id(),
             ConnectReturnCode::ServiceUnavailable => "it is not available at the moment".to_owned(),
             ConnectReturnCode::BadUserNamePassword => "bad user name or password".to_owned(),
             ConnectReturnCode::NotAuthorized => match self.has_username {
@@ -147,10 +185,7 @@ impl Words {
             | StateError::ProtocolViolation(ProtocolViolation::UnexpectedIncomingPacket(
                 PacketType::Disconnect,
             )) => hung_up(broker),
-            StateError::AwaitPingResp => {
-                let keep_alive = self.keep_alive;
-                anyhow!("the broker at {broker} did not answer a ping within {keep_alive}")
-            }
+            StateError::AwaitPingResp => self.unanswered_ping(),
             StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
                 explain_io(error, broker)
             }
@@ -161,11 +196,11 @@ impl Words {
     }
 }
 
-fn hung_up(broker: &str) -> anyhow::Error {
+pub fn hung_up(broker: &str) -> anyhow::Error {
     HungUp(format!("the broker at {broker} closed the connection")).into()
 }
 
-fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
+pub fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
     let inner = error.get_ref();
     if let Some(error_of_tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         let Some(why) = trust(error_of_tls) else {

@@ -11,6 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::{
     node::{WriteError, Written},
@@ -44,8 +46,8 @@ pub struct Subscribe {
     pub reader: Arc<str>,
     /// Topic filters (MQTT 3.1.1 section 4.7, MQTT 5 section 4.7).
     pub filters: Vec<String>,
-    /// The highest QoS at which messages come: 0, 1 or 2.
-    pub qos: u8,
+    /// How messages come.
+    pub manner: Manner,
     /// The most publications that are taken and not settled.
     pub capacity: usize,
     /// Tells what holds the reader up.
@@ -61,6 +63,51 @@ impl Subscribe {
             None => format!("{reader} has as many on their way as its `in_flight` lets it"),
         }
     }
+}
+
+/// How messages come to a reader. All but the QoS is of MQTT 5 (section 3.8.3.1), and left out with
+/// brokers of before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// The highest QoS at which they come: 0, 1 or 2.
+    pub qos: u8,
+    /// Not what this session itself publishes.
+    pub no_local: bool,
+    /// Marked as retained when they were published so, not only when the broker had kept them.
+    pub retain_as_published: bool,
+    /// Which of the messages that the broker keeps come.
+    pub retained: Retained,
+}
+
+impl Manner {
+    /// At this QoS, and else as with MQTT 3.1.1.
+    pub fn of_qos(qos: u8) -> Manner {
+        Manner { qos, ..Manner::default() }
+    }
+
+    /// One by which two readers get all that they ask for.
+    pub fn with(self, other: Manner) -> Manner {
+        Manner {
+            qos: self.qos.max(other.qos),
+            no_local: self.no_local && other.no_local,
+            retain_as_published: self.retain_as_published || other.retain_as_published,
+            retained: self.retained.min(other.retained),
+        }
+    }
+}
+
+/// Which of the messages that the broker keeps come when it is asked for a filter. What asks for more
+/// comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Retained {
+    /// All of them, with each new connection.
+    #[default]
+    Always,
+    /// All of them, unless the broker remembers the subscription.
+    New,
+    /// None.
+    Never,
 }
 
 /// What comes in for one reader. Dropping it leaves what is not settled to the reader of the same

@@ -135,6 +135,15 @@ pub enum WriteError {
     /// The other side took nothing of the batch and never will. The engine halves the batch to
     /// find the messages at fault, and sends those to the node's `errors` output.
     Reject(anyhow::Error),
+    /// The other side has dealt with the messages at the front of the batch: it took them, but for
+    /// some that it never will. Those go to the node's `errors` output, and the rest of the batch is
+    /// written next.
+    RejectSome {
+        /// How many messages at the front it has dealt with. At least one, or it is a `Retry`.
+        dealt_with: usize,
+        /// Which of them it refused, in order, and why.
+        refused: Vec<(usize, anyhow::Error)>,
+    },
     /// Nobody knows whether the other side did what it was asked to. Only from sinks that must not
     /// repeat: the message goes to the node's `errors` output as one in doubt.
     InDoubt(anyhow::Error),

@@ -10,7 +10,7 @@ use std::{
 
 use forebay_sdk::{
     Voice,
-    mqtt::{Event, Publication, Subscribe},
+    mqtt::{Event, Manner, Publication, Subscribe},
 };
 use tokio::time::Instant;
 use tracing::debug;
@@ -20,8 +20,8 @@ use crate::{client::Client, ledger::Ledger, topic::Filter};
 /// What the session should be subscribed to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Filters with the highest QoS that anybody asks for.
-    pub filters: BTreeMap<String, u8>,
+    /// Filters, and how messages come by which everybody gets what he asks for.
+    pub filters: BTreeMap<String, Manner>,
     /// Those of readers that came since this was last asked for.
     pub anew: BTreeSet<String>,
     /// Filters that nobody asks for at the moment, and that stay.
@@ -37,8 +37,8 @@ pub struct Answers {
     pub granted: BTreeSet<String>,
     /// Filters that the broker will not have.
     pub refused: BTreeSet<String>,
-    /// Those of them that the readers do not know of yet.
-    pub refused_now: Vec<String>,
+    /// Those of them that the readers do not know of yet, and why.
+    pub refused_now: Vec<(String, String)>,
 }
 
 /// How long a message or a subscription outlives its reader. A reload replaces a source within
@@ -204,10 +204,10 @@ impl State {
     /// Tells the readers how the broker took their subscriptions.
     pub fn answered(&mut self, answers: &Answers) {
         for reader in &mut self.readers {
-            for filter in &answers.refused_now {
+            for (filter, why) in &answers.refused_now {
                 if reader.filters.iter().any(|asked| asked.as_str() == filter) {
-                    let why = "it gives no reason".to_owned();
-                    reader.tell(Event::Refused { filter: filter.clone(), why });
+                    let (filter, why) = (filter.clone(), why.clone());
+                    reader.tell(Event::Refused { filter, why });
                 }
             }
             let mut filters = reader.filters.iter().map(Filter::as_str);
@@ -410,8 +410,9 @@ impl State {
         let mut wanted = Wanted { anew: std::mem::take(&mut self.anew), ..Wanted::default() };
         for reader in &self.readers {
             for filter in &reader.filters {
-                let qos = wanted.filters.entry(filter.as_str().to_owned()).or_default();
-                *qos = reader.wish.qos.max(*qos);
+                let asked = wanted.filters.entry(filter.as_str().to_owned());
+                let manner = reader.wish.manner;
+                asked.and_modify(|other| *other = other.with(manner)).or_insert(manner);
             }
         }
         wanted.kept = self.departed.iter().map(|(filter, _)| filter.as_str().to_owned()).collect();

@@ -1,5 +1,6 @@
 use forebay_sdk::{
     Figure, Voice,
+    mqtt::Manner,
     testing::{Heard, voice},
 };
 use futures_util::task::noop_waker;
@@ -28,7 +29,8 @@ fn register(
 ) -> Inlet {
     let filters = topics.iter().map(|topic| (*topic).to_owned()).collect();
     let voice = Voice::unheard();
-    inbound.register(Subscribe { reader: node.into(), filters, qos, capacity, voice })
+    let manner = Manner::of_qos(qos);
+    inbound.register(Subscribe { reader: node.into(), filters, manner, capacity, voice })
 }
 
 /// A message comes in; its payload is the packet id.
@@ -69,7 +71,7 @@ fn given(inlet: &mut Inlet) -> Vec<String> {
 }
 
 fn wanted(inbound: &Inbound) -> Vec<(String, u8)> {
-    inbound.wanted().filters.into_iter().collect()
+    inbound.wanted().filters.into_iter().map(|(filter, manner)| (filter, manner.qos)).collect()
 }
 
 /// Whether nothing is read from the broker.
@@ -228,7 +230,13 @@ async fn what_is_dropped_at_qos_0_names_the_sink_whose_buffer_is_full() {
     let (voice, sink) = voice();
     sink.hold_up("p/cloud");
     let filters = vec!["t".to_owned()];
-    let wish = Subscribe { reader: "p/meter".into(), filters, qos: 0, capacity: 1, voice };
+    let wish = Subscribe {
+        reader: "p/meter".into(),
+        filters,
+        manner: Manner::default(),
+        capacity: 1,
+        voice,
+    };
     let _meter = inbound.register(wish);
     for _ in 0..3 {
         arrive(&inbound, "t", 0).unwrap();
@@ -294,7 +302,7 @@ async fn a_reader_hears_how_its_filters_were_taken_once_a_connection() {
     let answers = Answers {
         granted: ["t".to_owned()].into(),
         refused: ["secret".to_owned()].into(),
-        refused_now: vec!["secret".to_owned()],
+        refused_now: vec![("secret".to_owned(), "no".to_owned())],
     };
     for _ in 0..2 {
         inbound.answered(&answers);

@@ -6,7 +6,7 @@ use std::{
 
 use forebay_sdk::{
     Envelope, Shared, WriteError, Written,
-    mqtt::{Claim, PubSub},
+    mqtt::{Claim, Properties, PubSub},
     testing::{Collected, build, configure, outlet},
 };
 use futures_util::future::BoxFuture;
@@ -157,7 +157,7 @@ async fn a_source_subscribes_and_settles_what_is_delivered() {
     let asked = || {
         let asked = std::mem::take(&mut *broker.asked.lock().unwrap());
         let is_as_wished = |wish: &Subscribe| {
-            (&*wish.reader, wish.qos, wish.capacity) == ("test/node", 2, 7)
+            (&*wish.reader, wish.manner.qos, wish.capacity) == ("test/node", 2, 7)
                 && wish.filters == filters
         };
         assert!(asked.len() == 1 && is_as_wished(&asked[0]), "{asked:?}");
@@ -203,7 +203,7 @@ async fn what_mqtt_5_says_beside_the_payload_is_in_the_meta() {
     sender.send(Event::Parcel(parcel)).await.unwrap();
     let expected = json!({
         "qos": 0, "retain": false, "dup": false,
-        "content_type": "text/csv", "user": { "site": "b", "unit": "W" },
+        "content_type": "text/csv", "user": { "site": ["a", "b"], "unit": "W" },
     });
     assert_eq!(next(&mut collected).await.message.meta.get("mqtt"), Some(&expected));
 }

@@ -20,10 +20,19 @@ async fn broker() -> (Task, String) {
 
 #[tokio::test]
 async fn what_a_sink_publishes_a_source_receives_at_every_qos() {
+    every_qos("3.1.1").await;
+}
+
+#[tokio::test]
+async fn what_a_sink_publishes_a_source_receives_at_every_qos_of_mqtt_5() {
+    every_qos("5").await;
+}
+
+async fn every_qos(version: &str) {
     let (_broker, url) = broker().await;
-    let reader = Running::start(&format!("url: {url}"));
+    let reader = Running::start(&format!("url: {url}\nversion: {version:?}"));
     let mut reading = reader.source("topics: [site/+/out]\nqos: 2");
-    let writer = Running::start(&format!("url: {url}"));
+    let writer = Running::start(&format!("url: {url}\nversion: {version:?}"));
     // A retained message tells that the subscription is there.
     let mut sink = writer.sink("topic: site/a/out\nretain: true");
     soon(sink.connect()).await.unwrap();
@@ -47,8 +56,18 @@ async fn what_a_sink_publishes_a_source_receives_at_every_qos() {
 
 #[tokio::test]
 async fn a_session_that_is_kept_brings_what_came_meanwhile() {
+    kept_session("3.1.1").await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_kept_brings_what_came_meanwhile_with_mqtt_5() {
+    kept_session("5").await;
+}
+
+async fn kept_session(version: &str) {
     let (_broker, url) = broker().await;
-    let persistent = format!("url: {url}\nclient_id: site-a\nclean_session: false");
+    let persistent =
+        format!("url: {url}\nclient_id: site-a\nclean_session: false\nversion: {version:?}");
     let reader = Running::start(&persistent);
     let mut reading = reader.source("topics: [cmd]");
     let writer = Running::start(&format!("url: {url}"));

@@ -54,7 +54,10 @@ async fn a_refusal_is_said_in_words() {
             ConnectReturnCode::BadClientId,
             "it does not accept a generated client id; set `client_id`",
         ),
-        (ConnectReturnCode::RefusedProtocolVersion, "it does not speak MQTT 3.1.1"),
+        (
+            ConnectReturnCode::RefusedProtocolVersion,
+            "it does not speak MQTT 3.1.1; write `version: \"5\"`",
+        ),
         (ConnectReturnCode::ServiceUnavailable, "it is not available at the moment"),
     ] {
         port.accept().await.greet(code, false).await;

@@ -221,7 +221,7 @@ async fn write_out(sink: &mut Writing, mut rest: &[Message]) -> Vec<(Value, Stri
                 refused.push((some[0].payload.value().unwrap().clone(), error.to_string()));
                 rest = &rest[1..];
             }
-            Err(WriteError::InDoubt(error)) => panic!("{error:#}"),
+            Err(error) => panic!("{error:?}"),
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

@@ -1,0 +1,307 @@
+//! MQTT 5, by rumqttc.
+
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use forebay_sdk::mqtt::{Manner, Properties, Publication, Retained};
+use rumqttc5::{
+    AckMode, AsyncClient, BrokerSessionResumePolicy, ConnAck, ConnectProperties, ConnectionError,
+    Event, EventLoop, LastWill, LastWillProperties, ManualAck, MqttOptions, NetworkOptions, Packet,
+    PubAck, PubRec, Publish, PublishNotice, PublishOptions, PublishProperties, PublishResult, QoS,
+    RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode, TopicAliasPolicy,
+};
+use tokio::time::timeout;
+
+use super::terms::{
+    Arrival, Hello, LONGEST_ANSWER, LONGEST_GOODBYE, LONGEST_WRITE, Limits, Lost, MOST_IN_FLIGHT,
+    MOST_IN_WRITE, MOST_REQUESTS, Untaken, Welcome,
+};
+use crate::{
+    ledger::Ack,
+    wire::{Told, Way},
+    words::Words,
+    words5::{Reason, Said},
+};
+
+/// The most topics that the broker may shorten to a number.
+const MOST_ALIASES: u16 = 16;
+
+/// The way out.
+#[derive(Clone)]
+pub struct Client(AsyncClient);
+
+/// The connection itself. It goes on only while it is asked for what comes next.
+pub struct Line {
+    client: AsyncClient,
+    eventloop: EventLoop,
+    words: Words,
+    /// The broker's own words. rumqttc does not pass on all of them.
+    told: Told,
+    /// The topic of the last message: often that of the next one too, which then needs no copy.
+    topic: Arc<str>,
+}
+
+/// Tells when the broker has taken responsibility for a publication.
+pub struct Notice(PublishNotice);
+
+impl Line {
+    /// A connection that is yet to be opened.
+    pub fn new(
+        client_id: &str,
+        hello: &Hello,
+        way: Way,
+        words: Words,
+    ) -> anyhow::Result<(Line, Client)> {
+        let told = Told::clone(&way.told);
+        let (client, mut eventloop) = AsyncClient::builder(options(client_id, hello, way))
+            .capacity(MOST_REQUESTS)
+            .try_build()
+            .context("preparing the MQTT client")?;
+        // As for MQTT 3.1.1: this also bounds each write.
+        let mut network = NetworkOptions::new();
+        network.set_connection_timeout(LONGEST_WRITE.as_secs());
+        eventloop.options.set_network_options(network);
+        let line = Line { client: client.clone(), eventloop, words, told, topic: "".into() };
+        Ok((line, Client(client)))
+    }
+
+    /// Connects.
+    pub async fn open(&mut self) -> anyhow::Result<Welcome> {
+        let broker = &self.words.broker;
+        match self.eventloop.poll().await {
+            Err(error) => Err(self.words.unanswered(self.explain(error))),
+            Ok(Event::Incoming(Packet::ConnAck(answer))) => Ok(welcome(&answer)),
+            Ok(_) => Err(anyhow!("{broker} does not answer as an MQTT broker does")),
+        }
+    }
+
+    /// What comes next. Must not be asked again after an error, nor when this was dropped half-way.
+    pub async fn next(&mut self) -> anyhow::Result<Arrival> {
+        match self.eventloop.poll().await {
+            Ok(Event::Incoming(Packet::Publish(publish))) => Ok(self.arrival(publish)),
+            Ok(Event::Incoming(Packet::PubRel(release))) => Ok(Arrival::Released(release.pkid)),
+            Ok(_) => Ok(Arrival::Other),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// What the broker said comes before what rumqttc makes of it.
+    fn explain(&self, error: ConnectionError) -> anyhow::Error {
+        match Said::read(&self.told.packet()) {
+            Some(said) => self.words.said(&said),
+            None => self.words.explain5(error),
+        }
+    }
+
+    fn arrival(&mut self, publish: Publish) -> Arrival {
+        let Publish { topic, payload, qos, retain, pkid: packet, dup: again, properties } = publish;
+        if *topic != *self.topic.as_bytes() {
+            self.topic = String::from_utf8_lossy(&topic).into();
+        }
+        let publication = Publication::new(Arc::clone(&self.topic), payload);
+        let publication = publication.qos(qos as u8).retain(retain);
+        let publication = match properties {
+            Some(properties) => publication.properties(received(properties)),
+            None => publication,
+        };
+        Arrival::Publish { publication, packet, again }
+    }
+
+    /// See [`super::Line::close`].
+    pub async fn close(mut self, last_words: Option<Publication>) {
+        let asked = match last_words {
+            None => self.client.try_disconnect_now(),
+            Some(Publication { topic, payload, qos, retain, .. }) => {
+                let options = PublishOptions::new(level(qos)).retain(retain);
+                let sent = self.client.try_publish(&*topic, payload, options);
+                sent.and_then(|()| self.client.try_disconnect_with_timeout(LONGEST_GOODBYE))
+            }
+        };
+        if asked.is_err() {
+            return;
+        }
+        // Ends with an error once the DISCONNECT is written, or when there is no connection.
+        while self.eventloop.poll().await.is_ok() {}
+    }
+}
+
+impl Client {
+    /// Hands an acknowledgement over. False when there is no room at the moment.
+    pub fn acknowledge(&self, ack: Ack) -> bool {
+        let ack = match ack {
+            Ack::PubAck(packet) => ManualAck::PubAck(PubAck::new(packet, None)),
+            Ack::PubRec(packet) => ManualAck::PubRec(PubRec::new(packet, None)),
+        };
+        self.0.try_manual_ack(ack).is_ok()
+    }
+
+    /// Hands a publication over, at this QoS. Waits for room.
+    pub async fn publish(&self, publication: Publication, qos: u8) -> Result<Notice, Lost> {
+        let Publication { topic, payload, retain, properties, .. } = publication;
+        let options = PublishOptions::new(level(qos)).retain(retain);
+        let options = match properties {
+            Some(properties) => options.properties(sent(&properties)),
+            None => options,
+        };
+        let notice = self.0.publish_tracked(&*topic, payload, options).await;
+        notice.map(Notice).map_err(|_| Lost)
+    }
+
+    /// Subscribes. For each filter the QoS that the broker granted, or why it refused.
+    pub async fn subscribe(
+        &self,
+        filters: &[(String, Manner)],
+    ) -> anyhow::Result<Vec<Result<u8, String>>> {
+        let filters = filters.iter().map(|(filter, manner)| {
+            SubscribeFilterInput::new(filter, level(manner.qos))
+                .no_local(manner.no_local)
+                .preserve_retain(manner.retain_as_published)
+                .retain_forward_rule(match manner.retained {
+                    Retained::Always => RetainForwardRule::OnEverySubscribe,
+                    Retained::New => RetainForwardRule::OnNewSubscribe,
+                    Retained::Never => RetainForwardRule::Never,
+                })
+        });
+        let notice = self.0.subscribe_many_tracked(filters).await?;
+        let answer =
+            timeout(LONGEST_ANSWER, notice.wait_async()).await.context("no answer in time")??;
+        let reason_string = answer.properties.and_then(|properties| properties.reason_string);
+        let granted = answer.return_codes.into_iter().map(|code| match code {
+            SubscribeReasonCode::Success(qos) => Ok(qos as u8),
+            refusal => Err(Reason::new(suback_code(refusal), reason_string.as_deref()).to_string()),
+        });
+        Ok(granted.collect())
+    }
+
+    /// Ends subscriptions.
+    pub async fn unsubscribe(&self, filters: &[String]) -> anyhow::Result<()> {
+        let notice = self.0.unsubscribe_many_tracked(filters.iter()).await?;
+        timeout(LONGEST_ANSWER, notice.wait_async()).await.context("no answer in time")??;
+        Ok(())
+    }
+}
+
+impl Notice {
+    /// Resolves once the broker has taken responsibility; at QoS 0, once it has left.
+    pub async fn taken(self) -> Result<(), Untaken> {
+        let (code, reason_string) = match self.0.wait_async().await.map_err(|_| Untaken::Lost)? {
+            PublishResult::Qos0Flushed => return Ok(()),
+            PublishResult::Qos1(ack) => {
+                (ack.reason as u8, ack.properties.and_then(|it| it.reason_string))
+            }
+            PublishResult::Qos2PubRecRejected(ack) => {
+                (ack.reason as u8, ack.properties.and_then(|it| it.reason_string))
+            }
+            // The broker had taken it with PUBREC.
+            PublishResult::Qos2Completed(_) => return Ok(()),
+        };
+        if code < 0x80 {
+            return Ok(());
+        }
+        Err(Untaken::Refused(Reason::new(code, reason_string.as_deref()).to_string()))
+    }
+}
+
+fn welcome(answer: &ConnAck) -> Welcome {
+    let mut limits = Limits::default();
+    if let Some(said) = &answer.properties {
+        limits.max_packet = said.max_packet_size.map_or(u64::MAX, u64::from);
+        limits.max_qos = said.max_qos.unwrap_or(2);
+        limits.keeps_retained = said.retain_available != Some(0);
+    }
+    Welcome { resumed: answer.session_present, limits }
+}
+
+fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
+    let broker = (way.broker.host.clone(), way.broker.port);
+    let mut options = MqttOptions::new(client_id, broker);
+    let mut properties = ConnectProperties::new();
+    properties.max_packet_size = Some(u32::try_from(hello.max_packet.0).unwrap_or(u32::MAX));
+    properties.topic_alias_max = Some(MOST_ALIASES);
+    // Left out, the session ends with the connection.
+    properties.session_expiry_interval = (!hello.clean_session).then_some(hello.session_expiry);
+    options
+        .set_connect_properties(properties)
+        .set_keep_alive(hello.keep_alive)
+        .set_clean_start(hello.clean_session)
+        // Our own queue holds what is under way, not a session of the client.
+        .set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly)
+        .set_ack_mode(AckMode::Manual)
+        .set_outgoing_inflight_upper_limit(MOST_IN_FLIGHT)
+        .set_max_request_batch(MOST_IN_WRITE)
+        .set_topic_alias_policy(TopicAliasPolicy::Lru)
+        // Whatever TLS there is, is ours: what goes over it is counted.
+        .set_socket_connector(move |_, _| way.clone().open());
+    match (&hello.username, &hello.password) {
+        (Some(name), Some(password)) => {
+            options.set_credentials(name.clone(), password.expose().to_owned());
+        }
+        (Some(name), None) => {
+            options.set_username(name.clone());
+        }
+        (None, _) => (),
+    }
+    if let Some(will) = &hello.will {
+        let Publication { topic, payload, qos, retain, .. } = will.clone();
+        let properties = (hello.will_delay > 0).then(|| LastWillProperties {
+            delay_interval: Some(hello.will_delay),
+            payload_format_indicator: None,
+            message_expiry_interval: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: Vec::new(),
+        });
+        options.set_last_will(LastWill::new(&*topic, payload, level(qos), retain, properties));
+    }
+    options
+}
+
+fn sent(properties: &Properties) -> PublishProperties {
+    PublishProperties {
+        payload_format_indicator: properties.is_text.then_some(1),
+        message_expiry_interval: properties.expires_after_seconds,
+        topic_alias: None,
+        response_topic: properties.response_topic.clone(),
+        correlation_data: properties.correlation_data.clone(),
+        user_properties: properties.user.clone(),
+        subscription_identifiers: Vec::new(),
+        content_type: properties.content_type.clone(),
+    }
+}
+
+fn received(properties: PublishProperties) -> Properties {
+    Properties {
+        is_text: properties.payload_format_indicator == Some(1),
+        expires_after_seconds: properties.message_expiry_interval,
+        content_type: properties.content_type,
+        response_topic: properties.response_topic,
+        correlation_data: properties.correlation_data,
+        user: properties.user_properties,
+    }
+}
+
+/// The code of a refusal on the wire (MQTT 5 section 3.9.3).
+fn suback_code(refusal: SubscribeReasonCode) -> u8 {
+    match refusal {
+        SubscribeReasonCode::Success(qos) => qos as u8,
+        SubscribeReasonCode::Failure | SubscribeReasonCode::Unspecified => 0x80,
+        SubscribeReasonCode::ImplementationSpecific => 0x83,
+        SubscribeReasonCode::NotAuthorized => 0x87,
+        SubscribeReasonCode::TopicFilterInvalid => 0x8f,
+        SubscribeReasonCode::PkidInUse => 0x91,
+        SubscribeReasonCode::QuotaExceeded => 0x97,
+        SubscribeReasonCode::SharedSubscriptionsNotSupported => 0x9e,
+        SubscribeReasonCode::SubscriptionIdNotSupported => 0xa1,
+        SubscribeReasonCode::WildcardSubscriptionsNotSupported => 0xa2,
+    }
+}
+
+/// The QoS of a checked setting.
+fn level(number: u8) -> QoS {
+    match number {
+        0 => QoS::AtMostOnce,
+        1 => QoS::AtLeastOnce,
+        _ => QoS::ExactlyOnce,
+    }
+}

@@ -1,0 +1,108 @@
+//! Which version of MQTT a broker speaks, where nobody has said so. It is remembered in the folder of
+//! the connection, so that a restart costs no attempt in the wrong one.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use tokio::task::spawn_blocking;
+use tracing::debug;
+
+use crate::{address::Address, version::Version};
+
+/// What is known of a broker.
+pub struct Dialect {
+    /// Which version to try first.
+    first: Version,
+    /// Where it is remembered. None when we were told, and once it was read.
+    unread: Option<PathBuf>,
+    file: PathBuf,
+    /// Of which broker it is known: of another one it says nothing.
+    broker: String,
+    was_told: bool,
+}
+
+impl Dialect {
+    /// `told` is what the settings say, `folder` that of the connection.
+    pub fn of(told: Option<Version>, broker: &Address, folder: &Path) -> Dialect {
+        let file = folder.join("version");
+        Dialect {
+            first: told.unwrap_or(Version::V5),
+            unread: told.is_none().then(|| file.clone()),
+            file,
+            broker: broker.to_string(),
+            was_told: told.is_some(),
+        }
+    }
+
+    /// Which version to try first: what we were told, what the broker understood last, or 5.
+    pub async fn first(&mut self) -> Version {
+        if let Some(file) = self.unread.take() {
+            let old = note(Version::V4, &self.broker);
+            let read = spawn_blocking(move || fs::read_to_string(file)).await;
+            if read.is_ok_and(|read| read.is_ok_and(|read| read == old)) {
+                self.first = Version::V4;
+            }
+        }
+        self.first
+    }
+
+    /// The broker let us in.
+    pub async fn understood(&mut self, version: Version) {
+        if self.was_told || self.first == version {
+            return;
+        }
+        self.first = version;
+        let (file, note) = (self.file.clone(), note(version, &self.broker));
+        // Without it the next start may try both again.
+        if let Ok(Err(error)) = spawn_blocking(move || write(&file, &note)).await {
+            debug!(%error, "cannot write what the broker speaks");
+        }
+    }
+}
+
+fn note(version: Version, broker: &str) -> String {
+    format!("{version} at {broker}\n")
+}
+
+/// Beside it first, so that nobody finds half of it.
+fn write(file: &Path, note: &str) -> io::Result<()> {
+    let fresh = file.with_extension("fresh");
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(&fresh, note)?;
+    fs::rename(&fresh, file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_broker_speaks_is_remembered_for_that_broker() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("not/yet/there");
+        let of = |url: &str| Dialect::of(None, &Address::parse(url).unwrap(), &folder);
+        let mut dialect = of("mqtt://old");
+        assert_eq!(dialect.first().await, Version::V5);
+        dialect.understood(Version::V5).await;
+        assert!(!folder.exists(), "nothing is written that would be guessed anyway");
+        dialect.understood(Version::V4).await;
+        assert_eq!(dialect.first().await, Version::V4);
+        assert_eq!(of("mqtt://new").first().await, Version::V5);
+        let mut again = of("mqtt://old");
+        assert_eq!(again.first().await, Version::V4);
+        again.understood(Version::V5).await;
+        assert_eq!(of("mqtt://old").first().await, Version::V5);
+    }
+
+    #[tokio::test]
+    async fn who_was_told_remembers_nothing() {
+        let address = Address::parse("mqtt://b").unwrap();
+        let mut dialect = Dialect::of(Some(Version::V4), &address, Path::new("/nonexistent"));
+        dialect.understood(Version::V5).await;
+        assert_eq!(dialect.first().await, Version::V4);
+    }
+}
