@@ -280,7 +280,7 @@ impl Builder<'_> {
     fn refuse_tag(&mut self, tagged: bool, span: Span) {
         if tagged {
             let message = "tags have no meaning here";
-            let label = "write the value without `!`";
+            let label = "write the value without `!`, or in quotes if it belongs there";
             self.findings.push(Finding::error(&rules::YAML_SYNTAX, span, message, label));
         }
     }

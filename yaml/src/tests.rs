@@ -188,7 +188,10 @@ fn what_stands_below_a_section_that_stands_twice_is_known() {
 fn broken_syntax_is_marked_where_it_is() {
     check_syntax("a:\n\tb: 1", &["yaml-syntax@\t: a tab; YAML is indented with spaces"]);
     check_syntax("--- a\n--- b", &["yaml-syntax@---: one file holds one pipeline"]);
-    check_syntax("a: !secret b", &["yaml-syntax@b: write the value without `!`"]);
+    check_syntax(
+        "a: !secret b",
+        &["yaml-syntax@b: write the value without `!`, or in quotes if it belongs there"],
+    );
     check_syntax("a\0b", &["yaml-syntax@\0: a zero byte"]);
     for (text, expected) in [
         ("a: b: c", ":: a value that holds `: ` needs quotes"),

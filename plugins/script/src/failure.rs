@@ -23,14 +23,7 @@ pub(crate) struct Failure<'a> {
 impl Failure<'_> {
     /// `division by zero: 1 / 0`, and its place when it has one.
     pub(crate) fn describe(&self, error: EvalAltResult) -> anyhow::Error {
-        let mut place = error.position();
-        let mut error = error;
-        // The innermost place is the one at fault.
-        while let EvalAltResult::ErrorInFunctionCall(_, _, inner, at) = error {
-            place = if inner.position().is_none() { at } else { inner.position() };
-            error = *inner;
-        }
-        let words = self.words(&mut error, place);
+        let (words, place) = self.words_and_place(error);
         match place.line() {
             Some(line) => {
                 let inside = (line, place.position().unwrap_or(1));
@@ -38,6 +31,22 @@ impl Failure<'_> {
             }
             None => anyhow!(words),
         }
+    }
+
+    /// The same without a place.
+    pub(crate) fn words_of(&self, error: EvalAltResult) -> String {
+        self.words_and_place(error).0
+    }
+
+    fn words_and_place(&self, error: EvalAltResult) -> (String, Position) {
+        let mut place = error.position();
+        let mut error = error;
+        // The innermost place is the one at fault.
+        while let EvalAltResult::ErrorInFunctionCall(_, _, inner, at) = error {
+            place = if inner.position().is_none() { at } else { inner.position() };
+            error = *inner;
+        }
+        (self.words(&mut error, place), place)
     }
 
     fn words(&self, error: &mut EvalAltResult, place: Position) -> String {

@@ -2,9 +2,11 @@
 //!
 //! A script is compiled once, can only compute, and has a limit on everything. See README.md.
 
+mod condition;
 mod convert;
 mod failure;
 mod fields;
+mod filter;
 mod host;
 mod lint;
 mod mistakes;
@@ -21,15 +23,30 @@ mod words;
 
 use forebay_sdk::{Native, Plugin, Role};
 
-use crate::settings::ScriptSettings;
+use crate::{
+    filter::{FilterSettings, RouteSettings},
+    settings::ScriptSettings,
+};
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
     Plugin::new("script", include_str!("../README.md"), include_str!("../sample.yaml"))
         .offers(script())
+        .offers(filter())
+        .sample("filter", include_str!("../filter-sample.yaml"))
+        .offers(route())
+        .sample("route", include_str!("../route-sample.yaml"))
         .rules(&rules::RULES)
 }
 
 fn script() -> Native<ScriptSettings> {
     Native::new(Role::Transform, "script", "Runs a script on each message.")
+}
+
+fn filter() -> Native<FilterSettings> {
+    Native::new(Role::Transform, "filter", "Passes on the messages for which a condition holds.")
+}
+
+fn route() -> Native<RouteSettings> {
+    Native::new(Role::Transform, "route", "Sends each message to an output by conditions.")
 }

@@ -53,7 +53,8 @@ fn default_timeout() -> Period {
 
 impl Settings for ScriptSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        problems.extend(self.check_outputs());
+        problems
+            .extend(output_names(&self.outputs, "outputs", |index| format!("outputs[{index}]")));
         problems.extend(self.check_timeout());
         let (compiled, found) = lint::compile(&self.script.0, &self.outputs);
         problems.extend(found);
@@ -67,26 +68,6 @@ impl Settings for ScriptSettings {
 }
 
 impl ScriptSettings {
-    fn check_outputs(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (index, name) in self.outputs.iter().enumerate() {
-            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-            let (message, label) = if name.is_empty() || !name.chars().all(fits) {
-                let label = format!("expected letters, digits, `-` and `_`, found \"{name}\"");
-                (format!("`outputs` has a name that cannot be used: \"{name}\""), label)
-            } else if RESERVED_OUTPUTS.contains(&name.as_str()) {
-                let label = "every node has this output; take another name".to_owned();
-                (format!("`outputs` has the reserved name `{name}`"), label)
-            } else if self.outputs[..index].contains(name) {
-                (format!("`outputs` has `{name}` twice"), "stands above already".to_owned())
-            } else {
-                continue;
-            };
-            problems.push(Problem::new(format!("outputs[{index}]"), message, label));
-        }
-        problems
-    }
-
     fn check_timeout(&self) -> Option<Problem> {
         let millis = self.timeout.as_millis();
         if (1..=5000).contains(&millis) {
@@ -95,4 +76,29 @@ impl ScriptSettings {
         let label = format!("expected 1ms to 5s, found {}", self.timeout);
         Some(Problem::new("timeout", "`timeout` is out of range", label))
     }
+}
+
+/// What is wrong with the names of outputs. `place` tells where each stands in the setting.
+pub(crate) fn output_names(
+    names: &[String],
+    setting: &str,
+    place: impl Fn(usize) -> String,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let (message, label) = if name.is_empty() || !name.chars().all(fits) {
+            let label = format!("expected letters, digits, `-` and `_`, found \"{name}\"");
+            (format!("`{setting}` has a name that cannot be used: \"{name}\""), label)
+        } else if RESERVED_OUTPUTS.contains(&name.as_str()) {
+            let label = "every node has this output; take another name".to_owned();
+            (format!("`{setting}` has the reserved name `{name}`"), label)
+        } else if names[..index].contains(name) {
+            (format!("`{setting}` has `{name}` twice"), "stands above already".to_owned())
+        } else {
+            continue;
+        };
+        problems.push(Problem::new(place(index), message, label));
+    }
+    problems
 }

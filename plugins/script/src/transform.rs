@@ -54,7 +54,7 @@ pub(crate) struct ScriptNode {
 }
 
 /// What came in, and how much of its payload the script sees.
-struct Incoming<'a> {
+pub(crate) struct Incoming<'a> {
     message: &'a Message,
     payload: Seen<'a>,
 }
@@ -144,7 +144,7 @@ impl ScriptNode {
     /// What the script makes of a message.
     fn outgoing(&mut self, message: &Message) -> anyhow::Result<Vec<(Port, Message)>> {
         let program = Arc::clone(&self.program);
-        let (msg, incoming) = program.incoming(message)?;
+        let (msg, incoming) = incoming(&program.uses, message)?;
         self.scope.push("msg", msg);
         let host::Ended { result, emitted } = host::run(
             &program.ast,
@@ -227,31 +227,32 @@ fn take_msg(scope: &mut Scope) -> Dynamic {
     }
 }
 
-impl Program {
-    /// Makes `msg` out of the parts of a message that the script uses.
-    fn incoming<'a>(&'a self, message: &'a Message) -> anyhow::Result<(Map, Incoming<'a>)> {
-        let mut msg = Map::new();
-        if self.uses.topic {
-            msg.insert("topic".into(), (&*message.topic).into());
-        }
-        if self.uses.time {
-            msg.insert("time".into(), message.time.unix_millis().into());
-        }
-        if self.uses.meta {
-            msg.insert("meta".into(), Dynamic::from_map(meta_map(&message.meta)));
-        }
-        let (mut payload, seen) = match &self.uses.payload {
-            // Bytes that nobody looks at need not be JSON.
-            PayloadUse::Fields { all, .. } if all.is_empty() => {
-                (Dynamic::from_map(Map::new()), Seen::Fields { written: &[], text: None })
-            }
-            PayloadUse::Fields { all, written } => fields_in_use(&message.payload, all, written)?,
-            PayloadUse::Whole => whole(&message.payload)?,
-        };
-        payload.set_tag(CAME_IN);
-        msg.insert("payload".into(), payload);
-        Ok((msg, Incoming { message, payload: seen }))
+/// Makes `msg` out of the parts of a message that a script uses.
+pub(crate) fn incoming<'a>(
+    uses: &'a Uses,
+    message: &'a Message,
+) -> anyhow::Result<(Map, Incoming<'a>)> {
+    let mut msg = Map::new();
+    if uses.topic {
+        msg.insert("topic".into(), (&*message.topic).into());
     }
+    if uses.time {
+        msg.insert("time".into(), message.time.unix_millis().into());
+    }
+    if uses.meta {
+        msg.insert("meta".into(), Dynamic::from_map(meta_map(&message.meta)));
+    }
+    let (mut payload, seen) = match &uses.payload {
+        // Bytes that nobody looks at need not be JSON.
+        PayloadUse::Fields { all, .. } if all.is_empty() => {
+            (Dynamic::from_map(Map::new()), Seen::Fields { written: &[], text: None })
+        }
+        PayloadUse::Fields { all, written } => fields_in_use(&message.payload, all, written)?,
+        PayloadUse::Whole => whole(&message.payload)?,
+    };
+    payload.set_tag(CAME_IN);
+    msg.insert("payload".into(), payload);
+    Ok((msg, Incoming { message, payload: seen }))
 }
 
 /// The fields of a payload that a script uses.
