@@ -79,6 +79,8 @@ fn an_editor_offers_what_fits() {
         &["holding", "input", "scale"],
         &["name"],
     );
+    let meter = "sources:\n  m:\n    type: modbus\n    connection: bus\n";
+    check(&format!("{meter}    profile: @\n"), &["sdm630", "sunspec-inverter"], &["u16"]);
     let sink = "sinks:\n  s:\n    type: mqtt\n    from: x\n    connection: b\n";
     check(&format!("{sink}    @\n"), &["topic", "qos", "retain", "buffer"], &["registers", "from"]);
     check(&format!("{sink}    buffer:\n      when_full: @\n"), &["block", "drop_oldest"], &[]);

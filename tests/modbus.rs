@@ -1,5 +1,7 @@
 //! Modbus on every wire, against devices and a client that others wrote.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -164,4 +166,112 @@ fn requests_in_the_form_of_the_routers_own_gateway_are_answered_in_it() {
         got.payload.starts_with("11 ERROR: ") && refused(&got.payload)
     });
     assert_eq!(device.count("wrote 16 101 8 9"), 1);
+}
+
+/// A device of a kind, played by a server that others wrote.
+fn device(image: &str) -> ModbusServer {
+    let images = concat!(env!("CARGO_MANIFEST_DIR"), "/plugins/modbus/profiles/images");
+    ModbusServer::of_image(&Path::new(images).join(format!("{image}.yaml")))
+}
+
+/// Some values of an image, as they stand in its file.
+#[track_caller]
+fn check_profile(image: &str, settings: &str, values: &Value) {
+    let device = device(image);
+    let folder = Folder::new();
+    let (port, output) = (device.port, folder.path().display().to_string());
+    folder.write(
+        "p.yaml",
+        &format!(
+            "connections: {{ bus: {{ type: modbus, url: 'tcp://127.0.0.1:{port}' }} }}
+sources:
+  device: {{ type: modbus, connection: bus, every: 500ms, {settings} }}
+sinks:
+  readings: {{ from: device, type: file, path: {output}/readings }}
+"
+        ),
+    );
+    let _forebay = Forebay::run(folder.path());
+    let first = || {
+        let text = folder.read("readings");
+        text.lines().next().and_then(|line| serde_json::from_str::<Value>(line).ok())
+    };
+    until("a reading", || first().is_some());
+    assert_eq!(first().as_ref(), Some(values));
+}
+
+#[test]
+fn a_profile_reads_a_meter_that_others_play() {
+    let only = "profile: sdm630, only: [voltage_l1, power, energy_import, reactive_energy_l3]";
+    let values = json!({
+        "voltage_l1": 230.2, "power_l1": 1500.5, "power_l2": -899.8, "power_l3": 603.2, "power": 1203.9,
+        "energy_import": 1234.5, "reactive_energy_l3": 8.25,
+    });
+    check_profile("sdm630", only, &values);
+}
+
+#[test]
+fn a_sunspec_inverter_that_others_play_is_found_by_its_map() {
+    let settings = "profile: sunspec-inverter, only: [model, power, energy, state, dc_voltage]";
+    let mut values = json!({
+        "model": "Symo 10.0-3-M", "power": 10060.0, "frequency": 50.01, "apparent_power": 10070.0,
+        "reactive_power": -12.0, "power_factor": -99.9, "energy": 12345.678, "dc_voltage": 620.3,
+        "state": "running",
+    });
+    check_profile("sunspec-inverter", settings, &values);
+    // Another one has floats, and its map elsewhere.
+    for (name, value) in [
+        ("power", json!(10060.5)),
+        ("frequency", json!(50.0)),
+        ("apparent_power", json!(10070.25)),
+        ("reactive_power", json!(-12.5)),
+        ("power_factor", json!(-99.5)),
+        ("dc_voltage", json!(620.25)),
+        ("state", json!("fault")),
+    ] {
+        values[name] = value;
+    }
+    check_profile("sunspec-inverter.float", settings, &values);
+}
+
+#[test]
+fn an_edited_profile_takes_the_place_of_what_runs() {
+    let device = device("sdm630");
+    let folder = Folder::new();
+    let (port, output) = (device.port, folder.path().display().to_string());
+    folder.write(
+        "pipelines/p.yaml",
+        &format!(
+            "connections: {{ bus: {{ type: modbus, url: 'tcp://127.0.0.1:{port}' }} }}
+sources:
+  device: {{ type: modbus, connection: bus, every: 200ms, profile: mine }}
+sinks:
+  readings: {{ from: device, type: file, path: {output}/readings }}
+"
+        ),
+    );
+    let profile = |address: &str| {
+        folder.write(
+            "profiles/mine.yaml",
+            &format!("registers: [{{ name: watts, input: {address}, kind: f32 }}]\n"),
+        );
+    };
+    let last = || folder.read("readings").lines().last().unwrap_or_default().to_owned();
+    let data = folder.path().join("data");
+    profile("0x34");
+    let mut forebay = Forebay::run_on(folder.path(), &data);
+    until("the sum", || last() == r#"{"watts":1203.9}"#);
+    profile("wrong");
+    forebay.wait_for_log("profiles/mine.yaml:1:35");
+    profile("0x0C");
+    until("the first phase", || last() == r#"{"watts":1500.5}"#);
+    let kept = |number| folder.read(&format!("data/accepted/{number}/files/profiles/mine.yaml"));
+    until("a copy of it", || kept(2).contains("0x0C"));
+    // What was accepted is there without the folder of profiles, too.
+    folder.write("profiles/mine.yaml", "registers: [\n");
+    forebay.kill();
+    let _again = Forebay::run_on(folder.path(), &data);
+    let lines = folder.read("readings").lines().count();
+    until("the copy of the profile", || folder.read("readings").lines().count() > lines + 2);
+    assert_eq!(last(), r#"{"watts":1500.5}"#);
 }

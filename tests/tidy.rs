@@ -308,12 +308,13 @@ fn the_schemas_are_fresh() {
     let schemas = root().join("schemas");
     must_be(&schemas.join("pipeline.schema.json"), &schema::text(schema::File::Pipeline));
     must_be(&schemas.join("runtime.schema.json"), &schema::text(schema::File::Runtime));
+    must_be(&schemas.join("profile.schema.json"), &schema::text(schema::File::Profile));
 }
 
 /// What an editor shows is what stands in the schema.
 #[test]
 fn every_setting_in_the_schemas_says_what_it_is_and_takes() {
-    for name in ["pipeline", "runtime"] {
+    for name in ["pipeline", "runtime", "profile"] {
         let schema = read(&root().join("schemas").join(format!("{name}.schema.json")));
         let schema = serde_json::from_str(&schema).unwrap();
         let mut settings = 0;
@@ -368,14 +369,21 @@ fn the_schemas_accept_what_is_right_and_refuse_what_is_wrong() {
     let samples = plugin_folders()
         .flat_map(|name| files(&plugin_folder(&name), "yaml"))
         .filter(|file| shown(file).ends_with("sample.yaml"));
-    for file in examples.into_iter().chain(samples) {
-        let verdict = validate("pipeline", &file);
-        assert_eq!(verdict, "valid", "{}", shown(&file));
+    let profiles = files(&plugin_folder("modbus").join("profiles"), "yaml")
+        .into_iter()
+        .filter(|file| !shown(file).contains("/images/"));
+    let pipelines = examples.into_iter().chain(samples).collect();
+    for (schema, files) in [("pipeline", pipelines), ("profile", profiles.collect::<Vec<_>>())] {
+        let verdicts = validate(schema, &files);
+        let wrong = files.iter().zip(verdicts.lines()).filter(|(_, verdict)| *verdict != "valid");
+        let wrong: Vec<_> = wrong.map(|(file, verdict)| (shown(file), verdict)).collect();
+        assert_eq!(wrong, []);
+        assert_eq!(verdicts.lines().count(), files.len(), "{verdicts}");
     }
     let folder = Folder::new();
     let check = |schema: &str, text: &str, expected: &str| {
         folder.write("x.yaml", text);
-        let verdict = validate(schema, &folder.path().join("x.yaml"));
+        let verdict = validate(schema, &[folder.path().join("x.yaml")]);
         assert!(verdict.contains(expected), "{text}\n{verdict}");
     };
     let meter = |setting: &str| {
@@ -405,13 +413,17 @@ fn the_schemas_accept_what_is_right_and_refuse_what_is_wrong() {
     check("runtime", "log: { level: debug }\nstop_within: 2s", "valid");
     check("runtime", "log: { level: loud }", "'loud' is ");
     check("runtime", "stop: 2s", "'stop' was unexpected");
+    let without = meter("unit: 1").replace("registers:", "# registers:");
+    check("pipeline", &without, "'registers' is a required");
+    check("pipeline", &without.replace("every", "profile: x\n    every"), "valid");
+    check("profile", "registers: [{ name: a, input: 0, kind: f23 }]", "'f23' is ");
 }
 
-/// `valid`, or what is wrong.
-fn validate(schema: &str, file: &Path) -> String {
+/// Of each file a line `valid`, or what is wrong.
+fn validate(schema: &str, files: &[PathBuf]) -> String {
     let schema = root().join("schemas").join(format!("{schema}.schema.json"));
     let mut command = Command::new(python());
-    command.arg(root().join("tests/support/validate.py")).arg(schema).arg(file);
+    command.arg(root().join("tests/support/validate.py")).arg(schema).args(files);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()

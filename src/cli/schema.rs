@@ -29,6 +29,8 @@ pub enum File {
     Pipeline,
     /// `forebay.yaml`.
     Runtime,
+    /// A file of `profiles/`: the registers of a kind of device.
+    Profile,
 }
 
 pub(super) fn schema(arguments: Arguments) -> anyhow::Result<Ending> {
@@ -41,6 +43,7 @@ pub fn text(file: File) -> String {
     let schema = match file {
         File::Pipeline => pipeline(types()),
         File::Runtime => runtime(),
+        File::Profile => profile(types()),
     };
     // A `Value` has text keys only, all that serde_json could refuse.
     serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
@@ -53,6 +56,17 @@ fn runtime() -> Value {
     schema["title"] = title.into();
     if let Some(properties) = schema["properties"].as_object_mut() {
         properties.values_mut().for_each(|property| allow_variable(property, title));
+    }
+    schema
+}
+
+/// One kind of node has profiles.
+fn profile(types: &Types) -> Value {
+    let profiles = types.iter().find_map(|entry| entry.node_type.profiles());
+    let mut schema = profiles.map_or(Value::Bool(false), |profiles| (profiles.schema)());
+    if let Some(schema) = schema.as_object_mut() {
+        schema.insert("$schema".to_owned(), DIALECT.into());
+        schema.insert("title".to_owned(), "profiles/NAME.yaml".into());
     }
     schema
 }

@@ -34,6 +34,12 @@ impl ModbusServer {
         ModbusServer::play("rtu_server.py", &[])
     }
 
+    /// A device that holds a register image.
+    #[track_caller]
+    pub fn of_image(image: &Path) -> ModbusServer {
+        ModbusServer::play("image_server.py", &[image.as_os_str()])
+    }
+
     #[track_caller]
     fn play(script: &str, arguments: &[&OsStr]) -> ModbusServer {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support"));

@@ -1,4 +1,4 @@
-"""Says whether a YAML file fits a JSON Schema: `valid`, or all that is wrong with it."""
+"""Says of each YAML file whether it fits a JSON Schema: `valid`, or all that is wrong with it."""
 
 import json
 import sys
@@ -16,10 +16,11 @@ def all_errors(error):
 
 with open(sys.argv[1]) as file:
     schema = json.load(file)
-with open(sys.argv[2]) as file:
-    document = yaml.safe_load(file)
 validator = validator_for(schema)
 validator.check_schema(schema)
-errors = validator(schema).iter_errors(document)
-wrong = [inner.message for error in errors for inner in all_errors(error)]
-print("\n".join(wrong) or "valid")
+for name in sys.argv[2:]:
+    with open(name) as file:
+        document = yaml.safe_load(file)
+    errors = validator(schema).iter_errors(document)
+    wrong = [inner.message for error in errors for inner in all_errors(error)]
+    print("\n".join(wrong) or "valid")

@@ -35,7 +35,7 @@ mod sunspec;
 mod tests;
 mod turns;
 
-use forebay_sdk::{Device, Native, Plugin, Profiles, Role};
+use forebay_sdk::{Device, Native, Plugin, Profiles, Role, TakeIn};
 
 use crate::settings::{
     ModbusRequestSettings, ModbusSettings, ModbusSinkSettings, ModbusSourceSettings,
@@ -57,6 +57,10 @@ pub fn plugin() -> Plugin {
         })
 }
 
+fn profiles_by(take_in: TakeIn) -> Profiles {
+    Profiles { native: &profiles::NATIVE, schema: settings::profile_schema, take_in }
+}
+
 fn connection() -> Native<ModbusSettings> {
     let summary = "A Modbus bus, shared by the nodes that read from it.";
     Native::new(Role::Connection, "modbus", summary)
@@ -65,15 +69,17 @@ fn connection() -> Native<ModbusSettings> {
 fn source() -> Native<ModbusSourceSettings> {
     let summary =
         "Reads registers of a Modbus device at a steady beat and sends one message per poll.";
-    let profiles = Profiles { native: &profiles::NATIVE, take_in: settings::to_source };
-    Native::new(Role::Source, "modbus", summary).using(&["modbus"]).taking(profiles)
+    Native::new(Role::Source, "modbus", summary)
+        .using(&["modbus"])
+        .taking(profiles_by(settings::to_source))
 }
 
 fn sink() -> Native<ModbusSinkSettings> {
     let summary =
         "Writes registers of a Modbus device when a message says so, and answers what it did.";
-    let profiles = Profiles { native: &profiles::NATIVE, take_in: settings::to_sink };
-    Native::new(Role::Sink, "modbus", summary).using(&["modbus"]).taking(profiles)
+    Native::new(Role::Sink, "modbus", summary)
+        .using(&["modbus"])
+        .taking(profiles_by(settings::to_sink))
 }
 
 fn request() -> Native<ModbusRequestSettings> {

@@ -15,7 +15,7 @@ mod units;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use self::{
-    profile::{to_sink, to_source},
+    profile::{profile_schema, to_sink, to_source},
     request::ModbusRequestSettings,
     sink::ModbusSinkSettings,
 };
@@ -140,6 +140,7 @@ const SLOWEST: Duration = Duration::from_secs(31 * 86_400);
 /// Reads registers of one device and sends them as one message.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{ "required": ["registers"] }, { "required": ["profile"] }]))]
 pub struct ModbusSourceSettings {
     /// Address of the device on the bus (unit id, slave id), 0 to 255. Devices on Modbus TCP
     /// mostly do not care; behind a gateway it says which of them is meant.

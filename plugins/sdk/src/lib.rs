@@ -74,7 +74,7 @@ pub use crate::{
     payload::{DecodeError, Format, Payload, Value},
     plugin::{
         Device, Expanded, Expansion, Native, NodeType, Plugin, Profile, Profiles, Resolved, Role,
-        RunningDevice, Taken,
+        RunningDevice, TakeIn, Taken,
     },
     settings::{Capabilities, Configured, Problem, Settings},
     site::Site,

@@ -159,11 +159,16 @@ pub trait NodeType: Send + Sync {
 pub struct Profiles {
     /// Those that are compiled in.
     pub native: &'static [Profile],
+    /// JSON Schema of such a file.
+    pub schema: fn() -> Value,
     /// Puts what a profile has into the settings of a node, before these are checked, so that what is
     /// wrong in a profile is shown at its place there. What keeps a profile from being taken in is
     /// among the findings then.
-    pub take_in: fn(Taken<'_>, &mut Yaml, &mut Vec<Finding>),
+    pub take_in: TakeIn,
 }
+
+/// Puts a profile into settings.
+pub type TakeIn = fn(Taken<'_>, &mut Yaml, &mut Vec<Finding>);
 
 /// A profile that is compiled in.
 #[derive(Clone, Copy, Debug)]

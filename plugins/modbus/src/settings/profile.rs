@@ -77,6 +77,11 @@ struct Defaults {
     sunspec: Option<Vec<u16>>,
 }
 
+/// JSON Schema of the file.
+pub fn profile_schema() -> Value {
+    SCHEMA.clone()
+}
+
 /// Gives a source the registers of a profile.
 pub fn to_source(taken: Taken<'_>, settings: &mut Yaml, findings: &mut Vec<Finding>) {
     take_in(taken, "registers", settings, findings);

@@ -20,6 +20,7 @@ use crate::{
 /// values; `null` in the place of a value asks for it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{ "required": ["registers"] }, { "required": ["profile"] }]))]
 pub struct ModbusSinkSettings {
     /// Address of the device on the bus (unit id, slave id), 0 to 255.
     #[serde(default = "default_unit")]
