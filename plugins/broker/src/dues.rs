@@ -21,6 +21,9 @@ pub const MOST_UNACKNOWLEDGED_BYTES: usize = 256 << 10;
 /// comes twice.
 const MOST_LATE: usize = 2 * MOST_UNACKNOWLEDGED as usize;
 
+/// The most answers that wait for a publisher to read them. Beyond, it is not read.
+pub const MOST_ANSWERS: usize = 1000;
+
 /// A reader's promise for one message goes with each copy. Dropping the last one keeps it.
 pub struct Ticket {
     told: Arc<Notify>,
@@ -60,7 +63,7 @@ struct State {
     owed: VecDeque<Owed>,
     /// Of connections that are gone.
     late: VecDeque<Owed>,
-    /// Answers that wait for nobody.
+    /// Answers that wait for nobody. Bounded by [`Dues::room_to_answer`].
     answers: Vec<Answer>,
     /// Messages of QoS 2 that were received and not released. No more than there are packet ids.
     unfinished: BTreeSet<u16>,
@@ -111,6 +114,13 @@ impl Dues {
     /// Resolves once the publisher may have one more message unacknowledged.
     pub async fn room(&self) {
         while !self.lock().has_room() {
+            self.room.notified().await;
+        }
+    }
+
+    /// Resolves once there is room for one more answer: a publisher that never reads them is not read.
+    pub async fn room_to_answer(&self) {
+        while self.lock().answers.len() >= MOST_ANSWERS {
             self.room.notified().await;
         }
     }

@@ -278,8 +278,10 @@ impl Incoming<'_> {
                     let Packet::PubRel(release) = decode(&packet, self.hello.version)? else {
                         bail!("it sent a packet that is none of MQTT");
                     };
-                    self.dues.release(release.packet_id);
-                    self.dues.answer(pubcomp(release.packet_id));
+                    let dues = self.dues;
+                    dues.release(release.packet_id);
+                    self.while_alive(dues.room_to_answer()).await?;
+                    dues.answer(pubcomp(release.packet_id));
                 }
                 _ => {
                     self.to.write_all(&packet).await?;
@@ -305,6 +307,7 @@ impl Incoming<'_> {
             QoS::AtMostOnce => None,
             QoS::AtLeastOnce => Some(puback(packet_id)),
             QoS::ExactlyOnce if dues.is_unfinished(packet_id) => {
+                self.while_alive(dues.room_to_answer()).await?;
                 dues.answer(pubrec(packet_id));
                 return Ok(());
             }

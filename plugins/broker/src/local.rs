@@ -17,7 +17,7 @@ use forebay_sdk::{
     Voice, WriteError, Written,
     mqtt::{PubSub, Publication, Subscribe, Subscription},
 };
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, FutureExt, join_all};
 use mqtt5::{
     broker::router::{MessageRouter, ROUTE_BUDGET_MAX},
     packet::publish::PublishPacket,
@@ -158,6 +158,17 @@ impl Local {
             }
         }
         ways
+    }
+
+    /// The same, but no reader is waited for longer than that since it was full. One that still is gets
+    /// it at QoS 0, which it loses, and that is counted.
+    pub async fn ways_within(&self, topic: &str, qos: u8, most: Duration) -> Vec<Way> {
+        let ways = self.readers(topic).map(async |(place, highest)| {
+            let qos = qos.min(highest);
+            let has_room = qos == 0 || place.room_within(most).await;
+            (place, if has_room { qos } else { 0 })
+        });
+        join_all(ways).await
     }
 
     /// Why a message of that topic has to wait, in words.

@@ -11,7 +11,10 @@ use std::{
 };
 
 use forebay_sdk::mqtt::{Claim, Event, Parcel, Publication, Subscribe, Subscription};
-use tokio::{sync::Notify, time::Instant};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use crate::dues::Ticket;
 
@@ -41,6 +44,8 @@ struct State {
     queued_bytes: usize,
     /// Taken by the reader or one before it, and not settled.
     claimed: usize,
+    /// Until when wills wait for room. None when there is some.
+    patient_until: Option<Instant>,
     arrivals: u64,
     told: VecDeque<Event>,
     waker: Option<Waker>,
@@ -91,6 +96,7 @@ impl Place {
             queue: VecDeque::new(),
             queued_bytes: 0,
             claimed: 0,
+            patient_until: None,
             arrivals: 0,
             told: VecDeque::new(),
             waker: None,
@@ -206,6 +212,18 @@ impl Place {
         }
     }
 
+    /// The same, but no longer than that since somebody first waited so. False when there is none.
+    pub async fn room_within(&self, most: Duration) -> bool {
+        let until = {
+            let mut state = self.lock();
+            if state.has_room() {
+                return true;
+            }
+            *state.patient_until.get_or_insert_with(|| Instant::now() + most)
+        };
+        timeout_at(until, self.room()).await.is_ok()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change leaves the state whole, so a panic elsewhere does not matter.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -261,6 +279,7 @@ impl State {
         }
         let item = self.queue.pop_front()?;
         self.queued_bytes -= size_bytes(&item.publication);
+        self.patient_until = self.patient_until.filter(|_| !self.has_room());
         if item.publication.qos > 0 {
             self.claimed += 1;
         }

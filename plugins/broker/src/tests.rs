@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     connection::{BrokerConnection, Embedded},
-    dues::{Dues, MOST_UNACKNOWLEDGED},
+    dues::{Dues, MOST_ANSWERS, MOST_UNACKNOWLEDGED},
     house::Terms,
     local::Local,
     place::HOLD,
@@ -766,7 +766,8 @@ async fn a_will_for_a_full_source_does_not_hold_up_those_behind_it() {
     for _ in 0..4 {
         broker.publish(publication("fill", &"x".repeat(1 << 20), 1, false)).await;
     }
-    for number in 0..3 {
+    let began = Instant::now();
+    for number in 0..10 {
         // A CONNECT of MQTT 3.1.1 with a clean session and a will at QoS 1.
         let mut body = b"\0\x04MQTT\x04\x0e\0\0\0\x01d\0\x05state\0\x01".to_vec();
         body.push(b'0' + number);
@@ -774,10 +775,32 @@ async fn a_will_for_a_full_source_does_not_hold_up_those_behind_it() {
         stream.write_all(&[vec![0x10, body.len() as u8], body].concat()).await.unwrap();
         soon(stream.read_exact(&mut [0; 4])).await.unwrap();
     }
-    for expected in 0..3 {
-        assert_eq!(other.number().await, expected);
+    for number in 0..10 {
+        assert_eq!(other.next().await, publication("state", &number.to_string(), 1, false));
     }
-    assert_eq!(broker.heard.figure(Figure::Dropped), 3);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(broker.heard.figure(Figure::Dropped), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_reads_no_answers_is_not_read_without_end() {
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let broker = Running::start_in(memory.world(), settings(&["127.0.0.1:1883"])).await;
+    let mut device = dial(&memory).await;
+    device.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01d").await.unwrap();
+    soon(device.read_exact(&mut [0; 4])).await.unwrap();
+    // PUBREL of what was never published is answered all the same.
+    let releases = b"\x62\x02\0\x01".repeat(1000);
+    let mut sent = 0;
+    while sent < 1000 && timeout(Duration::from_secs(60), device.write_all(&releases)).await.is_ok()
+    {
+        sent += 1;
+    }
+    assert!(sent < 1000, "a million answers wait for it");
+    // Once it reads, it is read.
+    soon(device.read_exact(&mut vec![0; 4 * MOST_ANSWERS])).await.unwrap();
+    soon(device.write_all(&releases)).await.unwrap();
+    drop(broker);
 }
 
 #[tokio::test]

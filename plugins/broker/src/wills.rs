@@ -15,7 +15,7 @@ use mqtt5::{
     },
     packet::{connect::ConnectPacket, publish::PublishPacket},
 };
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 use tracing::debug;
 
 use crate::{dues::Dues, local::Local};
@@ -26,8 +26,8 @@ const KEPT: &str = "$forebay/will/kept/";
 const PASSING: &str = "$forebay/will/passing/";
 /// How much longer a packet becomes.
 pub const LONGEST_PREFIX: usize = PASSING.len();
-/// How long a will waits for a source that is full. Then it passes that by, so that it does not hold
-/// up the wills behind it.
+/// How long wills wait for a source that is full. From then on they pass that one by until it has
+/// room, so that it does not hold up the wills behind them.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// The most wills that wait to be published.
 const MOST_WAITING: usize = 256;
@@ -71,12 +71,7 @@ pub async fn publish(local: Arc<Local>, router: Arc<MessageRouter>) -> anyhow::R
     let nobody = Dues::default();
     let publish = async |packet: PublishPacket| {
         let Some(will) = as_meant(packet) else { return };
-        let topic = &will.topic_name;
-        let ways = match timeout(LONGEST_WAIT, local.ways(topic, will.qos as u8)).await {
-            Ok(ways) => ways,
-            // At QoS 0 nobody waits: a source that is full loses it, which is counted.
-            Err(_) => local.ways(topic, 0).await,
-        };
+        let ways = local.ways_within(&will.topic_name, will.qos as u8, LONGEST_WAIT).await;
         if let Err(error) = local.send(will, ways, None, &nobody).await {
             debug!(%error, "a will was not published");
         }
