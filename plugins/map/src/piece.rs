@@ -1,7 +1,7 @@
 //! A part of a payload: JSON text that stays text until somebody needs its value, or a value that
 //! was read already. What is only passed on is never read, and leaves as it came.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use anyhow::anyhow;
 use forebay_sdk::{
@@ -9,7 +9,10 @@ use forebay_sdk::{
     json::{self, RawValue},
     path::Step,
 };
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer as _,
+    de::{IgnoredAny, SeqAccess, Visitor},
+};
 
 /// A part of a payload.
 #[derive(Clone, Copy)]
@@ -59,8 +62,9 @@ impl<'a> Piece<'a> {
     fn item(self, index: usize) -> anyhow::Result<Option<Piece<'a>>> {
         match self {
             Piece::Text(text) if text.starts_with('[') => {
-                let items: Vec<&'a RawValue> = read(text)?;
-                Ok(items.get(index).map(|item| Piece::Text(item.get())))
+                let mut reader = serde_json::Deserializer::from_str(text);
+                let item = reader.deserialize_seq(Nth(index)).map_err(not_json)?;
+                Ok(item.map(Piece::from))
             }
             Piece::Value(value) => Ok(value.get(index).map(Piece::Value)),
             Piece::Text(_) => Ok(None),
@@ -135,6 +139,28 @@ impl<'a> Piece<'a> {
             Piece::Text(text) => out.extend_from_slice(text.as_bytes()),
             Piece::Value(value) => json::write(value, out),
         }
+    }
+}
+
+/// Takes one item out of a list. The others are not kept: a list of a megabyte can have a million.
+struct Nth(usize);
+
+impl<'de> Visitor<'de> for Nth {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        for _ in 0..self.0 {
+            if items.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(None);
+            }
+        }
+        let item = items.next_element()?;
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(item)
     }
 }
 

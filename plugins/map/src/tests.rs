@@ -55,6 +55,14 @@ fn check_finding(settings: &str, expected: &str) {
 }
 
 #[test]
+fn an_item_of_a_list_is_taken_or_missing_wherever_it_stands() {
+    for (index, expected) in [("0", "[1]"), ("1", r#"{"a":[2]}"#), ("2", "3.0")] {
+        let settings = format!("fields: {{one: 'all[{index}]'}}\nrest: drop");
+        check(&settings, r#"{"all":[[1],{"a":[2]},3.0]}"#, &format!(r#"{{"one":{expected}}}"#));
+    }
+}
+
+#[test]
 fn a_field_is_taken_under_another_name_and_the_rest_stays() {
     check("fields: {power: watts}", r#"{"watts":5,"volts":230}"#, r#"{"volts":230,"power":5}"#);
     check(

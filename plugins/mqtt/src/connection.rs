@@ -16,7 +16,7 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep_until, timeout},
 };
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     address::Address,
@@ -227,7 +227,11 @@ impl Driver {
         drop(awaited);
         self.up_since = Some(Instant::now());
         self.dialect.understood(version).await;
-        info!(%broker, %version, resumed, "connected");
+        // One that hangs up at once, again and again, is no news each time.
+        match self.hang_ups {
+            0 => info!(%broker, %version, resumed, "connected"),
+            _ => debug!(%broker, %version, resumed, "connected"),
+        }
         client.limits = limits;
         session.inbound.began(client.clone(), resumed);
         let serve = async {

@@ -189,6 +189,9 @@ impl Words {
             StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
                 explain_io(error, broker)
             }
+            StateError::Deserialization(_) => {
+                anyhow!("what answers at {broker} sent what is not MQTT; is it an MQTT broker?")
+            }
             other => {
                 anyhow::Error::new(other).context(format!("talking to the broker at {broker}"))
             }
