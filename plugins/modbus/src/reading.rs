@@ -50,13 +50,18 @@ pub type Outcome = Result<Answer, String>;
 /// What stands for the unit in a topic and in names.
 pub const UNIT: &str = "{unit}";
 
+/// A name or a topic, as that of one unit.
+pub fn name_of_unit(text: &str, unit: u8) -> String {
+    text.replace(UNIT, &unit.to_string())
+}
+
 impl Reading {
     /// The fields of one of several devices.
     pub fn of_unit(&self, unit: u8) -> Arc<[Field]> {
         if !self.fields.iter().any(|field| field.name.contains(UNIT)) {
             return Arc::clone(&self.fields);
         }
-        let of_unit = |text: &str| text.replace(UNIT, &unit.to_string());
+        let of_unit = |text: &str| name_of_unit(text, unit);
         let named = |field: &Field| {
             let mut field = Field { name: of_unit(&field.name), ..field.clone() };
             field.refine.scale_by = field.refine.scale_by.as_deref().map(of_unit);

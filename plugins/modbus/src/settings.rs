@@ -30,7 +30,7 @@ use crate::{
     place,
     plan::Merging,
     profiles,
-    reading::{Field, Reading, UNIT},
+    reading::{Field, Reading, UNIT, name_of_unit},
     settings::{
         ranges::Numbers,
         register::{RegisterSettings, no_registers, path, scale_factors, unique_names},
@@ -200,6 +200,15 @@ impl Settings for ModbusSourceSettings {
         }
         let (only, profile) = (self.only.as_deref(), self.profile.as_deref());
         problems.extend(no_registers("source", &self.registers, only, profile));
+        let units = match self.units.as_ref().map(units::parse) {
+            None => vec![self.unit],
+            Some(Ok(units)) => units,
+            Some(Err(label)) => {
+                problems.push(Problem::new("units", "`units` are no addresses of devices", label));
+                vec![self.unit]
+            }
+        };
+        problems.extend(self.same_names(&units));
         let fields = self.fields(problems);
         problems.extend(scale_factors(&self.registers));
         let tables = [Table::Holding, Table::Input, Table::Discrete];
@@ -211,14 +220,6 @@ impl Settings for ModbusSourceSettings {
         problems.extend(mistakes::overlaps(&fields));
 
         let fields = fields.into_iter().map(|(_, field)| field).collect();
-        let units = match self.units.as_ref().map(units::parse) {
-            None => vec![self.unit],
-            Some(Ok(units)) => units,
-            Some(Err(label)) => {
-                problems.push(Problem::new("units", "`units` are no addresses of devices", label));
-                vec![self.unit]
-            }
-        };
         let (max_gap, max_registers) = (self.max_gap, self.max_registers);
         let merging = Merging { max_gap, max_registers, one_by_one: self.one_by_one };
         Some(ModbusSource {
@@ -234,11 +235,6 @@ impl Settings for ModbusSourceSettings {
 impl ModbusSourceSettings {
     /// The registers that can be read, each with its place in the list.
     fn fields(&self, problems: &mut Vec<Problem>) -> Vec<(usize, Field)> {
-        problems.extend(unique_names(
-            self.registers
-                .iter()
-                .map(|register| (register.name.as_str(), register.sunspec.as_deref())),
-        ));
         let mut fields = Vec::with_capacity(self.registers.len());
         for (index, register) in self.registers.iter().enumerate() {
             match register.resolve(&path(index)) {
@@ -263,12 +259,25 @@ impl ModbusSourceSettings {
         })
     }
 
+    /// Names that one message would have twice.
+    fn same_names(&self, units: &[u8]) -> Vec<Problem> {
+        let of_unit = |unit: &u8| {
+            let named = |register: &RegisterSettings| name_of_unit(&register.name, *unit);
+            let names: Vec<String> = self.registers.iter().map(named).collect();
+            let models = self.registers.iter().map(|register| register.sunspec.as_deref());
+            unique_names(names.iter().map(String::as_str).zip(models))
+        };
+        let is_named = self.registers.iter().any(|register| register.name.contains(UNIT));
+        let units = if is_named { units } else { &units[..1] };
+        units.iter().map(of_unit).find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
     /// All that the messages of its devices name.
     fn names(&self, units: &[u8]) -> BTreeSet<String> {
         let sent = self.registers.iter().filter(|register| !register.hidden);
         let of_units = sent.flat_map(|register| {
             let name = &register.name;
-            units.iter().map(move |unit| name.replace(UNIT, &unit.to_string()))
+            units.iter().map(move |unit| name_of_unit(name, *unit))
         });
         of_units.collect()
     }

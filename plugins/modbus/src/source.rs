@@ -7,7 +7,7 @@ use forebay_sdk::{Configured, Fields, Node, Period, Problem, Sends, Site};
 use crate::{
     bus::Bus,
     poll::{Device, Poll},
-    reading::{Reading, UNIT},
+    reading::{Reading, UNIT, name_of_unit},
 };
 
 /// A source that was understood.
@@ -29,7 +29,7 @@ impl Configured for ModbusSource {
             _ => format!("{}/{UNIT}", site.name).into(),
         });
         let device = |unit: &u8| {
-            let topic = topic.replace(UNIT, &unit.to_string()).into();
+            let topic = name_of_unit(&topic, *unit).into();
             let device = Device::new(*unit, topic, Arc::clone(&self.reading), &site.data);
             if self.units.len() > 1 { device.among_others() } else { device }
         };

@@ -172,7 +172,7 @@ sinks:
     check(
         &sink("sdm630"),
         &[
-            "pipelines/x.yaml:4:62: error[setting-value]: profile `sdm630` has no `writable` (expected a profile with a list `writable`)",
+            "pipelines/x.yaml:4:62: error[setting-value]: profile `sdm630` has nothing to write (expected one with a list `writable`)",
         ],
     );
 }

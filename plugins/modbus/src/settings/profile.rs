@@ -110,8 +110,9 @@ fn take_in(taken: Taken<'_>, list: &str, settings: &mut Yaml, findings: &mut Vec
     };
     let offered = profile.get(list).map(items).unwrap_or_default();
     if offered.is_empty() {
-        let message = format!("profile `{name}` has no `{list}`");
-        let label = format!("expected a profile with a list `{list}`");
+        let verb = if list == REGISTERS { "read" } else { "write" };
+        let message = format!("profile `{name}` has nothing to {verb}");
+        let label = format!("expected one with a list `{list}`");
         findings.push(Finding::error(&SETTING_VALUE, span, message, label));
         return;
     }

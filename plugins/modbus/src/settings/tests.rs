@@ -542,3 +542,28 @@ fn a_sink_says_what_the_engine_must_know() {
     let problems = forebay_sdk::testing::resolve(&sink(), twice).1;
     assert_eq!(problems[0].setting, "registers[1].name");
 }
+
+#[test]
+fn a_name_with_the_unit_in_it_was_that_of_another_register() {
+    let text =
+        "every: 1s\nunits: 1-3\nregisters: [{ name: 'a_{unit}', coil: 1 }, { name: a_2, coil: 2 }]";
+    let problems = resolve(&source(), text).1;
+    assert_eq!(problems[0].setting, "registers[1].name");
+    assert_eq!(problems[0].message, "two registers are named `a_2`");
+    let text = text.replace("1-3", "4-5");
+    assert_eq!(resolve(&source(), &text).1, []);
+}
+
+#[test]
+fn registers_of_models_have_one_name_where_a_device_has_one_of_the_models() {
+    let problems = |models: &str| {
+        let text = "{ name: a, holding: 2, sunspec: [101, 103] }";
+        let text = format!("every: 1s\nregisters: [{text}, {{ name: a, holding: 2{models} }}]");
+        resolve(&source(), &text).1.into_iter().map(|problem| problem.message).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(", sunspec: [111, 113]"), <[&str; 0]>::default());
+    assert_eq!(problems(", sunspec: [103, 113]")[0], "two registers are named `a`");
+    assert_eq!(problems("")[0], "two registers are named `a`");
+    let text = "every: 1s\nregisters: [{ name: a, input: 2, sunspec: [101] }]";
+    assert_eq!(resolve(&source(), text).1[0].message, "register `a` is in no SunSpec model");
+}

@@ -2,20 +2,28 @@
 //! become of it.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
 };
 
 use forebay_sdk::{
-    Message,
+    Message, testing,
     yaml::{self, Content, Limits, Yaml},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::{Rig, device, next, peer};
-use crate::{block::Table, profiles};
+use super::{Rig, URL, device, next, peer, writing::Bench};
+use crate::{
+    block::{Block, Table},
+    bus::Bus,
+    plan::{self, plan},
+    profiles,
+    source::ModbusSource,
+    sunspec,
+};
 
 /// What stands in the file of an image.
 struct Image {
@@ -141,5 +149,44 @@ fn the_table_of_profiles_in_the_readme_is_fresh() {
         fs::write(file, fresh).unwrap();
     } else {
         assert_eq!(readme, fresh, "README.md is stale; UPDATE=1 rewrites it");
+    }
+}
+
+/// As long as the device answers for what stands between its registers.
+#[test]
+fn a_profile_of_many_registers_is_a_few_requests() {
+    let bus = testing::configure(&crate::connection(), URL).unwrap();
+    let bus = (&*bus as &dyn Any).downcast_ref::<Bus>().unwrap();
+    let mut counted = Vec::new();
+    for profile in &profiles::NATIVE {
+        let text = format!("every: 1s\nprofile: {}", profile.name);
+        let source = testing::configure(&crate::source(), &text).unwrap();
+        let source = (&*source as &dyn Any).downcast_ref::<ModbusSource>().unwrap();
+        let fields = sunspec::assume(&source.reading.fields);
+        let blocks: Vec<Block> = fields.iter().map(|field| field.block).collect();
+        let requests =
+            plan(&blocks, &plan::Limits::of(source.reading.merging), |block| bus.cost(block));
+        counted.push((profile.name, requests.len()));
+    }
+    assert!(counted.iter().all(|(_, requests)| *requests <= 5), "{counted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_with_a_profile_writes_within_its_limits_and_nothing_else() {
+    let settings = "profile: victron-gx
+only: [ess_setpoint, ess_minimum_soc, relay_1]
+registers: [{ name: ess_setpoint, min: -3000, max: 3000 }]";
+    let mut bench = Bench::of(&crate::sink(), settings);
+    bench.answer(json!({ "ess_setpoint": -250, "ess_minimum_soc": 27.5 })).await;
+    assert_eq!(bench.writes(), [vec![6, 0x0A, 0x8C, 0xFF, 0x06], vec![6, 0x0B, 0x55, 0x01, 0x13]]);
+    for (payload, says) in [
+        (json!({ "ess_setpoint": 3001 }), "writing `ess_setpoint`: expected at most 3000"),
+        (json!({ "ess_minimum_soc": 101 }), "writing `ess_minimum_soc`: expected at most 100"),
+        (json!({ "relay_1": 2 }), "writing `relay_1`: expected one of [0,1], found 2"),
+        (json!({ "relay_2": 1 }), "`relay_2` is not among the `registers` of this sink"),
+        (json!({ "battery_soc": 1 }), "`battery_soc` is not among the `registers` of this sink"),
+    ] {
+        let error = bench.refusal(payload.clone()).await;
+        assert!(error.starts_with(says), "{payload}: {error}");
     }
 }
