@@ -24,10 +24,11 @@ pub mod nodes;
 mod plan;
 mod run;
 pub mod schema;
+mod tools;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::output::Ending;
 use crate::lint::report::printable;
@@ -57,7 +58,29 @@ enum Verb {
 
 /// Reads the command line, does what it says, and returns the exit code.
 pub fn main() -> ExitCode {
-    let outcome = match Arguments::parse().verb {
+    let tools = tools::all();
+    let matches = tools::add(Arguments::command(), &tools).get_matches();
+    let outcome = match tools::called(&tools, &matches) {
+        Some((tool, matches)) => tools::run(tool, matches),
+        None => {
+            let arguments = Arguments::from_arg_matches(&matches);
+            do_verb(arguments.unwrap_or_else(|error| error.exit()).verb)
+        }
+    };
+    match outcome {
+        Ok(Ending::Fine) => ExitCode::SUCCESS,
+        Ok(Ending::Findings) => ExitCode::from(1),
+        Err(error) => {
+            let said = format!("{error:#}");
+            let lines: Vec<_> = said.lines().map(printable).collect();
+            let _ = writeln!(std::io::stderr(), "error: {}", lines.join("\n"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
+    match verb {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
         Verb::Explain(arguments) => explain::explain(arguments),
@@ -69,15 +92,5 @@ pub fn main() -> ExitCode {
         Verb::New(arguments) => new::new(arguments),
         Verb::Schema(arguments) => schema::schema(arguments),
         Verb::Demo(arguments) => demo::demo(arguments),
-    };
-    match outcome {
-        Ok(Ending::Fine) => ExitCode::SUCCESS,
-        Ok(Ending::Findings) => ExitCode::from(1),
-        Err(error) => {
-            let said = format!("{error:#}");
-            let lines: Vec<_> = said.lines().map(printable).collect();
-            let _ = writeln!(std::io::stderr(), "error: {}", lines.join("\n"));
-            ExitCode::from(2)
-        }
     }
 }

@@ -100,14 +100,7 @@ impl Frames {
         self.asked = Some(Asked { transaction, unit, function: request[0], expected });
         self.came.clear();
         self.stray = None;
-        let body = [&[unit], request].concat();
-        match self.framing {
-            Framing::Tcp => {
-                let length = (body.len() as u16).to_be_bytes();
-                [&transaction, &[0, 0], &length, &body[..]].concat()
-            }
-            Framing::Rtu => [&body[..], &CHECKSUM.checksum(&body).to_le_bytes()].concat(),
-        }
+        envelope(self.framing, transaction, unit, request)
     }
 
     /// Takes what came. Gives the answer, from its function code on, once it is whole.
@@ -239,6 +232,18 @@ fn parts(body: &[u8]) -> (u8, u8, bool) {
     (body[0], body[1] & !EXCEPTION_BIT, body[1] & EXCEPTION_BIT != 0)
 }
 
+/// A request or an answer, from its function code on, as it goes on the wire.
+pub fn envelope(framing: Framing, transaction: [u8; 2], unit: u8, pdu: &[u8]) -> Vec<u8> {
+    let body = [&[unit], pdu].concat();
+    match framing {
+        Framing::Tcp => {
+            let length = (body.len() as u16).to_be_bytes();
+            [&transaction, &[0, 0], &length, &body[..]].concat()
+        }
+        Framing::Rtu => [&body[..], &CHECKSUM.checksum(&body).to_le_bytes()].concat(),
+    }
+}
+
 /// The length of a whole frame that begins here: of any answer to a read, to a write, or an
 /// exception.
 fn foreign_frame(came: &[u8]) -> Option<usize> {
@@ -248,7 +253,7 @@ fn foreign_frame(came: &[u8]) -> Option<usize> {
 }
 
 /// Whether it ends with its checksum.
-fn is_whole(frame: &[u8]) -> bool {
+pub fn is_whole(frame: &[u8]) -> bool {
     let end = frame.len().checked_sub(CHECKSUM_BYTES).filter(|end| *end > 0);
     end.is_some_and(|end| CHECKSUM.checksum(&frame[..end]).to_le_bytes() == frame[end..])
 }

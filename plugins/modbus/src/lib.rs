@@ -28,6 +28,7 @@ mod rules;
 mod sdm630;
 mod serial;
 mod settings;
+mod simulate;
 mod sink;
 mod source;
 mod sunspec;
@@ -50,10 +51,11 @@ pub fn plugin() -> Plugin {
         .offers(request())
         .sample("modbus_request", include_str!("../request-sample.yaml"))
         .rules(&[&rules::ONE_BASED_ADDRESS, &rules::REGISTER_OVERLAP])
+        .does(simulate::tool())
         .plays(Device {
             name: "sdm630",
             summary: "An Eastron SDM630 three-phase meter whose values move like those of a workshop.",
-            start: || Box::pin(sdm630::start()),
+            start: || Box::pin(simulate::start_sdm630()),
         })
 }
 

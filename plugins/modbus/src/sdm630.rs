@@ -1,104 +1,62 @@
-//! A simulated Eastron SDM630, for demonstrations and tests: a real Modbus TCP server on the
-//! loopback interface, with values that move like those of a small workshop.
-//!
-//! The server is our own, because that of tokio-modbus brings in the multi-threaded runtime.
+//! A simulated Eastron SDM630: values that move like those of a small workshop.
 
-use std::{f32::consts::TAU, io, net::Ipv4Addr, time::Duration};
+use std::{f32::consts::TAU, sync::Arc, time::Duration};
 
-use anyhow::Context;
-use forebay_sdk::{
-    RunningDevice, World,
-    world::{Listener, Stream},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    task::JoinSet,
-    time::{Instant, sleep},
+use crate::{
+    block::{Block, Table},
+    decode::{Form, NumberKind, Order, Sort},
+    reading::Field,
+    refine::Refine,
+    simulate::image::{Image, Motion},
 };
 
-/// Further clients wait until one leaves. The real meter has one line and one client.
-const MOST_CLIENTS: usize = 8;
+/// What it has: addresses of input registers, and what the values are called.
+const VALUES: [(u16, &str); 12] = [
+    (0x00, "volts_1"),
+    (0x02, "volts_2"),
+    (0x04, "volts_3"),
+    (0x06, "amps_1"),
+    (0x08, "amps_2"),
+    (0x0A, "amps_3"),
+    (0x0C, "watts_1"),
+    (0x0E, "watts_2"),
+    (0x10, "watts_3"),
+    (0x34, "watts"),
+    (0x46, "frequency"),
+    (0x48, "energy"),
+];
 
-const READ_INPUT_REGISTERS: u8 = 4;
-const ILLEGAL_FUNCTION: u8 = 1;
-const ILLEGAL_DATA_ADDRESS: u8 = 2;
-const ILLEGAL_DATA_VALUE: u8 = 3;
-
-/// Starts the meter on a free port.
-pub async fn start() -> anyhow::Result<RunningDevice> {
-    const OPENING: &str = "opening a port for the simulated SDM630";
-    let at = (Ipv4Addr::LOCALHOST, 0).into();
-    let listener = World::system().listen(at).await.context(OPENING)?;
-    let address = listener.local_addr().context(OPENING)?;
-    Ok(RunningDevice { url: format!("tcp://{address}"), serve: Box::pin(serve(listener)) })
+/// What a source reads of it.
+pub fn fields() -> Vec<Field> {
+    let field = |(start, name): &(u16, &str)| Field {
+        name: (*name).to_owned(),
+        block: Block { table: Table::Input, start: *start, count: 2 },
+        models: None,
+        missing: None,
+        is_hidden: false,
+        unit: None,
+        form: Some(Form::Number { kind: NumberKind::whole(2, Sort::Float), order: Order::Abcd }),
+        refine: Refine::default(),
+        deadband: None,
+    };
+    VALUES.iter().map(field).collect()
 }
 
-/// Serves until dropped, and hangs up on everybody then.
-pub async fn serve(listener: Box<dyn Listener>) {
-    let since = Instant::now();
-    let mut clients = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if clients.len() < MOST_CLIENTS => match accepted {
-                Ok((client, _)) => {
-                    clients.spawn(talk(client, since));
-                }
-                // Out of file descriptors, most likely: some may come free.
-                Err(_) => sleep(Duration::from_millis(100)).await,
-            },
-            Some(_) = clients.join_next() => (),
-        }
+/// Its registers.
+pub fn image() -> Image {
+    let mut image = Image::default();
+    for field in fields() {
+        let at = u32::from(field.block.start);
+        let motion = Motion::Computed(Arc::new(move |elapsed| {
+            value(at, elapsed).map_or(f64::NAN, f64::from)
+        }));
+        // All of them are floats, which hold any of these.
+        let put = image.put_moving(&field, motion);
+        debug_assert_eq!(put, Ok(()));
     }
-}
-
-/// Answers one client until it leaves or says something that is no request.
-async fn talk(mut client: Box<dyn Stream>, since: Instant) -> io::Result<()> {
-    loop {
-        let mut head = [0; 7];
-        client.read_exact(&mut head).await?;
-        let [t1, t2, 0, 0, 0, length @ 2..=254, unit] = head else { return Ok(()) };
-        let mut body = [0; 253];
-        let body = &mut body[..usize::from(length) - 1];
-        client.read_exact(body).await?;
-
-        let answer = answer(body, since.elapsed());
-        // An answer has at most 252 bytes: two and those of 125 registers.
-        let mut frame = vec![t1, t2, 0, 0, 0, answer.len() as u8 + 1, unit];
-        frame.extend(answer);
-        client.write_all(&frame).await?;
-    }
-}
-
-/// The answer to a request, both without their head.
-fn answer(request: &[u8], elapsed: Duration) -> Vec<u8> {
-    let (&function, request) = request.split_first().unwrap_or((&0, &[]));
-    let refuse = |exception| vec![function | 0x80, exception];
-    if function != READ_INPUT_REGISTERS {
-        return refuse(ILLEGAL_FUNCTION);
-    }
-    let &[s1, s2, c1, c2] = request else { return refuse(ILLEGAL_DATA_VALUE) };
-    let (start, count) = (u16::from_be_bytes([s1, s2]), u16::from_be_bytes([c1, c2]));
-    if !(1..=125).contains(&count) {
-        return refuse(ILLEGAL_DATA_VALUE);
-    }
-    let registers: Option<Vec<[u8; 2]>> = (u32::from(start)..u32::from(start) + u32::from(count))
-        .map(|address| input_register(address, elapsed))
-        .collect();
-    match registers {
-        Some(registers) => {
-            // At most 250.
-            let mut answer = vec![function, (registers.len() * 2) as u8];
-            answer.extend(registers.into_iter().flatten());
-            answer
-        }
-        None => refuse(ILLEGAL_DATA_ADDRESS),
-    }
-}
-
-/// Half of a float: the high half at even addresses.
-fn input_register(address: u32, elapsed: Duration) -> Option<[u8; 2]> {
-    let [a, b, c, d] = value(address & !1, elapsed)?.to_be_bytes();
-    Some(if address.is_multiple_of(2) { [a, b] } else { [c, d] })
+    let identity = ["Eastron", "SDM630 (simulated)", env!("CARGO_PKG_VERSION")];
+    image.identity = Some(identity.map(str::to_owned));
+    image
 }
 
 /// What the meter measures at an address, as the manual lists it.
@@ -172,21 +130,10 @@ mod tests {
 
     #[test]
     fn a_float_stands_in_two_registers_high_half_first() {
-        let answer = answer(&[4, 0, 0x48, 0, 2], Duration::ZERO);
-        assert_eq!(answer[..2], [4, 4]);
-        assert_eq!(answer[2..], 1234.5_f32.to_be_bytes());
-    }
-
-    #[test]
-    fn what_the_meter_does_not_know_is_refused_with_the_right_exception() {
-        let answer = |request: &[u8]| answer(request, Duration::ZERO);
-        assert_eq!(answer(&[3, 0, 0, 0, 2]), [0x83, 1]);
-        assert_eq!(answer(&[4, 0, 0x12, 0, 1]), [0x84, 2]);
-        assert_eq!(answer(&[4, 0, 0x10, 0, 3]), [0x84, 2]);
-        assert_eq!(answer(&[4, 0xFF, 0xFF, 0, 2]), [0x84, 2]);
-        assert_eq!(answer(&[4, 0, 0, 0, 0]), [0x84, 3]);
-        assert_eq!(answer(&[4, 0, 0, 0, 126]), [0x84, 3]);
-        assert_eq!(answer(&[4]), [0x84, 3]);
-        assert_eq!(answer(&[]), [0x80, 1]);
+        let block = Block { table: Table::Input, start: 0x48, count: 2 };
+        let registers = image().read(block, Duration::ZERO).unwrap();
+        assert_eq!(registers, [0x449A, 0x5000], "1234.5");
+        let beyond = Block { start: 0x12, ..block };
+        assert!(image().read(beyond, Duration::ZERO).is_err());
     }
 }

@@ -78,7 +78,8 @@ impl SerialLine {
         world::SerialLine { device, baud, parity, data_bits: 8, stop_bits }
     }
 
-    fn bytes(self, bytes: u32) -> Duration {
+    /// How long so many bytes take.
+    pub fn bytes(self, bytes: u32) -> Duration {
         let parity_bits = u32::from(self.parity != Parity::None);
         let bits = bytes * (9 + parity_bits + u32::from(self.stop_bits));
         Duration::from_nanos((u64::from(bits) * 1_000_000_000).div_ceil(self.baud.into()))

@@ -10,12 +10,14 @@ mod request;
 mod sink;
 #[cfg(test)]
 mod tests;
-mod units;
+pub mod units;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use self::{
     profile::{profile_schema, to_sink, to_source},
+    ranges::Numbers,
+    register::{RegisterSettings, table_setting},
     request::ModbusRequestSettings,
     sink::ModbusSinkSettings,
 };
@@ -32,8 +34,7 @@ use crate::{
     profiles,
     reading::{Field, Reading, UNIT, name_of_unit},
     settings::{
-        ranges::Numbers,
-        register::{RegisterSettings, no_registers, path, scale_factors, unique_names},
+        register::{no_registers, path, scale_factors, unique_names},
         units::default_unit,
     },
     source::ModbusSource,

@@ -39,7 +39,7 @@ use crate::{
     connection,
     frame::Framing,
     link::{Answer, Failure, Link, Place},
-    plugin, sdm630, source,
+    plugin, simulate, source,
 };
 
 /// Nothing here takes as long, unless something hangs.
@@ -256,7 +256,7 @@ registers:
 async fn a_refused_block_is_null_and_says_why_beside_the_others() {
     let memory = memory();
     let mut rig = Rig::new(&memory, "");
-    rig.tasks.spawn(sdm630::serve(Box::new(memory.open(PLACE))));
+    rig.tasks.spawn(simulate::serve_sdm630(Box::new(memory.open(PLACE))));
     let mut collected = rig.source(
         "every: 10ms
 registers:
@@ -808,7 +808,7 @@ async fn a_device_that_comes_back_is_read_again() {
     let memory = memory();
     let mut rig = Rig::new(&memory, "");
     let mut device = JoinSet::new();
-    device.spawn(sdm630::serve(Box::new(memory.open(PLACE))));
+    device.spawn(simulate::serve_sdm630(Box::new(memory.open(PLACE))));
     let mut collected = rig.quick_source();
     next(&mut collected).await;
 
@@ -816,7 +816,7 @@ async fn a_device_that_comes_back_is_read_again() {
     while !next_error(&mut collected).await.contains(REFUSED) {}
     while collected.envelopes.try_recv().is_ok() {}
 
-    device.spawn(sdm630::serve(Box::new(memory.open(PLACE))));
+    device.spawn(simulate::serve_sdm630(Box::new(memory.open(PLACE))));
     next(&mut collected).await;
 }
 

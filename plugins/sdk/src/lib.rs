@@ -44,6 +44,7 @@ pub mod timestamp;
 pub mod tls;
 #[cfg(feature = "tls")]
 mod tls_server;
+pub mod tool;
 pub mod voice;
 pub mod world;
 pub mod yaml;
@@ -79,6 +80,7 @@ pub use crate::{
     settings::{Capabilities, Configured, Problem, Settings},
     site::Site,
     timestamp::Timestamp,
+    tool::Tool,
     voice::{Figure, Voice},
     world::World,
 };

@@ -10,7 +10,10 @@ use forebay_yaml::{self as yaml, Finding, Rule, Span, Yaml};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use crate::settings::{Configured, Problem, Settings};
+use crate::{
+    settings::{Configured, Problem, Settings},
+    tool::Tool,
+};
 
 /// A plugin: one folder under `plugins/`. A native one has one entry in `src/plugins.rs`.
 pub struct Plugin {
@@ -30,6 +33,8 @@ pub struct Plugin {
     pub more_samples: Vec<(&'static str, &'static str)>,
     /// Devices that the plugin can play, for demonstrations and tests.
     pub devices: Vec<Device>,
+    /// Verbs of the command line that it brings.
+    pub tools: Vec<Tool>,
 }
 
 impl Plugin {
@@ -48,6 +53,7 @@ impl Plugin {
             sample: sample.into(),
             more_samples: Vec::new(),
             devices: Vec::new(),
+            tools: Vec::new(),
         }
     }
 
@@ -79,6 +85,12 @@ impl Plugin {
     pub fn sample_of(&self, node_type: &str) -> &str {
         let more = self.more_samples.iter().find(|(name, _)| *name == node_type);
         more.map_or(&self.sample, |(_, text)| text)
+    }
+
+    /// Brings a verb of the command line.
+    pub fn does(mut self, tool: Tool) -> Plugin {
+        self.tools.push(tool);
+        self
     }
 
     /// Can play a device.

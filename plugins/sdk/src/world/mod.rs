@@ -14,7 +14,12 @@ mod serial;
 mod system;
 mod usb;
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use self::{
     outside::{Dial, Listener, Outside, Parity, SerialLine, Stream},
@@ -61,6 +66,15 @@ impl World {
     /// What the system says: there is no such device, it is busy, or we may not use it.
     pub async fn serial(&self, line: SerialLine) -> io::Result<Box<dyn Stream>> {
         self.0.serial(line).await
+    }
+
+    /// See [`Outside::serial_device`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says: it has no more pseudo-terminals, or none at all.
+    pub async fn serial_device(&self) -> io::Result<(Box<dyn Stream>, PathBuf)> {
+        self.0.serial_device().await
     }
 
     /// See [`Outside::read`].

@@ -83,6 +83,11 @@ pub trait Outside: Send + Sync {
     fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
     /// Opens a serial line for this program alone.
     fn serial(&self, line: SerialLine) -> BoxFuture<'static, io::Result<Box<dyn Stream>>>;
+    /// Makes a serial line at whose end this program is the device: its bytes, and the path by which
+    /// others open it.
+    fn serial_device(&self) -> BoxFuture<'static, io::Result<(Box<dyn Stream>, PathBuf)>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
     /// Reads a file of the system that is a device or a figure, below `/proc`, `/sys` or `/dev`: at
     /// most `most` bytes.
     fn read(&self, path: PathBuf, most: usize) -> BoxFuture<'static, io::Result<Vec<u8>>>;

@@ -1,8 +1,16 @@
 //! Serial lines of the system, by way of tokio-serial.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    task::{Context, Poll},
+};
 
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 use tokio_serial::{
     ClearBuffer, DataBits, SerialPort, SerialPortBuilderExt, SerialStream, StopBits,
 };
@@ -38,6 +46,56 @@ pub(super) async fn open(line: SerialLine) -> io::Result<Box<dyn Stream>> {
     // What came before anybody asked belongs to another conversation.
     stream.clear(ClearBuffer::All).map_err(io::Error::from)?;
     Ok(Box::new(stream))
+}
+
+/// The device at the end of a pseudo-terminal, and how others reach it.
+struct Pseudo {
+    ours: SerialStream,
+    /// Open, or reading would fail whenever nobody else has it open.
+    _theirs: SerialStream,
+}
+
+pub(super) fn device() -> io::Result<(Box<dyn Stream>, PathBuf)> {
+    let (ours, mut theirs) = SerialStream::pair().map_err(io::Error::from)?;
+    // It is there for others.
+    theirs.set_exclusive(false).map_err(io::Error::from)?;
+    let path = theirs.name().ok_or(io::ErrorKind::Unsupported)?;
+    Ok((Box::new(Pseudo { ours, _theirs: theirs }), path.into()))
+}
+
+impl AsyncRead for Pseudo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.ours).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Pseudo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.ours).poll_write(context, bytes)
+    }
+
+    /// A pseudo-terminal that is flushed waits until it was read, which nobody may do.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Stream for Pseudo {
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Box<dyn Stream>> {
+        Err(self)
+    }
 }
 
 impl Stream for SerialStream {

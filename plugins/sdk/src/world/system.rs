@@ -58,6 +58,11 @@ impl Outside for System {
         super::serial::open(line).boxed()
     }
 
+    #[cfg(feature = "serial")]
+    fn serial_device(&self) -> BoxFuture<'static, io::Result<(Box<dyn Stream>, PathBuf)>> {
+        async { super::serial::device() }.boxed()
+    }
+
     #[cfg(not(feature = "serial"))]
     fn serial(&self, _: SerialLine) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         async { Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no serial lines")) }
