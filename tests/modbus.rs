@@ -215,7 +215,7 @@ fn a_sunspec_inverter_that_others_play_is_found_by_its_map() {
     let settings = "profile: sunspec-inverter, only: [model, power, energy, state, dc_voltage]";
     let mut values = json!({
         "model": "Symo 10.0-3-M", "power": 10060.0, "frequency": 50.01, "apparent_power": 10070.0,
-        "reactive_power": -12.0, "power_factor": -99.9, "energy": 12345.678, "dc_voltage": 620.3,
+        "reactive_power": -12.0, "power_factor": -0.999, "energy": 12345.678, "dc_voltage": 620.3,
         "state": "running",
     });
     check_profile("sunspec-inverter", settings, &values);
@@ -225,7 +225,7 @@ fn a_sunspec_inverter_that_others_play_is_found_by_its_map() {
         ("frequency", json!(50.0)),
         ("apparent_power", json!(10070.25)),
         ("reactive_power", json!(-12.5)),
-        ("power_factor", json!(-99.5)),
+        ("power_factor", json!(-0.995)),
         ("dc_voltage", json!(620.25)),
         ("state", json!("fault")),
     ] {
