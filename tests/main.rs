@@ -12,6 +12,7 @@ mod first_boot;
 mod last_good;
 mod live;
 mod modbus;
+mod mqtt5;
 mod outage;
 mod reload;
 mod remembered;

@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits for a fixed time: it waits for something to be seen, until a deadline.
 
+mod aedes;
 mod folder;
 mod forebay;
 mod language_server;
@@ -23,11 +24,12 @@ use std::{
 };
 
 pub use self::{
+    aedes::Aedes,
     folder::Folder,
     forebay::{Forebay, forebay, fresh_data_folder, program},
     language_server::LanguageServer,
     modbus_server::ModbusServer,
-    mosquitto::{Mosquitto, Publisher, Subscriber, publish},
+    mosquitto::{Mosquitto, Publisher, Subscriber, ask, publish},
     namespace::start_inside,
     proxy::Proxy,
     serial_line::SerialLine,

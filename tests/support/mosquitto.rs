@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     net::TcpStream,
     process::{Child, ChildStdin, Stdio},
 };
@@ -200,6 +200,21 @@ pub fn publish(port: u16, topic: &str, payload: &str, options: &[&str]) {
     command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", topic, "-m", payload]);
     let mut process = spawn(command.args(options));
     assert!(wait_exit(&mut process, "mosquitto_pub ends").success(), "publishing to {topic}");
+}
+
+/// Asks with `mosquitto_rr`, in MQTT 5, and waits for the answer: its payload, correlation data and user
+/// properties.
+#[track_caller]
+pub fn ask(port: u16, topic: &str, payload: &str, options: &[&str]) -> String {
+    let mut command = command("mosquitto_rr");
+    command.args(["-V", "5", "-h", "127.0.0.1", "-p", &port.to_string(), "-W", "60"]);
+    command.args(["-t", topic, "-e", "answers/7", "-m", payload, "-F", "%p %D %P"]);
+    let mut process = spawn(command.args(options).stdout(Stdio::piped()));
+    let mut output = process.stdout.take().expect("stdout is piped");
+    assert!(wait_exit(&mut process, "mosquitto_rr ends").success(), "an answer to {topic}");
+    let mut answer = String::new();
+    output.read_to_string(&mut answer).expect("it is text");
+    answer
 }
 
 /// A `mosquitto_pub` that publishes line after line at QoS 1.

@@ -61,7 +61,6 @@ impl Configured for MqttConnection {
             client_id: self.client_id.clone(),
             tls: self.address.tls,
             has_username: self.hello.username.is_some(),
-            keep_alive: self.keep_alive,
         };
         // At most 23 letters and digits: every broker must take those [MQTT-3.1.3-5].
         let random = || format!("forebay{:012x}", fastrand::u64(..1 << 48));

@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use crate::{
     frames::{Frames, ThrownAway},
     gate::Gate,
-    words::Mismatch,
+    words::{Mismatch, Unanswered},
 };
 
 /// Packet ids of messages that were too large and that came without their payload.
@@ -50,8 +50,15 @@ impl Told {
 const CONNACK: u8 = 0x20;
 const DISCONNECT: u8 = 0xe0;
 
-/// Below this a slow mobile link looks dead.
+/// How long what was sent may stay unconfirmed: half a keep-alive within these bounds. Below the first a
+/// slow mobile link looks dead.
 const SHORTEST_SILENCE: Duration = Duration::from_secs(30);
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+/// How long a link without pings may be idle before TCP asks whether the other side is there. An
+/// address translation on the way forgets it after some five minutes.
+const PROBE_AFTER: Duration = Duration::from_secs(240);
+/// The least time that a broker has to answer a ping.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 /// How much is read from the system at once.
 const CHUNK_BYTES: usize = 16 << 10;
 /// After so much, who reads gets to see what came before there is more: only then is it known
@@ -60,7 +67,8 @@ const MOST_AT_ONCE: usize = 256 << 10;
 /// How the answer of a server begins that expected TLS: with an alert. No packet of MQTT that a
 /// broker sends does so.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
-/// The broker's answer to a ping (MQTT 3.1.1 section 3.13).
+/// Our ping, and the broker's answer (MQTT 3.1.1 sections 3.12 and 3.13).
+const PINGREQ: [u8; 2] = [0xc0, 0];
 const PINGRESP: [u8; 2] = [0xd0, 0];
 
 /// The way to a broker.
@@ -88,11 +96,15 @@ pub struct Way {
 impl Way {
     /// Connects to the first of the host's addresses that answers.
     ///
-    /// What was sent and is not confirmed within `keep_alive` ends the connection: MQTT's own pings
-    /// do not notice a silent link while something is being written, and may be off.
+    /// What was sent and is not confirmed within half a keep-alive ends the connection: MQTT's own pings
+    /// do not notice a silent link while something is being written. Without them, TCP sends its own.
     pub async fn open(self) -> io::Result<Wire> {
-        let silence = Some(self.keep_alive.max(SHORTEST_SILENCE));
-        let dial = Dial { to: self.broker.clone(), silence };
+        let silence = (self.keep_alive / 2).clamp(SHORTEST_SILENCE, LONGEST_SILENCE);
+        let dial = Dial {
+            to: self.broker.clone(),
+            silence: Some(silence),
+            probe_after: self.keep_alive.is_zero().then_some(PROBE_AFTER),
+        };
         let plain = self.world.connect(dial).await?;
         let stream: Box<dyn Bytes> = match &self.tls {
             None => Box::new(plain),
@@ -113,6 +125,7 @@ impl Way {
             passed_at: 0,
             since_break: 0,
             closed: None,
+            pinged: None,
             write_error: None,
             way: self,
         })
@@ -151,6 +164,8 @@ pub struct Wire {
     is_told: bool,
     /// While the gate is closed: when a ping is answered next.
     closed: Option<Pin<Box<Sleep>>>,
+    /// While a ping is on its way and nothing has come since: until when something must.
+    pinged: Option<Pin<Box<Sleep>>>,
     /// Why nothing can be written any more. What the other side said before it went is still read:
     /// what it acknowledged is not sent again.
     write_error: Option<io::Error>,
@@ -218,7 +233,12 @@ impl Wire {
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(&mut self.chunk);
-        let read = ready!(Pin::new(&mut self.stream).poll_read(context, &mut buffer));
+        let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(context, &mut buffer) else {
+            let Some(pinged) = &mut self.pinged else { return Poll::Pending };
+            ready!(pinged.as_mut().poll(context));
+            return Poll::Ready(Err(io::Error::other(Unanswered)));
+        };
+        self.pinged = None;
         let bytes = buffer.filled().len();
         self.came = 0..bytes;
         self.way.voice.count(Figure::BytesIn, bytes as u64);
@@ -232,6 +252,15 @@ impl Wire {
             return Poll::Ready(Err(io::Error::other(Mismatch::SpeaksTls)));
         }
         Poll::Ready(Ok(bytes))
+    }
+
+    /// Whoever does not answer a ping within half a keep-alive is gone: that is noticed one and a half
+    /// keep-alives after the last word.
+    fn look_for_ping(&mut self, bytes: &[u8]) {
+        if *bytes == PINGREQ {
+            let patience = (self.way.keep_alive / 2).max(SHORTEST_PATIENCE);
+            self.pinged = Some(Box::pin(sleep(patience)));
+        }
     }
 
     /// How much was written. After an error everything is, as far as the client has to know: what
@@ -287,6 +316,7 @@ impl AsyncWrite for Wire {
             Some(_) => Ok(bytes.len()),
             None => ready!(Pin::new(&mut self.stream).poll_write(context, bytes)),
         };
+        self.look_for_ping(bytes);
         Poll::Ready(Ok(self.written(outcome, bytes.len())))
     }
 
@@ -300,6 +330,9 @@ impl AsyncWrite for Wire {
             Some(_) => Ok(bytes),
             None => ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts)),
         };
+        if let Some(first) = parts.iter().find(|part| part.len() == bytes) {
+            self.look_for_ping(first);
+        }
         Poll::Ready(Ok(self.written(outcome, bytes)))
     }
 

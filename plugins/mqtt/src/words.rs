@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Period, Timestamp,
+    Timestamp,
     connection::Refused,
     tls::{
         Distrust,
@@ -34,6 +34,18 @@ impl fmt::Display for Mismatch {
 }
 
 impl std::error::Error for Mismatch {}
+
+/// Nothing came in answer to a ping.
+#[derive(Clone, Copy, Debug)]
+pub struct Unanswered;
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the other side did not answer a ping")
+    }
+}
+
+impl std::error::Error for Unanswered {}
 
 /// The other side closed the connection, for a reason that it does not say.
 #[derive(Debug)]
@@ -85,7 +97,6 @@ pub struct Words {
     pub has_username: bool,
     /// Whether TLS is spoken.
     pub tls: bool,
-    pub keep_alive: Period,
 }
 
 impl Words {
@@ -159,8 +170,7 @@ impl Words {
     }
 
     pub fn unanswered_ping(&self) -> anyhow::Error {
-        let Words { broker, keep_alive, .. } = self;
-        anyhow!("the broker at {broker} did not answer a ping within {keep_alive}")
+        unanswered_ping(&self.broker)
     }
 
     fn refusal(&self, code: ConnectReturnCode) -> String {
@@ -199,6 +209,12 @@ impl Words {
     }
 }
 
+fn unanswered_ping(broker: &str) -> anyhow::Error {
+    anyhow!(
+        "the broker at {broker} did not answer a ping: the link is silent, or the broker is stuck"
+    )
+}
+
 pub fn hung_up(broker: &str) -> anyhow::Error {
     HungUp(format!("the broker at {broker} closed the connection")).into()
 }
@@ -215,6 +231,9 @@ pub fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
             true => Refused::new(text).into(),
             false => anyhow!(text),
         };
+    }
+    if inner.is_some_and(|inner| inner.is::<Unanswered>()) {
+        return unanswered_ping(broker);
     }
     match inner.and_then(|inner| inner.downcast_ref()) {
         Some(Mismatch::SpeaksTls) => {

@@ -1,14 +1,16 @@
 //! MQTT 5, by rumqttc.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::mqtt::{Manner, Properties, Publication, Retained};
+use futures_util::future::{BoxFuture, FutureExt};
 use rumqttc5::{
-    AckMode, AsyncClient, BrokerSessionResumePolicy, ConnAck, ConnectProperties, ConnectionError,
-    Event, EventLoop, LastWill, LastWillProperties, ManualAck, MqttOptions, NetworkOptions, Packet,
-    PubAck, PubRec, Publish, PublishNotice, PublishOptions, PublishProperties, PublishResult, QoS,
-    RetainForwardRule, SubscribeFilterInput, SubscribeReasonCode, TopicAliasPolicy,
+    AckMode, AsyncClient, ConnAck, ConnectProperties, ConnectionError, Event, EventLoop, LastWill,
+    LastWillProperties, ManualAck, MqttOptions, NetworkOptions, Packet, PersistedAckMode,
+    PersistedSession, PubAck, PubRec, Publish, PublishNotice, PublishOptions, PublishProperties,
+    PublishResult, QoS, RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey,
+    SubscribeFilterInput, SubscribeReasonCode, TopicAliasPolicy,
 };
 use tokio::time::timeout;
 
@@ -68,7 +70,10 @@ impl Line {
     /// Connects.
     pub async fn open(&mut self) -> anyhow::Result<Welcome> {
         let broker = &self.words.broker;
-        match self.eventloop.poll().await {
+        let first = self.eventloop.poll().await;
+        // It has done its work, and would be asked to save with each packet.
+        self.eventloop.options.clear_session_store();
+        match first {
             Err(error) => Err(self.words.unanswered(self.explain(error))),
             Ok(Event::Incoming(Packet::ConnAck(answer))) => Ok(welcome(&answer)),
             Ok(_) => Err(anyhow!("{broker} does not answer as an MQTT broker does")),
@@ -224,14 +229,27 @@ fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
         .set_connect_properties(properties)
         .set_keep_alive(hello.keep_alive)
         .set_clean_start(hello.clean_session)
-        // Our own queue holds what is under way, not a session of the client.
-        .set_broker_session_resume_policy(BrokerSessionResumePolicy::AllowBrokerOnly)
         .set_ack_mode(AckMode::Manual)
         .set_outgoing_inflight_upper_limit(MOST_IN_FLIGHT)
         .set_max_request_batch(MOST_IN_WRITE)
         .set_topic_alias_policy(TopicAliasPolicy::Lru)
         // Whatever TLS there is, is ours: what goes over it is counted.
         .set_socket_connector(move |_, _| way.clone().open());
+    if !hello.clean_session {
+        let session = PersistedSession {
+            format_version: 1,
+            client_id: client_id.to_owned(),
+            clean_start: false,
+            session_expiry_interval: Some(hello.session_expiry),
+            outgoing_inflight_upper_limit: Some(MOST_IN_FLIGHT),
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: Vec::new(),
+            incoming_qos2: Vec::new(),
+        };
+        options.set_session_store(NothingUnderWay(session));
+    }
     match (&hello.username, &hello.password) {
         (Some(name), Some(password)) => {
             options.set_credentials(name.clone(), password.expose().to_owned());
@@ -255,6 +273,32 @@ fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
         options.set_last_will(LastWill::new(&*topic, payload, level(qos), retain, properties));
     }
     options
+}
+
+/// Our part of a session that the broker remembers: nothing. What was under way is in the queues of the
+/// sinks, and in our own ledger. rumqttc publishes nothing in such a session unless it is told so.
+#[derive(Debug)]
+struct NothingUnderWay(PersistedSession);
+
+impl SessionStore for NothingUnderWay {
+    fn load<'a>(
+        &'a self,
+        _: &'a SessionStoreKey,
+    ) -> BoxFuture<'a, Result<Option<PersistedSession>, SessionStoreError>> {
+        ready(Ok(Some(self.0.clone()))).boxed()
+    }
+
+    fn save<'a>(
+        &'a self,
+        _: &'a SessionStoreKey,
+        _: &'a PersistedSession,
+    ) -> BoxFuture<'a, Result<(), SessionStoreError>> {
+        ready(Ok(())).boxed()
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> BoxFuture<'a, Result<(), SessionStoreError>> {
+        ready(Ok(())).boxed()
+    }
 }
 
 fn sent(properties: &Properties) -> PublishProperties {

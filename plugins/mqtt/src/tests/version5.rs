@@ -66,6 +66,13 @@ impl Peer {
         (connect, will)
     }
 
+    /// Lets in a client whose session is remembered.
+    async fn remember(&mut self) {
+        assert!(matches!(self.recv().await, Packet::Connect(..)));
+        let code = ConnectReturnCode::Success;
+        self.send(Packet::ConnAck(ConnAck { session_present: true, code, properties: None })).await;
+    }
+
     async fn welcome(&mut self) -> (Connect, Option<LastWill>) {
         self.greet(ConnectReturnCode::Success, nothing()).await
     }
@@ -143,6 +150,28 @@ async fn a_session_is_kept_for_ever_or_not_at_all_when_nothing_is_said() {
         let (door, _running) = Running::in_memory(&format!("version: \"5\"\n{settings}"));
         let (connect, _) = at(&door).await.welcome().await;
         assert_eq!(connect.properties.unwrap().session_expiry_interval, expiry);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_the_broker_remembers_is_published_and_subscribed_in() {
+    let (door, mut running) =
+        Running::in_memory("version: \"5\"\nclient_id: a\nclean_session: false");
+    let mut sink = running.sink("topic: t");
+    let _reading = running.source("topics: [in]");
+    for _ in 0..2 {
+        let mut peer = at(&door).await;
+        peer.remember().await;
+        assert!(matches!(peer.recv().await, Packet::Subscribe(..)));
+        sink.connect().await.unwrap();
+        let batch = [message("", 1)];
+        let (written, ()) = tokio::join!(sink.write(&batch), async {
+            let publish = peer.published().await;
+            peer.answer(&publish, PubAckReason::Success, "").await;
+        });
+        assert_eq!(said(written), "written");
+        drop(peer);
+        running.error().await;
     }
 }
 

@@ -25,15 +25,18 @@ pub trait Stream: AsyncRead + AsyncWrite + Any + Send + Sync + Unpin {
 pub struct Dial {
     /// The host and its port.
     pub to: Endpoint,
-    /// How long what was sent may stay unconfirmed, and the line silent, before the system takes the
-    /// other side for gone. The system's own rules, some two hours, when None.
+    /// How long what was sent may stay unconfirmed before the system takes the other side for gone. The
+    /// system's own rules, some quarter of an hour, when None.
     pub silence: Option<Duration>,
+    /// How long the line may be idle before the system asks whether the other side is still there.
+    /// Never when None.
+    pub probe_after: Option<Duration>,
 }
 
 impl Dial {
     /// Connects without probes of a silent line.
     pub fn new(to: Endpoint) -> Dial {
-        Dial { to, silence: None }
+        Dial { to, silence: None, probe_after: None }
     }
 }
 

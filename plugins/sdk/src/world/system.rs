@@ -33,14 +33,14 @@ impl Outside for System {
         async move {
             let addresses = lookup_host((dial.to.host.as_str(), dial.to.port)).await?;
             let stream = race::first(addresses, TcpStream::connect).await?;
-            if let Some(silence) = dial.silence {
-                let socket = SockRef::from(&stream);
-                let probes = TcpKeepalive::new().with_time(silence).with_interval(silence / 3);
+            let socket = SockRef::from(&stream);
+            if let Some(idle) = dial.probe_after {
+                let probes = TcpKeepalive::new().with_time(idle).with_interval(idle / 3);
                 socket.set_tcp_keepalive(&probes)?;
-                // Probes are sent only while nothing is on its way; this is for when something is.
-                #[cfg(target_os = "linux")]
-                socket.set_tcp_user_timeout(Some(silence))?;
             }
+            // Probes are sent only while nothing is on its way; this is for when something is.
+            #[cfg(target_os = "linux")]
+            socket.set_tcp_user_timeout(dial.silence)?;
             // Nagle's algorithm would hold a message back while the acknowledgement of another is on
             // its way, up to 40 ms. What is ready at the same time leaves in one write without it.
             stream.set_nodelay(true)?;
@@ -160,7 +160,8 @@ mod tests {
         let listener = world.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let to = Endpoint { host: "127.0.0.1".to_owned(), port };
-        let dial = Dial { to, silence: Some(Duration::from_secs(30)) };
+        let silence = Some(Duration::from_secs(30));
+        let dial = Dial { to, silence, probe_after: silence };
         let (ours, theirs) = tokio::join!(world.connect(dial), listener.accept());
         for stream in [ours.unwrap(), theirs.unwrap().0] {
             assert!(stream.into_tcp().ok().unwrap().nodelay().unwrap());
