@@ -485,3 +485,62 @@ fn two_on_one_data_folder_do_not_run_beside_each_other() {
     first.kill();
     Forebay::run_on(folder.path(), data.path());
 }
+
+/// Appends to a file and closes it.
+fn append(folder: &Folder, path: &str, text: &str) {
+    let file = File::options().append(true).create(true).open(folder.path().join(path));
+    file.expect("opening a test file").write_all(text.as_bytes()).expect("writing a test file");
+}
+
+#[test]
+fn a_script_that_was_closed_before_its_last_line_lost_what_it_took() {
+    let folder = Folder::with(&[
+        ("pipelines/a.yaml", HALVES),
+        ("pipelines/scripts/b.rhai", "msg.payload.script = 1;\nmsg\n"),
+        ("secrets/half", "one"),
+    ]);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log(r#""script":1"#);
+    forebay.log_after("sends nothing any more; it goes on as before", || {
+        folder.write("pipelines/scripts/b.rhai", "msg.payload.script = 2;\n");
+    });
+    throughout(Duration::from_secs(4), "the script has no last line yet", || {
+        forebay.log.count_of("reloaded: ") == 0
+    });
+    append(&folder, "pipelines/scripts/b.rhai", "msg\n");
+    let saved = now();
+    forebay.wait_for_log("reloaded: ");
+    assert!(saved.elapsed() < Duration::from_secs(8), "{:?}", saved.elapsed());
+    forebay.wait_for_log(r#""script":2"#);
+    assert_eq!(forebay.log.count_of("sends nothing any more"), 1);
+    // One that is meant is used in the end, and at once when it is whole for sure.
+    folder.write("pipelines/scripts/b.rhai", "msg.payload.script = 3;\n");
+    forebay.log_after("reloaded: ", || ());
+    folder.write("pipelines/scripts/b.rhai", "msg.payload.script = 4;\nmsg\n");
+    forebay.wait_for_log(r#""script":4"#);
+    let saved = now();
+    forebay.log_after("reloaded: ", || {
+        folder.replace("pipelines/scripts/b.rhai", "msg.payload.script = 5;\n");
+    });
+    assert!(saved.elapsed() < Duration::from_secs(8), "{:?}", saved.elapsed());
+}
+
+#[test]
+fn a_file_that_a_shell_writes_line_by_line_was_run_in_parts() {
+    let folder = Folder::with(&[("a.yaml", &beats(1)), ("s.rhai", "msg\n")]);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log(r#"{"version":1}"#);
+    let lines = [
+        "sources: { more: { type: timer, every: 100ms } }",
+        "transforms: { made: { from: more, type: script, script: s.rhai } }",
+        "sinks: { shown: { from: made, type: log } }",
+    ];
+    for line in lines {
+        append(&folder, "b.yaml", &format!("{line}\n"));
+        throughout(Duration::from_millis(700), "the file grows", || {
+            forebay.log.count_of("reloaded: ") + forebay.log.count_of("refused") == 0
+        });
+    }
+    forebay.wait_for_log("reloaded: ");
+    assert_eq!(forebay.log.count_of("refused"), 0, "a part of it was looked at");
+}

@@ -5,9 +5,9 @@
 //! stands in the file only says who has it.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     time::Duration,
 };
@@ -23,6 +23,8 @@ pub(super) struct Lock {
 }
 
 const NAME: &str = "lock";
+const MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
 /// Whoever ends just now, or only asks who holds the folder, is waited for: this often.
 const TRIES: usize = 20;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -77,23 +79,18 @@ pub(super) fn holder(data: &Path) -> Option<String> {
 
 fn try_take(data: &Path) -> Result<File, TryLockError> {
     let open = || -> io::Result<File> {
-        fs::create_dir_all(data)?;
+        make(data)?;
         let path = data.join(NAME);
         // It is written to, maybe as root.
         if path.is_symlink() {
             fs::remove_file(&path)?;
         }
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o644)
-            .open(path)
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)
     };
     let mut file = open().map_err(TryLockError::Error)?;
     file.try_lock()?;
     let mut say = || {
+        file.set_permissions(Permissions::from_mode(MODE))?;
         file.set_len(0)?;
         file.rewind()?;
         file.write_all(this_process().as_bytes())
@@ -101,6 +98,18 @@ fn try_take(data: &Path) -> Result<File, TryLockError> {
     // A full disk: the lock holds all the same, and only the name is missing.
     let _ = say();
     Ok(file)
+}
+
+/// Payloads and what was accepted are nobody else's to read. A folder that is there keeps the rights that
+/// somebody gave it.
+fn make(data: &Path) -> io::Result<()> {
+    if let Some(parent) = data.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(FOLDER_MODE).create(data) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && data.is_dir() => Ok(()),
+        made => made,
+    }
 }
 
 /// This process, as one on the same machine or in the next container would look for it.
@@ -139,6 +148,20 @@ mod tests {
         assert_eq!(holder(data.path()), None);
         let _lock = take(data.path()).await.unwrap();
         assert!(holder(data.path()).unwrap().ends_with("Z,"), "nothing of the old text is left");
+    }
+
+    #[tokio::test]
+    async fn anybody_could_read_the_data_folder() {
+        let data = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let fresh = data.path().join("more/data");
+        let _lock = take(&fresh).await.unwrap();
+        assert_eq!((mode(&fresh), mode(&fresh.join(NAME))), (0o700, 0o600));
+        // As an older version left it.
+        fs::write(data.path().join(NAME), "").unwrap();
+        fs::set_permissions(data.path().join(NAME), Permissions::from_mode(0o644)).unwrap();
+        let _lock = take(data.path()).await.unwrap();
+        assert_eq!(mode(&data.path().join(NAME)), 0o600);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod accepted;
 mod folder;
+mod half_written;
 mod init_log;
 pub mod kinds;
 mod lock;

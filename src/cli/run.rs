@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::{
     folder::{DEFAULT_FOLDER, data_folder, process_environment},
+    half_written::Written,
     init_log, last_seen, lock,
     look::{Refused, Variables, last_good_beside, look, print_findings},
     output::Ending,
@@ -52,14 +53,8 @@ pub(super) async fn run_folder(
     let folder = &arguments.folder;
     let looked = look(folder, &variables, None).await;
     let (data, log) = match &looked {
-        Ok(checked) => {
-            print_findings(checked, LogFormat::Text);
-            (checked.runtime.data.clone(), Some(checked.runtime.log.clone()))
-        }
-        Err(refused) => {
-            refused.print(LogFormat::Text);
-            (refused.data(), None)
-        }
+        Ok(checked) => (checked.runtime.data.clone(), Some(checked.runtime.log.clone())),
+        Err(refused) => (refused.data(), None),
     };
     let data = data_folder(arguments.data.clone(), data);
     let last_good = match &looked {
@@ -67,11 +62,17 @@ pub(super) async fn run_folder(
         Err(_) => last_good_beside(&data, folder, &variables).await?,
     };
     if let (Err(refused), None) = (&looked, &last_good) {
+        refused.print(LogFormat::Text);
         return nothing_was_started(refused);
     }
     let log_of_before = || last_good.as_ref().map(|last| last.checked.runtime.log.clone());
     init_log::set(&log.or_else(log_of_before).unwrap_or_default());
+    // Whoever may not run here need not hear what is wrong here.
     let _lock = lock::take(&data).await?;
+    match &looked {
+        Ok(checked) => print_findings(checked, LogFormat::Text),
+        Err(refused) => refused.print(LogFormat::Text),
+    }
     let signals = Signals::new()?;
     clock::begin(last_seen::read(&data));
     let mut running = Running::new(folder, arguments.data.clone(), data);
@@ -145,6 +146,16 @@ async fn serve(
         let looked = look(folder, variables, running.place()).await;
         // Half a file may well be one that lints.
         if !watch.is_undisturbed().await {
+            continue;
+        }
+        let read = looked.as_ref().ok().or_else(|| looked.as_ref().err()?.checked.as_ref());
+        let written = if watch.take_pieced() { Written::InPieces } else { Written::Whole };
+        if let Some(read) = read
+            && let Some(until) = running.half_written.look(read, written)
+            && cause == Cause::Change
+        {
+            watch.set(&running.watched(&read.watched));
+            watch.look_again_at(until);
             continue;
         }
         match looked {

@@ -12,6 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     accepted::{self, Copy},
     folder::data_folder,
+    half_written::HalfWritten,
     init_log,
     look::{LastGood, Refused, Variables, last_good_beside, print_findings},
     output::summary,
@@ -39,6 +40,8 @@ pub(super) struct Running {
     accepted: Option<u64>,
     /// Content of the set that was looked at last, so that a bad one is reported once.
     seen: Option<u64>,
+    /// What has to rest before it runs.
+    pub(super) half_written: HalfWritten,
     /// Where a change matters to what runs in the place of the folder.
     beside: Watched,
 }
@@ -75,6 +78,7 @@ impl Running {
             runs: Runs::Nothing,
             accepted: None,
             seen: None,
+            half_written: HalfWritten::default(),
             beside: Watched::default(),
         }
     }
@@ -83,6 +87,7 @@ impl Running {
     pub(super) async fn start(&mut self, checked: Checked) {
         self.seen = Some(checked.content_hash);
         self.accepted = self.seen;
+        self.half_written.accept(&checked);
         self.stop_within = *checked.runtime.stop_within;
         self.log = checked.runtime.log.clone();
         self.runs = Runs::folder(&checked);
@@ -109,6 +114,7 @@ impl Running {
             "the folder cannot run ({why}); running the last good configuration instead, accepted {when}; the folder is followed"
         );
         self.accepted = Some(checked.content_hash);
+        self.half_written.accept(&checked);
         self.stop_within = *checked.runtime.stop_within;
         self.log = checked.runtime.log.clone();
         self.runs = Runs::LastGood(copy);
@@ -127,6 +133,7 @@ impl Running {
 
     /// Goes over to a set of files.
     pub(super) async fn reload(&mut self, checked: Checked, cause: Cause) {
+        self.half_written.accept(&checked);
         if !self.is_news(checked.content_hash, cause) {
             return;
         }

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::{ErrorKind, Read},
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
@@ -161,7 +161,15 @@ impl Folder {
 
 /// A path as it is from wherever one stands.
 pub(super) fn whole(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    if !whole.components().any(|part| part == Component::ParentDir) {
+        return whole;
+    }
+    // Only the system knows where `..` leads, because of links.
+    let there = whole.ancestors().find_map(|folder| Some((folder, folder.canonicalize().ok()?)));
+    there
+        .and_then(|(folder, there)| Some(there.join(whole.strip_prefix(folder).ok()?)))
+        .unwrap_or(whole)
 }
 
 /// `*.yaml` and `*.yml`, but for hidden files and the tests of pipelines.

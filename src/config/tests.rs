@@ -573,3 +573,14 @@ fn a_secret_in_the_wrong_folder_is_found() {
     assert!(help.ends_with("there is one in pipelines/secrets/a"), "{help}");
     assert!(help.starts_with("looked for /"), "{help}");
 }
+
+#[test]
+fn a_missing_file_was_looked_for_by_a_way_with_steps_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let there = folder.path().canonicalize().unwrap();
+    std::fs::create_dir(there.join("pipelines")).unwrap();
+    let whole = |path: &str| super::folder::whole(&there.join(path));
+    assert_eq!(whole("pipelines/../secrets/token"), there.join("secrets/token"));
+    assert_eq!(whole("pipelines/b"), there.join("pipelines/b"));
+    assert!(whole("nowhere/../b").starts_with(&there));
+}

@@ -79,6 +79,10 @@ pub struct Watch {
     /// What was there just before whoever listens read it, and when that was.
     read: Option<(Stamp, Instant)>,
     wish: Option<Wish>,
+    /// When to look without a change.
+    again: Option<Instant>,
+    /// Whether a file may have been written piece by piece, and not put in its place as a whole.
+    is_pieced: bool,
     clock: fn() -> SystemTime,
 }
 
@@ -138,6 +142,8 @@ impl Watch {
             writing: BTreeMap::new(),
             read: None,
             wish: None,
+            again: None,
+            is_pieced: false,
             clock: SystemTime::now,
         }
     }
@@ -178,6 +184,17 @@ impl Watch {
         self.wish = Some(Wish::Now);
     }
 
+    /// Has [`Watch::changed`] resolve at that time, if nothing changes before.
+    pub fn look_again_at(&mut self, time: Instant) {
+        self.again = Some(time);
+    }
+
+    /// Whether a file may have been written piece by piece since this was asked before. One that was
+    /// renamed or linked into its place is whole.
+    pub fn take_pieced(&mut self) -> bool {
+        std::mem::take(&mut self.is_pieced)
+    }
+
     /// Resolves when something may have changed and has come to rest. Then all should be read. Dropping
     /// the future loses nothing.
     pub async fn changed(&mut self) {
@@ -204,9 +221,11 @@ impl Watch {
                     continue;
                 }
                 fresh = self.at_rest(fresh).await;
+                self.is_pieced = true;
             }
             self.changed.clear();
             self.wish = None;
+            self.again = None;
             self.read = Some((fresh, Instant::now()));
             return;
         }
@@ -234,6 +253,9 @@ impl Watch {
         while self.changed.is_empty() && self.wish.is_none() {
             tokio::select! {
                 Some(told) = self.events.recv() => { self.note(told); }
+                () = sleep_until(self.again.unwrap_or(poll)), if self.again.is_some() => {
+                    self.wish = Some(Wish::Now);
+                }
                 () = sleep_until(poll) => return,
             }
         }
@@ -254,6 +276,7 @@ impl Watch {
     fn note(&mut self, told: Told) -> bool {
         match told {
             Told::Writing(path) if self.watched.concerns(&path) => {
+                self.is_pieced = true;
                 self.writing.insert(path.clone(), Instant::now());
                 self.changed.insert(path);
             }
@@ -263,6 +286,7 @@ impl Watch {
             }
             // Nobody can say any more what is whole, so time must.
             Told::Much => {
+                self.is_pieced = true;
                 self.writing.clear();
                 self.wish = Some(Wish::Again);
                 self.changed.insert(PathBuf::new());

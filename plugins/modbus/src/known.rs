@@ -2,7 +2,9 @@
 //! so that a restart does not ask for them again.
 
 use std::{
-    fs, io,
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -88,8 +90,14 @@ fn read(file: &Path) -> io::Result<Written> {
 fn write(file: &Path, written: &Written) -> io::Result<()> {
     let fresh = file.with_extension("fresh");
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    fs::write(&fresh, serde_json::to_vec(written)?)?;
+    // Ours alone to read, and never by way of a link that somebody put there.
+    match fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => (),
+    }
+    let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    opened.write_all(&serde_json::to_vec(written)?)?;
     fs::rename(&fresh, file)
 }
