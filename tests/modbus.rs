@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Folder, Forebay, ModbusServer, Mosquitto, SerialLine, Subscriber, program, publish, until,
+    Folder, Forebay, ModbusServer, Mosquitto, SerialLine, Subscriber, publish, until,
 };
 
 /// Reads the device over and over, and writes two of its registers once.
@@ -119,17 +119,21 @@ fn a_serial_line_behind_a_gateway_is_read_and_written() {
 fn requests_in_the_form_of_the_routers_own_gateway_are_answered_in_it() {
     let (broker, device) = (Mosquitto::start(), ModbusServer::behind_gateway());
     let answers = Subscriber::to(broker.port, "response");
-    let plant = format!("connections:\n  plant: {{ type: mqtt, url: '{}' }}\n", broker.url());
+    let plant = format!(
+        "connections:
+  plant: {{ type: mqtt, url: '{}' }}
+  meter-bus: {{ type: modbus, url: 'rtu+tcp://127.0.0.1:{}' }}
+",
+        broker.url(),
+        device.port
+    );
     let folder = Folder::with(&[
         ("plant.yaml", &plant),
         ("gateway.yaml", include_str!("../pipelines/modbus-on-request.yaml")),
         ("scripts/rutos-request.rhai", include_str!("../pipelines/scripts/rutos-request.rhai")),
         ("scripts/rutos-answer.rhai", include_str!("../pipelines/scripts/rutos-answer.rhai")),
     ]);
-    let mut command = program();
-    command.arg("run").arg(folder.path());
-    command.env("ASKED_URL", format!("rtu+tcp://127.0.0.1:{}", device.port));
-    let _forebay = Forebay::of(command);
+    let _forebay = Forebay::run(folder.path());
     until("a subscription", || {
         publish(broker.port, "request", "0 1 0 10.0.0.9 502 5 17 3 1 1", &["-q", "1"]);
         answers.payloads().contains(&"1 OK 1000".to_owned())

@@ -83,7 +83,7 @@ async fn play(folder: &Path) -> anyhow::Result<Ending> {
     ))?;
     let (meter_url, data) = (meter.url.clone(), folder.join("data"));
     let environment = move |name: &str| match name {
-        "METER_URL" | "ASKED_URL" => Some(meter_url.clone()),
+        "METER_URL" => Some(meter_url.clone()),
         "BROKER_LISTEN" => Some(broker.clone()),
         _ => process_environment(name),
     };

@@ -6,7 +6,7 @@ use forebay_sdk::{Claim, Finding, Holding, Span};
 
 use crate::{
     config::{Draft, Part},
-    rules::CLAIMED_TWICE,
+    rules::{CLAIMED_TWICE, CONNECTED_TWICE},
 };
 
 /// Reports what is claimed twice, with both claimants.
@@ -32,6 +32,13 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
 
 fn clash(first: (&Part, Span, &Claim), again: (&Part, Span, &Claim)) -> Finding {
     let ((other, first, held), (part, span, claim)) = (first, again);
+    if let Holding::Peer(_) = held.held {
+        let message = format!("`{}` and `{}` both lead to {}", other.name, part.name, held.what);
+        let label = format!("give its nodes `connection: {}`", other.name);
+        return Finding::warning(&CONNECTED_TWICE, span, message, label)
+            .context(first, "first here")
+            .note("many gateways and meters serve one client at a time, and then one of the two starves");
+    }
     let message = format!("`{}` and `{}` both claim {}", other.name, part.name, claim.what);
     let label = match held.what == claim.what {
         true => "first claimed here".to_owned(),
@@ -66,5 +73,6 @@ fn bucket(claim: &Claim) -> String {
         Holding::Named(name) => name.clone(),
         Holding::Path(path) => path.display().to_string(),
         Holding::Listener(address) => address.port().to_string(),
+        Holding::Peer(peer) => peer.clone(),
     }
 }

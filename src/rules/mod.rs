@@ -40,6 +40,8 @@ pub static BAD_ALLOW: Rule = Rule::new("bad-allow", include_str!("bad-allow.md")
 pub static BAD_NAME: Rule = Rule::new("bad-name", include_str!("bad-name.md"));
 /// Two nodes or connections claim what only one can hold.
 pub static CLAIMED_TWICE: Rule = Rule::new("claimed-twice", include_str!("claimed-twice.md"));
+/// Two connections lead to one device.
+pub static CONNECTED_TWICE: Rule = Rule::new("connected-twice", include_str!("connected-twice.md"));
 /// A node reads, by way of others, what it sends.
 pub static CYCLE: Rule = Rule::new("cycle", include_str!("cycle.md"));
 /// A buffer on the way to a sink that must deliver drops messages when it is full.
@@ -109,10 +111,11 @@ pub static UNUSED_CONNECTION: Rule =
 pub static USELESS_ALLOW: Rule = Rule::new("useless-allow", include_str!("useless-allow.md"));
 
 /// Those above.
-static CORE: [&Rule; 33] = [
+static CORE: [&Rule; 34] = [
     &BAD_ALLOW,
     &BAD_NAME,
     &CLAIMED_TWICE,
+    &CONNECTED_TWICE,
     &CYCLE,
     &DROPS_WHEN_FULL,
     &DUPLICATE_CONNECTION,

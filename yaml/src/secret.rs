@@ -89,7 +89,8 @@ pub fn places_in_url(url: &str, part: Part) -> Vec<Range<usize>> {
     let end = url[host..].find(['/', '?', '#']).map_or(url.len(), |at| host + at);
     let behind_address = url[host..end].rfind(']').map_or(host, |at| host + at);
     let port = url[behind_address..end].find(':').map(|at| behind_address + at + 1..end);
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    // It may be the default of a variable, which ends in a bracket.
+    let is_port = |port: &str| port.trim_end_matches('}').bytes().all(|byte| byte.is_ascii_digit());
     places.extend(port.filter(|port| !is_port(&url[port.clone()])));
     let path = url[end..].find('?').map_or(end..url.len(), |at| end..end + at);
     if part == Part::Path && path.len() > 1 {

@@ -13,13 +13,16 @@ use crate::{
 
 /// Their names of settings, each with those of ours that it may mean. Compared without case, `_` and
 /// `-`.
-const SETTINGS: [(&[&str], &[&str]); 17] = [
+const SETTINGS: [(&[&str], &[&str]); 20] = [
     (&["slave", "slaveid", "unitid", "serverid", "deviceid", "station"], &["unit"]),
     (
         &["interval", "scaninterval", "pollinterval", "pollinginterval", "period", "repeat"],
         &["every"],
     ),
-    (&["byteorder", "wordorder", "endian", "endianness", "swap"], &["order"]),
+    (
+        &["byteorder", "wordorder", "endian", "endianness", "swap", "bigendian", "littleendian"],
+        &["order"],
+    ),
     (&["type", "datatype", "dtype", "format"], &["kind"]),
     (
         &[
@@ -40,6 +43,9 @@ const SETTINGS: [(&[&str], &[&str]); 17] = [
     (&["pass", "passwd", "pwd"], &["password"]),
     (&["client", "clientid", "remoteclientid"], &["client_id"]),
     (&["clean", "cleanstart"], &["clean_session"]),
+    (&["qoslevel"], &["qos"]),
+    (&["retained", "retainflag"], &["retain"]),
+    (&["precision", "decimals", "digits"], &["round"]),
     (&["cafile", "cacert", "tlsca", "bridgecafile", "rootca"], &["ca"]),
     (&["certfile", "tlscert", "clientcert", "bridgecertfile"], &["cert"]),
     (&["keyfile", "tlskey", "clientkey", "bridgekeyfile", "privatekey"], &["key"]),
@@ -170,6 +176,7 @@ impl<'a> Borrowed<'a> {
         };
         let mut candidates = vec![format!("[{text}]")];
         candidates.extend(Some(format!("{text}{unit}")).filter(|_| has_unit && !unit.is_empty()));
+        candidates.extend(order_called(&plain(&self.entry.key), text).map(str::to_owned));
         candidates.extend(words_of(property).and_then(|words| {
             let near = crate::finding::nearest(text, words.iter().copied());
             choice(text, &words).or(near).map(str::to_owned)
@@ -373,6 +380,17 @@ pub(crate) fn choice<'a>(theirs: &str, ours: &[&'a str]) -> Option<&'a str> {
     let meant: Vec<String> =
         rows.map(|(_, ours)| (*ours).to_owned()).chain(number(&plain)).collect();
     ours.iter().copied().find(|choice| meant.iter().any(|meant| meant == choice))
+}
+
+/// The order of bytes that is meant by a word which means another one in `byte_order`, or by a yes or no.
+fn order_called(theirs: &str, value: &str) -> Option<&'static str> {
+    let is_little = plain(value).starts_with("l");
+    Some(match (theirs, plain(value).as_str()) {
+        ("wordorder", _) if is_little => "CDAB",
+        ("bigendian", "true") | ("littleendian", "false") => "ABCD",
+        ("bigendian", "false") | ("littleendian", "true") => "DCBA",
+        _ => return None,
+    })
 }
 
 /// The section or node type of ours that is meant by a word, of those that are there.

@@ -47,8 +47,7 @@ impl Configured for Bus {
     fn claims(&self) -> Vec<Claim> {
         match &self.to {
             Place::Serial(device, _) => vec![Claim::path("serial line", device, "url")],
-            // Many serve several clients at a time.
-            Place::Network(..) => Vec::new(),
+            Place::Network(to, _) => vec![Claim::peer(to, "url")],
         }
     }
 

@@ -212,7 +212,7 @@ impl Settings for ModbusSourceSettings {
         problems.extend(self.same_names(&units));
         let fields = self.fields(problems);
         problems.extend(scale_factors(&self.registers));
-        let tables = [Table::Holding, Table::Input, Table::Discrete];
+        let tables = [Table::Holding, Table::Input, Table::Coil, Table::Discrete];
         let from_one = |table| mistakes::counted_from_one(&self.registers, table);
         // What is built in means what it says.
         if !self.profile.as_deref().is_some_and(|name| profiles::names().contains(&name)) {

@@ -5,6 +5,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use crate::endpoint::Endpoint;
+
 /// Something that only one node or connection can hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -25,6 +27,8 @@ pub enum Holding {
     Path(PathBuf),
     /// An address that is listened at.
     Listener(SocketAddr),
+    /// The other side of a connection, which may serve several and often does not.
+    Peer(String),
 }
 
 impl Claim {
@@ -39,6 +43,14 @@ impl Claim {
         let path = plain(path.as_ref());
         let what = format!("{noun} {}", path.display());
         Claim { what, setting: setting.into(), held: Holding::Path(path) }
+    }
+
+    /// Says that whoever is at an address often serves one connection only.
+    pub fn peer(to: &Endpoint, setting: impl Into<String>) -> Claim {
+        let host = to.host.trim_end_matches('.').to_ascii_lowercase();
+        let host = if ["127.0.0.1", "::1"].contains(&&*host) { "localhost" } else { &host };
+        let held = Holding::Peer(format!("{host}:{}", to.port));
+        Claim { what: to.to_string(), setting: setting.into(), held }
     }
 
     /// Claims a port of an address. Port 0 is a different one each time, so it claims nothing.
@@ -86,6 +98,19 @@ fn plain(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_is_the_same_however_it_is_written() {
+        let clash = |one: &str, other: &str| {
+            let claim = |text| Claim::peer(&Endpoint::parse(text, 502).unwrap(), "url");
+            claim(one).clashes(&claim(other))
+        };
+        assert!(clash("Meter.lan.", "meter.lan:502"));
+        assert!(clash("localhost", "127.0.0.1"));
+        assert!(clash("[::1]:502", "localhost"));
+        assert!(!clash("10.0.0.1", "10.0.0.2"));
+        assert!(!clash("10.0.0.1", "10.0.0.1:503"));
+    }
 
     #[test]
     fn listeners_clash_when_the_system_would_refuse_the_second() {

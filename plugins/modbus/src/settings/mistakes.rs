@@ -15,10 +15,10 @@ use crate::{
 /// below, too, really counts this far.
 pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<Problem> {
     let first = match table {
-        Table::Holding => 40_001,
-        Table::Input => 30_001,
-        Table::Discrete => 10_001,
-        Table::Coil => return None,
+        Table::Holding => Some(40_001),
+        Table::Input => Some(30_001),
+        Table::Discrete => Some(10_001),
+        Table::Coil => None,
     };
     // In a model, addresses count from its beginning.
     let outside = |(_, register): &(usize, &RegisterSettings)| register.sunspec.is_none();
@@ -34,6 +34,7 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
     if other.is_some() {
         return other;
     }
+    let first = first?;
     if !addresses.iter().all(|(_, address)| (first..=first + 9998).contains(address)) {
         return None;
     }
@@ -44,10 +45,11 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
     };
     let message =
         format!("`{setting}: {address}` {looks} of the manual; addresses here start at 0");
-    let label = format!("did you mean `{setting}: {}`?", address - first);
-    let note = format!("{} {first} of a manual is `{setting}: 0`", table.noun());
-    let help = "some devices do count this far: `# forebay: allow one-based-address (SunSpec)` \
-                in the line above";
+    // No other address is offered: devices that count this far are too many.
+    let label = format!("should it be one, write `register: {address}`");
+    let note = format!("`register: {address}` is `{setting}: {}`", address - first);
+    let help = "SunSpec, SMA and E3/DC do count this far: `# forebay: allow one-based-address \
+                (SunSpec)` in the line above";
     let setting = format!("{}.{setting}", path(index));
     let problem = Problem::new(setting, message, label).rule(&ONE_BASED_ADDRESS);
     Some(problem.warning().note(note).help(help))
@@ -68,9 +70,9 @@ fn of_another_table(table: Table, addresses: &[(usize, u16)]) -> Option<Problem>
     let article = if other == Table::Input { "an" } else { "a" };
     let message =
         format!("`{setting}: {address}` looks like the number of {article} {}", other.noun());
-    let label = format!("did you mean `{right}: {}`?", address - first);
+    let label = format!("should it be one, write `register: {address}`");
     let note =
-        format!("{} {first} of a manual is `{right}: 0`; addresses here start at 0", other.noun());
+        format!("`register: {address}` is `{right}: {}`; addresses start at 0", address - first);
     let help = "some devices do count this far: `# forebay: allow one-based-address (why)` in the line above";
     let setting = format!("{}.{setting}", path(index));
     let problem = Problem::new(setting, message, label).rule(&ONE_BASED_ADDRESS);

@@ -129,9 +129,10 @@ fn of_registers(registers: &[&str]) -> Vec<Problem> {
 #[test]
 fn a_number_of_another_table_gets_a_hint() {
     for (fields, label) in [
-        ("input: 40001", "registers[0].input: did you mean `holding: 0`?"),
-        ("holding: 30053", "registers[0].holding: did you mean `input: 52`?"),
-        ("discrete: 40003", "registers[0].discrete: did you mean `holding: 2`?"),
+        ("input: 40001", "registers[0].input: should it be one, write `register: 40001`"),
+        ("holding: 30053", "registers[0].holding: should it be one, write `register: 30053`"),
+        ("discrete: 40003", "registers[0].discrete: should it be one, write `register: 40003`"),
+        ("coil: 10001", "registers[0].coil: should it be one, write `register: 10001`"),
     ] {
         check(fields, &[label]);
     }
@@ -142,13 +143,16 @@ fn a_number_of_another_table_gets_a_hint() {
 #[test]
 fn numbers_of_a_manual_get_a_hint_and_no_refusal() {
     for (fields, label) in [
-        ("holding: 40001", "registers[0].holding: did you mean `holding: 0`?"),
-        ("input: 30053, kind: f32", "registers[0].input: did you mean `input: 52`?"),
-        ("discrete: 10001", "registers[0].discrete: did you mean `discrete: 0`?"),
+        ("holding: 40001", "registers[0].holding: should it be one, write `register: 40001`"),
+        (
+            "input: 30053, kind: f32",
+            "registers[0].input: should it be one, write `register: 30053`",
+        ),
+        ("discrete: 10001", "registers[0].discrete: should it be one, write `register: 10001`"),
     ] {
         check(fields, &[label]);
     }
-    for fields in ["holding: 40000", "holding: 50000", "holding: 10001", "coil: 10001"] {
+    for fields in ["holding: 40000", "holding: 50000", "holding: 10001", "coil: 1001"] {
         check(fields, &[]);
     }
     let two = of_registers(&["holding: 40011", "holding: 40013", "coil: 3"]);
@@ -475,7 +479,9 @@ fn two_connections_on_one_serial_line_are_found() {
     let [one] = &claims("rtu:///dev/ttyUSB0?baud=9600")[..] else { panic!() };
     let [other] = &claims("rtu:///dev/../dev/ttyUSB0?baud=19200")[..] else { panic!() };
     assert!(one.clashes(other));
-    assert_eq!(claims("tcp://meter"), []);
+    let [meter] = &claims("tcp://meter")[..] else { panic!() };
+    let [again] = &claims("tcp://METER.:502?baud=9600")[..] else { panic!() };
+    assert!(meter.clashes(again) && !meter.clashes(one));
 }
 
 #[test]
