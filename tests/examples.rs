@@ -335,8 +335,18 @@ fn every_type_describes_itself() {
 }
 
 #[test]
+fn a_profile_is_listed_with_its_type_and_printed_by_its_name() {
+    let listed = stdout(&forebay(["nodes", "modbus"]));
+    assert!(listed.contains("  sdm630              Eastron SDM630-Modbus three-phase meter.\n"));
+    let printed = forebay(["nodes", "sdm630"]);
+    let file = root().join("plugins/modbus/profiles/sdm630.yaml");
+    assert_eq!(stdout(&printed), fs::read_to_string(file).unwrap());
+    assert_eq!(printed.status.code(), Some(0));
+}
+
+#[test]
 fn the_schemas_are_printed_as_they_are_committed() {
-    for name in ["pipeline", "runtime"] {
+    for name in ["pipeline", "runtime", "profile"] {
         let committed = root().join(format!("schemas/{name}.schema.json"));
         let printed = forebay(["schema", name]);
         assert_eq!(printed.status.code(), Some(0));

@@ -84,6 +84,8 @@ fn a_node_takes_a_part_of_a_profile_changes_and_adds_to_it() {
         r#"{"name":"flow","holding":7,"deadband":{"abs":1},"scale":0.1,"unit":"degC","kind":"i16"}"#
     );
     assert_eq!(found["own"], r#"{"name":"own","input":40}"#);
+    let own = more.replace("[back]", "[back, own]");
+    assert_eq!(registers(&files(&own, PROFILE)), found);
     let group = registers(&files("    only: [heat]\n", PROFILE));
     assert_eq!(group.keys().collect::<Vec<_>>(), ["back", "flow"]);
 }

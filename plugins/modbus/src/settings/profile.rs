@@ -201,7 +201,8 @@ fn wanted<'a>(
     findings: &mut Vec<Finding>,
 ) -> Option<BTreeSet<&'a str>> {
     let only = settings.get("only").map(items).filter(|only| !only.is_empty())?;
-    let names: BTreeSet<&str> = offered.iter().filter_map(name_of).collect();
+    let own = settings.get(REGISTERS).map(items).unwrap_or_default();
+    let names: BTreeSet<&str> = offered.iter().chain(own).filter_map(name_of).collect();
     let mut wanted = BTreeSet::new();
     for entry in only {
         // What is no text is reported with the settings.
