@@ -166,8 +166,10 @@ pub fn is_file(name: &str) -> bool {
     [LOCK, CURSOR, doubt::DOUBT, RESCUE].contains(&name) || Name::parse(name).is_some()
 }
 
-/// More files are not kept to be written over.
-const MOST_SPARE: usize = 32;
+/// More files are not kept to be written over: what passes by while the link is there goes round in
+/// these. A backlog that has drained gives its room back, at the price of the journal's share when the
+/// next one comes.
+const MOST_SPARE: usize = 2;
 /// A write that makes a file longer costs the journal of the file system some 16 KiB. A small one
 /// takes zeros along, so that the next ones are written over them.
 const SMALL_BYTES: usize = 16 << 10;

@@ -102,6 +102,21 @@ fn numbered(count: usize) -> Vec<Message> {
 }
 
 #[test]
+fn a_backlog_that_has_drained_gives_its_room_back() {
+    let disk = Simulated::default();
+    let (mut log, _) = open(disk.clone());
+    log.set_segment_bytes(3000);
+    for message in numbered(2000) {
+        add(&mut log, &[message]);
+    }
+    let files = || disk.image().keys().filter(|name| name.ends_with(".log")).count();
+    assert!(files() > 20, "{}", files());
+    log.ack(0..log.next_seq());
+    log.settle().unwrap();
+    assert!(files() <= 3, "{}", files());
+}
+
+#[test]
 fn a_message_comes_back_as_it_was() {
     let mut messages = samples(100);
     let mut odd = Message::new("x".repeat(1000), json!("text"));
