@@ -10,7 +10,7 @@ use crate::{
     convert,
     failure::Failure,
     fields,
-    host::{self, Limits, Operators},
+    host::{self, Limits, Needs},
     lint,
     rules::{SCRIPT_SYNTAX, SENDS_NOTHING, UNKNOWN_VARIABLE},
     transform::incoming,
@@ -26,7 +26,7 @@ const LIMITS: Limits = Limits { max_operations: 10_000, timeout: Period::seconds
 pub(crate) struct Condition {
     ast: AST,
     uses: Uses,
-    operators: Operators,
+    needs: Needs,
     reads: Vec<FieldRead>,
     /// The setting that holds it, for errors.
     setting: String,
@@ -57,8 +57,8 @@ impl Condition {
         let reads = reads.map(|read| FieldRead { setting: setting.to_owned().into(), ..read });
         let reads = reads.collect();
         let ast = host::optimize(written);
-        let (uses, operators) = (Uses::of(&ast), uses::operators(&ast));
-        Condition { ast, uses, operators, reads, setting: setting.to_owned() }
+        let (uses, needs) = (Uses::of(&ast), uses::needs(&ast));
+        Condition { ast, uses, needs, reads, setting: setting.to_owned() }
     }
 
     /// The fields that it reads.
@@ -90,7 +90,7 @@ impl Condition {
         payload_bytes: usize,
     ) -> Result<Dynamic, Box<EvalAltResult>> {
         let outputs: Arc<[String]> = Arc::new([]);
-        host::run(&self.ast, scope, node, &outputs, LIMITS, self.operators, payload_bytes).result
+        host::run(&self.ast, scope, node, &outputs, LIMITS, self.needs, payload_bytes).result
     }
 }
 

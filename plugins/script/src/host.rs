@@ -7,6 +7,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
+    ptr,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -65,7 +66,14 @@ pub(crate) struct Limits {
 pub(crate) struct Ended {
     pub result: Result<Dynamic, Box<EvalAltResult>>,
     pub emitted: Vec<(usize, Dynamic)>,
+    /// To be dropped once the two above were read.
+    pub captured: Captured,
 }
+
+/// What functions captured of the variables of a run, by where it lies. It is emptied once nobody needs
+/// it any more: a function that captured the variable in which it lies would hold on to itself for ever.
+#[derive(Default)]
+pub(crate) struct Captured(pub(crate) BTreeMap<usize, Dynamic>);
 
 /// What ended a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +85,14 @@ pub(crate) enum Stopped {
     Missing,
     /// A list or map was to stand in a text, and is too large for one.
     TextTooLong,
+}
+
+/// What a script needs, that costs others time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub operators: Operators,
+    /// Some function captures variables, so they are noted.
+    pub captures: bool,
 }
 
 /// How operators find what they do.
@@ -106,6 +122,7 @@ struct Run {
     /// Roughly how much it handles, in bytes.
     held_bytes: usize,
     emitted: Vec<(usize, Dynamic)>,
+    captured: Captured,
 }
 
 thread_local! {
@@ -115,6 +132,8 @@ thread_local! {
     static LEFT: Cell<u32> = const { Cell::new(0) };
     /// Whether variables are to be measured when the script next names one.
     static MEASURES: Cell<bool> = const { Cell::new(false) };
+    /// Whether the script has functions that capture variables.
+    static CAPTURES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Runs a script of a node. `payload_bytes` is the size of the message.
@@ -124,12 +143,13 @@ pub(crate) fn run(
     node: &Arc<str>,
     outputs: &Arc<[String]>,
     limits: Limits,
-    operators: Operators,
+    needs: Needs,
     payload_bytes: usize,
 ) -> Ended {
     let stretch = limits.max_operations.min(operations_between_clocks(payload_bytes));
     LEFT.set(stretch);
     MEASURES.set(false);
+    CAPTURES.set(needs.captures);
     RUN.set(Some(Run {
         node: Arc::clone(node),
         outputs: Arc::clone(outputs),
@@ -141,18 +161,60 @@ pub(crate) fn run(
         ended: None,
         held_bytes: payload_bytes,
         emitted: Vec::new(),
+        captured: Captured::default(),
     }));
-    let engine = match operators {
+    let engine = match needs.operators {
         Operators::Fast => &ENGINE,
         Operators::Careful => &CAREFUL,
     };
     let result = engine.eval_ast_with_scope(scope, ast);
-    let Some(run) = RUN.take() else { return Ended { result, emitted: Vec::new() } };
+    let Some(mut run) = RUN.take() else {
+        return Ended { result, emitted: Vec::new(), captured: Captured::default() };
+    };
     let result = match run.ended {
         None => result,
         Some((why, at)) => Err(EvalAltResult::ErrorTerminated(Dynamic::from(why), at).into()),
     };
-    Ended { result, emitted: run.emitted }
+    run.captured.spare_lasting(scope);
+    Ended { result, emitted: run.emitted, captured: run.captured }
+}
+
+impl Captured {
+    fn note(&mut self, value: &Dynamic) {
+        if let Some(place) = shared_place(value) {
+            self.0.entry(place).or_insert_with(|| value.clone());
+        }
+    }
+
+    /// What was there before the run stays.
+    fn spare_lasting(&mut self, scope: &Scope) {
+        if self.0.is_empty() {
+            return;
+        }
+        // The latest come first.
+        let lasting = scope.iter_raw().skip(scope.len() - LASTING);
+        for (_, _, value) in lasting {
+            if let Some(place) = shared_place(value) {
+                self.0.remove(&place);
+            }
+        }
+    }
+}
+
+impl Drop for Captured {
+    fn drop(&mut self) {
+        for value in self.0.values_mut() {
+            if let Some(mut inside) = value.write_lock::<Dynamic>() {
+                *inside = Dynamic::UNIT;
+            }
+        }
+    }
+}
+
+/// Where a captured value lies, the same for all that share it. None when it is not captured, or at work.
+fn shared_place(value: &Dynamic) -> Option<usize> {
+    let inside = if value.is_shared() { value.read_lock::<Dynamic>() } else { None };
+    inside.map(|inside| ptr::from_ref::<Dynamic>(&inside).addr())
 }
 
 /// Runs scripts. Optimizes what it compiles.
@@ -252,7 +314,13 @@ pub(crate) fn engine() -> Engine {
         None => RUN.with_borrow_mut(|run| run.as_mut()?.look()).map(Dynamic::from),
     });
     #[expect(deprecated, reason = "is not, says its documentation; it may change")]
-    engine.on_var(|_, _, scene| {
+    engine.on_var(|name, _, scene| {
+        // A function that captures a variable names it afterwards.
+        if CAPTURES.get()
+            && let Some(value) = scene.scope().get(name)
+        {
+            RUN.with_borrow_mut(|run| run.iter_mut().for_each(|run| run.captured.note(value)));
+        }
         if MEASURES.get() {
             measure(&scene)?;
         }
@@ -334,8 +402,8 @@ fn measure(scene: &EvalContext) -> Result<(), Box<EvalAltResult>> {
     RUN.with_borrow_mut(|run| {
         let Some(run) = run else { return Ok(()) };
         let variables = scene.scope().iter_raw().map(|(_, _, value)| value);
-        let this = scene.this_ptr();
-        variables.chain(this).for_each(|value| {
+        let variables = variables.filter(|value| !value.is_shared()).chain(scene.this_ptr());
+        variables.chain(run.captured.0.values()).for_each(|value| {
             measured.add(value, MAX_FUNCTION_LEVELS, run.room);
         });
         if measured.bytes > run.room {

@@ -1422,14 +1422,35 @@ fn what_a_function_holds_on_to_is_stopped_before_memory_ends() {
 
 #[test]
 fn a_function_that_holds_on_to_itself_is_let_go_after_the_run() {
-    let lasting = rhai::Dynamic::from(1_i64).into_shared();
-    let captured = rhai::Dynamic::from(2_i64).into_shared();
-    let mut scope = rhai::Scope::new();
-    for (name, value) in [("state", &lasting), ("settings", &lasting), ("x", &captured)] {
-        scope.push_dynamic(name, value.clone());
+    for (script, captured) in [
+        ("let x = #{}; x.f = || x;", 1),
+        ("{ let x = #{}; x.f = || x; }", 1),
+        ("fn hold(text) { let x = #{ text: text }; x.f = || x; } hold(`a`); hold(`b`);", 2),
+        ("for i in 0..5 { let x = #{}; x.f = || x; }", 5),
+        ("let a = #{}; { let b = #{}; b.f = || a; a.f = || b; a.f = || b; }", 2),
+        ("let f = || { let x = #{}; x.f = || x; 1 }; f.call();", 1),
+        ("{ let x = #{}; x.f = || x; throw `x`; }", 1),
+        ("let x = loop { let x = #{}; break { x.f = || x; 1 }; };", 1),
+        // `state` lasts.
+        ("{ let x = #{}; x.f = || state.len(); x.g = || x; }", 1),
+    ] {
+        let ast = host::optimize(host::read(script, &[]).unwrap());
+        let mut scope = host::scope(rhai::Map::new(), rhai::Map::new());
+        let limits = Limits { max_operations: 10_000, timeout: Duration::from_secs(5) };
+        let (node, outputs) = ("n".into(), [].into());
+        let needs = crate::uses::needs(&ast);
+        let ended = host::run(&ast, &mut scope, &node, &outputs, limits, needs, 0);
+        let held: Vec<rhai::Dynamic> = ended.captured.0.values().cloned().collect();
+        assert_eq!(held.len(), captured, "{script}: {:?}", ended.result);
+        drop(ended);
+        assert!(held.iter().all(|value| value.flatten_clone().is_unit()), "{script}");
+        assert!(scope.get("state").unwrap().flatten_clone().is_map(), "{script}");
     }
-    drop(crate::transform::Captured::of(&scope));
-    assert_eq!((lasting.flatten().as_int(), captured.flatten().is_unit()), (Ok(1), true));
+    check(
+        "{ let m = #{ a: 1 }; let f = || m; state.l = [m]; state.m = m; } msg.payload = state; msg",
+        "{}",
+        r#"{"l":[{"a":1}],"m":{"a":1}}"#,
+    );
     check("let n = 1; let f = |x| x + n; msg.payload.n = f.call(2); msg", "{}", r#"{"n":3}"#);
     check(
         "let p = #{ a: 1 }; let f = || p; emit(\"low\", #{ payload: p }); msg.payload = p; msg",

@@ -13,7 +13,7 @@ use crate::{
     convert::{self, AsDynamic},
     failure::Failure,
     fields,
-    host::{self, Limits, MAX_MESSAGES, Operators},
+    host::{self, Limits, MAX_MESSAGES, Needs},
     mistakes,
     own_settings::OwnSettings,
     state::{self, Before},
@@ -42,7 +42,7 @@ pub(crate) struct Program {
     settings: Map,
     outputs: Arc<[String]>,
     limits: Limits,
-    operators: Operators,
+    needs: Needs,
 }
 
 /// A script that runs, and what it remembers.
@@ -88,8 +88,8 @@ impl Program {
             false => written,
         };
         let uses = Uses::of(&ast);
-        let operators = uses::operators(&ast);
-        Program { ast: without_copy(ast), uses, fields, settings, outputs, limits, operators }
+        let needs = uses::needs(&ast);
+        Program { ast: without_copy(ast), uses, fields, settings, outputs, limits, needs }
     }
 
     /// The same without the shortcut, to compare with.
@@ -146,16 +146,15 @@ impl ScriptNode {
         let program = Arc::clone(&self.program);
         let (msg, incoming) = incoming(&program.uses, message)?;
         self.scope.push("msg", msg);
-        let host::Ended { result, emitted } = host::run(
+        let host::Ended { result, emitted, captured: _until_read } = host::run(
             &program.ast,
             &mut self.scope,
             &self.name,
             &program.outputs,
             program.limits,
-            program.operators,
+            program.needs,
             message.payload.size_bytes(),
         );
-        let _captured = Captured::of(&self.scope);
         let result = result.map(|result| {
             let is_msg = result.is_unit() && result.tag() == ENDS_WITH_MSG;
             if is_msg { take_msg(&mut self.scope) } else { result }
@@ -174,28 +173,6 @@ impl ScriptNode {
             outgoing.iter_mut().for_each(|(_, made)| made.note_own_time(message.time));
         }
         Ok(outgoing)
-    }
-}
-
-/// What functions captured of the variables of a run. It is emptied once nobody needs it any more: a
-/// function that captured the variable in which it lies would hold on to itself for ever.
-pub(crate) struct Captured(Vec<Dynamic>);
-
-impl Captured {
-    pub(crate) fn of(scope: &Scope) -> Captured {
-        // The latest come first.
-        let of_run = scope.iter_raw().take(scope.len() - host::LASTING).map(|(_, _, value)| value);
-        Captured(of_run.filter(|value| value.is_shared()).cloned().collect())
-    }
-}
-
-impl Drop for Captured {
-    fn drop(&mut self) {
-        for value in &mut self.0 {
-            if let Some(mut inside) = value.write_lock::<Dynamic>() {
-                *inside = Dynamic::UNIT;
-            }
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, mem, ptr};
 
 use rhai::{AST, ASTFlags, ASTNode, BinaryExpr, Expr, Identifier, Position, Stmt};
 
-use crate::host::Operators;
+use crate::host::{Needs, Operators};
 
 /// The fields of a message, as scripts know it.
 pub(crate) const FIELDS: [&str; 4] = ["topic", "time", "payload", "meta"];
@@ -211,8 +211,25 @@ fn assignment(chain: &Expr, outer: &[ASTNode]) -> Option<bool> {
     }
 }
 
+/// What a script needs to run.
+pub(crate) fn needs(ast: &AST) -> Needs {
+    Needs { operators: operators(ast), captures: captures(ast) }
+}
+
+/// Whether some function may capture a variable.
+fn captures(ast: &AST) -> bool {
+    let mut captures = false;
+    ast.walk(&mut |path: &[ASTNode]| {
+        // The walk does not go into the value of a `break`.
+        captures |=
+            matches!(path, [.., ASTNode::Stmt(Stmt::Share(_) | Stmt::BreakLoop(Some(_), ..))]);
+        !captures
+    });
+    captures
+}
+
 /// Whether some `+` may be one of texts: nothing in front of it or behind it is a number.
-pub(crate) fn operators(ast: &AST) -> Operators {
+fn operators(ast: &AST) -> Operators {
     let mut operators = Operators::Fast;
     ast.walk(&mut |path: &[ASTNode]| {
         if let Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) =
