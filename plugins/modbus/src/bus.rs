@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forebay_sdk::Period;
+use forebay_sdk::{Period, connection::Down};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout},
@@ -13,6 +13,7 @@ use crate::{
     ask::Ask,
     block::Block,
     link::{Answer, Failure, Place},
+    orders::LONGEST_WRITE,
     plan::Limits,
     serial::SerialLine,
     turns::Job,
@@ -20,6 +21,10 @@ use crate::{
 
 /// So that the owner, who knows why the link does not open, speaks first.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a sink waits for the link, which its owner opens again and again.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const _: () = assert!(LONGEST_WAIT.as_secs() < LONGEST_WRITE.as_secs());
 
 const STOPPED: &str = "the connection was stopped";
 
@@ -106,6 +111,16 @@ impl SharedBus {
     /// When the bus began to be: beats that go by it are those of all its nodes.
     pub fn since(&self) -> Instant {
         self.since
+    }
+
+    /// Waits for the link. After a while it says why there is none.
+    pub async fn ready(&self) -> Result<(), Down> {
+        let mut line = self.line.clone();
+        let served = line.wait_for(|line| matches!(line, Line::Serving(_)));
+        match timeout(LONGEST_WAIT, served).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Down::new(self.down().to_string())),
+        }
     }
 
     /// Asks a device once it is this request's turn.

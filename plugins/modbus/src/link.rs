@@ -15,6 +15,7 @@ use std::{
 use anyhow::Context as _;
 use forebay_sdk::{
     Endpoint, Figure, Period, Voice, World,
+    connection::Down,
     world::{Dial, Stream},
 };
 use tokio::{
@@ -198,6 +199,16 @@ impl Link {
                 Failure::HungUp { place: Arc::clone(&self.place), stray: self.frames.stray() }
             }
             _ => Failure::Broken(error.to_string()),
+        }
+    }
+}
+
+impl Failure {
+    /// As the error of a sink: while its connection is down, it waits for that.
+    pub fn into_error(self) -> anyhow::Error {
+        match self {
+            Failure::NotConnected(_) => Down::new(self.to_string()).into(),
+            failure => failure.into(),
         }
     }
 }

@@ -95,7 +95,7 @@ struct Command<'a> {
 
 impl Sink for Writing {
     async fn connect(&mut self) -> anyhow::Result<()> {
-        self.bus.as_ref().context("using the connection: it is not a Modbus bus").map(drop)
+        Ok(self.bus()?.ready().await?)
     }
 
     async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
@@ -107,12 +107,16 @@ impl Sink for Writing {
 }
 
 impl Writing {
+    fn bus(&self) -> anyhow::Result<&Arc<SharedBus>> {
+        self.bus.as_ref().context("using the connection: it is not a Modbus bus")
+    }
+
     async fn carry_out(&mut self, message: &Message, out: &mut Emitter) -> Result<(), WriteError> {
         self.sink.bounds.check_age(message).map_err(WriteError::reject)?;
         let payload = message.payload.value().map_err(|error| WriteError::reject(error.clone()))?;
         let command = self.sink.command(payload).map_err(WriteError::reject)?;
         self.sink.bounds.wait_for_turn(&mut self.pace)?;
-        let bus = self.bus.as_deref().context("using the connection: it is not a Modbus bus")?;
+        let bus = self.bus()?;
         let doing = Doing { sink: &self.sink, bus };
         if !self.sink.dry_run {
             doing.writes(&command.writes).await?;
@@ -284,8 +288,7 @@ impl Doing<'_> {
     fn explain(&self, failure: Failure, ask: &Ask, done: usize) -> WriteError {
         let (unit, place) = (self.sink.unit, self.bus.place());
         let fate = Fate::of(&failure);
-        let mut error =
-            anyhow!(failure.clone()).context(format!("{ask} of unit {unit} at {place}"));
+        let mut error = failure.into_error().context(format!("{ask} of unit {unit} at {place}"));
         if done > 0 {
             error =
                 error.context(format!("{done} of its requests were carried out before this one"));
@@ -318,7 +321,7 @@ impl Doing<'_> {
                 Err(failure) if is_all && Fate::of(&failure) != Fate::Refused => {
                     let (unit, place) = (self.sink.unit, self.bus.place());
                     let error =
-                        anyhow!(failure).context(format!("{ask} of unit {unit} at {place}"));
+                        failure.into_error().context(format!("{ask} of unit {unit} at {place}"));
                     return Err(WriteError::retry(error));
                 }
                 Err(failure) => Err(failure.to_string()),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_sdk::{Emitter, Port, WriteError, Written, node::DynSink};
+use forebay_sdk::{Emitter, Port, WriteError, Written, connection::Down, node::DynSink};
 
 use super::*;
 use crate::sink;
@@ -349,4 +349,33 @@ async fn a_single_register_needs_no_map() {
     let answer = bench.answer(json!(7)).await;
     assert_eq!(answer["written"], json!({ "mode": 7 }));
     assert!(bench.heard.said().troubles.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_paused_on_its_own_after_its_bus_was_back() {
+    let memory = memory();
+    let (shared, connection) = bus(&memory, "");
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_running(connection, Voice::unheard()));
+    let site = testing::site(Some(shared));
+    let Node::Sink(mut sink) = build_at(&sink(), POINTS, site) else { panic!("not a sink") };
+    let command = [Message::new("cmd", json!({ "mode": 1 }))];
+    let Err(WriteError::Retry { error, after: None, .. }) =
+        sink.write(&command, &mut Emitter::default()).await
+    else {
+        panic!("nobody is there")
+    };
+    assert!(error.is::<Down>(), "{error:#}");
+    let expected = format!("not connected: {REFUSED}");
+    assert!(format!("{error:#}").ends_with(&expected), "{error:#}");
+    let began = Instant::now();
+    let device = async {
+        sleep(Duration::from_secs(60)).await;
+        let door = memory.open(PLACE);
+        let client = accept(&door).await;
+        (door, client)
+    };
+    let (connected, _device) = tokio::join!(sink.connect(), device);
+    connected.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 60);
 }
