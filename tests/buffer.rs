@@ -89,7 +89,7 @@ fn every_buffer_is_listed_with_what_is_in_it() {
     assert_eq!(used, [(Some("gone/a b"), &no), (Some("x/old"), &yes), (Some("x/plant"), &yes)]);
     assert_eq!(rows[2]["messages"], 5);
     assert_eq!(rows[2]["oldest"], "2026-11-21T00:00:00.000Z");
-    assert!(printed(&data, &["ls", site]).contains("no sink uses it"));
+    assert!(printed(&data, &["ls", site]).contains("no sink uses it\n"));
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn a_renamed_sink_leaves_its_buffer_and_says_where_it_is_listed() {
     let listed =
         forebay(["buffer".as_ref(), "ls".as_ref(), pipelines, "--data".as_ref(), data_path]);
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let is_orphan = |line: &str| line.contains("a/out") && line.contains("no sink uses it");
+    let is_orphan = |line: &str| line.contains("no sink uses it: `forebay buffer move a/out NEW`");
     assert!(listed.lines().any(is_orphan), "{listed}");
 
     // Its old name brings it back.

@@ -214,7 +214,11 @@ fn table(rows: &[Row]) -> String {
         let time = |time: Option<Timestamp>| time.map_or("-".to_owned(), Timestamp::to_rfc3339);
         let note = match (&row.error, row.used) {
             (Some(error), _) => format!("cannot be read: {error}"),
-            (None, Some(false)) => "no sink uses it".to_owned(),
+            (None, Some(false)) if row.messages == 0 => "no sink uses it".to_owned(),
+            (None, Some(false)) => {
+                let name = printable(&row.node);
+                format!("no sink uses it: `forebay buffer move {name} NEW` gives it to another")
+            }
             (None, _) => String::new(),
         };
         let (messages, size) = (row.messages.to_string(), size_text(row.bytes));

@@ -40,6 +40,8 @@ pub(super) struct Arguments {
 
 /// How often it is looked for complaints that were only counted.
 const WRITE_REST_EVERY: Duration = Duration::from_secs(10);
+/// How often it is looked for what nodes that are gone have left.
+const LOOK_FOR_REMNANTS_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<Ending> {
     block_on(run_folder(arguments, Arc::new(process_environment)))
@@ -117,6 +119,7 @@ async fn serve(
     let mut watch = Watch::new(!arguments.poll);
     watch.set(&running.watched(watched));
     let mut rest = interval(WRITE_REST_EVERY);
+    let mut remnants = interval(LOOK_FOR_REMNANTS_EVERY);
     let mut cause = Cause::Change;
     loop {
         let asked = {
@@ -128,6 +131,7 @@ async fn serve(
                     () = running.engine.damaged() => running.engine.mend().await,
                     () = &mut clock => (),
                     _ = rest.tick() => running.engine.write_rest(),
+                    _ = remnants.tick() => running.engine.remove_remnants().await,
                 }
             }
         };

@@ -10,6 +10,7 @@ mod outbox;
 pub mod plan;
 mod post;
 mod queue;
+mod remnants;
 mod run_buffer;
 mod run_connection;
 mod run_sink;
@@ -27,7 +28,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use forebay_sdk::{Role, Site, Voice, World, clock, outlet::Wires};
@@ -256,7 +257,23 @@ impl Engine {
             orphans(&data, &sinks)
         });
         for (node, messages) in look.await.unwrap_or_default() {
-            warn!(node = %node, messages, "left in the buffer on disk of a node that is gone; see `forebay buffer ls`");
+            warn!(node = %node, messages, "left in the buffer on disk of a node that is gone; `forebay buffer move {node} NEW` gives them to another sink");
+        }
+    }
+
+    /// Removes what nodes and connections remember on disk that are gone for a month. To be called once a
+    /// day: by a clock that was not set, and when nothing runs, it does nothing.
+    pub async fn remove_remnants(&self) {
+        if self.graph.nodes.is_empty() || !clock::moment().is_set {
+            return;
+        }
+        let nodes = nodes_folder(&self.data);
+        let used = self.graph.nodes.keys().chain(self.graph.connections.keys());
+        let used: BTreeSet<Name> = used.map(Arc::clone).collect();
+        let now = SystemTime::now();
+        let removed = tokio::task::spawn_blocking(move || remnants::remove_old(&nodes, &used, now));
+        if let Ok(Err(error)) = removed.await {
+            debug!(%error, "what nodes that are gone remembered cannot be removed");
         }
     }
 
@@ -366,7 +383,12 @@ impl Engine {
 
 /// The folder of a node's own, below the data folder.
 fn folder_of(data: &Path, node: &str) -> PathBuf {
-    buffer::folder_in(data.join("nodes"), node)
+    buffer::folder_in(nodes_folder(data), node)
+}
+
+/// Where all that nodes and connections remember is.
+fn nodes_folder(data: &Path) -> PathBuf {
+    data.join("nodes")
 }
 
 /// The buffers on disk that no sink of a graph would send, and how many messages each holds.

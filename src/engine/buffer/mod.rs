@@ -176,11 +176,16 @@ pub fn folder_in(mut all: PathBuf, node: &str) -> PathBuf {
 
 /// The node whose buffer a folder is: the inverse of [`folder_of`]. None when it is nobody's.
 pub fn node_of(data: &Path, folder: &Path) -> Option<String> {
-    let parts = folder.strip_prefix(buffers(data)).ok()?.components();
+    name_of(&buffers(data), folder)
+}
+
+/// The inverse of [`folder_in`].
+fn name_of(all: &Path, folder: &Path) -> Option<String> {
+    let parts = folder.strip_prefix(all).ok()?.components();
     let parts: Option<Vec<String>> =
         parts.map(|part| unescape(part.as_os_str().to_str()?)).collect();
-    let node = parts?.join("/");
-    (folder_of(data, &node) == folder).then_some(node)
+    let name = parts?.join("/");
+    (folder_in(all.to_owned(), &name) == folder).then_some(name)
 }
 
 /// All buffers of a data folder, by the names of their nodes.
@@ -193,6 +198,19 @@ pub fn list(data: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// The folders that [`folder_in`] gave below another one, with whose they are: of names with one part
+/// before those of two.
+pub fn folders_in(all: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for first in folders(all)? {
+        found.push(first.clone());
+        found.extend(folders(&first)?);
+    }
+    found.sort();
+    let named = |folder: PathBuf| Some((name_of(all, &folder)?, folder));
+    Ok(found.into_iter().filter_map(named).collect())
 }
 
 fn folders(path: &Path) -> io::Result<Vec<PathBuf>> {
