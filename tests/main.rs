@@ -26,4 +26,5 @@ mod examples;
 mod mutations;
 mod secrets;
 mod tidy;
+mod tools;
 mod verbs;

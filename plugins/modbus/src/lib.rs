@@ -20,6 +20,7 @@ mod orders;
 mod place;
 mod plan;
 mod poll;
+mod probe;
 mod profiles;
 mod reading;
 mod refine;
@@ -51,6 +52,7 @@ pub fn plugin() -> Plugin {
         .offers(request())
         .sample("modbus_request", include_str!("../request-sample.yaml"))
         .rules(&[&rules::ONE_BASED_ADDRESS, &rules::REGISTER_OVERLAP])
+        .does(probe::tool())
         .does(simulate::tool())
         .plays(Device {
             name: "sdm630",

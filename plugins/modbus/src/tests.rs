@@ -1,6 +1,7 @@
 //! Sources and their bus against peers in memory, on a stopped clock: the simulated meter, and
 //! servers that do everything wrong.
 
+mod faults;
 mod profiles;
 mod requests;
 mod sunspec;

@@ -219,6 +219,11 @@ impl Simulator {
             return Reply { hangs_up: strikes.contains(&What::HangUp), ..Reply::default() };
         }
         let refused = strikes.iter().find_map(|strike| match strike {
+            // "I have begun, and need longer."
+            What::Exception(code @ 5) => {
+                devices.carry_out(asked, request, elapsed);
+                Some(device::exception(request.first().copied()?, *code))
+            }
             What::Exception(code) => Some(device::exception(request.first().copied()?, *code)),
             _ => None,
         });

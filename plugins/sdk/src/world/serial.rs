@@ -2,11 +2,13 @@
 
 use std::{
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
 };
 
+use rustix::fs::{Mode, OFlags};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -42,7 +44,7 @@ pub(super) async fn open(line: SerialLine) -> io::Result<Box<dyn Stream>> {
         .data_bits(data_bits)
         .parity(parity)
         .stop_bits(stop_bits);
-    let stream = builder.open_native_async().map_err(io::Error::from)?;
+    let stream = builder.open_native_async().map_err(busy)?;
     // What came before anybody asked belongs to another conversation.
     stream.clear(ClearBuffer::All).map_err(io::Error::from)?;
     Ok(Box::new(stream))
@@ -52,15 +54,29 @@ pub(super) async fn open(line: SerialLine) -> io::Result<Box<dyn Stream>> {
 struct Pseudo {
     ours: SerialStream,
     /// Open, or reading would fail whenever nobody else has it open.
-    _theirs: SerialStream,
+    _theirs: OwnedFd,
 }
 
 pub(super) fn device() -> io::Result<(Box<dyn Stream>, PathBuf)> {
     let (ours, mut theirs) = SerialStream::pair().map_err(io::Error::from)?;
-    // It is there for others.
+    // It is there for others. What the library holds open, it also locks.
     theirs.set_exclusive(false).map_err(io::Error::from)?;
-    let path = theirs.name().ok_or(io::ErrorKind::Unsupported)?;
-    Ok((Box::new(Pseudo { ours, _theirs: theirs }), path.into()))
+    let path = PathBuf::from(theirs.name().ok_or(io::ErrorKind::Unsupported)?);
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let held = rustix::fs::open(&path, flags, Mode::empty())?;
+    drop(theirs);
+    Ok((Box::new(Pseudo { ours, _theirs: held }), path))
+}
+
+/// A line that somebody else has says so in words.
+fn busy(error: tokio_serial::Error) -> io::Error {
+    let error = io::Error::from(error);
+    let says = error.to_string();
+    if error.kind() == io::ErrorKind::ResourceBusy || says.contains("exclusive lock") {
+        const IN_USE: &str = "another program has it open, such as a running forebay or a terminal";
+        return io::Error::new(io::ErrorKind::ResourceBusy, IN_USE);
+    }
+    error
 }
 
 impl AsyncRead for Pseudo {

@@ -1,0 +1,364 @@
+//! Looks at a device by reading it: which units there are, what they answer, what they refuse.
+//!
+//! Nothing is ever written. There is a bound on requests and on time, for what is behind a metered link.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use forebay_sdk::{Figure, Period, Voice, World, tool::Screen, voice::Hears};
+use tokio::time::{Instant, sleep};
+use tokio_modbus::ExceptionCode;
+
+use crate::{
+    ask::Ask,
+    block::{Block, Table},
+    frame::Framing,
+    link::{Answer, Failure, Link, Place},
+    serial::SerialLine,
+};
+
+/// What may be spent.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    pub requests: usize,
+    pub time: Duration,
+}
+
+/// A link, and what was spent on it.
+pub struct Looker<'a> {
+    pub to: Place,
+    pub line: Option<SerialLine>,
+    pub timeout: Period,
+    pub budget: Budget,
+    pub world: &'a World,
+    pub screen: &'a dyn Screen,
+    link: Option<Link>,
+    bytes: Arc<Bytes>,
+    began: Instant,
+    /// How long each answer took.
+    pub took: Vec<Duration>,
+    pub requests: usize,
+    /// Whether there was no more to spend.
+    pub is_spent: bool,
+}
+
+/// What a unit has in one table.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Registers, or bits as 0 and 1, with what they held a little later.
+    pub values: BTreeMap<u16, (u16, Option<u16>)>,
+    /// What was refused, and why.
+    pub refused: Vec<(Block, String)>,
+}
+
+/// Why nothing more was read.
+pub enum End {
+    Spent,
+    Failed(anyhow::Error),
+}
+
+#[derive(Default)]
+struct Bytes {
+    out: AtomicU64,
+    back: AtomicU64,
+}
+
+impl Hears for Bytes {
+    fn ready(&self) {}
+    fn trouble(&self, _: &anyhow::Error) {}
+    fn trouble_lasts(&self, _: &str, _: &anyhow::Error) {}
+    fn trouble_is_over(&self, _: &str) {}
+    fn dropped(&self, _: u64, _: &str) {}
+    fn busy(&self, _: f64) {}
+
+    fn count(&self, figure: Figure, by: u64) {
+        match figure {
+            Figure::BytesOut => _ = self.out.fetch_add(by, Ordering::Relaxed),
+            Figure::BytesIn => _ = self.back.fetch_add(by, Ordering::Relaxed),
+            _ => (),
+        }
+    }
+}
+
+/// Between the two looks at the same registers, at least.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1200);
+/// A device that is busy is asked so often.
+const TRIES: usize = 3;
+const BUSY_PAUSE: Duration = Duration::from_millis(200);
+/// Some devices swallow what comes in their first second.
+const FIRST_SECOND: Duration = Duration::from_millis(1200);
+/// So many requests without an answer, and a table is left alone.
+const MOST_SILENT: usize = 2;
+
+impl<'a> Looker<'a> {
+    pub fn new(
+        to: Place,
+        line: Option<SerialLine>,
+        timeout: Period,
+        budget: Budget,
+        world: &'a World,
+        screen: &'a dyn Screen,
+    ) -> Looker<'a> {
+        Looker {
+            to,
+            line,
+            timeout,
+            budget,
+            world,
+            screen,
+            link: None,
+            bytes: Arc::default(),
+            began: Instant::now(),
+            took: Vec::new(),
+            requests: 0,
+            is_spent: false,
+        }
+    }
+
+    /// Bytes of Modbus to the device, and back.
+    pub fn bytes(&self) -> (u64, u64) {
+        (self.bytes.out.load(Ordering::Relaxed), self.bytes.back.load(Ordering::Relaxed))
+    }
+
+    pub async fn open(&mut self) -> anyhow::Result<()> {
+        const LONGEST: Period = Period(Duration::from_secs(5));
+        let voice = Voice::new(Arc::clone(&self.bytes) as Arc<dyn Hears>);
+        let opened = Link::open(self.world, &self.to, LONGEST, &voice).await;
+        self.link = Some(opened.map_err(explain_opening)?);
+        Ok(())
+    }
+
+    /// Which of the units answer, and how the others do not.
+    pub async fn units(&mut self, units: &[u8]) -> Result<Vec<(u8, Result<(), String>)>, End> {
+        let mut found = Vec::new();
+        for unit in units {
+            self.screen.progress(&format!("looking for unit {unit} …"));
+            let first = Block { table: Table::Holding, start: 0, count: 1 };
+            let mut answer = match self.ask(*unit, first).await {
+                Ok(answer) => answer,
+                // What was found is worth telling.
+                Err(End::Spent) => break,
+                Err(failed) => return Err(failed),
+            };
+            if found.is_empty() && matches!(answer, Err(Failure::Silence { .. })) {
+                sleep(FIRST_SECOND.saturating_sub(self.began.elapsed())).await;
+                answer = match self.ask(*unit, first).await {
+                    Ok(answer) => answer,
+                    Err(End::Spent) => break,
+                    Err(failed) => return Err(failed),
+                };
+            }
+            let there = match answer {
+                Err(failure) if is_absent(&failure) => Err(failure.to_string()),
+                Ok(_) | Err(Failure::Exception(_)) => Ok(()),
+                Err(failure) => Err(failure.to_string()),
+            };
+            found.push((*unit, there));
+        }
+        Ok(found)
+    }
+
+    /// Reads a range, and asks what is refused in halves, down to `finest` registers.
+    pub async fn scan(&mut self, unit: u8, range: Block, finest: u16) -> Result<Found, End> {
+        let most = u16::try_from(range.table.most_in_one_request(100)).unwrap_or(100);
+        let mut waiting = Vec::new();
+        let mut start = u32::from(range.start);
+        while start < range.end() {
+            let count = u32::from(most).min(range.end() - start);
+            waiting.push(Block { start: start as u16, count: count as u16, ..range });
+            start += count;
+        }
+        waiting.reverse();
+        let (mut found, mut silent) = (Found::default(), 0);
+        while let Some(block) = waiting.pop() {
+            let requests = self.requests;
+            self.screen.progress(&format!("unit {unit}: {block} … ({requests} requests so far)"));
+            let answer = match self.ask(unit, block).await {
+                Ok(answer) => answer,
+                Err(End::Spent) => break,
+                Err(failed) => return Err(failed),
+            };
+            match answer {
+                Ok(answer) => {
+                    silent = 0;
+                    let values = (block.start..=u16::MAX).zip(words(answer));
+                    found.values.extend(values.map(|(address, value)| (address, (value, None))));
+                }
+                Err(Failure::Exception(ExceptionCode::IllegalFunction)) => {
+                    let why = "it does not know the function (exception 1)".to_owned();
+                    found.refused.push((range, why));
+                    break;
+                }
+                Err(Failure::Exception(code)) if block.count > finest && is_about_place(code) => {
+                    let (front, back) = halves(block);
+                    waiting.push(back);
+                    waiting.push(front);
+                }
+                Err(failure) => {
+                    found.refuse(block, failure.to_string());
+                    silent += usize::from(!matches!(failure, Failure::Exception(_)));
+                    if silent >= MOST_SILENT {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads what was found once more.
+    pub async fn look_again(
+        &mut self,
+        unit: u8,
+        table: Table,
+        found: &mut Found,
+    ) -> Result<(), End> {
+        for block in found.blocks(table) {
+            self.screen.progress(&format!("unit {unit}: {block}, a second look …"));
+            match self.ask(unit, block).await {
+                Ok(Ok(answer)) => {
+                    for (address, value) in (block.start..=u16::MAX).zip(words(answer)) {
+                        if let Some(seen) = found.values.get_mut(&address) {
+                            seen.1 = Some(value);
+                        }
+                    }
+                }
+                Ok(Err(_)) => (),
+                Err(End::Spent) => return Ok(()),
+                Err(failed) => return Err(failed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets some time pass between two looks.
+    pub async fn wait_a_moment(&self) {
+        self.screen.progress("waiting a moment, to see what moves …");
+        sleep(BETWEEN_LOOKS).await;
+    }
+
+    /// Asks once; a device that is busy, or hangs up after each answer, a few times.
+    async fn ask(&mut self, unit: u8, block: Block) -> Result<Result<Answer, Failure>, End> {
+        let mut answer = self.try_once(unit, block).await?;
+        for _ in 1..TRIES {
+            match &answer {
+                Err(Failure::Exception(
+                    ExceptionCode::ServerDeviceBusy | ExceptionCode::Acknowledge,
+                )) => sleep(BUSY_PAUSE).await,
+                Err(Failure::HungUp { .. }) => (),
+                _ => return Ok(answer),
+            }
+            answer = self.try_once(unit, block).await?;
+        }
+        Ok(answer)
+    }
+
+    async fn try_once(&mut self, unit: u8, block: Block) -> Result<Result<Answer, Failure>, End> {
+        if self.requests >= self.budget.requests || self.began.elapsed() > self.budget.time {
+            self.is_spent = true;
+            return Err(End::Spent);
+        }
+        if self.link.is_none() {
+            self.open().await.map_err(End::Failed)?;
+        }
+        let Some(mut link) = self.link.take() else { return Err(End::Spent) };
+        self.requests += 1;
+        let began = Instant::now();
+        let answer = link.call(unit, &Ask::Read(block), self.timeout).await;
+        match &answer {
+            Ok(_) | Err(Failure::Exception(_)) => {
+                self.took.push(began.elapsed());
+                self.link = Some(link);
+            }
+            // With transaction ids a late answer is told from the next.
+            Err(Failure::Silence { .. }) if self.to.framing() == Framing::Tcp => {
+                self.link = Some(link);
+            }
+            // Without, it is waited for and thrown away.
+            Err(Failure::Silence { .. }) => {
+                let silence = self.line.map_or(self.timeout.0, |line| line.silence());
+                link.settle(silence.max(self.timeout.0 / 2)).await;
+                self.link = Some(link);
+            }
+            Err(_) => (),
+        }
+        Ok(answer)
+    }
+}
+
+impl Found {
+    /// What was read, as runs without a hole that fit in a request.
+    pub fn blocks(&self, table: Table) -> Vec<Block> {
+        let mut blocks: Vec<Block> = Vec::new();
+        let most = table.most_in_one_request(100);
+        for address in self.values.keys() {
+            match blocks.last_mut() {
+                Some(last) if last.end() == u32::from(*address) && u32::from(last.count) < most => {
+                    last.count += 1;
+                }
+                _ => blocks.push(Block { table, start: *address, count: 1 }),
+            }
+        }
+        blocks
+    }
+
+    /// Refusals for one reason are told as one.
+    fn refuse(&mut self, block: Block, why: String) {
+        match self.refused.last_mut() {
+            Some((last, known)) if last.end() == u32::from(block.start) && *known == why => {
+                last.count += block.count;
+            }
+            _ => self.refused.push((block, why)),
+        }
+    }
+}
+
+/// Whether nobody answers there.
+fn is_absent(failure: &Failure) -> bool {
+    use ExceptionCode::{GatewayPathUnavailable, GatewayTargetDevice};
+    matches!(
+        failure,
+        Failure::Silence { .. } | Failure::Exception(GatewayPathUnavailable | GatewayTargetDevice)
+    )
+}
+
+/// Whether a smaller request may be answered.
+fn is_about_place(code: ExceptionCode) -> bool {
+    use ExceptionCode::{IllegalDataAddress, IllegalDataValue, ServerDeviceFailure};
+    matches!(code, IllegalDataAddress | IllegalDataValue | ServerDeviceFailure)
+}
+
+/// Two parts; where that can be the second begins at an even address, as values of two registers do.
+fn halves(block: Block) -> (Block, Block) {
+    let middle = u32::from(block.start) + u32::from(block.count) / 2;
+    let middle = if block.count > 2 && middle % 2 == 1 { middle + 1 } else { middle };
+    let first = (middle - u32::from(block.start)) as u16;
+    let front = Block { count: first, ..block };
+    (front, Block { start: middle as u16, count: block.count - first, ..block })
+}
+
+fn words(answer: Answer) -> Vec<u16> {
+    match answer {
+        Answer::Registers(registers) => registers,
+        Answer::Bits(bits) => bits.into_iter().map(u16::from).collect(),
+        Answer::Written => Vec::new(),
+    }
+}
+
+/// A line that somebody else has open is left alone.
+fn explain_opening(error: anyhow::Error) -> anyhow::Error {
+    let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    match kind {
+        Some(std::io::ErrorKind::ResourceBusy) => anyhow!(
+            "{error:#}; two who ask at once on a serial line are not understood: stop that one first"
+        ),
+        _ => error,
+    }
+}
