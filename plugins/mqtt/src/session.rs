@@ -28,6 +28,10 @@ use crate::{
 pub const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// How long a node waits for the connection, which the engine tries on its own meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// How long a batch is handed out, and how much of it. What is left then comes with the next, so that a slow
+/// link ends no write half-way.
+const LONGEST_RUN: Duration = Duration::from_secs(60);
+const MOST_RUN_BYTES: usize = 1 << 20;
 /// How long a sink may take for anything. Otherwise the engine stops waiting first, and nobody says
 /// what is wrong.
 pub const LONGEST_TRY: Duration = Duration::from_secs(600);
@@ -242,33 +246,8 @@ impl Session {
         let client = self.client()?;
         // An acknowledgement is read even when nobody has room for the messages in front of it.
         let _awaited = self.inbound.gate.await_answer();
-        let mut notices = Vec::with_capacity(some.len());
-        let mut outcome = Ok(());
-        for publication in some {
-            let qos = self.qos(publication);
-            match self.in_time(&client, client.publish(publication.clone(), qos)).await {
-                Ok(notice) => notices.push(notice),
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
-            }
-        }
         let (mut taken, mut refused) = (0, Vec::new());
-        for notice in notices {
-            match self.in_time(&client, notice.taken()).await {
-                Ok(()) => (),
-                Err(Unwritten::Refused(why)) => {
-                    refused.push((taken, self.refusal(&some[taken], &why)));
-                }
-                Err(Unwritten::Retry(error)) => {
-                    // What went wrong first is the reason.
-                    outcome = outcome.and(Err(Unwritten::Retry(error)));
-                    break;
-                }
-            }
-            taken += 1;
-        }
+        let outcome = self.slide(&client, some, &mut taken, &mut refused).await;
         self.pace.passed(&some[..taken]);
         // At QoS 0 nobody has said so.
         if some[..taken].iter().any(|publication| publication.qos > 0) {
@@ -283,9 +262,54 @@ impl Session {
         match outcome {
             // When the connection was lost too, the next write tells.
             _ if !refused.is_empty() => Err(WriteError::RejectSome { dealt_with: taken, refused }),
+            // It was enough for one run, and the engine comes again with the rest.
+            Ok(()) if taken < some.len() => {
+                Err(WriteError::RejectSome { dealt_with: taken, refused })
+            }
             Ok(()) => Ok(taken),
             Err(error) => Err(WriteError::from(error).taken(taken)),
         }
+    }
+
+    /// Hands out all, or as much as one run may have, and waits for the answers. The client has as many
+    /// under way as it may, and with each answer the next goes. Counts what was dealt with, and tells
+    /// what of it was refused.
+    async fn slide(
+        &self,
+        client: &Client,
+        some: &[Publication],
+        taken: &mut usize,
+        refused: &mut Vec<(usize, anyhow::Error)>,
+    ) -> Result<(), Unwritten> {
+        let (began, mut bytes) = (Instant::now(), 0);
+        let mut notices = Vec::with_capacity(some.len());
+        let mut outcome = Ok(());
+        for publication in some {
+            if bytes >= MOST_RUN_BYTES || began.elapsed() >= LONGEST_RUN {
+                break;
+            }
+            bytes += publication.payload.len();
+            let qos = self.qos(publication);
+            match self.in_time(client, client.publish(publication.clone(), qos)).await {
+                Ok(notice) => notices.push(notice),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        for notice in notices {
+            match self.in_time(client, notice.taken()).await {
+                Ok(()) => (),
+                Err(Unwritten::Refused(why)) => {
+                    refused.push((*taken, self.refusal(&some[*taken], &why)));
+                }
+                // What went wrong first is the reason.
+                Err(error) => return outcome.and(Err(error)),
+            }
+            *taken += 1;
+        }
+        outcome
     }
 
     /// What the broker said to a message that it will not have.

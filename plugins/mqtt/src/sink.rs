@@ -18,6 +18,10 @@ use crate::{
     topic::check_topic,
 };
 
+/// Ten times as many as may be on their way without an acknowledgement: between two batches the line is idle
+/// for a round trip.
+const MOST_IN_BATCH: usize = 10 * MOST_IN_FLIGHT as usize;
+
 /// A sink of MQTT, as its settings were understood.
 #[derive(Clone, Debug)]
 pub struct MqttSink {
@@ -37,8 +41,7 @@ impl Configured for MqttSink {
 
     fn capabilities(&self) -> Capabilities {
         let unconfirmed = (self.qos == 0).then_some("`qos: 1` has the broker confirm each message");
-        // As many as may be on their way without an acknowledgement.
-        let batch_messages = usize::from(MOST_IN_FLIGHT);
+        let batch_messages = MOST_IN_BATCH;
         let longest_try = LONGEST_TRY;
         Capabilities { batch_messages, unconfirmed, longest_try, ..Capabilities::default() }
     }

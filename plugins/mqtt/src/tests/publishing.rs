@@ -1,8 +1,9 @@
 //! Sinks on a session.
 
-use std::sync::Mutex;
+use std::{collections::VecDeque, sync::Mutex};
 
-use rumqttc::{Packet, PubComp, PubRec, QoS};
+use rumqttc::{Packet, PubAck, PubComp, PubRec, QoS};
+use tokio::time::sleep_until;
 
 use super::{
     peer::{self, Port},
@@ -149,6 +150,73 @@ async fn a_large_batch_flows_through_a_small_window() {
     };
     let (written, ()) = soon(async { tokio::join!(sink.write(&batch), acknowledge) }).await;
     assert_eq!(said(written), "written");
+}
+
+/// A broker behind a link that takes a message every three milliseconds, and far away: each is answered
+/// after 300 more.
+async fn slow_and_far(mut peer: super::peer::Peer) {
+    let mut free_at = Instant::now();
+    let mut answers: VecDeque<(Instant, u16)> = VecDeque::new();
+    loop {
+        let next = answers.front().map_or(free_at, |(at, _)| *at);
+        tokio::select! {
+            packet = peer.try_recv() => match packet {
+                Some(Packet::Publish(publish)) => {
+                    free_at = free_at.max(Instant::now()) + Duration::from_millis(3);
+                    answers.push_back((free_at + Duration::from_millis(300), publish.pkid));
+                }
+                other => panic!("{other:?}"),
+            },
+            () = sleep_until(next), if !answers.is_empty() => {
+                let (_, packet) = answers.pop_front().unwrap();
+                peer.send(Packet::PubAck(PubAck::new(packet))).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_and_long_link_is_kept_full_over_a_whole_batch() {
+    let (door, running) = Running::in_memory("");
+    let mut sink = running.sink("topic: t");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    sink.connect().await.unwrap();
+    let batch: Vec<_> = (0..1000).map(|number| message("", number)).collect();
+    let began = Instant::now();
+    let written = tokio::select! {
+        written = sink.write(&batch) => written,
+        () = slow_and_far(peer) => unreachable!("it goes on"),
+    };
+    assert_eq!(said(written), "written");
+    // 3.3 seconds for a window that never closes, and 6 for one that waits for each hundred.
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(3500), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_very_slow_ends_no_write_half_way() {
+    let (door, running) = Running::in_memory("");
+    let mut sink = running.sink("topic: t");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    sink.connect().await.unwrap();
+    let batch: Vec<_> = (0..300).map(|number| message("", number)).collect();
+    let acknowledge = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            peer.acknowledge().await;
+        }
+    };
+    let written = tokio::select! {
+        written = sink.write(&batch) => written,
+        () = acknowledge => unreachable!("it goes on"),
+    };
+    // What went within a minute, and what was under way by then.
+    let Err(WriteError::RejectSome { dealt_with, refused }) = written else {
+        panic!("a part of it")
+    };
+    assert!((60..300).contains(&dealt_with) && refused.is_empty(), "{dealt_with}");
 }
 
 #[tokio::test]
