@@ -109,6 +109,12 @@ sinks: {{ readings: {{ from: device, type: log }} }}
 }
 
 #[test]
+fn a_device_of_libmodbus_is_read_and_written() {
+    let device = ModbusServer::by_libmodbus();
+    check(&format!("tcp://127.0.0.1:{}", device.port), &device);
+}
+
+#[test]
 fn a_serial_line_behind_a_gateway_is_read_and_written() {
     let device = ModbusServer::behind_gateway();
     check(&format!("rtu+tcp://127.0.0.1:{}", device.port), &device);

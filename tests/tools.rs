@@ -80,6 +80,34 @@ fn another_client_reads_the_simulated_devices_on_a_pseudo_terminal() {
     assert!(!link.is_symlink(), "the link is gone with what it led to");
 }
 
+/// The devices of libmodbus's own unit test.
+const UNIT_TEST: &str = "\
+devices:
+  - coil: { 0x130: \"0000000000000000000000000000000000000\" }
+    discrete: { 0x1C4: \"00110101 11011011 101011\" }
+    holding: { 0x160: \"0000 0000 0000 0000\" }
+    input: { 0x108: \"000A\" }
+";
+
+#[test]
+fn the_simulated_devices_pass_the_unit_test_of_libmodbus() {
+    let folder = Folder::with(&[("unit_test.yaml", UNIT_TEST)]);
+    let link = folder.path().join("line");
+    let mut command = program();
+    command.args(["simulate", "modbus"]).arg(folder.path().join("unit_test.yaml"));
+    command.args(["--listen", "tcp://127.0.0.1:0", &format!("--pty={}", link.display())]);
+    let simulator = Forebay::of(command);
+    simulator.wait_for_log("Ctrl-C ends");
+    let url = simulator.wait_for_log("Modbus TCP");
+    let url = url.split("  ").next().unwrap();
+    let script = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/libmodbus.py"));
+    for place in [["tcp", port_of(url)], ["rtu", link.to_str().unwrap()]] {
+        let output = Command::new(python()).arg(script).arg("client").args(place).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{place:?}: {errors}");
+    }
+}
+
 #[test]
 fn a_file_of_devices_with_mistakes_is_shown_where_they_are() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! Modbus devices, played by pymodbus.
+//! Modbus devices, played by pymodbus and libmodbus.
 
 use std::{
     ffi::OsStr,
@@ -38,6 +38,12 @@ impl ModbusServer {
     #[track_caller]
     pub fn of_image(image: &Path) -> ModbusServer {
         ModbusServer::play("image_server.py", &[image.as_os_str()])
+    }
+
+    /// The same device on Modbus TCP, by libmodbus. See `libmodbus.py`.
+    #[track_caller]
+    pub fn by_libmodbus() -> ModbusServer {
+        ModbusServer::play("libmodbus.py", &["server".as_ref()])
     }
 
     #[track_caller]

@@ -77,6 +77,11 @@ const CHECKSUM_BYTES: usize = 2;
 const BROADCAST: u8 = 0;
 const GATEWAY_TARGET_DEVICE: u8 = 11;
 const ILLEGAL_FUNCTION: u8 = 1;
+/// So far away that it is hardly one of the bus. Without transaction ids nobody could tell a late answer under
+/// the address of a unit that is asked just then.
+const OTHER_UNIT: u8 = 100;
+/// Nobody asks for it: report server id.
+const OTHER_FUNCTION: u8 = 17;
 
 impl Simulator {
     pub fn new(devices: Devices) -> Simulator {
@@ -266,8 +271,8 @@ impl Reply {
                 What::Late(after) => reply.after += *after,
                 What::HangUp => reply.hangs_up = true,
                 What::WrongId => transaction[1] = transaction[1].wrapping_add(1),
-                What::WrongUnit => unit = unit.wrapping_add(1),
-                What::WrongFunction => answer[0] = if answer[0] == 3 { 4 } else { 3 },
+                What::WrongUnit => unit = unit.wrapping_add(OTHER_UNIT),
+                What::WrongFunction => answer[0] = OTHER_FUNCTION,
                 What::WrongLength => shorten(&mut answer),
                 _ => (),
             }
