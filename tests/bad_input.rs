@@ -182,12 +182,11 @@ fn a_variable_that_is_not_there_is_one_finding() {
         &every("'${env:FOREBAY_TEST_UNSET}'"),
         &["x.yaml:2:28: error[unset-variable]: variable `FOREBAY_TEST_UNSET` is not set"],
     );
-    check_refused(
-        &every("'${file:secrets/none}'"),
-        &[
-            "x.yaml:2:28: error[unset-variable]: file secrets/none cannot be read (there is no such file)",
-        ],
-    );
+    let folder = every("'${file:secrets/none}'");
+    let place = folder.path().join("secrets/none");
+    let why = format!("there is no such file; looked for {}", place.display());
+    let finding = "x.yaml:2:28: error[unset-variable]: file secrets/none cannot be read";
+    check_refused(&folder, &[&format!("{finding} ({why})")]);
 }
 
 #[test]

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::support::{Folder, Forebay, Mosquitto, Publisher, Subscriber, is_long, pause, until};
+use crate::support::{
+    Folder, Forebay, Mosquitto, Proxy, Publisher, Subscriber, is_long, pause, until,
+};
 
 #[test]
 fn kills_lose_nothing_of_a_buffer_on_disk() {
@@ -28,6 +30,16 @@ fn kills_lose_nothing_that_spilled_while_the_broker_is_away() {
 }
 
 #[test]
+fn kills_lose_nothing_on_disk_while_the_link_flaps() {
+    check("disk", Sink::Flaps, End::Kill);
+}
+
+#[test]
+fn kills_lose_nothing_that_spilled_while_the_link_flaps() {
+    check("spill", Sink::Flaps, End::Kill);
+}
+
+#[test]
 fn stops_lose_nothing_of_a_buffer_on_disk() {
     check("disk", Sink::Up, End::Stop);
 }
@@ -43,6 +55,8 @@ enum Sink {
     Up,
     /// In the end the source is away, so that only the disk has what is missing.
     Away,
+    /// The link is cut again and again.
+    Flaps,
 }
 
 /// How the program ends each time.
@@ -69,6 +83,11 @@ fn check(store: &str, sink: Sink, end: End) {
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut plant, mut cloud) = (Mosquitto::start(), Mosquitto::start());
     let subscriber = Subscriber::remembered(cloud.port, "#");
+    let link = Proxy::to(cloud.port);
+    let cloud_url = match sink {
+        Sink::Flaps => format!("mqtt://127.0.0.1:{}", link.port),
+        Sink::Up | Sink::Away => cloud.url(),
+    };
     let data = Folder::new();
     let folder = Folder::with(&[(
         "a.yaml",
@@ -89,7 +108,7 @@ sinks:
     buffer: {{ store: {store}, sync: always }}
 ",
             plant.url(),
-            cloud.url()
+            cloud_url
         ),
     )]);
     let mut forebay = Forebay::run_on(folder.path(), data.path());
@@ -108,6 +127,9 @@ sinks:
             let payload = format!(r#"{{"n":{n},"filler":"{filler}"}}"#);
             publisher.send(&payload);
             published.insert(payload);
+        }
+        if sink == Sink::Flaps {
+            link.cut();
         }
         match random.bool() || end == End::Stop {
             // While it is at work.

@@ -439,12 +439,15 @@ fn a_variable_that_is_not_there_is_named() {
     let check = |written: &str, expected: &str| {
         let draft = read(&format!("description: {written}\n"));
         let expected = format!("pipelines/x.yaml:1:14: unset-variable: {expected}");
-        assert_eq!(said(&draft)[0], expected);
+        // Where it was looked for is another place each time.
+        let said = &said(&draft)[0];
+        let said = said.split_once("; looked for /").map_or(&**said, |(front, _)| front);
+        assert_eq!(said, expected);
     };
     check("${env:NONE}", "variable `NONE` is not set ()");
     check("a ${env:NONE} b", "variable `NONE` is not set ()");
-    check("${file:secrets/none}", "file secrets/none cannot be read (there is no such file)");
-    check("${file:pipelines}", "file pipelines cannot be read (it is not a regular file)");
+    check("${file:secrets/none}", "file secrets/none cannot be read (there is no such file");
+    check("${file:pipelines}", "file pipelines cannot be read (it is not a regular file");
     check("${NONE}", "`${NONE}` names no variable (expected `${env:NAME}` or `${file:path}`)");
     check("${}", "`${}` names no variable (expected `${env:NAME}` or `${file:path}`)");
     check("${env:NONE", "a variable is not closed (expected a `}`)");
@@ -555,7 +558,7 @@ fn numbers_that_json_does_not_have_became_null() {
     ] {
         let said = said(&read(&timer(&format!("a: [{written}]"))));
         let expected = format!(
-            "pipelines/x.yaml:2:47: setting-type: `payload.a[0]` cannot be sent as a number ({expected}; quotes make it text)"
+            "pipelines/x.yaml:2:47: setting-type: `payload.a[0]` cannot be sent as a number ({expected})"
         );
         assert_eq!(said, [expected]);
     }
@@ -569,9 +572,9 @@ fn numbers_that_json_does_not_have_became_null() {
 fn a_secret_in_the_wrong_folder_is_found() {
     let draft =
         read("=== pipelines/secrets/a\nx\n=== pipelines/x.yaml\ndescription: ${file:secrets/a}\n");
-    let help = draft.findings[0].help.as_deref().unwrap();
-    assert!(help.ends_with("there is one in pipelines/secrets/a"), "{help}");
-    assert!(help.starts_with("looked for /"), "{help}");
+    let label = &draft.findings[0].label;
+    assert!(label.ends_with("; there is one in pipelines/secrets/a"), "{label}");
+    assert!(label.starts_with("there is no such file; looked for /"), "{label}");
 }
 
 #[test]

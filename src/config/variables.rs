@@ -113,8 +113,9 @@ fn value(
             draft.watched.file(&path);
             let shown = folder.shown(&path);
             let text = folder::read_text(&path, MOST_FILE_BYTES).map_err(|problem| {
-                unset(format!("file {shown} {}", problem.message), problem.label)
-                    .help(looked_for(name, &path, folder))
+                // Beside the reason, so that it is said in every format.
+                let label = format!("{}; {}", problem.label, looked_for(name, &path, folder));
+                unset(format!("file {shown} {}", problem.message), label)
             })?;
             draft.note_secret(&text);
             if text.trim().is_empty() {

@@ -449,15 +449,14 @@ impl<'a> Checker<'a> {
                     _ => return,
                 };
                 let message = format!("{} cannot be sent as a number", self.title(name));
-                let label = format!("{expected}; quotes make it text");
-                let finding = Finding::error(&rules::SETTING_TYPE, yaml.span, message, label);
+                let finding =
+                    |label| Finding::error(&rules::SETTING_TYPE, yaml.span, message, label);
                 self.findings.push(match scalar.template {
-                    Some(_) => finding,
-                    None => finding.edit(
-                        "quotes make it text",
-                        yaml.span,
-                        format!("\"{}\"", scalar.text),
-                    ),
+                    Some(_) => finding(format!("{expected}; quotes make it text")),
+                    None => {
+                        let quoted = format!("\"{}\"", scalar.text);
+                        finding(expected.to_owned()).edit("quotes make it text", yaml.span, quoted)
+                    }
                 });
             }
         }

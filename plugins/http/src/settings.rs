@@ -47,8 +47,8 @@ pub(crate) struct HttpSettings {
     /// Time for finding the host and connecting to it, TLS included: 10ms to 1h.
     #[serde(default = "default_connect_timeout")]
     connect_timeout: Period,
-    /// The certificates to trust, and no others: the path of a PEM file, or the PEM text itself.
-    /// When left out: those of the operating system, or Mozilla's list when it has none.
+    /// The certificates to trust, and no others: a PEM file, its name relative to the configuration's
+    /// folder, or the PEM text itself. When left out: those of the operating system, or Mozilla's list when it has none.
     #[serde(default)]
     #[schemars(length(min = 1), extend("format" = form::LINES))]
     ca: Option<String>,

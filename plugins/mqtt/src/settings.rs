@@ -56,14 +56,16 @@ pub struct SessionSettings {
     /// `auto`, which is 5 where the broker speaks it, else 3.1.1. That is remembered.
     #[serde(default)]
     pub version: Spoken,
-    /// Whom to trust: a PEM file, or its text by `${file:...}`. The system's certificates when left
-    /// out.
+    /// Whom to trust: a PEM file, its name relative to the configuration's folder, or its text by
+    /// `${file:...}`. The system's certificates when left out.
     #[schemars(length(min = 1), extend("format" = form::LINES))]
     pub ca: Option<String>,
-    /// The client's certificate chain: a PEM file, or its text by `${file:...}`.
+    /// The client's certificate chain: a PEM file, its name relative to the configuration's folder, or
+    /// its text by `${file:...}`.
     #[schemars(length(min = 1), extend("format" = form::LINES))]
     pub cert: Option<String>,
-    /// The client's private key: a PEM file, or its text by `${file:...}`.
+    /// The client's private key: a PEM file, its name relative to the configuration's folder, or its text
+    /// by `${file:...}`.
     #[schemars(extend("format" = form::PEM))]
     pub key: Option<Secret>,
     /// The protocol to ask for in the TLS handshake, such as `x-amzn-mqtt-ca` on port 443 of AWS.
