@@ -314,7 +314,7 @@ fn every_type_describes_itself() {
         assert!(one.ends_with(entry.plugin.sample_of(name)), "{one}");
     }
     let mqtt = stdout(&forebay(["nodes", "mqtt"]));
-    assert!(mqtt.contains("  keep_alive  (duration, default `1m`)\n"), "{mqtt}");
+    assert!(mqtt.contains("  keep_alive  (duration, default `4m`)\n"), "{mqtt}");
     assert!(
         mqtt.contains("      `drop_oldest`: The message that waited longest is dropped"),
         "{mqtt}"
