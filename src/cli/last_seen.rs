@@ -4,12 +4,13 @@
 use std::{fs, io, path::Path, time::Duration};
 
 use anyhow::Context;
-use forebay_sdk::clock::{self, Seen};
+use forebay_sdk::{
+    clock::{self, Seen},
+    replace_file,
+};
 use serde::{Deserialize, Serialize};
 use tokio::{task::spawn_blocking, time::sleep};
 use tracing::debug;
-
-use crate::engine::replace_file;
 
 /// The file's name.
 const FILE: &str = "clock.json";

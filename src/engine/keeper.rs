@@ -6,20 +6,20 @@
 //! takes over. To spare flash, states are written now and then, many messages at a time.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::OpenOptions,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use forebay_sdk::{Delivery, Held, Saved};
+use forebay_sdk::{Delivery, Held, Saved, replace_file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{sync::Notify, task::spawn_blocking};
 
-use super::{buffer::FOLDER_MODE, status::Status};
+use super::status::Status;
 
 /// The most promises that wait for a state to be written. Then the node takes nothing more.
 const MOST_OWED: usize = 10_000;
@@ -277,29 +277,10 @@ fn write(folder: &Path, state: &OnDisk) -> io::Result<usize> {
     Ok(bytes.len())
 }
 
-/// Writes a file of a folder so that a power cut leaves the old or the new one. The folder is made if
-/// need be.
-pub fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
-    let (place, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
-    let mut file = open_anew(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&fresh, &place)?;
-    File::open(folder)?.sync_all()
-}
-
-/// Ours alone to read, and never by way of a link that somebody put there.
-fn open_anew(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => (),
-    }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use forebay_sdk::Outcome;
 
     use super::*;

@@ -35,16 +35,15 @@ use forebay_sdk::{Role, Site, Voice, World, clock, outlet::Wires};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
-pub use self::{
-    keeper::replace_file,
-    plan::{Plan, plan},
-    status::{Count, Counts, State},
-};
 use self::{
     outbox::Wire,
     run_connection::{Damaged, Farewell, Place, RunningConnection},
     station::Station,
     status::Status,
+};
+pub use self::{
+    plan::{Plan, plan},
+    status::{Count, Counts, State},
 };
 use crate::config::{Graph, Name, NodeSpec};
 

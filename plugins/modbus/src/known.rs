@@ -2,12 +2,11 @@
 //! so that a restart does not ask for them again.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
     path::{Path, PathBuf},
 };
 
+use forebay_sdk::replace_file;
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use tracing::debug;
@@ -21,7 +20,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// What a device refuses.
 pub struct Known {
     unit: u8,
-    file: PathBuf,
+    folder: PathBuf,
     refused: Vec<Refused>,
 }
 
@@ -36,8 +35,7 @@ struct Written {
 impl Known {
     /// Nothing yet. `data` is the folder of the node.
     pub fn of(unit: u8, data: &Path) -> Known {
-        let file = data.join(format!("refused-{unit}.json"));
-        Known { unit, file, refused: Vec::new() }
+        Known { unit, folder: data.to_owned(), refused: Vec::new() }
     }
 
     pub fn refused(&self) -> &[Refused] {
@@ -54,7 +52,7 @@ impl Known {
     /// Reads what was known of the unit before a restart. A file that is not there or cannot be read
     /// costs a few requests, no more.
     pub async fn load(&mut self, place: &str) {
-        let (file, device) = (self.file.clone(), self.device(place));
+        let (file, device) = (self.folder.join(self.file()), self.device(place));
         let read = spawn_blocking(move || read(&file)).await;
         match read {
             Ok(Ok(written)) if written.device == device => self.add(written.refused),
@@ -65,6 +63,11 @@ impl Known {
         }
     }
 
+    /// The name of the file.
+    fn file(&self) -> String {
+        format!("refused-{}.json", self.unit)
+    }
+
     fn device(&self, place: &str) -> String {
         format!("unit {} at {place}", self.unit)
     }
@@ -72,8 +75,9 @@ impl Known {
     /// Writes it down.
     pub async fn save(&self, place: &str) {
         let written = Written { device: self.device(place), refused: self.refused.clone() };
-        let file = self.file.clone();
-        if let Ok(Err(error)) = spawn_blocking(move || write(&file, &written)).await {
+        let (folder, file) = (self.folder.clone(), self.file());
+        let write = move || replace_file(&folder, &file, &serde_json::to_vec(&written)?);
+        if let Ok(Err(error)) = spawn_blocking(write).await {
             debug!(%error, "cannot write what the device refuses");
         }
     }
@@ -84,20 +88,4 @@ fn read(file: &Path) -> io::Result<Written> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(serde_json::from_slice(&fs::read(file)?)?)
-}
-
-/// Beside it first, so that nobody finds half of it.
-fn write(file: &Path, written: &Written) -> io::Result<()> {
-    let fresh = file.with_extension("fresh");
-    if let Some(folder) = file.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    // Ours alone to read, and never by way of a link that somebody put there.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => (),
-    }
-    let mut opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    opened.write_all(&serde_json::to_vec(written)?)?;
-    fs::rename(&fresh, file)
 }

@@ -2,22 +2,26 @@
 //! the connection, so that a restart costs no attempt in the wrong one.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
+use forebay_sdk::replace_file;
 use tokio::task::spawn_blocking;
 use tracing::debug;
 
 use crate::{address::Address, version::Version};
 
+/// The file in which it is remembered.
+const FILE: &str = "version";
+
 /// What is known of a broker.
 pub struct Dialect {
     /// Which version to try first.
     first: Version,
-    /// Where it is remembered. None when we were told, and once it was read.
-    unread: Option<PathBuf>,
-    file: PathBuf,
+    /// Whether what is remembered is yet to be read.
+    is_unread: bool,
+    folder: PathBuf,
     /// Of which broker it is known: of another one it says nothing.
     broker: String,
     was_told: bool,
@@ -26,11 +30,10 @@ pub struct Dialect {
 impl Dialect {
     /// `told` is what the settings say, `folder` that of the connection.
     pub fn of(told: Option<Version>, broker: &Address, folder: &Path) -> Dialect {
-        let file = folder.join("version");
         Dialect {
             first: told.unwrap_or(Version::V5),
-            unread: told.is_none().then(|| file.clone()),
-            file,
+            is_unread: told.is_none(),
+            folder: folder.to_owned(),
             broker: broker.to_string(),
             was_told: told.is_some(),
         }
@@ -38,7 +41,8 @@ impl Dialect {
 
     /// Which version to try first: what we were told, what the broker understood last, or 5.
     pub async fn first(&mut self) -> Version {
-        if let Some(file) = self.unread.take() {
+        if std::mem::take(&mut self.is_unread) {
+            let file = self.folder.join(FILE);
             let old = note(Version::V4, &self.broker);
             let read = spawn_blocking(move || fs::read_to_string(file)).await;
             if read.is_ok_and(|read| read.is_ok_and(|read| read == old)) {
@@ -54,9 +58,10 @@ impl Dialect {
             return;
         }
         self.first = version;
-        let (file, note) = (self.file.clone(), note(version, &self.broker));
+        let (folder, note) = (self.folder.clone(), note(version, &self.broker));
+        let write = move || replace_file(&folder, FILE, note.as_bytes());
         // Without it the next start may try both again.
-        if let Ok(Err(error)) = spawn_blocking(move || write(&file, &note)).await {
+        if let Ok(Err(error)) = spawn_blocking(write).await {
             debug!(%error, "cannot write what the broker speaks");
         }
     }
@@ -64,16 +69,6 @@ impl Dialect {
 
 fn note(version: Version, broker: &str) -> String {
     format!("{version} at {broker}\n")
-}
-
-/// Beside it first, so that nobody finds half of it.
-fn write(file: &Path, note: &str) -> io::Result<()> {
-    let fresh = file.with_extension("fresh");
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(&fresh, note)?;
-    fs::rename(&fresh, file)
 }
 
 #[cfg(test)]

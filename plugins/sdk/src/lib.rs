@@ -37,6 +37,7 @@ pub mod plugin;
 pub mod rules;
 pub mod settings;
 pub mod site;
+mod small_file;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod timestamp;
@@ -79,6 +80,7 @@ pub use crate::{
     },
     settings::{Capabilities, Configured, Problem, Settings},
     site::Site,
+    small_file::replace_file,
     timestamp::Timestamp,
     tool::Tool,
     voice::{Figure, Voice},

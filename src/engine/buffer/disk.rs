@@ -180,7 +180,7 @@ impl DiskFile for File {
 }
 
 /// Messages are nobody's business but ours.
-pub const FOLDER_MODE: u32 = 0o700;
+const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 /// Whoever may write to the data folder must not have us write elsewhere by way of a link.

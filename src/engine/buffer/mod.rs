@@ -69,12 +69,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(super) use self::ranges::Ranges;
 #[cfg(test)]
 pub(super) use self::{
     breakable::{Breakable, Breakage, set_breakage},
     simulated::Simulated,
 };
-pub(super) use self::{disk::FOLDER_MODE, ranges::Ranges};
 pub use self::{
     disk::{Disk, DiskFile, Folder},
     log::{Limits, Log, Repairs, Stored},

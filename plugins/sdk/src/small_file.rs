@@ -1,0 +1,55 @@
+//! Small files in the data folder, for what must survive a restart.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+};
+
+/// Writes a file of a folder so that a power cut leaves the old or the new one. The folder is made if
+/// need be; both are ours alone to read. Blocks until the disk has it.
+///
+/// # Errors
+///
+/// What the system says: a full or read-only disk, no rights.
+pub fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let (place, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
+    let mut file = open_anew(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&fresh, &place)?;
+    File::open(folder)?.sync_all()
+}
+
+/// Never by way of a link that somebody put there.
+fn open_anew(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => (),
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_is_remembered_is_ours_alone_and_written_by_way_of_no_link() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("not/yet/there");
+        replace_file(&folder, "state", b"old").unwrap();
+        let theirs = place.path().join("theirs");
+        fs::write(&theirs, "untouched").unwrap();
+        symlink(&theirs, folder.join("state.new")).unwrap();
+        replace_file(&folder, "state", b"new").unwrap();
+        assert_eq!(fs::read(folder.join("state")).unwrap(), b"new");
+        assert_eq!(fs::read(&theirs).unwrap(), b"untouched");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder), mode(&folder.join("state"))), (0o700, 0o600));
+    }
+}
