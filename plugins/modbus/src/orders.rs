@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
-use forebay_sdk::{Message, Period, Rate, Timestamp, WriteError, clock};
+use forebay_sdk::{Capabilities, Message, Period, Rate, Timestamp, WriteError, clock};
 use tokio::time::Instant;
 use tokio_modbus::ExceptionCode;
 
@@ -15,6 +15,16 @@ pub const ANSWERS: &str = "answers";
 /// A message may name many registers, and each answer may take as long as the bus waits for one. A
 /// sink stops at the first that does not come, so this is hardly ever reached.
 pub const LONGEST_WRITE: Duration = Duration::from_secs(600);
+
+/// Those of a sink that carries out one message after the other, and none of them twice.
+pub fn capabilities() -> Capabilities {
+    Capabilities {
+        batch_messages: 1,
+        repeats: false,
+        longest_try: LONGEST_WRITE,
+        ..Capabilities::default()
+    }
+}
 
 /// Which messages are carried out, and how many.
 #[derive(Clone, Debug)]

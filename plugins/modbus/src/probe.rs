@@ -6,7 +6,7 @@ mod report;
 
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use forebay_sdk::{
     Period, Tool,
     tool::{Argument, Call, Stopped, Takes},
@@ -235,9 +235,8 @@ fn wanted(call: &Call) -> anyhow::Result<Wanted> {
     };
     let units = match call.given.one("unit") {
         None => USUAL_UNITS.to_vec(),
-        Some(text) => numbers(text, "unit").and_then(|numbers| {
-            units::parse(&numbers).map_err(|expected| anyhow!("`--unit {text}`: {expected}"))
-        })?,
+        Some(text) => units::parse(&numbers(text))
+            .map_err(|expected| anyhow!("`--unit {text}`: {expected}"))?,
     };
     let mut ranges = Vec::new();
     for (name, table) in [
@@ -247,7 +246,7 @@ fn wanted(call: &Call) -> anyhow::Result<Wanted> {
         ("discrete", Table::Discrete),
     ] {
         for text in call.given.all(name) {
-            let found = numbers(text, name)?.parse();
+            let found = numbers(text).parse();
             let found = found.map_err(|expected| anyhow!("`--{name} {text}`: {expected}"))?;
             for range in found {
                 let (start, end) = (*range.start(), *range.end());
@@ -266,15 +265,13 @@ fn wanted(call: &Call) -> anyhow::Result<Wanted> {
 }
 
 /// Numbers as people write them, also `0..99`.
-fn numbers(text: &str, name: &str) -> anyhow::Result<Numbers> {
-    serde_json::from_value(text.replace("..", "-").into())
-        .with_context(|| format!("reading `--{name} {text}`"))
+fn numbers(text: &str) -> Numbers {
+    text.replace("..", "-").as_str().into()
 }
 
 fn period(call: &Call, name: &str) -> anyhow::Result<Option<Period>> {
     let Some(text) = call.given.one(name) else { return Ok(None) };
-    let period = serde_json::from_value::<Period>(text.into());
-    let period = period.map_err(|error| anyhow!("`--{name} {text}`: {error}"))?;
+    let period = Period::parse(text).map_err(|error| anyhow!("`--{name} {text}`: {error}"))?;
     let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
     if !(least..=most).contains(&*period) {
         bail!("`--{name} {text}`: expected 10ms to 1h");

@@ -21,7 +21,7 @@ use crate::{
     bus::SharedBus,
     encode::truth,
     link::{Answer, Failure},
-    orders::{ANSWERS, Bounds, Fate, LONGEST_WRITE, Pace},
+    orders::{self, ANSWERS, Bounds, Fate, Pace},
     source::unit_on_line,
 };
 
@@ -60,12 +60,7 @@ impl Configured for RequestSink {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            batch_messages: 1,
-            repeats: false,
-            longest_try: LONGEST_WRITE,
-            ..Capabilities::default()
-        }
+        orders::capabilities()
     }
 
     fn outputs(&self) -> Vec<String> {

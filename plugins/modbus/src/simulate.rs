@@ -204,8 +204,8 @@ fn read(call: &Call) -> Result<(Devices, Vec<Field>), Stopped> {
         devices.most_clients = clients.into();
     }
     if let Some(swallow) = call.given.one("swallow") {
-        let swallow: Result<Period, _> = serde_json::from_value(swallow.into());
-        devices.swallow = *swallow.map_err(|error| anyhow!("`--swallow`: {error}"))?;
+        devices.swallow =
+            *Period::parse(swallow).map_err(|error| anyhow!("`--swallow`: {error}"))?;
     } else if let Some(swallow) = from_file.1 {
         devices.swallow = *swallow;
     }

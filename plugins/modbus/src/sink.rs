@@ -21,7 +21,7 @@ use crate::{
     bus::SharedBus,
     encode::{Encoded, encode, truth},
     link::Failure,
-    orders::{ANSWERS, Bounds, Fate, LONGEST_WRITE, Pace},
+    orders::{self, ANSWERS, Bounds, Fate, Pace},
     reading::Field,
     source::unit_on_line,
 };
@@ -60,12 +60,7 @@ impl Configured for ModbusSink {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            batch_messages: 1,
-            repeats: self.repeat,
-            longest_try: LONGEST_WRITE,
-            ..Capabilities::default()
-        }
+        Capabilities { repeats: self.repeat, ..orders::capabilities() }
     }
 
     fn outputs(&self) -> Vec<String> {

@@ -28,6 +28,8 @@ pub(crate) struct Condition {
     uses: Uses,
     needs: Needs,
     reads: Vec<FieldRead>,
+    /// None: it sends nothing.
+    outputs: Arc<[String]>,
     /// The setting that holds it, for errors.
     setting: String,
 }
@@ -58,7 +60,8 @@ impl Condition {
         let reads = reads.collect();
         let ast = host::optimize(written);
         let (uses, needs) = (Uses::of(&ast), uses::needs(&ast));
-        Condition { ast, uses, needs, reads, setting: setting.to_owned() }
+        let (outputs, setting) = (Arc::new([]), setting.to_owned());
+        Condition { ast, uses, needs, reads, outputs, setting }
     }
 
     /// The fields that it reads.
@@ -89,8 +92,7 @@ impl Condition {
         node: &Arc<str>,
         payload_bytes: usize,
     ) -> Result<Dynamic, Box<EvalAltResult>> {
-        let outputs: Arc<[String]> = Arc::new([]);
-        host::run(&self.ast, scope, node, &outputs, LIMITS, self.needs, payload_bytes).result
+        host::run(&self.ast, scope, node, &self.outputs, LIMITS, self.needs, payload_bytes).result
     }
 }
 

@@ -63,7 +63,6 @@ impl JsonSchema for Numbers {
     }
 }
 
-#[cfg(test)]
 impl From<&str> for Numbers {
     fn from(text: &str) -> Numbers {
         Numbers(text.to_owned())
