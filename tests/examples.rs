@@ -252,12 +252,12 @@ fn a_plan_knows_the_scripts_that_ran_also_those_from_elsewhere() {
     let pipeline = format!(
         "sources:\n  a: {{ type: timer, every: 1h }}\ntransforms:\n\
          \x20 near: {{ from: a, type: script, script: scripts/near.rhai }}\n\
-         \x20 far: {{ from: near, type: script, script: ../../shared/far.rhai }}\n\
+         \x20 far: {{ from: near, type: script, script: ../../common/far.rhai }}\n\
          \x20 there: {{ from: far, type: script, script: {} }}\n\
          sinks:\n  out: {{ from: there, type: log }}\n",
         absolute.display()
     );
-    let scripts = ["site/pipelines/scripts/near.rhai", "shared/far.rhai", "absolute.rhai"];
+    let scripts = ["site/pipelines/scripts/near.rhai", "common/far.rhai", "absolute.rhai"];
     scripts.iter().for_each(|path| place.write(path, &script("as it ran")));
     place.write("site/pipelines/x.yaml", &pipeline);
     let site = place.path().join("site");

@@ -10,7 +10,7 @@ fn texts(word: &str, paths: &[&str]) -> Texts {
 }
 
 const PATHS: [&str; 4] =
-    ["pipelines/a.yaml", "forebay.yaml", "pipelines/../../shared/a.rhai", "/opt/b.rhai"];
+    ["pipelines/a.yaml", "forebay.yaml", "pipelines/../../common/a.rhai", "/opt/b.rhai"];
 
 /// The folder that they stood in.
 const OF: &str = "/etc/forebay";
