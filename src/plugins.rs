@@ -17,6 +17,20 @@ pub fn all() -> Vec<Plugin> {
         forebay_script::plugin(),
         #[cfg(feature = "forebay-map")]
         forebay_map::plugin(),
+        #[cfg(feature = "forebay-dedupe")]
+        forebay_dedupe::plugin(),
+        #[cfg(feature = "forebay-deadband")]
+        forebay_deadband::plugin(),
+        #[cfg(feature = "forebay-throttle")]
+        forebay_throttle::plugin(),
+        #[cfg(feature = "forebay-debounce")]
+        forebay_debounce::plugin(),
+        #[cfg(feature = "forebay-delay")]
+        forebay_delay::plugin(),
+        #[cfg(feature = "forebay-split")]
+        forebay_split::plugin(),
+        #[cfg(feature = "forebay-batch")]
+        forebay_batch::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

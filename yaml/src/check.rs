@@ -27,7 +27,30 @@ pub fn schema_of<T: JsonSchema>() -> Value {
         // The name of a Rust type says nothing to users.
         schema.remove("title");
     }
+    flatten_alternatives(&mut schema);
     schema
+}
+
+/// An optional setting of two forms is one list of alternatives, not a list in a list.
+fn flatten_alternatives(schema: &mut Value) {
+    if let Some(Value::Array(alternatives)) = schema.get_mut("anyOf") {
+        let is_list = |schema: &Value| schema.as_object().is_some_and(|schema| schema.len() == 1);
+        let inside = |mut schema: Value| match schema.get_mut("anyOf").map(Value::take) {
+            Some(Value::Array(inner)) if is_list(&schema) => inner,
+            Some(inner) => {
+                schema["anyOf"] = inner;
+                vec![schema]
+            }
+            None => vec![schema],
+        };
+        let flat = std::mem::take(alternatives).into_iter().flat_map(inside);
+        *alternatives = flat.collect();
+    }
+    match schema {
+        Value::Object(parts) => parts.values_mut().for_each(flatten_alternatives),
+        Value::Array(parts) => parts.iter_mut().for_each(flatten_alternatives),
+        _ => (),
+    }
 }
 
 /// Reports everything in `yaml` that `schema` does not allow. `subject` names the thing whose

@@ -7,7 +7,7 @@ use serde_json::Map;
 
 use crate::{
     block::Block,
-    deadband::Deadband,
+    deadband::Sending,
     decode::{Form, bits, decode, raw},
     link::Answer,
     plan::Merging,
@@ -41,7 +41,7 @@ pub struct Field {
     /// What is done to a number.
     pub refine: Refine,
     /// How far it must move to be sent. None: it is always sent.
-    pub deadband: Option<Deadband>,
+    pub deadband: Option<Sending>,
 }
 
 /// What came of one request: an answer, or why the device refused.

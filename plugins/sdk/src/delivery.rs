@@ -9,7 +9,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -50,6 +50,21 @@ enum Close {
     Report(oneshot::Sender<Outcome>),
     /// The messages that went into this one share its fate.
     Settle(Vec<Delivery>),
+    /// The same, and a witness is told.
+    Tell(Arc<Mutex<Fate>>),
+}
+
+/// Knows how a message ended that a node sent. A node that drops what it has sent before asks it:
+/// what was lost on the way was not sent, and must not be dropped when it comes again.
+#[derive(Clone, Debug)]
+pub struct Witness(Arc<Mutex<Fate>>);
+
+#[derive(Debug)]
+enum Fate {
+    /// With the promises of all that share it.
+    Open(Vec<Delivery>),
+    Kept,
+    Broken,
 }
 
 impl Delivery {
@@ -66,6 +81,17 @@ impl Delivery {
             0 | 1 => parts.pop(),
             _ => Some(Delivery::open(Close::Settle(parts))),
         }
+    }
+
+    /// The same promise, and a witness of how it ends. Without a promise nobody sends again, and what
+    /// is sent is sent.
+    pub fn witnessed(delivery: Option<Delivery>) -> (Option<Delivery>, Witness) {
+        let fate = match delivery {
+            Some(delivery) => Fate::Open(vec![delivery]),
+            None => return (None, Witness(Arc::new(Mutex::new(Fate::Kept)))),
+        };
+        let fate = Arc::new(Mutex::new(fate));
+        (Some(Delivery::open(Close::Tell(Arc::clone(&fate)))), Witness(fate))
     }
 
     /// Keeps the promise.
@@ -112,7 +138,51 @@ impl Drop for Ledger {
             Some(Close::Settle(parts)) if !broken => Delivery::settle_all(parts),
             // Dropping the parts breaks them.
             Some(Close::Settle(_)) | None => (),
+            Some(Close::Tell(fate)) => {
+                let end = if broken { Fate::Broken } else { Fate::Kept };
+                let mut fate = fate.lock().unwrap_or_else(PoisonError::into_inner);
+                let was = std::mem::replace(&mut *fate, end);
+                // Outside of the lock: whoever is told may ask the witness.
+                drop(fate);
+                if let Fate::Open(parts) = was
+                    && !broken
+                {
+                    Delivery::settle_all(parts);
+                }
+            }
         }
+    }
+}
+
+impl Witness {
+    /// Whether the message was delivered, and nobody will send it again.
+    pub fn was_kept(&self) -> bool {
+        matches!(*self.fate(), Fate::Kept)
+    }
+
+    /// Whether it was lost on the way.
+    pub fn was_broken(&self) -> bool {
+        matches!(*self.fate(), Fate::Broken)
+    }
+
+    /// Lets the promise of another message share the fate of this one, however that ends: of one that
+    /// need not be sent, because this one was.
+    pub fn share(&self, delivery: Option<Delivery>) {
+        let Some(delivery) = delivery else { return };
+        let mut fate = self.fate();
+        match &mut *fate {
+            Fate::Open(parts) => parts.push(delivery),
+            Fate::Kept => {
+                drop(fate);
+                delivery.settle();
+            }
+            // Dropped is broken.
+            Fate::Broken => drop(fate),
+        }
+    }
+
+    fn fate(&self) -> std::sync::MutexGuard<'_, Fate> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -160,6 +230,31 @@ mod tests {
         let (b, receipt_b) = Delivery::track();
         drop(Delivery::join([a, b]));
         assert_eq!((receipt_a.await, receipt_b.await), (Outcome::Lost, Outcome::Lost));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_sent_because_it_was_sent_shares_its_fate() {
+        for is_kept in [true, false] {
+            let (first, first_receipt) = Delivery::track();
+            let (sent, witness) = Delivery::witnessed(Some(first));
+            let (again, again_receipt) = Delivery::track();
+            witness.share(Some(again));
+            assert!(!witness.was_kept() && !witness.was_broken());
+            let sent = sent.unwrap();
+            if is_kept {
+                sent.settle()
+            } else {
+                drop(sent)
+            }
+            assert_eq!((witness.was_kept(), witness.was_broken()), (is_kept, !is_kept));
+            let outcome = if is_kept { Outcome::Delivered } else { Outcome::Lost };
+            assert_eq!((first_receipt.await, again_receipt.await), (outcome, outcome));
+            let (late, late_receipt) = Delivery::track();
+            witness.share(Some(late));
+            assert_eq!(late_receipt.await, outcome);
+        }
+        let (none, witness) = Delivery::witnessed(None);
+        assert!(none.is_none() && witness.was_kept());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Witness};
 
 /// The promise to deliver a message that a node holds.
 ///
@@ -34,6 +34,12 @@ impl Held {
     /// One promise for a message that was made out of many.
     pub fn join(parts: impl IntoIterator<Item = Held>) -> Held {
         Held::new(Delivery::join(parts.into_iter().filter_map(Held::into_delivery)))
+    }
+
+    /// The same promise, and a witness of how it ends.
+    pub fn witnessed(self) -> (Held, Witness) {
+        let (delivery, witness) = Delivery::witnessed(self.into_delivery());
+        (Held::new(delivery), witness)
     }
 
     /// Whether a source waits to hear how the message ends.

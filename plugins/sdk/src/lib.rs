@@ -16,6 +16,7 @@ pub mod beat;
 pub mod claim;
 pub mod clock;
 pub mod connection;
+pub mod deadband;
 pub mod delivery;
 pub mod emitter;
 pub mod endpoint;
@@ -25,6 +26,8 @@ pub mod facts;
 pub mod fault;
 pub mod held;
 pub mod json;
+pub mod kept;
+pub mod mark;
 pub mod message;
 pub mod mqtt;
 pub mod node;
@@ -35,6 +38,7 @@ pub mod path;
 pub mod payload;
 pub mod plugin;
 pub mod rules;
+pub mod series;
 pub mod settings;
 pub mod site;
 mod small_file;
@@ -61,13 +65,16 @@ pub use crate::{
     claim::{Claim, Holding},
     clock::{Moment, Now},
     connection::{Connection, Shared},
-    delivery::{Delivery, Outcome, Receipt},
+    deadband::{Deadband, DeadbandSettings},
+    delivery::{Delivery, Outcome, Receipt, Witness},
     emitter::Emitter,
     endpoint::{Endpoint, NoEndpoint},
     envelope::{Envelope, Port},
     facts::{Busy, FieldRead, Fields, Sends},
     fault::Fault,
     held::{Held, Saved},
+    kept::Kept,
+    mark::Mark,
     message::{Message, Meta},
     node::{Input, Node, Sink, Source, Transform, WriteError, Written},
     outlet::Outlet,
@@ -78,6 +85,7 @@ pub use crate::{
         Device, Expanded, Expansion, Native, NodeType, Plugin, Profile, Profiles, Resolved, Role,
         RunningDevice, TakeIn, Taken,
     },
+    series::{By, Due, Series},
     settings::{Capabilities, Configured, Problem, Settings},
     site::Site,
     small_file::replace_file,

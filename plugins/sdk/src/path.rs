@@ -37,10 +37,14 @@ impl Path {
         let mut steps = Vec::new();
         for part in text.split('.') {
             let (name, indexes) = part.split_at(part.find('[').unwrap_or(part.len()));
-            if name.is_empty() || name.contains(['{', '}', ']']) {
+            // A payload that is a list begins with an index.
+            let is_list = steps.is_empty() && part.starts_with('[');
+            if (name.is_empty() && !is_list) || name.contains(['{', '}', ']']) {
                 return Err(wrong());
             }
-            steps.push(Step::Name(name.to_owned()));
+            if !is_list {
+                steps.push(Step::Name(name.to_owned()));
+            }
             for index in indexes.split_inclusive(']') {
                 let digits = index.strip_prefix('[').and_then(|index| index.strip_suffix(']'));
                 let index = digits.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
@@ -77,6 +81,15 @@ impl Path {
             Step::Name(name) => value.get(name.as_str()),
             Step::Index(index) => value.get(*index),
         })
+    }
+
+    /// Takes out what stands there. None when there is no such place, or when it lies in a list, whose
+    /// items keep their places.
+    pub fn take_out(&self, payload: &mut Value) -> Option<Value> {
+        let names = self.names()?;
+        let (last, way) = names.split_last()?;
+        let map = way.iter().try_fold(payload, |value, name| value.get_mut(*name))?;
+        map.as_object_mut()?.shift_remove(*last)
     }
 
     /// What stands there in the payload of a message. None when there is no such place.
@@ -170,11 +183,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_at_a_path_is_taken_out() {
+        let mut payload = json!({"a": {"b": 1, "c": [2]}, "d": 3});
+        let mut take = |text: &str| Path::parse(text).unwrap().take_out(&mut payload);
+        assert_eq!(take("a.b"), Some(json!(1)));
+        assert_eq!(take("a.b"), None);
+        assert_eq!(take("a.c[0]"), None);
+        assert_eq!(take("d.e"), None);
+        assert_eq!(take("."), None);
+        assert_eq!(payload, json!({"a": {"c": [2]}, "d": 3}));
+    }
+
+    #[test]
     fn a_path_is_shown_as_it_is_written() {
-        for text in [".", "a", "a.b", "a[0][1].b"] {
+        for text in [".", "a", "a.b", "a[0][1].b", "[0]", "[0][1].b"] {
             assert_eq!(Path::parse(text).unwrap().to_string(), text);
         }
-        for text in ["", "a.", ".a", "a[", "a[x]", "a]", "{a}", "a..b"] {
+        for text in ["", "a.", ".a", "a[", "a[x]", "a]", "{a}", "a..b", "a.[0]", "[x]", "[0]a"] {
             assert!(Path::parse(text).unwrap_err().starts_with("expected a path"), "{text}");
         }
         assert!(Path::parse_names("a[0]").is_err());

@@ -15,6 +15,18 @@ use serde::{
 /// A structured value. Maps keep the order of their fields.
 pub type Value = serde_json::Value;
 
+/// What a value is, in words: `a text`, `a list`.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}
+
 /// How bytes are read as a value, and how a value is written as bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -6,17 +6,22 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use forebay_yaml::{self as yaml, Finding, Limits, Yaml};
 use futures_util::future::{BoxFuture, FutureExt};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    clock,
     connection::Shared,
+    delivery::{Delivery, Receipt},
+    emitter::Emitter,
     envelope::{Envelope, Port},
+    held::Saved,
     message::Message,
-    node::Node,
+    node::{Input, Node, Transform},
     outlet::{Outlet, Wires},
     plugin::{NodeType, Taken},
     settings::{Configured, Problem},
@@ -103,6 +108,90 @@ pub fn build_at(node_type: &dyn NodeType, text: &str, site: Site) -> Node {
     match configure(node_type, text) {
         Ok(configured) => configured.build(site),
         Err(findings) => panic!("{findings:#?}"),
+    }
+}
+
+/// A transform that is called as the engine calls it. For tests whose clock is stopped.
+pub struct Rig {
+    node: Box<dyn Transform>,
+    out: Emitter,
+}
+
+/// What a transform sent: on which output, and the message with its promise.
+pub type Sent = Vec<(Port, Envelope)>;
+
+impl Rig {
+    /// Of settings that must be right.
+    #[track_caller]
+    pub fn new(node_type: &dyn NodeType, text: &str) -> Rig {
+        Rig::at(node_type, text, site(None))
+    }
+
+    /// The same, at a site.
+    #[track_caller]
+    pub fn at(node_type: &dyn NodeType, text: &str, site: Site) -> Rig {
+        let Node::Transform(node) = build_at(node_type, text, site) else {
+            panic!("not a transform");
+        };
+        Rig { node, out: Emitter::default() }
+    }
+
+    /// Hands it a message that nobody tracks. What it sent, or what it said went wrong.
+    pub fn send(&mut self, message: Message) -> Result<Sent, String> {
+        self.apply(message, None)
+    }
+
+    /// The same with a message that its source tracks.
+    pub fn send_tracked(&mut self, message: Message) -> (Result<Sent, String>, Receipt) {
+        let (delivery, receipt) = Delivery::track();
+        (self.apply(message, Some(delivery)), receipt)
+    }
+
+    fn apply(&mut self, message: Message, delivery: Option<Delivery>) -> Result<Sent, String> {
+        self.out.begin(delivery);
+        let called = self.node.apply(Input { message, from: "test".into() }, &mut self.out);
+        match called.and_then(|()| self.out.end()) {
+            Ok(()) => Ok(self.out.drain().collect()),
+            Err(error) => {
+                Delivery::settle_all(self.out.discard());
+                Err(format!("{error:#}"))
+            }
+        }
+    }
+
+    /// Lets time pass, and wakes the node when it asked for that. What it sent, each with the time
+    /// since the call.
+    pub async fn pass(&mut self, time: Duration) -> Vec<(Duration, Port, Envelope)> {
+        const MOST_WAKES: usize = 100_000;
+        let (start, mut sent) = (Instant::now(), Vec::new());
+        for _ in 0..MOST_WAKES {
+            let Some(at) = self.node.wake_at().filter(|at| *at <= start + time) else {
+                tokio::time::sleep_until(start + time).await;
+                return sent;
+            };
+            tokio::time::sleep_until(at).await;
+            self.out.begin(None);
+            self.node.wake(clock::now(), &mut self.out).expect("a wake that goes well");
+            self.out.end().expect("not too much at once");
+            let passed = start.elapsed();
+            sent.extend(self.out.drain().map(|(port, envelope)| (passed, port, envelope)));
+        }
+        panic!("the node wants to be woken for ever");
+    }
+
+    /// A node of other settings takes its place, and what it remembers.
+    pub fn reload(self, node_type: &dyn NodeType, text: &str) -> Rig {
+        let memory = self.node.save();
+        drop(self.node);
+        Rig::at(node_type, text, Site { memory, ..site(None) })
+    }
+
+    /// The same after a restart: what it remembers was on a disk, and its promises are gone.
+    pub fn restart(self, node_type: &dyn NodeType, text: &str) -> Rig {
+        let saved = self.node.save();
+        drop(self.node);
+        let memory = saved.map(|saved| Saved { held: Vec::new(), ..saved });
+        Rig::at(node_type, text, Site { memory, ..site(None) })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::{Period, Problem, rules::MISSING_SETTING};
+use forebay_sdk::{DeadbandSettings, Problem, rules::MISSING_SETTING};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     block::{Block, Table},
-    deadband::Deadband,
+    deadband::Sending,
     decode::{Encoding, Form, NumberKind, Order, Sort},
     reading::Field,
     refine::{Refine, Scaling},
@@ -111,18 +111,6 @@ pub enum Half {
     High,
 }
 
-/// How far a value must move to be sent.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DeadbandSettings {
-    /// By more than this, in the unit of the value. 0: by anything.
-    abs: Option<f64>,
-    /// By more than this share of what was sent last, in percent. With `abs`, by more than both.
-    percent: Option<f64>,
-    /// Sent after this time though it has not moved.
-    max_interval: Option<Period>,
-}
-
 impl RegisterSettings {
     /// What the settings mean, or all that is wrong with them. `path` leads to the register.
     pub fn resolve(&self, path: &str) -> Result<Field, Vec<Problem>> {
@@ -151,7 +139,14 @@ impl RegisterSettings {
             wrong.add(table_setting(table), message, "expected `holding`: models have no others");
         }
         let refine = self.refine(form.as_ref(), &mut wrong);
-        let deadband = self.deadband.map(|deadband| deadband.resolve(&mut wrong));
+        let deadband = self.deadband.and_then(|deadband| match deadband.resolve() {
+            Ok((deadband, longest)) => Some(Sending { deadband, longest }),
+            Err(setting) => {
+                let message = format!("`{setting}` of the deadband is no distance");
+                wrong.add(&format!("deadband.{setting}"), message, "expected 0 or more");
+                None
+            }
+        });
         if !wrong.problems.is_empty() {
             return Err(wrong.problems);
         }
@@ -439,23 +434,6 @@ impl RegisterSettings {
 
     fn title(&self) -> String {
         format!("register `{}`", self.name)
-    }
-}
-
-impl DeadbandSettings {
-    fn resolve(self, wrong: &mut Wrong) -> Deadband {
-        let DeadbandSettings { abs, percent, max_interval } = self;
-        for (setting, bound) in [("abs", abs), ("percent", percent)] {
-            if bound.is_some_and(|bound| !bound.is_finite() || bound < 0.0) {
-                let message = format!("`{setting}` of the deadband is no distance");
-                wrong.add(&format!("deadband.{setting}"), message, "expected 0 or more");
-            }
-        }
-        Deadband {
-            abs: abs.unwrap_or(0.0),
-            percent: percent.unwrap_or(0.0),
-            longest: max_interval.map(|period| *period),
-        }
     }
 }
 

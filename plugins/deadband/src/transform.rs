@@ -1,0 +1,134 @@
+//! What was sent last of each field, and what has moved since.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use forebay_sdk::{
+    By, Configured, Deadband, Delivery, Emitter, Fields, Input, Mark, Node, Path, Port, Saved,
+    Series, Site, Transform, Value, Witness,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+const VERSION: u32 = 1;
+
+/// How much of a message is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Send {
+    /// The message as it came.
+    #[default]
+    Message,
+    /// The message without those of the `fields` that have not moved.
+    Changes,
+}
+
+/// A node that was understood.
+#[derive(Clone)]
+pub(crate) struct DeadbandNode {
+    pub watched: Arc<[Watched]>,
+    pub send: Send,
+    pub by: By,
+}
+
+/// A field that decides.
+pub(crate) struct Watched {
+    pub path: Path,
+    pub deadband: Deadband,
+    /// It is sent after this time all the same.
+    pub longest: Option<Duration>,
+}
+
+impl Configured for DeadbandNode {
+    fn build(&self, site: Site) -> Node {
+        let sent = site.remembered(VERSION).unwrap_or_default();
+        Node::transform(Watching { node: self.clone(), sent })
+    }
+
+    fn fields(&self) -> Fields {
+        let own = self.watched.iter();
+        let own = own.filter_map(|field| field.path.reads(format!("fields.{}", field.path)));
+        Fields::passing(own.chain(self.by.reads()))
+    }
+}
+
+struct Watching {
+    node: DeadbandNode,
+    /// Of each series, by the names of its fields.
+    sent: Series<HashMap<String, Sent>>,
+}
+
+/// What was sent last of a field.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Sent {
+    value: Value,
+    at: Mark,
+    /// None for what was delivered before the node was made.
+    #[serde(skip)]
+    witness: Option<Witness>,
+}
+
+impl Transform for Watching {
+    fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
+        let mut message = input.message;
+        let series = self.node.by.of(&message)?;
+        let now = Mark(out.now().at);
+        let (last, _) = self.sent.of(series);
+        let mut there = Vec::with_capacity(self.node.watched.len());
+        for field in self.node.watched.iter() {
+            if let Some(value) = field.path.find(&message.payload)? {
+                let name = field.path.to_string();
+                let moved = last.get(&name).is_none_or(|last| field.has_moved(last, value, now));
+                there.push((field, name, value.clone(), moved));
+            }
+        }
+        if !there.is_empty() && there.iter().all(|(.., moved)| !moved) {
+            // It counts as delivered once all that stands for it does.
+            let owed = out.hold().into_delivery();
+            let sent = there.iter().filter_map(|(_, name, ..)| last.get(name)?.witness.as_ref());
+            sent.for_each(|witness| witness.share(owed.clone()));
+            Delivery::settle_all(owed);
+            return Ok(());
+        }
+        if self.node.send == Send::Changes {
+            for (field, .., moved) in &there {
+                if !moved {
+                    field.path.take_out(message.payload.value_mut()?);
+                }
+            }
+            there.retain(|(.., moved)| *moved);
+        }
+        let (held, witness) = out.hold().witnessed();
+        for (_, name, value, _) in there {
+            last.insert(name, Sent { value, at: now, witness: Some(witness.clone()) });
+        }
+        out.emit_held(held, Port::MAIN, message);
+        Ok(())
+    }
+
+    fn save(&self) -> Option<Saved> {
+        // What is still under way may be lost, and then it must not be taken for sent.
+        let kept = self.sent.map(|fields| {
+            let kept = fields.iter().filter(|(_, sent)| sent.was_kept());
+            kept.map(|(name, sent)| (name.clone(), sent.clone())).collect::<HashMap<_, _>>()
+        });
+        Saved::of(VERSION, &kept).ok()
+    }
+}
+
+impl Watched {
+    fn has_moved(&self, last: &Sent, value: &Value, now: Mark) -> bool {
+        last.was_lost()
+            || self.longest.is_some_and(|longest| last.at.age(now.0) >= longest)
+            || self.deadband.has_moved(&last.value, value)
+    }
+}
+
+impl Sent {
+    fn was_kept(&self) -> bool {
+        self.witness.as_ref().is_none_or(Witness::was_kept)
+    }
+
+    fn was_lost(&self) -> bool {
+        self.witness.as_ref().is_some_and(Witness::was_broken)
+    }
+}
