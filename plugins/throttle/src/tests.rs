@@ -19,7 +19,9 @@ fn of(payload: impl Into<Value>) -> Message {
 }
 
 fn goes(rig: &mut Rig, payload_in: impl Into<Value>) -> bool {
-    rig.send(of(payload_in)).unwrap().into_iter().map(|(_, sent)| payload(sent)).count() == 1
+    let sent = rig.send(of(payload_in)).unwrap();
+    let payloads: Vec<Value> = sent.into_iter().map(|(_, sent)| payload(sent)).collect();
+    payloads.len() == 1
 }
 
 async fn later(rig: &mut Rig, millis: u64) -> Vec<(u128, Value)> {
