@@ -53,6 +53,8 @@ pub mod tool;
 pub mod voice;
 pub mod world;
 pub mod yaml;
+#[cfg(feature = "zones")]
+pub mod zone;
 
 // What stands in YAML, and what is found wrong with it, is a crate of its own.
 pub use forebay_yaml::{
@@ -60,6 +62,8 @@ pub use forebay_yaml::{
     units::{self, Period, Rate, Script, Secret, Size, SyncPolicy},
 };
 
+#[cfg(feature = "zones")]
+pub use crate::zone::Zone;
 pub use crate::{
     beat::Beat,
     claim::{Claim, Holding},
