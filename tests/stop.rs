@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{
-    Folder, Forebay, Mosquitto, Subscriber, WebServer, free_port, now, publish, until,
+    Folder, Forebay, Mosquitto, Subscriber, WebServer, free_port, now, publish, throughout, until,
 };
 
 #[test]
@@ -14,6 +14,22 @@ fn sigterm_delivers_what_is_queued() {
 #[test]
 fn an_interrupt_delivers_what_is_queued() {
     check_queued("INT");
+}
+
+#[test]
+fn an_interrupt_that_came_twice_at_once_was_taken_for_a_second_one() {
+    let folder = Folder::with(&[(
+        "a.yaml",
+        "sources:\n  beat: { type: timer, every: 1h }\nsinks:\n  cloud: { from: beat, type: http, url: 'http://127.0.0.1:9' }\n",
+    )]);
+    let mut forebay = Forebay::run(folder.path());
+    // As `timeout` does: to the process, then to its group.
+    forebay.log_after("stopping on SIGINT", || forebay.signal("INT"));
+    forebay.signal("INT");
+    throughout(Duration::from_millis(400), "it goes on", || forebay.is_alive());
+    forebay.signal("INT");
+    forebay.wait_for_log("stopped at once by a second signal");
+    assert_eq!(forebay.wait_exit().code(), Some(0));
 }
 
 /// Stops while a service holds back its answer and messages wait behind it.

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use forebay_sdk::clock;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    time::interval,
+    time::{Instant, interval},
 };
 use tracing::{error, info, warn};
 
@@ -42,6 +42,9 @@ pub(super) struct Arguments {
 const WRITE_REST_EVERY: Duration = Duration::from_secs(10);
 /// How often it is looked for what nodes that are gone have left.
 const LOOK_FOR_REMNANTS_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Signals that come closer together are one: `timeout` and others send it to the process and to its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 
 pub(super) fn run(arguments: Arguments) -> anyhow::Result<Ending> {
     block_on(run_folder(arguments, Arc::new(process_environment)))
@@ -177,7 +180,7 @@ async fn serve(
     }
     let stopped = tokio::select! {
         stopped = running.engine.stop(running.stop_within) => stopped,
-        () = signals.stop() => {
+        () = signals.stop_again() => {
             error!("stopped at once by a second signal; what was queued is lost");
             return Ok(Ending::Fine);
         }
@@ -253,8 +256,9 @@ impl Signals {
         }
     }
 
-    /// Resolves when the program is to stop.
-    async fn stop(&mut self) {
-        while matches!(self.next().await, Reason::Reload) {}
+    /// Resolves when the program is to stop, once what came with the first signal has passed.
+    async fn stop_again(&mut self) {
+        let passed = Instant::now() + SAME_SIGNAL;
+        while matches!(self.next().await, Reason::Reload) || Instant::now() < passed {}
     }
 }
