@@ -526,6 +526,58 @@ fn a_script_that_was_closed_before_its_last_line_lost_what_it_took() {
 }
 
 #[test]
+fn a_secret_that_was_written_in_two_closes_was_used_in_half() {
+    let folder = Folder::with(&[
+        ("pipelines/b.yaml", HALVES),
+        ("pipelines/scripts/b.rhai", "msg\n"),
+        ("secrets/half", "one"),
+    ]);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log(" one ");
+    folder.write("secrets/half", "tw");
+    throughout(Duration::from_millis(1200), "it is not at rest", || {
+        forebay.log.count_of("reloaded: ") == 0
+    });
+    append(&folder, "secrets/half", "o");
+    forebay.wait_for_log("reloaded: ");
+    forebay.wait_for_log(" two ");
+    assert_eq!(forebay.log.count_of(" tw "), 0);
+    // One that is put into its place is whole.
+    let saved = now();
+    forebay.log_after(" six ", || folder.replace("secrets/half", "six"));
+    assert!(saved.elapsed() < Duration::from_secs(15), "{:?}", saved.elapsed());
+}
+
+#[test]
+fn a_certificate_that_was_renewed_was_seen_with_the_next_change_only() {
+    let (_broker, tls) = Mosquitto::start_with_tls();
+    let (_other, wrong) = Mosquitto::start_with_tls();
+    let pipeline = format!(
+        "connections:
+  cloud: {{ type: mqtt, url: 'mqtts://127.0.0.1:{}', ca: certs/ca.pem }}
+sources:
+  tick: {{ type: timer, every: 100ms }}
+sinks:
+  cloud: {{ from: tick, type: mqtt, connection: cloud, topic: a }}
+",
+        tls.port
+    );
+    let folder = Folder::with(&[("pipelines/a.yaml", &pipeline), ("certs/ca.pem", &wrong.ca)]);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log("that is nobody in `ca`");
+    // It would be tried again after minutes.
+    forebay.log_after("reloaded: replace connection cloud", || {
+        folder.replace("certs/ca.pem", &tls.ca);
+    });
+    forebay.wait_for_log("works again");
+    forebay.log_after("reload refused: ", || folder.remove("certs/ca.pem"));
+    forebay.wait_for_log("certs/ca.pem");
+    forebay.log_after("the files are back to what runs", || {
+        folder.replace("certs/ca.pem", &tls.ca);
+    });
+}
+
+#[test]
 fn a_file_that_a_shell_writes_line_by_line_was_run_in_parts() {
     let folder = Folder::with(&[("a.yaml", &beats(1)), ("s.rhai", "msg\n")]);
     let forebay = Forebay::run(folder.path());

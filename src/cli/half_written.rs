@@ -8,7 +8,7 @@ use tracing::info;
 
 use crate::{config::Texts, lint::Checked};
 
-/// A file that begins as it did before has perhaps been appended to, and one that is new, or ends early,
+/// What is perhaps half of a secret, and a file that begins as it did before has perhaps been appended to, and one that is new, or ends early,
 /// is perhaps not written to its end.
 const REST: Duration = Duration::from_secs(2);
 /// A script that sends nothing any more would have its messages acknowledged and gone.
@@ -23,6 +23,8 @@ type Files = BTreeMap<String, Arc<str>>;
 pub(super) struct HalfWritten {
     /// What was looked at last.
     looked: Files,
+    /// The same of what is not kept, such as secrets.
+    unshown: u64,
     /// How many scripts of each file of the set that runs send nothing.
     silent: BTreeMap<String, usize>,
     until: Option<Instant>,
@@ -40,7 +42,7 @@ pub(super) enum Written {
 impl HalfWritten {
     /// Takes note of what runs.
     pub(super) fn accept(&mut self, checked: &Checked) {
-        self.looked = texts(&checked.texts);
+        (self.looked, self.unshown) = (texts(&checked.texts), checked.unshown_hash);
         self.silent = silent(checked);
         self.until = None;
     }
@@ -50,10 +52,15 @@ impl HalfWritten {
     pub(super) fn look(&mut self, checked: &Checked, written: Written) -> Option<Instant> {
         let now = Instant::now();
         let before = std::mem::replace(&mut self.looked, texts(&checked.texts));
-        if before != self.looked {
+        let unshown = std::mem::replace(&mut self.unshown, checked.unshown_hash);
+        let is_other_unshown = unshown != self.unshown;
+        if is_other_unshown || before != self.looked {
             let rest = match written {
                 Written::Whole => None,
-                Written::InPieces => self.rest(&before, checked),
+                // Nobody can tell half a secret from a whole one.
+                Written::InPieces => {
+                    self.rest(&before, checked).max(is_other_unshown.then_some(REST))
+                }
             };
             self.until = rest.map(|rest| now + rest);
         }

@@ -87,6 +87,8 @@ pub struct Part {
     pub places: Places,
     /// None when the settings are wrong.
     pub configured: Option<Arc<dyn Configured>>,
+    /// Changes when the files do that it reads as it runs.
+    pub files: u64,
     /// The connection it uses.
     pub uses: Option<Uses>,
     /// Whether it says what it reads, be it right or wrong.
@@ -148,9 +150,14 @@ impl Draft {
         }
     }
 
-    /// Takes note of a text that matters and is not kept, such as a secret.
-    pub(super) fn note_secret(&mut self, text: &str) {
+    /// Takes note of a text that matters and is not kept, such as a secret or a certificate.
+    pub(super) fn note_unshown(&mut self, text: &str) {
         text.hash(&mut self.noted);
+    }
+
+    /// Changes when anything does that was read and is not kept.
+    pub fn unshown_hash(&self) -> u64 {
+        self.noted.finish()
     }
 
     /// Changes when anything that was read does, comments included.
@@ -286,6 +293,7 @@ impl Part {
         self.node_type.as_ref().map(|node_type| node_type.fingerprint()).hash(&mut hasher);
         self.uses.as_ref().map(|uses| &uses.connection).hash(&mut hasher);
         hash_value(&self.settings.to_value(), &mut hasher);
+        self.files.hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -1,6 +1,10 @@
 //! One connection or node: its type, its settings, and what it is wired to.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use forebay_sdk::{
     Finding, Level, Role, Rule, Span,
@@ -22,6 +26,9 @@ use crate::rules::{BAD_NAME, PLAIN_SECRET, SCRIPT_MISSING, UNKNOWN_TYPE};
 
 /// A script is code for people to read, not data.
 const MOST_SCRIPT_BYTES: usize = 256 * 1024;
+
+/// The list of all whom the world trusts has a quarter of it.
+const MOST_CERTIFICATE_BYTES: usize = 1024 * 1024;
 
 /// Reads the parts of one file.
 pub(super) struct Reader<'a> {
@@ -95,6 +102,7 @@ impl<'a> Reader<'a> {
             common: Common::default(),
             places: Places::default(),
             configured: None,
+            files: 0,
             uses: None,
             // What a node reads is known even when its type is not, so that its wires can be checked.
             has_from: settings.get("from").is_some(),
@@ -206,6 +214,21 @@ impl<'a> Reader<'a> {
         let (written, can) = (&part.common_settings, configured.capabilities());
         let common = common::read(part.role, written, &part.title(), can, findings);
         part.common = common.unwrap_or(part.common);
+        part.files = self.read_files(&configured.files(&self.folder.files));
+    }
+
+    /// A hash of what is in files that a node reads as it runs. A change of them is noticed.
+    fn read_files(&mut self, paths: &[PathBuf]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for path in paths {
+            self.draft.watched.file(path);
+            // What is wrong with it was said before.
+            if let Ok(text) = folder::read_text(path, MOST_CERTIFICATE_BYTES) {
+                self.draft.note_unshown(&text);
+                text.hash(&mut hasher);
+            }
+        }
+        hasher.finish()
     }
 
     /// Reports what a schema does not allow, and hides what nobody may see.

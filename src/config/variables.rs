@@ -117,7 +117,7 @@ fn value(
                 let label = format!("{}; {}", problem.label, looked_for(name, &path, folder));
                 unset(format!("file {shown} {}", problem.message), label)
             })?;
-            draft.note_secret(&text);
+            draft.note_unshown(&text);
             if text.trim().is_empty() {
                 return Err(unset(format!("file {shown} is empty"), String::new()).into());
             }

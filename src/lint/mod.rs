@@ -49,6 +49,8 @@ pub struct Checked {
     pub place: Place,
     /// Changes when anything that was read does.
     pub content_hash: u64,
+    /// Changes when something does that was read and is not among the texts: secrets, certificates.
+    pub unshown_hash: u64,
     /// The number of pipeline files.
     pub pipelines: usize,
 }
@@ -75,14 +77,24 @@ pub fn lint(mut draft: Draft) -> Checked {
     }
     findings.sort_by_key(|finding| (finding.span, finding.level, finding.rule));
     findings.dedup();
-    let content_hash = draft.content_hash();
+    let (content_hash, unshown_hash) = (draft.content_hash(), draft.unshown_hash());
     let refused = findings.iter().any(|finding| finding.level == Level::Error);
     let (texts, watched) = (draft.texts.clone(), draft.watched.clone());
     let place = draft.place.clone();
     let (runtime, pipelines) = (draft.runtime.clone(), draft.pipelines.len());
     let is_known = !refused && !draft.is_set_elsewhere;
     let graph = is_known.then(|| draft.into_graph());
-    Checked { graph, runtime, findings, texts, watched, place, content_hash, pipelines }
+    Checked {
+        graph,
+        runtime,
+        findings,
+        texts,
+        watched,
+        place,
+        content_hash,
+        unshown_hash,
+        pipelines,
+    }
 }
 
 /// Adds what is wrong to what reading has found.

@@ -1,6 +1,10 @@
 //! One request per batch, and one verdict.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
@@ -66,6 +70,10 @@ impl Configured for HttpSink {
 
     fn check_files(&self, folder: &Path) -> Vec<Problem> {
         self.certificates(folder.into()).problems()
+    }
+
+    fn files(&self, folder: &Path) -> Vec<PathBuf> {
+        self.certificates(folder.into()).files()
     }
 
     fn outputs(&self) -> Vec<String> {

@@ -1,7 +1,12 @@
 //! Owns the connection: opens it, carries everything in and out, keeps it subscribed.
 
 use std::{
-    any::Any, collections::BTreeMap, convert::Infallible, future::pending, path::Path, sync::Arc,
+    any::Any,
+    collections::BTreeMap,
+    convert::Infallible,
+    future::pending,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -100,6 +105,13 @@ impl Configured for MqttConnection {
     fn check_files(&self, folder: &Path) -> Vec<Problem> {
         match self.address.tls {
             true => self.certificates(folder.into()).problems(),
+            false => Vec::new(),
+        }
+    }
+
+    fn files(&self, folder: &Path) -> Vec<PathBuf> {
+        match self.address.tls {
+            true => self.certificates(folder.into()).files(),
             false => Vec::new(),
         }
     }

@@ -1,7 +1,12 @@
 //! The settings of one node or connection: as their author writes them down ([`Settings`]), and what
 //! was understood of them ([`Configured`]). They are read once: what was checked is what runs.
 
-use std::{any::Any, borrow::Cow, path::Path, time::Duration};
+use std::{
+    any::Any,
+    borrow::Cow,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use forebay_yaml::{Level, Rule};
 use schemars::JsonSchema;
@@ -65,6 +70,12 @@ pub trait Configured: Any + Send + Sync {
     /// Reports what is wrong with the files that the settings name, relative to `folder`, such as
     /// certificates. Opens nothing that is no regular file.
     fn check_files(&self, _folder: &Path) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// The files that the settings name and that are read while it runs, such as certificates. A change
+    /// of one is a change of the node.
+    fn files(&self, _folder: &Path) -> Vec<PathBuf> {
         Vec::new()
     }
 

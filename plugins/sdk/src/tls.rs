@@ -75,6 +75,14 @@ impl Tls {
         }
     }
 
+    /// The files that are read for each connection.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let key = self.key.as_ref().map(Secret::expose);
+        let sources = [self.ca.as_deref(), self.cert.as_deref(), key];
+        let names = sources.into_iter().flatten().filter(|source| !is_pem(source));
+        names.map(|name| self.path(name)).collect()
+    }
+
     /// What is wrong with the certificates and the key, before anybody connects. Blocks on the file
     /// system.
     pub fn problems(&self) -> Vec<Problem> {
