@@ -399,6 +399,8 @@ fn what_is_suggested_for_words_of_other_programs_works() {
         )
     };
     let url = "url: 'tcp://10.0.0.7'";
+    let serial =
+        "method: rtu, port: /dev/ttyUSB0, baudrate: 9600, bytesize: 8, parity: N, stopbits: 1";
     for (connection, node, register) in [
         ("host: 10.0.0.7, port: 502", "every: 5s", "input: 0"),
         ("address: 10.0.0.7", "every: 5s", "input: 0"),
@@ -414,6 +416,21 @@ fn what_is_suggested_for_words_of_other_programs_works() {
         (url, "every: 5s", "input: 0, type: float64, byteorder: little_endian"),
         (url, "every: 5s", "input: 0, kind: double, order: big, factor: 0.1"),
         (url, "every: 5s", "input: 0, unit_of_measurement: kWh"),
+        (url, "pollRate: 5", "input: 0, nan_value: 0x8000, omit: false"),
+        (url, "rate: 5s", "input: 0, kind: u32, reverse_order: true"),
+        (
+            "urls: ['tcp://10.0.0.7:502'], delay: 2, message_wait_milliseconds: 30",
+            "every: 5s",
+            "input: 0",
+        ),
+        (serial, "every: 5s", "input: 0"),
+        ("url: 'rtu:///dev/ttyUSB0', baud_rate: 19200, parity: E", "every: 5s", "input: 0"),
+        (
+            "controller: 'file:///dev/ttyUSB0', baud_rate: 9600, data_bits: 8",
+            "every: 5s",
+            "input: 0",
+        ),
+        ("baud: 9600, parity: odd, url: 'rtu:///dev/ttyS0?stop=2'", "every: 5s", "input: 0"),
     ] {
         let file = modbus(connection, node, register);
         assert_eq!(taken(&file), "", "{file}");
@@ -429,8 +446,35 @@ fn what_is_suggested_for_words_of_other_programs_works() {
         "port: 8883, host: 10.0.0.7, clientid: me",
         "servers: ['tcp://10.0.0.7:1883']",
         "server: 10.0.0.7",
+        "urls: ['mqtt://10.0.0.7'], keepalive: 30",
+        "uri: 'mqtt://10.0.0.7', persistent_session: true, clientId: me",
+        "broker_url: 'tcp://10.0.0.7', protocol_version: 4, connection_timeout: 30s",
+        "endpoint: 10.0.0.7, protocolVersion: 5, keep_alive_interval: 60, max_packet_size: 1MB",
+        "url: 'mqtt://10.0.0.7', mqtt_version: mqttv311, lwt: { topic: a, message: gone }",
+        "url: 'mqtt://10.0.0.7', will: { topic: a, body: gone, qualityOfService: 1, retained: true }",
+        "url: 'mqtt://10.0.0.7', birth_message: { topic: a, payload: here }, clean_start: true",
+        "url: 'mqtts://10.0.0.7', alpn_protocols: ['x']",
     ] {
         let file = mqtt(connection);
+        let rest = taken(&file);
+        assert!(!rest.contains("error["), "{file}{rest}");
+    }
+    let nodes = |source: &str, sink: &str| {
+        format!(
+            "connections:\n  c: {{ type: mqtt, url: 'mqtt://10.0.0.7' }}\nsources:\n  t: {{ type: mqtt, connection: c, \
+             {source} }}\nsinks:\n  out: {{ from: t, type: mqtt, connection: c, {sink} }}\n"
+        )
+    };
+    for (source, sink) in [
+        ("topic: a", "topics: [b]"),
+        ("subscribe: a", "command_topic: b, retained: false"),
+        ("topic_filter: [a], quality_of_service: 1", "topic: b, qos_level: 1"),
+        ("filters: [a], data_format: json", "topic: b, codec: text"),
+        ("subscriptions: [a], max_in_flight: 5", "topic: b, batch: { count: 10, period: 1s }"),
+        ("topics: [a]", "topic: b, buffer: { type: disk, max_size: 268435488 }"),
+        ("topics: a", "topic: b, buffer: { max_events: 500 }, batch: { timeout_secs: 1 }"),
+    ] {
+        let file = nodes(source, sink);
         let rest = taken(&file);
         assert!(!rest.contains("error["), "{file}{rest}");
     }
@@ -440,6 +484,62 @@ fn what_is_suggested_for_words_of_other_programs_works() {
          func: msg }\nsinks:\n  b: { from: f, type: outputs.file, filename: /tmp/a }\n",
     ] {
         assert_eq!(taken(file), "", "{file}");
+    }
+}
+
+/// For what other programs ask for, and nothing here.
+#[test]
+fn words_of_other_programs_without_one_here_were_only_said_to_be_unknown() {
+    let advice = |file: String, said: &str| {
+        let found = find(&file, Format::Short);
+        assert!(found.contains("[unknown-setting]"), "{file}{found}");
+        let full = find(&file, Format::Full);
+        assert!(full.contains(said), "{file}{full}");
+    };
+    for (setting, said) in [
+        ("tls: true", "begins with `mqtts://`"),
+        ("ssl: { enabled: true }", "begins with `mqtts://`"),
+        ("insecure_skip_verify: true", "always checked"),
+        ("verify_ssl: false", "always checked"),
+        ("auto_reconnect: true", "is tried again"),
+        ("retries: 3", "is tried again"),
+        ("discovery: true", "leave it out"),
+    ] {
+        let connection = format!("  c: {{ type: mqtt, url: 'mqtts://10.0.0.7', {setting} }}\n");
+        advice(
+            format!(
+                "connections:\n{connection}sources:\n  t: {{ type: timer, every: 5s }}\nsinks:\n  \
+                 out: {{ from: t, type: mqtt, connection: c, topic: a }}\n"
+            ),
+            said,
+        );
+    }
+    for (connection, node, register, said) in [
+        ("slave: 3", "every: 5s", "input: 0", "write `unit: 3` at what uses it"),
+        ("parity: E", "every: 5s", "input: 0", "behind the address"),
+        ("pause: 0s", "scan_interval: 5, every: 5s", "input: 0", "`every` says it"),
+        ("pause: 0s", "every: 5s, timeout: 3", "input: 0", "settings of the connection"),
+        ("pause: 0s", "every: 5s", "input: 0, device_class: power", "leave it out"),
+        ("pause: 0s", "every: 5s", "input: 0, min_value: 0", "`valid: [0, 100]`"),
+    ] {
+        advice(
+            format!(
+                "connections:\n  bus: {{ type: modbus, url: 'tcp://10.0.0.7', {connection} }}\nsources:\n  \
+                 meter: {{ type: modbus, connection: bus, {node}, registers: [{{ name: a, {register} }}] }}\n\
+                 sinks:\n  out: {{ from: meter, type: log }}\n"
+            ),
+            said,
+        );
+    }
+    for (setting, said) in [
+        ("basic_auth: { username: a }", "Authorization"),
+        ("bearer_token: hunter2", "Authorization"),
+        ("content_type: text/plain", "Content-Type"),
+    ] {
+        let sink = format!("  out: {{ from: t, type: http, url: 'http://10.0.0.7', {setting} }}\n");
+        let file = format!("sources:\n  t: {{ type: timer, every: 5s }}\nsinks:\n{sink}");
+        assert!(!find(&file, Format::Full).contains("hunter2"));
+        advice(file, said);
     }
 }
 

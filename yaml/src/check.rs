@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 use crate::{
     finding::{Finding, Span, nearest},
     rules,
-    secret::{Part, is_of_variables, names_secret, places_in_url},
+    secret::{
+        Part, holds_secrets, is_hidden, is_of_variables, is_url, names_secret, places_in_url,
+    },
     tree::{Content, Entry, Meaning, Scalar, Style, Yaml, plain_meaning},
     units::{form, form_of},
     words::{self, Borrowed},
@@ -298,8 +300,7 @@ impl<'a> Checker<'a> {
         name: &str,
     ) -> bool {
         let Some(properties) = properties else { return false };
-        let whose = if name.is_empty() { self.subject.to_owned() } else { format!("`{name}`") };
-        let borrowed = Borrowed { whose, entry, entries, properties, problems };
+        let borrowed = self.borrow(entry, entries, properties, name);
         let Some(finding) = borrowed.finding() else { return false };
         let may_be_secret = |ours: &str| match ours {
             "url" => !borrowed.is_plain_address(),
@@ -310,6 +311,17 @@ impl<'a> Checker<'a> {
         }
         self.findings.push(finding);
         true
+    }
+
+    fn borrow<'b>(
+        &self,
+        entry: &'b Entry,
+        entries: &'b [Entry],
+        properties: &'b Map<String, Value>,
+        name: &str,
+    ) -> Borrowed<'b> {
+        let whose = if name.is_empty() { self.subject.to_owned() } else { format!("`{name}`") };
+        Borrowed { whose, entry, entries, properties, problems }
     }
 
     fn unknown_setting(
@@ -323,7 +335,13 @@ impl<'a> Checker<'a> {
             properties.into_iter().flat_map(|map| map.keys()).map(String::as_str).collect();
         let meant = nearest(&entry.key, known.iter().copied());
         let meant = meant.and_then(|meant| properties?.get(meant));
-        if names_secret(&entry.key) || meant.is_some_and(holds_secrets) {
+        let is_plain = || {
+            properties.is_some_and(|all| {
+                let is_url = meant.is_some_and(is_url);
+                is_url && self.borrow(entry, entries, all, name).is_plain_address()
+            })
+        };
+        if names_secret(&entry.key) || meant.is_some_and(holds_secrets) && !is_plain() {
             self.secrets.push(Hidden { span: entry.value.span, secret_in_clear: None });
         }
         if self.borrowed(entry, entries, properties, name) {
@@ -334,9 +352,10 @@ impl<'a> Checker<'a> {
         let finding = Finding::error(&rules::UNKNOWN_SETTING, entry.key_span, message, "");
         let unused = known.iter().copied().filter(|known| entries.iter().all(|e| e.key != **known));
         let finding = match nearest(&entry.key, unused) {
-            Some(near) => {
-                finding.edit("a setting with a similar name exists", entry.key_span, near)
-            }
+            Some(near) => match properties {
+                Some(all) => self.borrow(entry, entries, all, name).misspelt(near),
+                None => finding,
+            },
             None if known.is_empty() => finding.help("it takes no settings"),
             None if entry.key.bytes().all(|byte| byte.is_ascii_digit()) => {
                 finding.help("a `,` separates settings; the decimal point of a number is `.`")
@@ -647,21 +666,6 @@ fn character(c: char) -> String {
         '\u{feff}' => "a byte order mark".to_owned(),
         other => format!("the control character U+{:04X}", u32::from(other)),
     }
-}
-
-fn is_hidden(schema: &Value) -> bool {
-    let format = schema.get("format").and_then(Value::as_str);
-    matches!(format, Some(form::SECRET | form::HIDDEN | form::PEM))
-}
-
-/// Whether a secret may stand here, or in a map or list that should stand here.
-fn holds_secrets(schema: &Value) -> bool {
-    let inside = ["additionalProperties", "items"].into_iter().filter_map(|key| schema.get(key));
-    is_hidden(schema) || is_url(schema) || inside.into_iter().any(holds_secrets)
-}
-
-fn is_url(schema: &Value) -> bool {
-    schema.get("format").is_some_and(|format| format == form::URL)
 }
 
 /// None when a variable stands here in place of the text.

@@ -2,6 +2,10 @@
 
 use std::ops::Range;
 
+use serde_json::Value;
+
+use crate::units::form;
+
 /// Words that are secrets by themselves.
 const WORDS: [&str; 8] =
     ["auth", "cookie", "pass", "psk", "pwd", "apikey", "bearer", "private_key"];
@@ -97,6 +101,23 @@ pub fn places_in_url(url: &str, part: Part) -> Vec<Range<usize>> {
         places.push(path.start + 1..path.end);
     }
     places
+}
+
+/// Whether what a schema describes is never shown.
+pub(crate) fn is_hidden(schema: &Value) -> bool {
+    let format = schema.get("format").and_then(Value::as_str);
+    matches!(format, Some(form::SECRET | form::HIDDEN | form::PEM))
+}
+
+/// Whether a secret may stand here, or in a map or list that should stand here.
+pub(crate) fn holds_secrets(schema: &Value) -> bool {
+    let inside = ["additionalProperties", "items"].into_iter().filter_map(|key| schema.get(key));
+    is_hidden(schema) || is_url(schema) || inside.into_iter().any(holds_secrets)
+}
+
+/// Whether it is an address, parts of which may be secret.
+pub(crate) fn is_url(schema: &Value) -> bool {
+    schema.get("format").is_some_and(|format| format == form::URL)
 }
 
 #[cfg(test)]

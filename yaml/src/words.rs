@@ -7,20 +7,43 @@ use crate::{
     finding::{Finding, Span},
     parse::{Limits, parse},
     rules,
+    secret::holds_secrets,
     tree::{Content, Entry, Meaning, Scalar, Yaml},
     units::form_of,
 };
 
 /// Their names of settings, each with those of ours that it may mean. Compared without case, `_` and
-/// `-`.
-const SETTINGS: [(&[&str], &[&str]); 20] = [
+/// `-`, and without a unit of time at the end.
+const SETTINGS: [(&[&str], &[&str]); 45] = [
     (&["slave", "slaveid", "unitid", "serverid", "deviceid", "station"], &["unit"]),
     (
-        &["interval", "scaninterval", "pollinterval", "pollinginterval", "period", "repeat"],
+        &[
+            "interval",
+            "scaninterval",
+            "pollinterval",
+            "pollinginterval",
+            "period",
+            "repeat",
+            "rate",
+            "pollrate",
+            "pollingrate",
+            "scanrate",
+            "updateinterval",
+            "frequency",
+        ],
         &["every"],
     ),
     (
-        &["byteorder", "wordorder", "endian", "endianness", "swap", "bigendian", "littleendian"],
+        &[
+            "byteorder",
+            "wordorder",
+            "endian",
+            "endianness",
+            "swap",
+            "bigendian",
+            "littleendian",
+            "reverseorder",
+        ],
         &["order"],
     ),
     (&["type", "datatype", "dtype", "format"], &["kind"]),
@@ -32,32 +55,204 @@ const SETTINGS: [(&[&str], &[&str]); 20] = [
             "servers",
             "broker",
             "brokers",
+            "brokerurl",
             "ip",
             "uri",
+            "uris",
+            "urls",
+            "endpoint",
+            "endpoints",
             "address",
             "controller",
+            "device",
+            "serial",
+            "serialport",
+            "port",
+            "tty",
         ],
         &["url"],
     ),
     (&["user", "login", "usr"], &["username"]),
     (&["pass", "passwd", "pwd"], &["password"]),
     (&["client", "clientid", "remoteclientid"], &["client_id"]),
-    (&["clean", "cleanstart"], &["clean_session"]),
-    (&["qoslevel"], &["qos"]),
+    (&["clean", "cleanstart", "persistentsession"], &["clean_session"]),
+    (&["qoslevel", "qualityofservice"], &["qos"]),
     (&["retained", "retainflag"], &["retain"]),
     (&["precision", "decimals", "digits"], &["round"]),
-    (&["cafile", "cacert", "tlsca", "bridgecafile", "rootca"], &["ca"]),
-    (&["certfile", "tlscert", "clientcert", "bridgecertfile"], &["cert"]),
+    (
+        &[
+            "cafile",
+            "cacert",
+            "cacerts",
+            "tlsca",
+            "bridgecafile",
+            "rootca",
+            "rootcas",
+            "rootcasfile",
+        ],
+        &["ca"],
+    ),
+    (
+        &["certfile", "tlscert", "clientcert", "bridgecertfile", "certificate", "crt", "crtfile"],
+        &["cert"],
+    ),
     (&["keyfile", "tlskey", "clientkey", "bridgekeyfile", "privatekey"], &["key"]),
     (&["input", "inputs", "source", "sources", "reads", "upstream", "in"], &["from"]),
     (&["multiplier", "factor", "gain", "multiply"], &["scale"]),
     (&["unitofmeasurement", "units", "uom"], &["unit"]),
     (&["function", "func", "code", "js", "lambda"], &["script"]),
     (&["file", "filename", "files"], &["path"]),
+    (&["keepalive", "keepaliveinterval"], &["keep_alive"]),
+    (&["connecttimeout", "connectiontimeout", "dialtimeout"], &["connect_timeout"]),
+    (&["requesttimeout", "responsetimeout", "readtimeout"], &["timeout"]),
+    (&["protocol", "protocolversion", "mqttversion", "protocollevel"], &["version"]),
+    (&["maxpacketsize", "maximumpacketsize", "maxmessagesize"], &["max_packet"]),
+    (&["willmessage", "lwt", "lastwill"], &["will"]),
+    (&["birthmessage"], &["birth"]),
+    (&["closemessage"], &["goodbye"]),
+    (&["message", "body", "content", "data"], &["payload"]),
+    (&["sessionexpiryinterval", "sessionexpiresafter"], &["session_expiry"]),
+    (&["alpnprotocols", "alpnprotos"], &["alpn"]),
+    (
+        &[
+            "topic",
+            "subscribe",
+            "subscription",
+            "subscriptions",
+            "topicfilter",
+            "topicfilters",
+            "filters",
+            "statetopic",
+        ],
+        &["topics"],
+    ),
+    (&["topics", "commandtopic", "publish"], &["topic"]),
+    (&["dataformat", "codec", "decoding", "payloadformat"], &["format"]),
+    (&["maxinflight", "inflight", "receivemaximum", "maxundeliveredmessages"], &["in_flight"]),
+    (&["fields", "sensors", "metrics", "points", "items"], &["registers"]),
+    (&["nanvalue", "nan", "nodata", "invalidvalue"], &["absent"]),
+    (&["omit"], &["hidden"]),
+    (&["messagewait", "requestdelay", "pauseafterrequest", "commanddelay"], &["pause"]),
+    (&["delay", "pauseafterconnect"], &["after_connect"]),
+    (&["verb"], &["method"]),
+    (&["type", "storage"], &["store"]),
+    (&["maxsize"], &["max_bytes"]),
+    (&["maxevents", "maxcount", "count"], &["max_messages"]),
+    (&["timeout", "period", "linger"], &["max_wait"]),
+];
+
+/// What their settings say of a serial line stands behind the address here.
+const OF_A_LINE: [(&[&str], &str); 3] = [
+    (&["baud", "baudrate", "bitrate", "speed"], "baud"),
+    (&["parity"], "parity"),
+    (&["stop", "stopbit", "stopbits"], "stop"),
+];
+/// Here every serial line is that.
+const OF_EVERY_LINE: [&str; 5] = ["bytesize", "databits", "method", "transmissionmode", "framer"];
+
+/// Their settings for which there is none here, where it stands of which one is there, and what is to
+/// be done.
+const ADVICE: [(&[&str], &[&str], &str); 13] = [
+    (
+        &[
+            "timeout",
+            "cleansession",
+            "persistentsession",
+            "keepalive",
+            "clientid",
+            "username",
+            "password",
+            "url",
+            "urls",
+            "host",
+            "broker",
+            "brokers",
+            "server",
+            "servers",
+            "port",
+        ],
+        &["connection"],
+        "it stands with the settings of the connection",
+    ),
+    (
+        &["tls", "ssl", "usetls", "usessl", "enabletls", "tlsenabled", "secure"],
+        &["ca"],
+        "with TLS `url` begins with `mqtts://` or `https://`; `ca`, `cert` and `key` stand beside it",
+    ),
+    (
+        &[
+            "insecureskipverify",
+            "skipcertverify",
+            "tlsinsecure",
+            "insecure",
+            "verifyssl",
+            "verifyservercert",
+            "rejectunauthorized",
+        ],
+        &["ca"],
+        "the other side is always checked; `ca` names the certificates to trust instead",
+    ),
+    (
+        &[
+            "deviceclass",
+            "stateclass",
+            "uniqueid",
+            "icon",
+            "friendlyname",
+            "entitycategory",
+            "measurement",
+            "discovery",
+            "notifications",
+            "healthcheck",
+        ],
+        &[],
+        "nothing here needs it; leave it out",
+    ),
+    (
+        &["autoreconnect", "reconnect", "reconnectperiod", "closecommonerror", "closeonerror"],
+        &[],
+        "whatever fails is tried again, with growing pauses; leave it out",
+    ),
+    (
+        &["retries", "retry", "maxretries", "retryonempty", "lazyerrorcount", "retryattempts"],
+        &[],
+        "whatever fails is tried again, with growing pauses; leave it out",
+    ),
+    (
+        &["optimization", "maxcount"],
+        &["max_gap"],
+        "requests are put together by themselves; leave it out",
+    ),
+    (
+        &["payload", "template", "valuetemplate"],
+        &["from", "topic"],
+        "a `map` or a `script` in front says what a message holds",
+    ),
+    (&["minvalue", "maxvalue"], &["valid"], "`valid: [0, 100]` says both"),
+    (
+        &["structure", "struct"],
+        &["kind"],
+        "`kind` and `order` say how, such as `kind: f32, order: CDAB`",
+    ),
+    (
+        &["auth", "basicauth", "token", "bearertoken", "authorization", "apikey"],
+        &["headers"],
+        "it is a header: `headers: { Authorization: \"Bearer ${file:secrets/token}\" }`",
+    ),
+    (
+        &["contenttype"],
+        &["headers"],
+        "it is a header: `headers: { Content-Type: application/json }`",
+    ),
+    (
+        &["batching", "metricbatchsize", "flushinterval", "batchsize", "batchtimeout"],
+        &["batch"],
+        "`batch: { max_messages: 100, max_wait: 10s }` says how many, and how long they are waited for",
+    ),
 ];
 
 /// Their words for choices of ours.
-const CHOICES: [(&[&str], &str); 18] = [
+const CHOICES: [(&[&str], &str); 20] = [
     (&["float", "real", "single", "floating"], "f32"),
     (&["double", "lreal"], "f64"),
     (&["int", "short", "signed", "sint"], "i16"),
@@ -76,6 +271,8 @@ const CHOICES: [(&[&str], &str); 18] = [
     (&["trace", "verbose"], "debug"),
     (&["file", "filesystem", "localfilesystem", "flash", "persistent"], "disk"),
     (&["ram"], "memory"),
+    (&["4", "311", "v311", "mqttv311", "mqtt311"], "3.1.1"),
+    (&["50", "v5", "mqttv5", "mqtt5"], "5"),
 ];
 
 /// Their sections and node types. A section of ours is never a type.
@@ -128,10 +325,10 @@ impl<'a> Borrowed<'a> {
                 return finding;
             }
         }
-        if let Some(finding) = self.port() {
+        if let Some(finding) = self.serial().or_else(|| self.port()) {
             return Some(finding);
         }
-        let ours = self.meant()?;
+        let Some(ours) = self.meant() else { return self.advice() };
         if ours == "url" {
             return Some(self.url());
         }
@@ -141,7 +338,9 @@ impl<'a> Borrowed<'a> {
             let whole = Span { end: entry.value.span.end, ..entry.key_span };
             return Some(finding.edit("this would be right", whole, format!("{ours}: {value}")));
         }
-        if self.is_right(&entry.value, property) {
+        // What is wrong inside of a map is said there.
+        let is_map = entry.value.entries().is_some();
+        if is_map || self.is_right(&entry.value, property) {
             return Some(finding.edit("this is its name here", entry.key_span, ours));
         }
         let expected = (self.problems)(&entry.value, property).into_iter().next();
@@ -153,34 +352,107 @@ impl<'a> Borrowed<'a> {
 
     /// The setting of ours that is meant and not there yet.
     pub(crate) fn meant(&self) -> Option<&'a str> {
-        let known: Vec<&str> = self.properties.keys().map(String::as_str).collect();
         let is_unused = |known: &&str| self.entries.iter().all(|entry| entry.key != **known);
-        let unused: Vec<&str> = known.into_iter().filter(is_unused).collect();
-        setting(&self.entry.key, &unused)
+        let known = self.properties.keys().map(String::as_str);
+        setting(&self.entry.key, &known.filter(is_unused).collect::<Vec<_>>())
+    }
+
+    /// A setting of ours that is misspelt.
+    pub(crate) fn misspelt(&self, ours: &str) -> Finding {
+        let finding = self.error(String::new());
+        let whole = Span { end: self.entry.value.span.end, ..self.entry.key_span };
+        match self.instead(ours) {
+            Some(value) => finding.edit("this would be right", whole, format!("{ours}: {value}")),
+            None => finding.edit("a setting with a similar name exists", self.entry.key_span, ours),
+        }
+    }
+
+    /// What to do where there is no such setting.
+    fn advice(&self) -> Option<Finding> {
+        let key = plain(&self.entry.key);
+        let known: Vec<&str> = self.properties.keys().map(String::as_str).collect();
+        if let Some(ours) = setting(&self.entry.key, &known) {
+            return Some(self.error(format!("`{ours}` says it")).help("leave it out"));
+        }
+        let is_of_many = self.has("url") && SETTINGS[0].0.contains(&key.as_str());
+        if is_of_many && let Some(value) = self.entry.value.scalar() {
+            let finding = self.error("one bus has many devices".to_owned());
+            return Some(finding.help(format!("write `unit: {}` at what uses it", value.text)));
+        }
+        let fits = |(words, beside, _): &&(&[&str], &[&str], &str)| {
+            words.contains(&key.as_str()) && beside.iter().all(|ours| self.has(ours))
+        };
+        let (_, _, advice) = ADVICE.iter().find(fits)?;
+        Some(self.error(String::new()).help(*advice))
+    }
+
+    /// What is said of a serial line stands behind its address here.
+    fn serial(&self) -> Option<Finding> {
+        let about = self.properties.get("url")?.get("description")?.as_str()?;
+        if self.has(&self.entry.key) || !about.contains("rtu://") || !is_of_serial(self.entry) {
+            return None;
+        }
+        let finding = self.error("here it stands in `url`".to_owned());
+        let here = self.entries.iter().position(|at| at.key_span == self.entry.key_span)?;
+        let is_one = |entry: &Entry| entry.key == "url" || is_of_serial(entry);
+        let before = self.entries[..here].iter().rev().take_while(|entry| is_one(entry)).count();
+        let behind = self.entries[here..].iter().take_while(|entry| is_one(entry)).count();
+        let run = &self.entries[here - before..here + behind];
+        // One suggestion for all that stand together.
+        let first = run.iter().find(|entry| entry.key != "url")?;
+        match line_of(run) {
+            Some(url) if first.key_span == self.entry.key_span => {
+                let (start, end) = (run.first()?.key_span.start, run.last()?.value.span.end);
+                let whole = Span { start, end, ..self.entry.key_span };
+                Some(finding.edit("this would be right", whole, format!("url: \"{url}\"")))
+            }
+            Some(_) => Some(finding),
+            None => {
+                let example = "`url: \"rtu:///dev/ttyUSB0?baud=9600&parity=even\"`";
+                Some(finding.help(format!("behind the address: {example}")))
+            }
+        }
     }
 
     /// What to write in place of the value, when it would not do as it stands.
     fn instead(&self, ours: &str) -> Option<String> {
         let property = &self.properties[ours];
-        let scalar = self.entry.value.scalar().filter(|scalar| scalar.template.is_none())?;
-        if self.is_right(&self.entry.value, property) {
+        let key = plain(&self.entry.key);
+        // It would be shown.
+        if holds_secrets(property) {
             return None;
         }
+        if key == "persistentsession"
+            && let Some(Meaning::Bool(is_kept)) = self.entry.value.scalar().map(Scalar::meaning)
+        {
+            return Some((!is_kept).to_string());
+        }
+        let value = match &self.entry.value.content {
+            Content::List(items) if items.len() == 1 => &items[0],
+            _ => &self.entry.value,
+        };
+        let scalar = value.scalar().filter(|scalar| scalar.template.is_none())?;
         let text = scalar.text.as_str();
+        let words = words_of(property).unwrap_or_default();
+        // A number of theirs may be right by itself.
+        let meant = choice(text, &words).filter(|_| !words.contains(&text));
+        if meant.is_none() && self.is_right(&self.entry.value, property) {
+            return None;
+        }
         let has_unit = form_of(property).is_some_and(|form| form.in_place_of_a_number.is_some());
-        let unit = match plain(&self.entry.key) {
-            name if name.ends_with("ms") => "ms",
+        let unit = match key.as_str() {
+            name if name.ends_with("ms") || name.ends_with("milliseconds") => "ms",
             // From here on nobody knows whether these are seconds.
             _ if text.parse::<f64>().is_ok_and(|number| number < 1000.0) => "s",
             _ => "",
         };
-        let mut candidates = vec![format!("[{text}]")];
+        let near = crate::finding::nearest(text, words.iter().copied());
+        let order = order_called(&key, text);
+        let mut candidates: Vec<String> =
+            order.into_iter().chain(meant).map(str::to_owned).collect();
+        candidates.extend([text.to_owned(), format!("[{text}]"), format!("{text}B")]);
         candidates.extend(Some(format!("{text}{unit}")).filter(|_| has_unit && !unit.is_empty()));
-        candidates.extend(order_called(&plain(&self.entry.key), text).map(str::to_owned));
-        candidates.extend(words_of(property).and_then(|words| {
-            let near = crate::finding::nearest(text, words.iter().copied());
-            choice(text, &words).or(near).map(str::to_owned)
-        }));
+        candidates.extend(near.map(str::to_owned));
         candidates.into_iter().find(|candidate| {
             let value = parse(candidate, 0, Limits::default(), &mut Vec::new());
             value.is_some_and(|value| self.is_right(&value, property))
@@ -191,6 +463,9 @@ impl<'a> Borrowed<'a> {
     pub(crate) fn is_plain_address(&self) -> bool {
         let is_plain = |value: &Yaml| {
             let text = value.scalar().map(as_written).unwrap_or_default();
+            if device(text).is_some() {
+                return true;
+            }
             let (_, rest) = text.split_once("://").unwrap_or(("", text));
             !rest.contains(['@', '/', '?'])
         };
@@ -326,6 +601,57 @@ fn as_written(scalar: &Scalar) -> &str {
     scalar.template.as_deref().unwrap_or(&scalar.text)
 }
 
+/// Whether a setting of another program is about a serial line.
+fn is_of_serial(entry: &Entry) -> bool {
+    let key = plain(&entry.key);
+    let names_a_line = || {
+        let value = entry.value.scalar().map(as_written).unwrap_or_default();
+        device(value).is_some() && setting(&entry.key, &["url"]).is_some()
+    };
+    let is_of_a_line = OF_A_LINE.iter().any(|(words, _)| words.contains(&key.as_str()));
+    is_of_a_line || OF_EVERY_LINE.contains(&key.as_str()) || names_a_line()
+}
+
+/// The serial device of this machine that an address names.
+fn device(address: &str) -> Option<&str> {
+    let path = ["file://", "rtu://", "serial://"]
+        .iter()
+        .find_map(|scheme| address.strip_prefix(scheme))
+        .unwrap_or(address);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/-_.:".contains(c);
+    (path.starts_with("/dev/") && path.chars().all(is_plain)).then_some(path)
+}
+
+/// The address of a bus that these settings tell of, with its line. None when it is not sure.
+fn line_of(settings: &[Entry]) -> Option<String> {
+    let mut address = None;
+    let mut line = Vec::new();
+    for entry in settings {
+        let key = plain(&entry.key);
+        let value = entry.value.scalar().filter(|value| value.template.is_none())?;
+        let ours = OF_A_LINE.iter().find(|(words, _)| words.contains(&key.as_str()));
+        match (ours, device(&value.text)) {
+            (Some((_, "parity")), _) => {
+                let parity = value.text.to_lowercase();
+                let all = ["none", "even", "odd"];
+                line.push(("parity", all.into_iter().find(|word| word.starts_with(&parity))?));
+            }
+            (Some((_, ours)), _) => line.push((*ours, &value.text)),
+            (None, Some(path)) => address = Some(format!("rtu://{path}")),
+            (None, None) if entry.key == "url" => address = Some(value.text.clone()),
+            (None, None) => (),
+        }
+    }
+    let address = address.filter(|url| !url.contains(['"', '\\', '@']))?;
+    let is_known = address.contains("baud=") || line.iter().any(|(ours, _)| *ours == "baud");
+    if !is_known || line.iter().any(|(_, value)| !value.chars().all(char::is_alphanumeric)) {
+        return None;
+    }
+    let line: Vec<String> = line.iter().map(|(ours, value)| format!("{ours}={value}")).collect();
+    let sign = if address.contains('?') { '&' } else { '?' };
+    Some(if line.is_empty() { address } else { format!("{address}{sign}{}", line.join("&")) })
+}
+
 /// The table that they mean.
 fn table(theirs: &str) -> Option<&'static str> {
     let plain = plain(theirs);
@@ -359,7 +685,8 @@ fn words_of(schema: &Value) -> Option<Vec<&str>> {
 /// The setting of ours that is meant by a name, of those that are there.
 pub(crate) fn setting<'a>(theirs: &str, ours: &[&'a str]) -> Option<&'a str> {
     let plain = plain(theirs);
-    let without_unit = ["ms", "seconds", "sec"].iter().find_map(|unit| plain.strip_suffix(unit));
+    let units = ["milliseconds", "ms", "seconds", "secs", "sec"];
+    let without_unit = units.iter().find_map(|unit| plain.strip_suffix(unit));
     let is_one = |words: &[&str]| {
         words.contains(&plain.as_str()) || without_unit.is_some_and(|word| words.contains(&word))
     };
@@ -387,6 +714,8 @@ fn order_called(theirs: &str, value: &str) -> Option<&'static str> {
     let is_little = plain(value).starts_with("l");
     Some(match (theirs, plain(value).as_str()) {
         ("wordorder", _) if is_little => "CDAB",
+        ("reverseorder", "true") => "CDAB",
+        ("reverseorder", "false") => "ABCD",
         ("bigendian", "true") | ("littleendian", "false") => "ABCD",
         ("bigendian", "false") | ("littleendian", "true") => "DCBA",
         _ => return None,
