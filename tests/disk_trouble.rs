@@ -203,30 +203,51 @@ fn a_data_folder_that_cannot_be_made_is_reported_and_memory_does() {
 
 #[test]
 fn a_folder_that_was_removed_while_the_link_was_away_costs_what_was_only_there() {
+    check_removed("live_first", |forebay, _| forebay);
+    check_removed("fifo", |forebay, _| forebay);
+}
+
+#[test]
+fn what_memory_had_of_a_folder_that_was_removed_was_gone_with_the_program() {
+    let kill = |mut forebay: Forebay, again: &dyn Fn() -> Forebay| {
+        forebay.kill();
+        again()
+    };
+    check_removed("live_first", kill);
+    check_removed("fifo", kill);
+}
+
+/// Removes the files of a buffer while the link is away, and then does something.
+#[track_caller]
+fn check_removed(order: &str, then: impl FnOnce(Forebay, &dyn Fn() -> Forebay) -> Forebay) {
     let (plant, mut cloud, data) = (Mosquitto::start(), Mosquitto::start(), Folder::new());
     let subscriber = Subscriber::remembered(cloud.port, "#");
-    let folder = Folder::with(&[("a.yaml", &pipeline(&plant, &cloud, "block"))]);
+    let text = pipeline(&plant, &cloud, &format!("block, order: {order}"));
+    let folder = Folder::with(&[("a.yaml", &text)]);
     let forebay = Forebay::run_on(folder.path(), data.path());
     until("subscribed", || plant.log.count_of("Sending SUBACK to forebay") == 1);
     cloud.stop();
     // More than memory and the file that is written hold.
-    publish_many(&plant, 1..=4000);
-    until("all are on the disk", || plant.acknowledged_by("forebay") == 4000);
+    publish_many(&plant, 1..=6000);
+    until("all are on the disk", || plant.acknowledged_by("forebay") == 6000);
 
     fs::remove_dir_all(data.path().join("buffers/a/cloud")).expect("it is there");
-    publish_many(&plant, 4001..=4100);
+    publish_many(&plant, 6001..=6100);
     let line = forebay.wait_for_log("its folder is made anew");
-    until("the disk has them", || plant.acknowledged_by("forebay") == 4100);
+    until("the disk has them", || plant.acknowledged_by("forebay") == 6100);
+    let forebay = then(forebay, &|| Forebay::run_on(folder.path(), data.path()));
     cloud.resume();
 
-    until("what came afterwards arrives", || missing(&subscriber, 4001..=4100) == 0);
-    publish_many(&plant, 4101..=4110);
-    until("and what comes now", || missing(&subscriber, 4101..=4110) == 0);
-    let lost = missing(&subscriber, 1..=4000);
+    until("what came afterwards arrives", || missing(&subscriber, 6001..=6100) == 0);
+    publish_many(&plant, 6101..=6110);
+    until("and what comes now", || missing(&subscriber, 6101..=6110) == 0);
     let said = line.split("lost_records=").nth(1).and_then(|rest| rest.split(' ').next());
     let said: usize = said.and_then(|number| number.parse().ok()).expect("it says how many");
-    println!("{lost} of 4000 are lost, {said} as the log says");
+    until("what memory had arrives", || missing(&subscriber, 1..=6000) <= said);
+    let lost = missing(&subscriber, 1..=6000);
+    println!("{order}: {lost} of 6000 are lost, {said} as the log says");
     assert!(lost > 0 && lost == said, "what memory still had is not lost: {lost} {said}");
+    drop(forebay);
 }
 
 /// Has ext4 refuse everything from now on, as when the medium is pulled out.

@@ -162,6 +162,11 @@ impl Inbox {
         self.change(|queue| queue.release(count))
     }
 
+    /// The same, while the rest of what is shown is still being written.
+    pub fn release_first(&self, count: usize) -> Vec<Envelope> {
+        self.change(|queue| queue.release_first(count))
+    }
+
     /// Lets go of the first message that is shown, before a write that must not be repeated: it is in
     /// no queue any more, and on disk it is one in doubt. The caller owes its delivery.
     pub async fn let_go(&self) -> Option<Envelope> {

@@ -269,13 +269,20 @@ impl Queue {
     /// Takes out the first `count` of the messages that are shown. The caller owes the deliveries
     /// that come with them.
     pub fn release(&mut self, count: usize) -> Vec<Envelope> {
+        let released = self.release_first(count);
+        self.lanes.show_none();
+        released
+    }
+
+    /// The same, while the rest of what is shown is still being written.
+    pub fn release_first(&mut self, count: usize) -> Vec<Envelope> {
         let lane = self.lanes.shown_lane();
         let mut released = Vec::with_capacity(count);
         for _ in 0..count {
             let Some(entry) = self.lanes.pop_front(lane) else { break };
             released.push(self.settle_entry(entry));
         }
-        self.lanes.show_none();
+        self.lanes.show(lane, self.lanes.shown_in(lane).saturating_sub(count));
         if let Some(log) = &mut self.log {
             log.forget_delivered();
         }
@@ -524,6 +531,13 @@ impl Queue {
                 entry.delivery = entry.delivery.take().or_else(|| log.deliver(seq));
                 (entry.seq, entry.is_let_go) = (None, true);
             }
+        }
+        if let Some(opened) = &done.reopened {
+            // The log gets them anew.
+            let is_only_here = |seq: u64| opened.only_in_lanes.contains(seq);
+            let only_here = |entry: &&mut Entry| entry.seq.is_some_and(is_only_here);
+            self.lanes.all_mut().filter(only_here).for_each(|entry| entry.seq = None);
+            self.log_if_due();
         }
         let dropped = done.dropped_messages;
         for seqs in done.dropped {

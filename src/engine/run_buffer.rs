@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info};
 
 use super::{
-    buffer::{Batch, Disk, Limits, Log, Repairs},
+    buffer::{Batch, Disk, Limits, Log, Ranges, Repairs},
     inbox::Inbox,
     outbox::Outbox,
     queue::{Done, Job, Opened},
@@ -102,7 +102,7 @@ fn report(repairs: &Repairs, node: &Name) {
     let Repairs { lost_records, lost_bytes, cut, cut_records, was_removed, only_in_memory } =
         *repairs;
     if was_removed {
-        error!(node = %node, lost_records, only_in_memory, "the buffer's files on disk were removed or are gone with their disk; its folder is made anew, and the messages that were only there are lost");
+        error!(node = %node, lost_records, only_in_memory, "the buffer's files on disk were removed or are gone with their disk; its folder is made anew; the messages that were only there are lost, and those that memory has are written again");
     } else if lost_records > 0 || lost_bytes > 0 {
         error!(node = %node, lost_records, lost_bytes, "the buffer on disk is damaged; what cannot be read was skipped");
     } else if cut {
@@ -114,7 +114,8 @@ fn report(repairs: &Repairs, node: &Name) {
 /// What a log holds.
 fn held<D: Disk>(log: &Log<D>) -> Opened {
     let (first, next_seq) = (log.first(), log.next_seq());
-    Opened { first, next_seq, messages: log.messages(), bytes: log.bytes() }
+    let only_in_lanes = Ranges::default();
+    Opened { first, next_seq, messages: log.messages(), bytes: log.bytes(), only_in_lanes }
 }
 
 /// Does what is to be done, as far as the disk lets it.
@@ -143,8 +144,8 @@ fn reopen_if_broken<D: Disk>(log: &mut Log<D>, job: &Job) -> io::Result<Option<O
     if !log.is_broken() {
         return Ok(None);
     }
-    log.reopen(job.in_memory, &job.in_lanes)?;
-    Ok(Some(held(log)))
+    let only_in_lanes = log.reopen(job.in_memory, &job.in_lanes)?;
+    Ok(Some(Opened { only_in_lanes, ..held(log) }))
 }
 
 fn do_job<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer, done: &mut Done) {

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use forebay_sdk::{
-    Capabilities, Delivery, Emitter, Message, Node, WriteError, Written,
+    Capabilities, Delivery, Emitter, Envelope, Message, Node, WriteError, Written,
     connection::Down,
     node::{DynSink, LONGEST_PAUSE},
     outlet::Wires,
@@ -54,6 +54,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
         backoff: Backoff::of(capabilities),
         answers: Emitter::default(),
         connected: false,
+        settled: 0,
         panics: 0,
         write_failed: false,
     };
@@ -108,6 +109,8 @@ struct SinkRun {
     backoff: Backoff,
     answers: Emitter,
     connected: bool,
+    /// How many messages of the batch were settled while the rest was being written.
+    settled: usize,
     /// In a row.
     panics: u32,
     write_failed: bool,
@@ -219,13 +222,33 @@ impl SinkRun {
 
     /// Calls the sink, for as long as a write may take.
     async fn call(&mut self, messages: &[Message]) -> Ended<Result<Written, WriteError>> {
-        let Some(sink) = &mut self.sink else {
+        let repeats = self.capabilities.repeats;
+        let SinkRun { sink, post, answers, settled, .. } = self;
+        let Some(sink) = sink else {
             return Ended::Panic(anyhow::anyhow!("the node could not be made anew"));
         };
         // What an earlier write had answered before it failed.
-        self.answers.discard();
-        let writing = guard(sink.write(messages, &mut self.answers));
-        match timeout(self.capabilities.longest_try, writing).await {
+        answers.discard();
+        *settled = 0;
+        let progress = answers.progress();
+        let ended = {
+            let writing = guard(sink.write(messages, answers));
+            let writing = timeout(self.capabilities.longest_try, writing);
+            tokio::pin!(writing);
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = &mut writing => break ended,
+                    // What must not be repeated has left the queue before.
+                    () = progress.more(), if repeats => {
+                        let count = progress.count().min(messages.len());
+                        settle_first(post, count.saturating_sub(*settled));
+                        *settled = count.max(*settled);
+                    }
+                }
+            }
+        };
+        match ended {
             Ok(Ok(outcome)) => Ended::By(outcome),
             Ok(Err(panic)) => {
                 self.make_anew();
@@ -263,10 +286,12 @@ impl SinkRun {
 
     /// The first messages are dealt with.
     fn settle(&mut self, count: usize) {
-        if count > 0 {
-            let settled = self.post.inbox.release(count);
-            self.post.status.add_many(Count::Received, settled.len() as u64);
-            Delivery::settle_all(settled.into_iter().filter_map(|envelope| envelope.delivery));
+        // These were settled before.
+        let settled = self.settled.min(count);
+        self.settled -= settled;
+        if count > settled {
+            let released = self.post.inbox.release(count - settled);
+            settle_all(&self.post, released);
         }
     }
 
@@ -327,4 +352,15 @@ impl SinkRun {
             Err(panic) => self.post.status.broken(&panic),
         }
     }
+}
+
+/// The other side has the first messages of a batch, and the rest is under way.
+fn settle_first(post: &Post, count: usize) {
+    post.inbox.link_works();
+    settle_all(post, post.inbox.release_first(count));
+}
+
+fn settle_all(post: &Post, released: Vec<Envelope>) {
+    post.status.add_many(Count::Received, released.len() as u64);
+    Delivery::settle_all(released.into_iter().filter_map(|envelope| envelope.delivery));
 }

@@ -1,7 +1,8 @@
 //! Random graphs, faults, reloads, stops and crashes, from one seed each, on a stopped clock.
 //!
 //! The disk under the buffers takes nothing more from some moment on, or is gone, until it is put in again;
-//! in the last life it need not be. Files that were removed are lost, so that is not among it.
+//! in the last life it need not be. Files that were removed are lost, so that is not among it. Between two
+//! lives a bit of a file may be flipped, which costs one message at most, or its end be cut off.
 //!
 //! The world outside is a source that sends again what was not acknowledged, as a broker does, a timer
 //! that does not, and sinks whose link comes and goes. In between stand nodes that hold messages: a
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{
-    buffer::{Breakage, set_breakage},
+    buffer::{Breakage, Folder, folder_of, look, set_breakage},
     tests::{Fake, Sketch},
     *,
 };
@@ -66,6 +67,8 @@ struct World {
     doubts: BTreeSet<u64>,
     /// Half a batch was taken and not answered at some time.
     link_broke: bool,
+    /// What was in a file of a sink's buffer that was damaged.
+    damaged: BTreeMap<String, BTreeSet<u64>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -435,8 +438,19 @@ impl Sink for Drain {
     async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
         let pause = if self.link() == Link::Slow { 1500 } else { 3 };
         tokio::time::sleep(Duration::from_millis(pause)).await;
+        // Of a long batch a part is taken, and told of, before the rest.
+        let mut early = 0;
+        if batch.len() > 4 && matches!(self.link(), Link::Good | Link::Slow) {
+            early = batch.len() / 3;
+            self.take(&batch[..early]);
+            out.progress().taken(early);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        if early > 0 && self.link() != Link::Good {
+            self.1.lock().unwrap().link_broke = true;
+        }
         match self.link() {
-            Link::Good | Link::Slow => self.take(batch),
+            Link::Good | Link::Slow => self.take(&batch[early..]),
             Link::Refuses => Err(anyhow::anyhow!("the link went away"))?,
             Link::Breaks => {
                 self.take(&batch[..batch.len() / 2]);
@@ -666,6 +680,56 @@ fn life(plant: &mut Plant, dice: &mut Dice, world: &Shared, data: &Path, is_last
     });
 }
 
+/// A file of a sink's buffer is not as it was when the program starts again.
+fn damage(plant: &Plant, dice: &mut Dice, world: &Shared, data: &Path) {
+    let all = plant.sinks.iter().map(|(name, _)| (name, folder_of(data, name)));
+    let holding: Vec<_> = all.filter(|(_, folder)| !held(folder).is_empty()).collect();
+    let Some((name, folder)) = holding.get(dice.0.usize(..holding.len().max(1))) else { return };
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let logs: BTreeSet<PathBuf> = entries.filter(|path| path.extension().is_some()).collect();
+    let is_cut = dice.chance(2);
+    let chosen = if is_cut { logs.last() } else { logs.iter().nth(dice.0.usize(..logs.len())) };
+    let Some(path) = chosen else { return };
+    let mut bytes = std::fs::read(path).unwrap();
+    // Most of a small one is room for what comes.
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+    if used == 0 {
+        return;
+    }
+    let at = dice.0.usize(..used);
+    let before = held(folder);
+    match is_cut {
+        true => bytes.truncate(at),
+        false => bytes[at] ^= 1 << dice.0.u32(..8),
+    }
+    std::fs::write(path, bytes).unwrap();
+    let after = held(folder);
+    let lost: Vec<_> = before.iter().filter(|(seq, _)| !after.contains_key(seq)).collect();
+    assert!(is_cut || lost.len() <= 1, "one bit of {} cost {lost:?}", path.display());
+    let mut world = world.lock().unwrap();
+    let damaged = world.damaged.entry((*name).clone()).or_default();
+    damaged.extend(lost.into_iter().flat_map(|(_, numbers)| numbers));
+}
+
+/// What a buffer holds, by its numbers in there.
+fn held(folder: &Path) -> BTreeMap<u64, Vec<u64>> {
+    if !folder.is_dir() {
+        return BTreeMap::new();
+    }
+    let mut look = look(Folder::new(folder)).unwrap();
+    let (mut held, mut from) = (BTreeMap::new(), 0);
+    loop {
+        let stored = look.read(from, usize::MAX, usize::MAX).unwrap();
+        let Some(last) = stored.last() else { return held };
+        from = last.seq + 1;
+        held.extend(stored.into_iter().map(|stored| {
+            let mut all = Vec::new();
+            numbers(stored.message.payload.value().unwrap(), &mut all);
+            (stored.seq, all)
+        }));
+    }
+}
+
 const DISKS: [Option<Breakage>; 4] =
     [None, None, Some(Breakage::TakesNothing), Some(Breakage::Gone)];
 
@@ -701,6 +765,9 @@ fn simulate(seed: u64, data: &Path) {
     for _ in 0..dice.0.usize(..3) {
         life(&mut plant, &mut dice, &world, data, false);
         counted_before_acknowledged(&world, data);
+        if dice.chance(2) {
+            damage(&plant, &mut dice, &world, data);
+        }
     }
     life(&mut plant, &mut dice, &world, data, true);
     counted_before_acknowledged(&world, data);
@@ -710,7 +777,8 @@ fn simulate(seed: u64, data: &Path) {
     let everything: BTreeSet<u64> = (0..wanted).collect();
     assert_eq!(world.acknowledged, everything, "delivered, as the source heard");
     for (name, _) in &plant.sinks {
-        let got: BTreeSet<u64> = world.got.get(name).into_iter().flatten().copied().collect();
+        let mut got: BTreeSet<u64> = world.got.get(name).into_iter().flatten().copied().collect();
+        got.extend(world.damaged.get(name).into_iter().flatten());
         let missing: Vec<_> = everything.difference(&got).collect();
         assert!(missing.is_empty(), "{name} never got {missing:?}");
         let missing: Vec<_> = world.taken_ticks.iter().filter(|tick| !got.contains(tick)).collect();
@@ -729,7 +797,8 @@ fn simulate(seed: u64, data: &Path) {
     assert!(silent.is_empty() || world.may_lose_ticks, "given, and nobody was told: {silent:?}");
     let answers: BTreeSet<u64> = world.got.get("answers").into_iter().flatten().copied().collect();
     let silent: Vec<_> = everything.difference(&answers).collect();
-    let is_right = silent.is_empty() || world.may_lose_ticks || world.link_broke;
+    let is_damaged = world.damaged.contains_key("sink0");
+    let is_right = silent.is_empty() || world.may_lose_ticks || world.link_broke || is_damaged;
     assert!(is_right, "taken, and not answered: {silent:?}");
 }
 

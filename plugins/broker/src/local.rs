@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Voice, WriteError, Written,
+    Progress, Voice, WriteError, Written,
     mqtt::{PubSub, Publication, Subscribe, Subscription},
 };
 use futures_util::future::{BoxFuture, FutureExt, join_all};
@@ -350,7 +350,11 @@ impl PubSub for Local {
         async { self.router().await.map(drop) }.boxed()
     }
 
-    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>> {
+    fn publish(
+        &self,
+        batch: Vec<Publication>,
+        _: Progress,
+    ) -> BoxFuture<'_, Result<Written, WriteError>> {
         self.route(batch).boxed()
     }
 

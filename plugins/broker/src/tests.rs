@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Connection, Endpoint, Figure, Voice, World, WriteError,
+    Connection, Endpoint, Figure, Progress, Voice, World, WriteError,
     mqtt::{self, Claim, Manner, Parcel, Properties, PubSub, Publication, Subscribe, Subscription},
     testing::{Heard, voice},
     world::{Dial, Stream, memory::Memory},
@@ -752,7 +752,7 @@ async fn a_device_does_not_see_how_the_broker_passes_wills_on() {
     curious.send(&publish_packet(2, 1, "$forebay/will/kept/state", b"1")).await;
     soon(curious.0.read_to_end(&mut Vec::new())).await.unwrap();
     let batch = vec![publication("$forebay/will/kept/state", "1", 1, false)];
-    let refused = soon(broker.local.publish(batch)).await.unwrap_err();
+    let refused = soon(broker.local.publish(batch, Progress::default())).await.unwrap_err();
     assert!(matches!(refused, WriteError::Reject(_)), "{refused:?}");
     assert!(inside.is_idle().await);
 }
@@ -852,7 +852,7 @@ async fn a_node_that_publishes_waits_until_the_sources_behind_have_delivered() {
             assert_eq!(slow.number().await, expected);
         }
     };
-    let (written, ()) = tokio::join!(broker.local.publish(batch), read);
+    let (written, ()) = tokio::join!(broker.local.publish(batch, Progress::default()), read);
     written.unwrap();
     assert_eq!(broker.heard.figure(Figure::Dropped), 0);
 }
@@ -863,7 +863,7 @@ async fn what_a_node_writes_again_is_not_delivered_twice_while_a_source_has_it()
     let mut stuck = broker.reader("stuck", &["t"], 1, 10).granted().await;
     let batch = || (0..4).map(|number| publication("t", &number.to_string(), 1, false)).collect();
     let first = stuck.0.next();
-    let (failed, first) = tokio::join!(broker.local.publish(batch()), async {
+    let (failed, first) = tokio::join!(broker.local.publish(batch(), Progress::default()), async {
         let mqtt::Event::Parcel(parcel) = first.await else { panic!("a message") };
         parcel.claim.unwrap().settle();
     });
@@ -872,11 +872,12 @@ async fn what_a_node_writes_again_is_not_delivered_twice_while_a_source_has_it()
     let expected = "the pipeline behind a source on this broker takes too long";
     assert_eq!(error.to_string(), expected);
     let rest: Vec<Publication> = batch();
-    let (written, ()) = tokio::join!(broker.local.publish(rest[1..].to_vec()), async {
-        for expected in 1..4 {
-            assert_eq!(stuck.number().await, expected);
-        }
-    });
+    let (written, ()) =
+        tokio::join!(broker.local.publish(rest[1..].to_vec(), Progress::default()), async {
+            for expected in 1..4 {
+                assert_eq!(stuck.number().await, expected);
+            }
+        });
     written.unwrap();
     assert!(stuck.is_idle().await);
 }
@@ -1022,7 +1023,9 @@ async fn who_publishes_learns_that_the_broker_stopped() {
     let broker = Running::start(settings(&[])).await;
     let local = Arc::clone(&broker.local);
     broker.stop().await;
-    let failed = soon(local.publish(vec![publication("t", "x", 1, false)])).await.unwrap_err();
+    let failed = soon(local.publish(vec![publication("t", "x", 1, false)], Progress::default()))
+        .await
+        .unwrap_err();
     let WriteError::Retry { error, taken: 0, .. } = failed else { panic!("{failed:?}") };
     assert_eq!(error.to_string(), "the broker in this program is not running");
     let error = soon(local.ready()).await.unwrap_err();
@@ -1034,7 +1037,7 @@ async fn wrong_topics_and_filters_are_refused() {
     let broker = Running::start(settings(&[])).await;
     let mut all = broker.reader("all", &["#"], 1, 10).granted().await;
     let batch = vec![publication("a", "x", 1, false), publication("a/+", "x", 1, false)];
-    let refused = soon(broker.local.publish(batch)).await.unwrap_err();
+    let refused = soon(broker.local.publish(batch, Progress::default())).await.unwrap_err();
     assert!(matches!(refused, WriteError::Reject(_)), "{refused:?}");
     assert!(all.is_idle().await);
 

@@ -1,11 +1,13 @@
 //! What the nodes of a connection share: whether it is up, and the way in and out.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration,
+};
 
 use anyhow::anyhow;
 use bytes::Bytes;
 use forebay_sdk::{
-    Size, Voice, WriteError, Written,
+    Progress, Size, Voice, WriteError, Written,
     connection::Down,
     mqtt::{Properties, PubSub, Publication, Subscribe, Subscription},
 };
@@ -227,27 +229,37 @@ impl Session {
     }
 
     /// Publishes all and waits for every acknowledgement.
-    async fn publish_all(&self, batch: &[Publication]) -> Result<Written, WriteError> {
+    async fn publish_all(
+        &self,
+        batch: &[Publication],
+        progress: &Progress,
+    ) -> Result<Written, WriteError> {
         let bytes = self.check(batch)?;
-        let mut taken = 0;
-        while taken < batch.len() {
-            let rest = &batch[taken..];
-            taken += self.publish_some(rest).await.map_err(|error| behind(error, taken))?;
+        let mut front = 0;
+        while front < batch.len() {
+            let told = |taken| progress.taken(front + taken);
+            let some = self.publish_some(&batch[front..], told).await;
+            front += some.map_err(|error| behind(error, front))?;
         }
         Ok(Written::bytes(bytes))
     }
 
     /// Publishes as many as may go at once, and gives how many those are. Ends with what the broker
-    /// refused of them, when it did.
-    async fn publish_some(&self, batch: &[Publication]) -> Result<usize, WriteError> {
+    /// refused of them, when it did. Tells how many it has taken meanwhile.
+    async fn publish_some(
+        &self,
+        batch: &[Publication],
+        told: impl Fn(usize) + Send,
+    ) -> Result<usize, WriteError> {
         self.see_calm(&batch[0]).await?;
         let turn = self.pace.turn(batch).await;
         let some = &batch[..turn.most];
         let client = self.client()?;
         // An acknowledgement is read even when nobody has room for the messages in front of it.
         let _awaited = self.inbound.gate.await_answer();
-        let (mut taken, mut refused) = (0, Vec::new());
-        let outcome = self.slide(&client, some, &mut taken, &mut refused).await;
+        let mut dealt = Dealt { some, taken: 0, refused: Vec::new(), told };
+        let outcome = self.slide(&client, &mut dealt).await;
+        let Dealt { taken, refused, .. } = dealt;
         self.pace.passed(&some[..taken]);
         // At QoS 0 nobody has said so.
         if some[..taken].iter().any(|publication| publication.qos > 0) {
@@ -272,44 +284,64 @@ impl Session {
     }
 
     /// Hands out all, or as much as one run may have, and waits for the answers. The client has as many
-    /// under way as it may, and with each answer the next goes. Counts what was dealt with, and tells
-    /// what of it was refused.
-    async fn slide(
+    /// under way as it may, and with each answer the next goes.
+    async fn slide<T: Fn(usize) + Send>(
         &self,
         client: &Client,
-        some: &[Publication],
-        taken: &mut usize,
-        refused: &mut Vec<(usize, anyhow::Error)>,
+        dealt: &mut Dealt<'_, T>,
     ) -> Result<(), Unwritten> {
         let (began, mut bytes) = (Instant::now(), 0);
-        let mut notices = Vec::with_capacity(some.len());
+        let mut notices = VecDeque::with_capacity(dealt.some.len());
         let mut outcome = Ok(());
-        for publication in some {
+        for publication in dealt.some {
             if bytes >= MOST_RUN_BYTES || began.elapsed() >= LONGEST_RUN {
                 break;
             }
             bytes += publication.payload.len();
             let qos = self.qos(publication);
             match self.in_time(client, client.publish(publication.clone(), qos)).await {
-                Ok(notice) => notices.push(notice),
+                Ok(notice) => notices.push_back(Box::pin(notice.taken())),
                 Err(error) => {
                     outcome = Err(error);
                     break;
                 }
             }
+            // The answers that are there.
+            while let Some(answer) = notices.front_mut().and_then(|first| first.now_or_never()) {
+                notices.pop_front();
+                let answer = answer.map_err(|untaken| self.unwritten(untaken));
+                self.deal(answer, dealt)?;
+            }
         }
         for notice in notices {
-            match self.in_time(client, notice.taken()).await {
-                Ok(()) => (),
-                Err(Unwritten::Refused(why)) => {
-                    refused.push((*taken, self.refusal(&some[*taken], &why)));
-                }
-                // What went wrong first is the reason.
-                Err(error) => return outcome.and(Err(error)),
+            let answer = self.in_time(client, notice).await;
+            // What went wrong first is the reason.
+            if let Err(error) = self.deal(answer, dealt) {
+                return outcome.and(Err(error));
             }
-            *taken += 1;
         }
         outcome
+    }
+
+    /// Counts what was dealt with, and tells what of it was refused.
+    fn deal<T: Fn(usize)>(
+        &self,
+        answer: Result<(), Unwritten>,
+        dealt: &mut Dealt<'_, T>,
+    ) -> Result<(), Unwritten> {
+        let publication = &dealt.some[dealt.taken];
+        match answer {
+            Ok(()) => (),
+            Err(Unwritten::Refused(why)) => {
+                dealt.refused.push((dealt.taken, self.refusal(publication, &why)));
+            }
+            Err(error) => return Err(error),
+        }
+        dealt.taken += 1;
+        if dealt.refused.is_empty() && publication.qos > 0 {
+            (dealt.told)(dealt.taken);
+        }
+        Ok(())
     }
 
     /// What the broker said to a message that it will not have.
@@ -336,6 +368,16 @@ impl Session {
         }
     }
 
+    fn unwritten(&self, untaken: Untaken) -> Unwritten {
+        match untaken {
+            Untaken::Refused(why) => Unwritten::Refused(why),
+            Untaken::Lost => Unwritten::Retry(Down::new(format!(
+                "publishing to the broker at {}: the connection was lost",
+                self.broker
+            ))),
+        }
+    }
+
     /// Waits for the broker as long as it may take. After that the session is no good.
     async fn in_time<T, E: Into<Untaken>>(
         &self,
@@ -351,12 +393,7 @@ impl Session {
         };
         match answered {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(untaken)) => match untaken.into() {
-                Untaken::Refused(why) => Err(Unwritten::Refused(why)),
-                Untaken::Lost => Err(Unwritten::Retry(Down::new(format!(
-                    "publishing to the broker at {broker}: the connection was lost"
-                )))),
-            },
+            Ok(Err(untaken)) => Err(self.unwritten(untaken.into())),
             Err(_) => {
                 let why = format!("the broker at {broker} acknowledges nothing");
                 self.fail(client, anyhow!("{why}"));
@@ -371,8 +408,12 @@ impl PubSub for Session {
         self.wait_up().boxed()
     }
 
-    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>> {
-        async move { self.publish_all(&batch).await }.boxed()
+    fn publish(
+        &self,
+        batch: Vec<Publication>,
+        progress: Progress,
+    ) -> BoxFuture<'_, Result<Written, WriteError>> {
+        async move { self.publish_all(&batch, &progress).await }.boxed()
     }
 
     fn subscribe(&self, wish: Subscribe) -> Box<dyn Subscription> {
@@ -384,6 +425,15 @@ impl PubSub for Session {
             self.fail(&client, why);
         }
     }
+}
+
+/// What became of some publications so far.
+struct Dealt<'a, T> {
+    some: &'a [Publication],
+    taken: usize,
+    refused: Vec<(usize, anyhow::Error)>,
+    /// Hears how many at the front were taken.
+    told: T,
 }
 
 /// Why a message was not written.

@@ -116,10 +116,10 @@ impl Sink for Publishing {
         self.broker()?.0.ready().await
     }
 
-    async fn write(&mut self, batch: &[Message], _: &mut Emitter) -> Result<Written, WriteError> {
+    async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
         self.check(batch)?;
         let publications = batch.iter().map(|message| self.publication(message)).collect();
-        self.broker()?.0.publish(publications).await
+        self.broker()?.0.publish(publications, out.progress()).await
     }
 
     fn break_off(&mut self) {

@@ -6,6 +6,7 @@ use crate::{
     envelope::{Envelope, Port},
     held::Held,
     message::Message,
+    progress::Progress,
 };
 
 /// The most messages that one call may send. What comes beyond makes the call an error.
@@ -18,6 +19,7 @@ pub struct Emitter {
     /// The promise of the message at hand.
     at_hand: Option<Delivery>,
     is_too_much: bool,
+    progress: Progress,
 }
 
 /// The promise that a message carries.
@@ -49,6 +51,11 @@ impl Emitter {
     /// leaves the node, or is settled or dropped.
     pub fn hold(&mut self) -> Held {
         Held::new(self.at_hand.clone())
+    }
+
+    /// A sink: where to tell how much of a batch is taken while the rest is under way.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// What time it is, by both clocks.
@@ -116,6 +123,8 @@ impl Emitter {
     /// at hand.
     pub fn discard(&mut self) -> Option<Delivery> {
         self.emitted.clear();
+        // What still tells belongs to a call that is over.
+        self.progress = Progress::default();
         self.at_hand.take()
     }
 }

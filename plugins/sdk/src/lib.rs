@@ -37,6 +37,7 @@ pub mod own_time;
 pub mod path;
 pub mod payload;
 pub mod plugin;
+mod progress;
 pub mod rules;
 pub mod series;
 pub mod settings;
@@ -89,6 +90,7 @@ pub use crate::{
         Device, Expanded, Expansion, Native, NodeType, Plugin, Profile, Profiles, Resolved, Role,
         RunningDevice, TakeIn, Taken,
     },
+    progress::Progress,
     series::{By, Due, Series},
     settings::{Capabilities, Configured, Problem, Settings},
     site::Site,

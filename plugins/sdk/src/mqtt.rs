@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::{
     node::{WriteError, Written},
+    progress::Progress,
     voice::Voice,
 };
 
@@ -28,8 +29,13 @@ pub trait PubSub: Send + Sync + 'static {
     fn ready(&self) -> BoxFuture<'_, anyhow::Result<()>>;
 
     /// Resolves once the broker has taken responsibility for all of them, in this order. At QoS 0,
-    /// once they have left. Dropping the future takes nothing back.
-    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>>;
+    /// once they have left. Tells how many at the front it has meanwhile. Dropping the future takes nothing
+    /// back.
+    fn publish(
+        &self,
+        batch: Vec<Publication>,
+        progress: Progress,
+    ) -> BoxFuture<'_, Result<Written, WriteError>>;
 
     /// Subscribes, now and whenever the connection is there again. What came for a reader of the same
     /// name that is gone, and was not settled, comes first.

@@ -573,10 +573,10 @@ impl<D: Disk> Log<D> {
     /// Begins anew with what the folder holds now, after its disk failed, or somebody removed it.
     /// Makes what is missing; what was acknowledged stays so. Messages from the number `in_memory` on
     /// are still with whoever appends, and are expected again; those `in_lanes` too, and are about to
-    /// be delivered.
+    /// be delivered. Gives those of the latter that are nowhere else any more.
     ///
     /// After an error the files are closed, so that the disk can be unmounted and mended.
-    pub fn reopen(&mut self, in_memory: u64, in_lanes: &Ranges) -> io::Result<()> {
+    pub fn reopen(&mut self, in_memory: u64, in_lanes: &Ranges) -> io::Result<Ranges> {
         self.carry(in_memory);
         self.tail = None;
         self.readers.clear();
@@ -605,8 +605,9 @@ impl<D: Disk> Log<D> {
         let found = Ranges::union(held.chain([&found]));
         fresh.lost = known.without(&found);
         let newly_lost = fresh.lost.without(&self.lost);
-        let lost_records = newly_lost.without(in_lanes).count();
-        let only_in_memory = newly_lost.count() - lost_records;
+        let lost = newly_lost.without(in_lanes);
+        let in_lanes_only = newly_lost.without(&lost);
+        let (lost_records, only_in_memory) = (lost.count(), in_lanes_only.count());
         let was_removed = !newly_lost.is_empty() || !self.carried.is_empty();
         fresh.repairs = Repairs { lost_records, only_in_memory, was_removed, ..self.repairs };
         fresh.carried = std::mem::take(&mut self.carried);
@@ -619,7 +620,11 @@ impl<D: Disk> Log<D> {
         fresh.unsafe_from = unsafe_from.min().filter(|from| *from < in_memory);
         fresh.is_dirty = true;
         *self = fresh;
-        Ok(())
+        if !self.carried.is_empty() {
+            // What cannot be written now is with the next write.
+            let _ = self.rescue();
+        }
+        Ok(in_lanes_only)
     }
 
     /// Takes along what is in the file that is being written, when that is the only way to it.

@@ -25,8 +25,12 @@ const MOST_COMMIT_BYTES: usize = 256 << 10;
 const FETCH_BYTES: usize = 128 << 10;
 /// With `sync: never`, how long writes are collected.
 const COLLECT: Duration = Duration::from_millis(100);
-/// How late the log may learn what was delivered. After a crash it is delivered once more.
-const TELL_WITHIN: Duration = Duration::from_secs(1);
+/// How often the log learns what was delivered, and how late at least: after a crash, what it has not
+/// learned is delivered once more. There is flash on which each time is a write.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+const TELL_SOON: Duration = Duration::from_millis(50);
+/// So many messages are worth telling of at once.
+const TELL_MESSAGES: u64 = 100;
 /// How often the log is asked for what is too old.
 const AGE_CHECKS: u32 = 16;
 const SHORTEST_AGE_CHECK: Duration = Duration::from_secs(1);
@@ -62,8 +66,10 @@ pub(super) struct LogSide {
     historical_below: u64,
     /// Delivered, and the log has not been told.
     acknowledged: Vec<Range<u64>>,
-    /// When it is to be told.
+    /// How many these are, when it is to be told, and when it was told last.
+    untold: u64,
     tell_at: Option<Instant>,
+    told_at: Option<Instant>,
     next_age_check: Option<Instant>,
     /// A message that must not be written twice by its sink, on its way from the queue into doubt.
     letting_go: Option<LettingGo>,
@@ -122,6 +128,8 @@ pub struct Opened {
     pub next_seq: u64,
     pub messages: u64,
     pub bytes: u64,
+    /// What it had before and the lanes have still.
+    pub only_in_lanes: Ranges,
 }
 
 /// Work for the disk, in this order.
@@ -303,7 +311,14 @@ impl LogSide {
     }
 
     fn acknowledge(&mut self, seq: u64) {
-        self.tell_at.get_or_insert_with(|| Instant::now() + TELL_WITHIN);
+        let now = Instant::now();
+        let soon = now + TELL_SOON;
+        let next = self.told_at.map_or(soon, |told| (told + TELL_EVERY).max(soon));
+        self.untold += 1;
+        match self.untold < TELL_MESSAGES {
+            true => _ = self.tell_at.get_or_insert(next),
+            false => self.tell_at = Some(now),
+        }
         match self.acknowledged.iter_mut().rev().find(|range| range.end == seq) {
             Some(range) => range.end += 1,
             None => self.acknowledged.push(seq..seq + 1),
@@ -399,7 +414,9 @@ impl LogSide {
             in_memory: self.first_in_memory(),
             ..Job::default()
         };
-        self.tell_at = None;
+        if self.tell_at.take().is_some() {
+            (self.untold, self.told_at) = (0, Some(now));
+        }
         if let (Some(age), true) = (limits.max_age, is_due(age_at)) {
             self.next_age_check = Some(now + (age / AGE_CHECKS).max(SHORTEST_AGE_CHECK));
             job.drop_older = Some(age);

@@ -52,7 +52,13 @@ impl Bench {
         let first = self.log.keys().next().copied();
         let messages = self.log.len() as u64;
         let bytes = messages * MESSAGE_BYTES as u64;
-        self.queue.opened(Opened { first, next_seq: self.next_seq, messages, bytes });
+        self.queue.opened(Opened {
+            first,
+            next_seq: self.next_seq,
+            messages,
+            bytes,
+            only_in_lanes: super::super::buffer::Ranges::default(),
+        });
     }
 
     /// Sends the next number. False when there was no room.

@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use forebay_sdk::{
-    Shared,
+    Progress, Shared,
     mqtt::{PubSub, Subscribe, Subscription},
     testing::{build, configure},
 };
@@ -49,7 +49,11 @@ impl PubSub for FakeBroker {
         async { Ok(()) }.boxed()
     }
 
-    fn publish(&self, batch: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>> {
+    fn publish(
+        &self,
+        batch: Vec<Publication>,
+        _: Progress,
+    ) -> BoxFuture<'_, Result<Written, WriteError>> {
         async move {
             if self.stopped {
                 return Err(WriteError::retry(anyhow!("not running")));

@@ -5,7 +5,7 @@ use std::{
 };
 
 use forebay_sdk::{
-    Envelope, Shared, WriteError, Written,
+    Envelope, Progress, Shared, WriteError, Written,
     mqtt::{Claim, Properties, PubSub},
     testing::{Collected, build, configure, outlet},
 };
@@ -75,7 +75,11 @@ impl PubSub for FakeBroker {
         unreachable!("a source publishes nothing")
     }
 
-    fn publish(&self, _: Vec<Publication>) -> BoxFuture<'_, Result<Written, WriteError>> {
+    fn publish(
+        &self,
+        _: Vec<Publication>,
+        _: Progress,
+    ) -> BoxFuture<'_, Result<Written, WriteError>> {
         unreachable!("a source publishes nothing")
     }
 
