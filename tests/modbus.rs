@@ -109,6 +109,29 @@ sinks: {{ readings: {{ from: device, type: log }} }}
 }
 
 #[test]
+fn a_driver_that_does_not_switch_the_direction_of_its_line_says_so() {
+    let line = SerialLine::new();
+    let url = format!("rtu://{}?baud=19200&rts=low&rts_after=1ms", line.ours().display());
+    let folder = Folder::with(&[(
+        "p.yaml",
+        &format!(
+            "sources:
+  device:
+    type: modbus
+    connection: {{ type: modbus, url: '{url}' }}
+    every: 200ms
+    registers: [{{ name: a, holding: 7 }}]
+sinks: {{ readings: {{ from: device, type: log }} }}
+"
+        ),
+    )]);
+    let forebay = Forebay::run(folder.path());
+    let said = forebay.wait_for_log("its driver does not switch the direction");
+    assert!(said.contains("leave out `rts`"), "{said}");
+    assert!(said.contains(&format!("opening {}", line.ours().display())), "{said}");
+}
+
+#[test]
 fn a_device_of_libmodbus_is_read_and_written() {
     let device = ModbusServer::by_libmodbus();
     check(&format!("tcp://127.0.0.1:{}", device.port), &device);

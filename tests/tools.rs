@@ -17,7 +17,7 @@ devices:
       - { name: setpoint, holding: 9, kind: i16, scale: 0.1 }
       - { name: lamp, coil: 3 }
     values: { volts: 230.1, setpoint: -21.5, lamp: true }
-    holding: { 0xA: \"00FF\", 20: \"0001 1170\" }
+    holding: { 0xA: \"00FF\", 20: \"0001 1170\", 40: \"FFFF FF38 0000 0001\" }
     discrete: { 0: \"1011\" }
     identity: [Forebay, demo, \"1.0\"]
 ";
@@ -135,7 +135,8 @@ fn check_probe(url: &str) {
     let (text, errors, code) = probe(&arguments);
     assert_eq!((errors.as_str(), code), ("", Some(0)), "{text}");
     // 1010 and 1011.
-    for expected in ["03F2  1010", "66192371", "66257906", "answers  95-105", "0  1001"] {
+    let says = "says     unit 17 is Acme, RX-7, 2.1, Boiler controller";
+    for expected in ["03F2  1010", "66192371", "66257906", "answers  95-105", "0  1001", says] {
         assert!(text.contains(expected), "`{expected}` is not in\n{text}");
     }
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -169,7 +170,38 @@ fn a_meter_is_understood_by_looking_at_it() {
         assert_eq!(guess["value"], value);
     }
     assert!(seen["yaml"].as_str().unwrap().contains("input: 70, kind: f32"), "{seen}");
-    assert_eq!(seen["requests"], 3, "who is there, and two looks");
+    assert_eq!(seen["requests"], 5, "who is there, two looks, and twice what it says of itself");
+}
+
+#[test]
+fn a_kind_that_is_asked_for_is_shown_in_every_order() {
+    let folder = Folder::new();
+    let (_simulator, urls) = simulate(&folder, &["--listen", "tcp://127.0.0.1:0"]);
+    let look = |more: &[&str]| {
+        let arguments = [&[urls[0].as_str(), "--unit", "1", "--holding", "40-43"], more].concat();
+        let (text, errors, code) = probe(&arguments);
+        assert_eq!((errors.as_str(), code), ("", Some(0)), "{text}");
+        text
+    };
+    let text = look(&["--kind", "i64,unix_time"]);
+    for expected in [
+        "unit 1 is Forebay, demo, 1.0",
+        "\n    i32      ABCD ",
+        "\n     40      -200 ",
+        "\n    i64              ABCD ",
+        "1970-01-01T00:00:01.000Z",
+    ] {
+        assert!(text.contains(expected), "`{expected}` is not in\n{text}");
+    }
+    let text = look(&["--kind", "all"]);
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    let seen: Value = serde_json::from_str(&look(&["--kind", "u64", "--format", "json"])).unwrap();
+    assert_eq!(seen["units"][0]["says"]["product_code"], "demo", "{seen}");
+    let value = &seen["tables"][0]["values"][0];
+    assert_eq!(value["u64"]["ABCD"], 0xFFFF_FF38_0000_0001_u64, "{value}");
+    let (_, errors, code) = probe(&[&urls[0], "--kind", "u33"]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("`--kind`: `u33` is none; expected `all`, or of u8"), "{errors}");
 }
 
 #[test]

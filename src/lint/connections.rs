@@ -3,11 +3,11 @@
 use std::{any::Any, collections::BTreeSet};
 
 use forebay_sdk::{
-    Finding, Level,
+    Finding, Level, Span,
     finding::{nearest, quoted},
 };
 
-use super::index::Connections;
+use super::{edits::beside, index::Connections};
 use crate::{
     config::{Draft, How, Part, Uses},
     rules::{UNKNOWN_CONNECTION, UNUSED_CONNECTION},
@@ -75,8 +75,27 @@ fn unfit(part: &Part, uses: &Uses, connection: &Part) -> Option<Finding> {
 fn on_connection(draft: &Draft, part: &Part, connection: &Part, findings: &mut Vec<Finding>) {
     let (Some(configured), Some(on)) = (&part.configured, &connection.configured) else { return };
     let settings: &dyn Any = &**on;
-    findings.extend(configured.check_on(settings).into_iter().map(|problem| {
+    findings.extend(configured.check_on(settings).into_iter().map(|mut problem| {
+        let edit = problem.of_connection.take();
         let finding = part.place(problem, &draft.texts);
-        finding.context(connection.name_span, "on this connection")
+        let finding = finding.context(connection.name_span, "on this connection");
+        let edit = edit.and_then(|(key, value)| setting_of(draft, connection, key, &value));
+        match edit {
+            Some((place, text)) => finding.edit("this is what it wants", place, text),
+            None => finding,
+        }
     }));
+}
+
+/// What to put where, so that a connection has a setting.
+fn setting_of(draft: &Draft, connection: &Part, key: &str, value: &str) -> Option<(Span, String)> {
+    if let Some(entry) = connection.settings.entry(key) {
+        return Some((entry.value.span, value.to_owned()));
+    }
+    // One that was taken out of a whole may have no place for it.
+    let entries = connection.settings.entries().filter(|_| connection.origin.is_none())?;
+    let simple = entries.iter().filter(|entry| entry.value.text().is_some());
+    let last = simple.max_by_key(|entry| entry.value.span.end)?;
+    let place = Span { start: last.key_span.start, ..last.value.span };
+    Some(beside(&draft.texts, place, &format!("{key}: {value}")))
 }

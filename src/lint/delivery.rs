@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use forebay_sdk::{Finding, Period, Role, Span};
 use forebay_yaml::Entry;
 
-use super::index::{Connections, Nodes};
+use super::{
+    edits::beside,
+    index::{Connections, Nodes},
+};
 use crate::{
     config::{Draft, Order, Part, Store, WhenFull},
     rules::{DROPS_WHEN_FULL, LOST_ON_RESTART, NEVER_CATCHES_UP, UNCONFIRMED_WRITE, UNREAD_ERRORS},
@@ -174,17 +177,8 @@ fn lost(draft: &Draft, sink: &Part, promise: Span, sources: &[(&Part, &str)]) ->
         // What it was made of may have no place for one.
         return finding.help("`store: disk` in a `buffer` keeps it");
     }
-    // In a line of its own, or behind a comma.
-    let text = draft.texts.text(promise.file);
-    let before = &text[..promise.range().start];
-    let indent = &before[before.rfind('\n').map_or(0, |newline| newline + 1)..];
-    let separator = match indent.trim().is_empty() {
-        true => format!("\n{indent}"),
-        false => ", ".to_owned(),
-    };
-    let behind = Span { start: promise.end, ..promise };
-    let title = "a buffer on disk keeps it, also when the power fails";
-    finding.edit(title, behind, format!("{separator}buffer: {{ store: disk }}"))
+    let (behind, text) = beside(&draft.texts, promise, "buffer: { store: disk }");
+    finding.edit("a buffer on disk keeps it, also when the power fails", behind, text)
 }
 
 fn drops(sink: &Part, promise: Span, node: &Part) -> Finding {

@@ -4,6 +4,7 @@
 mod busy;
 mod connections;
 mod delivery;
+mod edits;
 mod fields;
 mod index;
 mod levels;

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sys
 
-from pymodbus import FramerType
+from pymodbus import FramerType, ModbusDeviceIdentification
 from pymodbus.datastore import (
     ModbusDeviceContext,
     ModbusSequentialDataBlock,
@@ -30,12 +30,22 @@ async def main():
     coils = ModbusSequentialDataBlock(1, [n % 3 == 0 for n in range(100)])
     device = Device(hr=registers, ir=registers, co=coils, di=coils)
     context = ModbusServerContext(devices={17: device}, single=False)
+    identity = ModbusDeviceIdentification(
+        info_name={
+            "VendorName": "Acme",
+            "ProductCode": "RX-7",
+            "MajorMinorRevision": "2.1",
+            "ModelName": "Boiler controller",
+        }
+    )
     if len(sys.argv) > 1:
         server = ModbusSerialServer(
-            context, framer=FramerType.RTU, port=sys.argv[1], baudrate=19200
+            context, framer=FramerType.RTU, identity=identity, port=sys.argv[1], baudrate=19200
         )
     else:
-        server = ModbusTcpServer(context, framer=FramerType.RTU, address=("127.0.0.1", 0))
+        server = ModbusTcpServer(
+            context, framer=FramerType.RTU, identity=identity, address=("127.0.0.1", 0)
+        )
     await server.serve_forever(background=True)
     port = server.transport.sockets[0].getsockname()[1] if len(sys.argv) == 1 else 0
     print("listening", port, flush=True)

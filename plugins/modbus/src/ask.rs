@@ -6,18 +6,34 @@ use crate::block::{Block, Table};
 
 /// The most registers that one request writes (section 6.12), and sixteen coils for each.
 pub const MOST_WRITTEN: usize = 123;
+/// The most registers that one request writes and then reads (section 6.17).
+pub const MOST_EXCHANGED: usize = 121;
 
 /// What a device is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     Read(Block),
     Write(Write),
+    /// Function 43: what it says of itself, from an object on.
+    Identify {
+        level: Level,
+        from: u8,
+    },
     /// Function 23: writes 1 to 121 registers from `at` on, and then reads 1 to 125.
     Exchange {
         read: Block,
         at: u16,
         values: Vec<u16>,
     },
+}
+
+/// How much a device is asked to say of itself (section 6.21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Who made it, what it is, its version.
+    Basic = 1,
+    /// Also its names.
+    Regular = 2,
 }
 
 /// What is written where. Addresses are those of the protocol, from 0.
@@ -73,6 +89,8 @@ impl Ask {
                 let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_be_bytes()).collect();
                 request(23, &[read.start, read.count, *at, values.len() as u16], &bytes)
             }
+            // 14 is that of identification, of all that is encapsulated.
+            Ask::Identify { level, from } => vec![43, 14, *level as u8, *from],
         }
     }
 
@@ -80,14 +98,14 @@ impl Ask {
     pub fn reads(&self) -> Option<Block> {
         match self {
             Ask::Read(block) | Ask::Exchange { read: block, .. } => Some(*block),
-            Ask::Write(_) => None,
+            Ask::Write(_) | Ask::Identify { .. } => None,
         }
     }
 
     /// What it writes.
     pub fn writes(&self) -> Option<Block> {
         match self {
-            Ask::Read(_) => None,
+            Ask::Read(_) | Ask::Identify { .. } => None,
             Ask::Write(write) => Some(write.block()),
             Ask::Exchange { at, values, .. } => Some(block(Table::Holding, *at, values.len())),
         }
@@ -95,7 +113,7 @@ impl Ask {
 
     /// Whether asking twice is as asking once.
     pub fn is_read(&self) -> bool {
-        matches!(self, Ask::Read(_))
+        matches!(self, Ask::Read(_) | Ask::Identify { .. })
     }
 
     /// What its answer looks like.
@@ -103,7 +121,7 @@ impl Ask {
         let request = self.request();
         let length = match self {
             Ask::Read(block) | Ask::Exchange { read: block, .. } => block.value_bytes(),
-            Ask::Write(_) => 0,
+            Ask::Write(_) | Ask::Identify { .. } => 0,
         };
         Shape { function: request[0], length }
     }
@@ -113,7 +131,9 @@ impl Ask {
     pub fn unlike(&self, shapes: &[Shape]) -> Option<Ask> {
         let at = match self {
             Ask::Read(block) | Ask::Exchange { read: block, .. } => *block,
-            Ask::Write(_) => Block { table: Table::Holding, start: 0, count: 1 },
+            Ask::Write(_) | Ask::Identify { .. } => {
+                Block { table: Table::Holding, start: 0, count: 1 }
+            }
         };
         let fewer = (1..at.count).rev().map(|count| Block { count, ..at });
         let more = (at.end() < 0x1_0000).then_some(Block { count: at.count + 1, ..at });
@@ -165,6 +185,7 @@ impl fmt::Display for Ask {
                 let written = block(Table::Holding, *at, values.len());
                 write!(f, "writing {written} and reading {read}")
             }
+            Ask::Identify { .. } => f.write_str("reading the identification"),
         }
     }
 }
@@ -202,6 +223,8 @@ mod tests {
         let ask = Ask::Exchange { read, at: 14, values: vec![0xFF; 3] };
         let request = [23, 0, 3, 0, 6, 0, 14, 0, 3, 6, 0, 0xFF, 0, 0xFF, 0, 0xFF];
         assert_eq!(ask.request(), request);
+        let ask = Ask::Identify { level: Level::Basic, from: 0 };
+        assert_eq!(ask.request(), [0x2B, 0x0E, 1, 0]);
     }
 
     #[test]

@@ -106,6 +106,16 @@ pub enum Form {
     },
 }
 
+impl Clock {
+    /// How many registers it fills.
+    pub fn registers(self) -> u16 {
+        match self {
+            Clock::UnixSeconds => 2,
+            Clock::Packed => 4,
+        }
+    }
+}
+
 impl NumberKind {
     /// A number that fills so many registers.
     pub const fn whole(registers: u16, sort: Sort) -> NumberKind {

@@ -61,6 +61,8 @@ enum Expected {
     Values(usize),
     /// A repetition of what was to be written.
     Echo(Vec<u8>),
+    /// What the device says of itself, as objects that each have their length (function 43).
+    Objects,
 }
 
 /// What stands at the beginning of the bytes that came.
@@ -83,6 +85,8 @@ const BODY_BYTES: RangeInclusive<usize> = 3..=254;
 const EXCEPTION_BYTES: usize = 3;
 const CHECKSUM_BYTES: usize = 2;
 const EXCEPTION_BIT: u8 = 0x80;
+/// Of all that function 43 encapsulates, what a device says of itself.
+const IDENTIFICATION: u8 = 14;
 /// CRC-16 of the standard (section 6.2.2).
 const CHECKSUM: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS);
 
@@ -145,15 +149,18 @@ impl Expected {
             1 | 2 => Expected::Values(2 + count(3).div_ceil(8)),
             3 | 4 | 23 => Expected::Values(2 + count(3) * 2),
             15 | 16 => Expected::Echo(request[..5].to_vec()),
+            43 => Expected::Objects,
             _ => Expected::Echo(request.to_vec()),
         }
     }
 
-    /// In bytes, function code included.
-    fn length(&self) -> usize {
+    /// Of an answer that begins like this, in bytes, function code included. None: more must come before
+    /// anybody can tell.
+    fn length(&self, came: &[u8]) -> Option<usize> {
         match self {
-            Expected::Values(length) => *length,
-            Expected::Echo(bytes) => bytes.len(),
+            Expected::Values(length) => Some(*length),
+            Expected::Echo(bytes) => Some(bytes.len()),
+            Expected::Objects => objects_length(came),
         }
     }
 
@@ -164,8 +171,26 @@ impl Expected {
                 answer.len() == *length && usize::from(answer[1]) == length - 2
             }
             Expected::Echo(bytes) => answer == bytes,
+            Expected::Objects => {
+                answer.get(1) == Some(&IDENTIFICATION)
+                    && objects_length(answer) == Some(answer.len())
+            }
         }
     }
+}
+
+/// Seven bytes, the last of which counts the objects, and each of those behind its number and length.
+fn objects_length(answer: &[u8]) -> Option<usize> {
+    const HEAD: usize = 7;
+    let mut length = HEAD;
+    for _ in 0..*answer.get(HEAD - 1)? {
+        // Longer than any frame, so it is none.
+        if length > *BODY_BYTES.end() {
+            break;
+        }
+        length += 2 + usize::from(*answer.get(length + 1)?);
+    }
+    Some(length)
 }
 
 impl Asked {
@@ -198,16 +223,17 @@ impl Asked {
         let Some(&[unit, code]) = came.first_chunk::<2>() else { return Found::Unfinished };
         let function = code & !EXCEPTION_BIT;
         if unit == self.unit && function == self.function {
-            let body = if code == function {
-                UNIT_BYTES + self.expected.length()
-            } else {
-                EXCEPTION_BYTES
-            };
-            let length = body + CHECKSUM_BYTES;
-            let Some(frame) = came.get(..length) else { return Found::Unfinished };
-            let is_it = code != function || self.expected.is(&frame[1..body]);
-            if is_whole(frame) && is_it {
-                return Found::Answer(UNIT_BYTES..body);
+            let values = || Some(UNIT_BYTES + self.expected.length(&came[UNIT_BYTES..])?);
+            let body = if code == function { values() } else { Some(EXCEPTION_BYTES) };
+            let Some(body) = body else { return Found::Unfinished };
+            if BODY_BYTES.contains(&body) {
+                let Some(frame) = came.get(..body + CHECKSUM_BYTES) else {
+                    return Found::Unfinished;
+                };
+                let is_it = code != function || self.expected.is(&frame[1..body]);
+                if is_whole(frame) && is_it {
+                    return Found::Answer(UNIT_BYTES..body);
+                }
             }
         }
         match foreign_frame(came) {
@@ -386,6 +412,24 @@ mod tests {
         both(&several, |mut frames, wire| {
             assert_eq!(frames.take(&wire(9, &[16, 0, 7, 0, 1])), None);
             assert_eq!(frames.take(&wire(9, &several[..5])), Some(several[..5].to_vec()));
+        });
+    }
+
+    #[test]
+    fn what_a_device_says_of_itself_ends_where_its_objects_do() {
+        let request = [43, 14, 1, 0];
+        let answer = [&[43, 14, 1, 0x81, 0, 0, 2, 0, 3], &b"Acm"[..], &[1, 0]].concat();
+        both(&request, |mut frames, wire| {
+            let whole = wire(9, &answer);
+            for byte in &whole[..whole.len() - 1] {
+                assert_eq!(frames.take(&[*byte]), None);
+            }
+            assert_eq!(frames.take(&whole[whole.len() - 1..]), Some(answer.clone()));
+        });
+        // Objects that no frame has room for.
+        both(&request, |mut frames, wire| {
+            frames.take(&wire(9, &[43, 14, 1, 0x81, 0, 0, 255, 0, 255]));
+            assert_eq!(frames.take(&wire(9, &[0xAB, 1])), Some(vec![0xAB, 1]));
         });
     }
 

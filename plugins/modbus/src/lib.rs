@@ -51,7 +51,7 @@ pub fn plugin() -> Plugin {
         .offers(sink())
         .offers(request())
         .sample("modbus_request", include_str!("../request-sample.yaml"))
-        .rules(&[&rules::ONE_BASED_ADDRESS, &rules::REGISTER_OVERLAP])
+        .rules(&[&rules::ASKS_TOO_SOON, &rules::ONE_BASED_ADDRESS, &rules::REGISTER_OVERLAP])
         .does(probe::tool())
         .does(simulate::tool())
         .plays(Device {

@@ -22,7 +22,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
-use tokio_modbus::{ExceptionCode, ExceptionResponse, Response, bytes::Bytes};
+use tokio_modbus::{
+    ExceptionCode, ExceptionResponse, Response,
+    bytes::Bytes,
+    prelude::{ConformityLevel, ReadDeviceIdentificationResponse},
+};
 
 use crate::{
     ask::Ask,
@@ -47,6 +51,32 @@ pub enum Answer {
     Bits(Vec<bool>),
     /// What was to be written is written.
     Written,
+    Identity(Identity),
+}
+
+/// What a device says of itself, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// By their numbers: 0 who made it, 1 what it is, 2 its version, 4 its name, 5 that of its model.
+    pub objects: Vec<(u8, String)>,
+    /// Where it goes on.
+    pub next: Option<u8>,
+    /// Whether it has more than the basic ones.
+    pub is_regular: bool,
+}
+
+impl From<ReadDeviceIdentificationResponse> for Identity {
+    fn from(response: ReadDeviceIdentificationResponse) -> Identity {
+        use ConformityLevel::{BasicIdentification, BasicIdentificationStreamOnly};
+        let basic = [BasicIdentification, BasicIdentificationStreamOnly];
+        let text = |value: &[u8]| String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
+        let objects = response.device_id_objects.iter();
+        Identity {
+            objects: objects.map(|object| (object.id, text(&object.value))).collect(),
+            next: response.more_follows.then_some(response.next_object_id),
+            is_regular: !basic.contains(&response.conformity_level),
+        }
+    }
 }
 
 impl Answer {
@@ -58,7 +88,7 @@ impl Answer {
                 Answer::Registers(values.get(position).unwrap_or_default().to_vec())
             }
             Answer::Bits(bits) => Answer::Bits(bits.get(position).unwrap_or_default().to_vec()),
-            Answer::Written => Answer::Written,
+            Answer::Written | Answer::Identity(_) => self.clone(),
         }
     }
 }
@@ -188,6 +218,7 @@ impl Link {
                 bits.truncate(ask.reads().map_or(0, |block| block.count.into()));
                 Ok(Answer::Bits(bits))
             }
+            Ok(Response::ReadDeviceIdentification(answer)) => Ok(Answer::Identity(answer.into())),
             Ok(_) => Ok(Answer::Written),
             Err(error) => Err(Failure::Broken(format!("{}: {error}", self.place))),
         }

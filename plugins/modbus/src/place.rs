@@ -32,6 +32,9 @@ pub fn parse(url: &str) -> Result<Parsed, String> {
     };
     let line = query.map(SerialLine::parse).transpose()?;
     let scheme = scheme.to_ascii_lowercase();
+    if scheme != "rtu" && line.is_some_and(|line| line.rs485.is_some()) {
+        return Err("expected no `rts`: the gateway switches the direction of its line".to_owned());
+    }
     match scheme.as_str() {
         "tcp" => Ok((Place::Network(endpoint(place)?, Framing::Tcp), line)),
         "rtu+tcp" => Ok((Place::Network(endpoint(place)?, Framing::Rtu), line)),
@@ -113,6 +116,7 @@ mod tests {
             ("rtu://ttyUSB0?baud=9600", "the path of a device"),
             ("rtu://usb:403:6001?baud=9600", "or an adapter, such as `rtu://usb:0403:6001?baud"),
             ("rtu:///dev/?baud=9600", "the path of a device"),
+            ("tcp://gateway?baud=9600&rts=high", "expected no `rts`"),
             ("rtu:///dev/ttyUSB0?speed=9600", "`?baud=9600"),
         ] {
             let error = parse(url).unwrap_err();

@@ -1,6 +1,7 @@
 //! `forebay probe`: looks at a Modbus device, and only ever reads.
 
 mod guess;
+mod kinds;
 mod look;
 mod report;
 
@@ -14,6 +15,7 @@ use forebay_sdk::{
 use futures_util::FutureExt;
 
 use self::{
+    kinds::Shown,
     look::{Budget, End, Looker},
     report::{Report, ranges},
 };
@@ -49,8 +51,9 @@ pub fn tool() -> Tool {
     Tool {
         path: &["probe"],
         summary: "Look at a Modbus device: who answers, what, how fast, and what it may mean.",
-        about: "It only ever reads (functions 1 to 4). Without a range it looks where most devices\n\
-                have something. What it prints last is a pipeline to paste.\n\n  \
+        about: "It only ever reads (functions 1 to 4, and 43 for what a device says of itself). Without a\n\
+                range it looks where most devices have something. What it prints last is a pipeline\n\
+                to paste.\n\n  \
                 forebay probe tcp://192.168.1.50\n  \
                 forebay probe 'rtu:///dev/ttyUSB0?baud=9600' --unit 1-20\n  \
                 forebay probe tcp://192.168.1.50 --unit 1 --input 0..99",
@@ -77,6 +80,11 @@ pub fn tool() -> Tool {
             },
             Argument { name: "coil", takes: Takes::Several("RANGE"), about: "Coils" },
             Argument { name: "discrete", takes: Takes::Several("RANGE"), about: "Discrete inputs" },
+            Argument {
+                name: "kind",
+                takes: Takes::One("KINDS"),
+                about: "Shows these kinds too, each in every order: u64,f64, or all",
+            },
             Argument {
                 name: "timeout",
                 takes: Takes::One("TIME"),
@@ -109,6 +117,8 @@ struct Wanted {
     ranges: Vec<Block>,
     /// Of how many registers a refused request is not asked in parts.
     finest: u16,
+    /// What is shown beside the usual kinds.
+    kinds: Vec<Shown>,
     is_json: bool,
 }
 
@@ -174,6 +184,14 @@ async fn look(looker: &mut Looker<'_>, wanted: &Wanted, url: &str) -> anyhow::Re
     for (unit, table, found) in &mut tables {
         end(looker.look_again(*unit, *table, found).await)?;
     }
+    let mut identities = Vec::new();
+    for unit in &there {
+        // Last: a device that takes offence at the question has told all else.
+        match end(looker.identify(*unit).await)? {
+            Some(identity) if !identity.is_empty() => identities.push((*unit, identity)),
+            _ => (),
+        }
+    }
     let cut = looker.is_spent.then(|| {
         let Budget { requests, time } = looker.budget;
         format!(
@@ -186,7 +204,9 @@ async fn look(looker: &mut Looker<'_>, wanted: &Wanted, url: &str) -> anyhow::Re
         url: url.to_owned(),
         units,
         answers_all,
+        identities,
         tables,
+        kinds: wanted.kinds.clone(),
         took: looker.took.clone(),
         requests: looker.requests,
         bytes: looker.bytes(),
@@ -261,7 +281,9 @@ fn wanted(call: &Call) -> anyhow::Result<Wanted> {
     if ranges.is_empty() {
         ranges.extend(USUAL.map(|(table, start, count)| Block { table, start, count }));
     }
-    Ok(Wanted { units, ranges, finest, is_json })
+    let kinds = call.given.one("kind").map(kinds::parse).transpose();
+    let kinds = kinds.map_err(|expected| anyhow!("`--kind`: {expected}"))?.unwrap_or_default();
+    Ok(Wanted { units, ranges, finest, kinds, is_json })
 }
 
 /// Numbers as people write them, also `0..99`.

@@ -16,7 +16,7 @@ use tokio_modbus::ExceptionCode;
 use tracing::info;
 
 use crate::{
-    ask::{Ask, MOST_WRITTEN, Write},
+    ask::{Ask, MOST_EXCHANGED, MOST_WRITTEN, Write},
     block::{Block, Table},
     bus::SharedBus,
     encode::truth,
@@ -27,8 +27,6 @@ use crate::{
 
 /// The most registers that one request reads (MODBUS Application Protocol V1.1b3, section 6.3).
 const MOST_READ: u16 = 125;
-/// The most that function 23 writes (section 6.17).
-const MOST_EXCHANGED: usize = 121;
 /// What a message may say.
 const KEYS: [&str; 7] = ["id", "unit", "function", "address", "count", "values", "write_address"];
 
@@ -159,7 +157,7 @@ impl Requests {
         let values = match answer {
             Answer::Registers(registers) => Value::from(registers),
             Answer::Bits(bits) => Value::from(bits),
-            Answer::Written => Value::from(values),
+            Answer::Written | Answer::Identity(_) => Value::from(values),
         };
         let mut payload = Map::new();
         payload.extend(id.map(|id| ("id".to_owned(), id)));

@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use forebay_sdk::world::{self, Parity};
+use forebay_sdk::{
+    Period,
+    world::{self, Parity, Rs485, Rts},
+};
 
 use crate::block::Block;
 
@@ -15,6 +18,8 @@ pub struct SerialLine {
     pub parity: Parity,
     /// 1 or 2.
     pub stop_bits: u8,
+    /// How the driver switches between sending and hearing, where that is not the adapter's to do.
+    pub rs485: Option<Rs485>,
 }
 
 /// Few devices begin to answer sooner.
@@ -28,12 +33,15 @@ const FASTEST_WITH_OWN_SILENCE: u32 = 19_200;
 const SHORTEST_SILENCE: Duration = Duration::from_micros(1750);
 
 const EXPECTED: &str = "expected such as `?baud=9600&parity=even&stop=1` behind the address";
+/// Drivers take no more.
+const LONGEST_TURN: Duration = Duration::from_millis(100);
 
 impl SerialLine {
     /// Reads `baud=9600&parity=even&stop=1`; says what would be right when it cannot. Parity is
     /// `none` and there is one stop bit unless given, as most devices leave the factory.
     pub fn parse(query: &str) -> Result<SerialLine, String> {
-        let mut line = SerialLine { baud: 0, parity: Parity::None, stop_bits: 1 };
+        let mut line = SerialLine { baud: 0, parity: Parity::None, stop_bits: 1, rs485: None };
+        let (mut rts, mut before, mut after) = (None, None, None);
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').ok_or(EXPECTED)?;
             match name {
@@ -56,9 +64,28 @@ impl SerialLine {
                         _ => return Err("expected `stop` 1 or 2".to_owned()),
                     }
                 }
+                "rts" => {
+                    rts = match value {
+                        "high" => Some(Rts::High),
+                        "low" => Some(Rts::Low),
+                        _ => {
+                            return Err("expected `rts` high or low, as it is while sending".into());
+                        }
+                    }
+                }
+                "rts_before" => before = Some(turn(name, value)?),
+                "rts_after" => after = Some(turn(name, value)?),
                 _ => return Err(EXPECTED.to_owned()),
             }
         }
+        line.rs485 = match (rts, before.or(after)) {
+            (Some(sends), _) => {
+                let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+                Some(Rs485 { sends, before, after })
+            }
+            (None, Some(_)) => return Err("expected `rts=high` or `rts=low` beside it".to_owned()),
+            (None, None) => None,
+        };
         match line.baud {
             0 => Err(EXPECTED.to_owned()),
             _ => Ok(line),
@@ -68,14 +95,18 @@ impl SerialLine {
     /// From the silence in front of the request to the end of its answer, at least.
     pub fn time_of(self, request: Block) -> Duration {
         let values = request.value_bytes() as u32;
-        self.bytes(REQUEST_BYTES + ANSWER_BYTES + values) + self.silence() * 2 + TURN_AROUND
+        let turns = self.rs485.map(|Rs485 { before, after, .. }| before + after);
+        self.bytes(REQUEST_BYTES + ANSWER_BYTES + values)
+            + self.silence() * 2
+            + TURN_AROUND
+            + turns.unwrap_or_default()
     }
 
     /// This line, at a device of this machine.
     pub fn of(self, device: &Path) -> world::SerialLine {
-        let SerialLine { baud, parity, stop_bits } = self;
+        let SerialLine { baud, parity, stop_bits, rs485 } = self;
         let device = device.to_owned();
-        world::SerialLine { device, baud, parity, data_bits: 8, stop_bits }
+        world::SerialLine { device, baud, parity, data_bits: 8, stop_bits, rs485 }
     }
 
     /// How long so many bytes take.
@@ -99,6 +130,13 @@ impl SerialLine {
         };
         format!("{} baud 8{parity}{}", self.baud, self.stop_bits)
     }
+}
+
+/// A time that drivers take, which count in milliseconds.
+fn turn(name: &str, value: &str) -> Result<Duration, String> {
+    let period = Period::parse(value).ok().filter(|period| **period <= LONGEST_TURN);
+    let whole = period.filter(|period| period.subsec_nanos() % 1_000_000 == 0);
+    whole.map(|period| *period).ok_or_else(|| format!("expected `{name}` from 0ms to 100ms"))
 }
 
 #[cfg(test)]
@@ -126,6 +164,25 @@ mod tests {
     }
 
     #[test]
+    fn the_direction_of_a_line_is_told_where_the_driver_switches_it() {
+        let rs485 = |query: &str| line(&format!("baud=9600&{query}")).rs485;
+        let [none, one, two] = [0, 1, 2].map(Duration::from_millis);
+        let high = Some(Rs485 { sends: Rts::High, before: none, after: none });
+        assert_eq!(rs485("rts=high"), high);
+        let low = Some(Rs485 { sends: Rts::Low, before: one, after: two });
+        assert_eq!(rs485("rts_before=1ms&rts_after=2ms&rts=low"), low);
+        for (query, says) in [
+            ("rts=on", "`rts` high or low"),
+            ("rts_before=1ms", "`rts=high` or `rts=low` beside it"),
+            ("rts=high&rts_after=1", "`rts_after` from 0ms to 100ms"),
+            ("rts=high&rts_after=101ms", "`rts_after` from 0ms to 100ms"),
+        ] {
+            let error = SerialLine::parse(&format!("baud=9600&{query}")).unwrap_err();
+            assert!(error.contains(says), "{query}: {error}");
+        }
+    }
+
+    #[test]
     fn requests_take_what_the_standard_says() {
         let micros = |query: &str, table, count| {
             let block = Block { table, start: 0, count };
@@ -138,6 +195,9 @@ mod tests {
         assert_eq!(micros("baud=9600&stop=2", Table::Input, 2), 27_500);
         // 9 coils fill two bytes: 15 bytes and the silence.
         assert_eq!(micros("baud=1000", Table::Coil, 9), 220_000);
+        // With the time for the transceiver to turn.
+        let turning = "baud=9600&rts=high&rts_before=2ms&rts_after=3ms";
+        assert_eq!(micros(turning, Table::Input, 2), 30_000);
         // 263 bytes, and the silence no shorter than the standard's.
         assert_eq!(micros("baud=115200", Table::Holding, 125), 22_829 + 3_500);
     }

@@ -15,6 +15,7 @@ pub mod units;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use self::{
+    kind::{Kind, Nature},
     profile::{profile_schema, to_sink, to_source},
     ranges::Numbers,
     register::{RegisterSettings, table_setting},
@@ -37,7 +38,7 @@ use crate::{
         register::{no_registers, path, scale_factors, unique_names},
         units::default_unit,
     },
-    source::ModbusSource,
+    source::{ModbusSource, Wants},
 };
 
 /// A bus with the devices on it: one device on the network, or a gateway with many behind it.
@@ -47,7 +48,8 @@ pub struct ModbusSettings {
     /// Where the bus is. `tcp://host:port` is a device or a gateway on the network, at port 502 unless
     /// given; `rtu:///dev/ttyUSB0?baud=9600&parity=even&stop=1` a serial line of this machine, with no
     /// parity and one stop bit unless given (or `rtu://usb:0403:6001?baud=9600`, an adapter by its numbers on
-    /// USB); `rtu+tcp://host:port` a serial line that something on
+    /// USB; `&rts=high` or `&rts=low` where the driver switches the direction of an RS-485 line by RTS, with
+    /// `&rts_before=1ms&rts_after=1ms` around what is sent); `rtu+tcp://host:port` a serial line that something on
     /// the network passes on byte by byte. Of the line behind a gateway, `?baud=9600&parity=even&stop=1`
     /// tells `forebay lint` how long a poll takes; the gateway itself is not set by it.
     url: String,
@@ -184,6 +186,9 @@ pub struct ModbusSourceSettings {
     /// Asks for each value in a request of its own, for devices that answer nothing else right.
     #[serde(default)]
     one_by_one: bool,
+    /// How long the device loses what comes after a connection was opened. `forebay lint` says so when the
+    /// connection does not wait for as long, by its own `after_connect`; profiles know of their devices.
+    after_connect: Option<Period>,
 }
 
 fn default_max_registers() -> u16 {
@@ -227,6 +232,7 @@ impl Settings for ModbusSourceSettings {
             every: self.every,
             topic: Some(self.topic.as_str()).filter(|topic| !topic.is_empty()).map(Arc::from),
             names: self.names(&units),
+            wants: Wants::new(self.after_connect, self.profile.as_deref()),
             units,
             reading: Arc::new(Reading { fields, merging }),
         })

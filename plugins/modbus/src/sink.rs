@@ -16,14 +16,14 @@ use tokio_modbus::ExceptionCode;
 use tracing::info;
 
 use crate::{
-    ask::{Ask, MOST_WRITTEN, Write},
+    ask::{Ask, MOST_EXCHANGED, MOST_WRITTEN, Write},
     block::{Block, Table},
     bus::SharedBus,
     encode::{Encoded, encode, truth},
-    link::Failure,
+    link::{Answer, Failure},
     orders::{self, ANSWERS, Bounds, Fate, Pace},
     reading::Field,
-    source::unit_on_line,
+    source::{Wants, unit_on_line},
 };
 
 /// A sink that was understood.
@@ -34,10 +34,13 @@ pub struct ModbusSink {
     /// Whether a write whose answer is lost may be done again.
     pub repeat: bool,
     pub verify: bool,
+    /// Registers are written and read back in one request (function 23).
+    pub exchange: bool,
     pub bounds: Bounds,
     /// Functions 15 and 16 also for one coil or register.
     pub write_multiple: bool,
     pub dry_run: bool,
+    pub wants: Option<Wants>,
 }
 
 /// What may be written or asked for, and which values.
@@ -68,7 +71,8 @@ impl Configured for ModbusSink {
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
-        unit_on_line(self.unit, "unit", connection)
+        let unmet = Wants::unmet(self.wants.as_ref(), connection);
+        unit_on_line(self.unit, "unit", connection).into_iter().chain(unmet).collect()
     }
 }
 
@@ -113,14 +117,15 @@ impl Writing {
         self.sink.bounds.wait_for_turn(&mut self.pace)?;
         let bus = self.bus()?;
         let doing = Doing { sink: &self.sink, bus };
-        if !self.sink.dry_run {
-            doing.writes(&command.writes).await?;
-        }
+        let came = match self.sink.dry_run {
+            true => Vec::new(),
+            false => doing.writes(&command.writes).await?,
+        };
         let mut read_points = command.asked;
         if self.sink.verifies() {
             read_points.extend(command.written.iter().map(|(point, _)| *point));
         }
-        let (read, quality) = doing.reads(&read_points, command.writes.is_empty()).await?;
+        let (read, quality) = doing.reads(&read_points, &came, command.writes.is_empty()).await?;
         self.log(message, &command.written);
         if self.sink.verifies() {
             doing.verify(&command.written, &read)?;
@@ -170,12 +175,13 @@ impl Writing {
 impl ModbusSink {
     /// A dry run leaves nothing to read back.
     fn verifies(&self) -> bool {
-        self.verify && !self.dry_run
+        (self.verify || self.exchange) && !self.dry_run
     }
 
     /// What a payload asks for, all of it checked.
     fn command<'a>(&'a self, payload: &'a Value) -> anyhow::Result<Command<'a>> {
         let mut command = Command { writes: Vec::new(), written: Vec::new(), asked: Vec::new() };
+        let most = if self.exchange { MOST_EXCHANGED } else { MOST_WRITTEN };
         for (point, value) in self.wanted(payload)? {
             if value.is_null() {
                 command.asked.push(point);
@@ -184,7 +190,8 @@ impl ModbusSink {
             let write =
                 point.write(value).with_context(|| format!("writing `{}`", point.field.name))?;
             command.written.push((point, value));
-            let is_taken = command.writes.last_mut().is_some_and(|last| last.takes_in(&write));
+            let is_taken =
+                command.writes.last_mut().is_some_and(|last| last.takes_in(&write, most));
             if !is_taken {
                 command.writes.push(write);
             }
@@ -193,6 +200,17 @@ impl ModbusSink {
             command.writes.iter_mut().for_each(Write::make_single);
         }
         Ok(command)
+    }
+
+    /// How a write is carried out.
+    fn ask(&self, write: &Write) -> Ask {
+        let (at, values) = match write {
+            Write::Registers(at, values) if self.exchange => (*at, values.clone()),
+            Write::Register(at, value) if self.exchange => (*at, vec![*value]),
+            _ => return Ask::Write(write.clone()),
+        };
+        let read = Block { table: Table::Holding, start: at, count: values.len() as u16 };
+        Ask::Exchange { read, at, values }
     }
 
     /// The registers that a payload names, with the values for them.
@@ -266,17 +284,20 @@ struct Doing<'a> {
 }
 
 impl Doing<'_> {
-    async fn writes(&self, writes: &[Write]) -> Result<(), WriteError> {
+    /// What was read back in the same requests.
+    async fn writes(&self, writes: &[Write]) -> Result<Vec<(Block, Answer)>, WriteError> {
+        let mut came = Vec::new();
         for (done, write) in writes.iter().enumerate() {
-            let ask = Ask::Write(write.clone());
+            let ask = self.sink.ask(write);
             let outcome = self.bus.ask(self.sink.unit, ask.clone()).await;
             match outcome {
+                Ok(answer) => came.extend(ask.reads().map(|block| (block, answer))),
                 // "Acknowledge": the device has taken it, and needs longer than one waits.
-                Ok(_) | Err(Failure::Exception(ExceptionCode::Acknowledge)) => (),
+                Err(Failure::Exception(ExceptionCode::Acknowledge)) => (),
                 Err(failure) => return Err(self.explain(failure, &ask, done)),
             }
         }
-        Ok(())
+        Ok(came)
     }
 
     /// What a failed write means, of which `done` requests before it were carried out.
@@ -299,17 +320,22 @@ impl Doing<'_> {
         }
     }
 
-    /// What stands in the registers now, and why it is not known of some.
+    /// What stands in the registers now, of which some came with the writes, and why it is not known of some.
     async fn reads(
         &self,
         points: &[&Point],
+        came: &[(Block, Answer)],
         is_all: bool,
     ) -> Result<(Map<String, Value>, Map<String, Value>), WriteError> {
         let (mut values, mut quality) = (Map::new(), Map::new());
         for point in points {
             let Field { name, block, .. } = &point.field;
             let ask = Ask::Read(*block);
-            let outcome = self.bus.ask(self.sink.unit, ask.clone()).await;
+            let known = came.iter().find(|(whole, _)| whole.holds(*block));
+            let outcome = match known {
+                Some((whole, answer)) => Ok(answer.part(*whole, *block)),
+                None => self.bus.ask(self.sink.unit, ask.clone()).await,
+            };
             let outcome = match outcome {
                 Ok(answer) => Ok(answer),
                 // Nothing was written, so all of it can be done again.
@@ -359,12 +385,12 @@ impl Doing<'_> {
 }
 
 impl Write {
-    /// Takes in a write that goes on where this one ends.
-    fn takes_in(&mut self, next: &Write) -> bool {
+    /// Takes in a write that goes on where this one ends, up to so many registers.
+    fn takes_in(&mut self, next: &Write, most: usize) -> bool {
         match (self, next) {
             (Write::Registers(at, values), Write::Registers(next_at, more))
                 if usize::from(*at) + values.len() == usize::from(*next_at)
-                    && values.len() + more.len() <= MOST_WRITTEN =>
+                    && values.len() + more.len() <= most =>
             {
                 values.extend(more);
                 true

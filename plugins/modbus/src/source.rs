@@ -8,6 +8,7 @@ use crate::{
     bus::Bus,
     poll::{Device, Poll},
     reading::{Reading, UNIT, name_of_unit},
+    rules::ASKS_TOO_SOON,
 };
 
 /// A source that was understood.
@@ -20,6 +21,15 @@ pub struct ModbusSource {
     /// The devices, each of which has the registers, and a message of its own.
     pub units: Vec<u8>,
     pub reading: Arc<Reading>,
+    pub wants: Option<Wants>,
+}
+
+/// What a device wants of the connection to it.
+#[derive(Clone, Debug)]
+pub struct Wants {
+    after_connect: Period,
+    /// Which says so. None when the node itself does.
+    profile: Option<String>,
 }
 
 impl Configured for ModbusSource {
@@ -42,7 +52,34 @@ impl Configured for ModbusSource {
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
-        self.units.iter().flat_map(|unit| unit_on_line(*unit, "unit", connection)).take(1).collect()
+        let setting = if self.units.len() > 1 { "units" } else { "unit" };
+        let unfit = self.units.iter().flat_map(|unit| unit_on_line(*unit, setting, connection));
+        unfit.take(1).chain(Wants::unmet(self.wants.as_ref(), connection)).collect()
+    }
+}
+
+impl Wants {
+    pub fn new(after_connect: Option<Period>, profile: Option<&str>) -> Option<Wants> {
+        Some(Wants { after_connect: after_connect?, profile: profile.map(str::to_owned) })
+    }
+
+    /// What is missing from the connection.
+    pub fn unmet(wants: Option<&Wants>, connection: &dyn Any) -> Option<Problem> {
+        let Wants { after_connect, profile } = wants?;
+        let found = connection.downcast_ref::<Bus>()?.after_connect;
+        if found >= *after_connect {
+            return None;
+        }
+        let (setting, whose) = match profile {
+            Some(name) => ("profile", format!("a device of profile `{name}`")),
+            None => ("after_connect", "the device".to_owned()),
+        };
+        let soon = if found.is_zero() { "at once".to_owned() } else { format!("after {found}") };
+        let message =
+            format!("{whose} loses what comes in the first {after_connect}, and is asked {soon}");
+        let label = format!("expected `after_connect: {after_connect}` on its connection");
+        let problem = Problem::new(setting, message, label).rule(&ASKS_TOO_SOON).warning();
+        Some(problem.of_connection("after_connect", after_connect.to_string()))
     }
 }
 

@@ -87,7 +87,7 @@ impl Reader<'_> {
         let block = Block { table: Table::Holding, start, count: 2 };
         match self.bus.ask(unit, Ask::Read(block)).await {
             Ok(Answer::Registers(registers)) => Ok(registers.try_into().ok()),
-            Ok(Answer::Bits(_) | Answer::Written) | Err(Failure::Exception(_)) => Ok(None),
+            Ok(_) | Err(Failure::Exception(_)) => Ok(None),
             Err(failure) => Err(anyhow!(failure))
                 .with_context(|| format!("reading {block} of unit {unit} at {place}")),
         }

@@ -152,6 +152,8 @@ pub struct Problem {
     pub also: Vec<(String, String)>,
     /// What could stand there instead, when that is sure.
     pub instead: Option<Cow<'static, str>>,
+    /// A setting and its value that the connection of the node should have.
+    pub of_connection: Option<(&'static str, String)>,
     /// Advice that is no edit.
     pub help: Option<String>,
     /// Why, at most two lines.
@@ -174,6 +176,7 @@ impl Problem {
             inside: None,
             also: Vec::new(),
             instead: None,
+            of_connection: None,
             help: None,
             note: None,
         }
@@ -206,6 +209,12 @@ impl Problem {
     /// Offers a text to paste in place of the setting's value.
     pub fn instead(mut self, text: impl Into<Cow<'static, str>>) -> Problem {
         self.instead = Some(text.into());
+        self
+    }
+
+    /// Offers a setting for the connection of the node.
+    pub fn of_connection(mut self, setting: &'static str, value: impl Into<String>) -> Problem {
+        self.of_connection = Some((setting, value.into()));
         self
     }
 

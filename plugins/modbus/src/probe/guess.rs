@@ -4,6 +4,8 @@
 //! mains supply, small numbers, letters, what moves a little or only grows between two looks. The way
 //! with the most points in all wins, and the byte order that most of them share.
 
+use std::fmt::{Display, LowerExp};
+
 use crate::decode::Order;
 
 /// A register, and what it held a little later.
@@ -33,8 +35,9 @@ pub const ORDERS: [Order; 4] = [Order::Abcd, Order::Cdab, Order::Badc, Order::Dc
 const RARER: [f64; 4] = [0.0, 0.3, 0.6, 0.6];
 /// Most maps begin at 0 and have values of two registers.
 const EVEN_ADDRESS: f64 = 0.3;
-/// What a value of another order than most of the device loses.
-const OTHER_ORDER: f64 = 3.0;
+/// What a value of another order than most of the device loses: more than a likely value is worth, as there
+/// hardly is a device with two.
+const OTHER_ORDER: f64 = 10.0;
 /// Less is not worth a word.
 const LEAST_POINTS: f64 = 0.5;
 /// Shorter texts are found by chance, but for those of letters and digits alone.
@@ -253,10 +256,11 @@ fn digits(value: f32) -> usize {
 }
 
 /// A float in at most eleven characters.
-pub fn shown(value: f32) -> String {
+pub fn shown(value: impl Copy + Display + Into<f64> + LowerExp) -> String {
     let plain = value.to_string();
-    let is_usual = value == 0.0 || (1e-4..1e9).contains(&value.abs());
-    if !value.is_finite() || is_usual && plain.len() <= 11 {
+    let size = value.into().abs();
+    let is_usual = size == 0.0 || (1e-4..1e9).contains(&size);
+    if !size.is_finite() || is_usual && plain.len() <= 11 {
         return plain;
     }
     if is_usual { plain.chars().take(11).collect() } else { format!("{value:.2e}") }

@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep};
 use tokio_modbus::ExceptionCode;
 
 use crate::{
-    ask::Ask,
+    ask::{Ask, Level},
     block::{Block, Table},
     frame::Framing,
-    link::{Answer, Failure, Link, Place},
+    link::{Answer, Failure, Identity, Link, Place},
     serial::SerialLine,
 };
 
@@ -94,6 +94,8 @@ const TRIES: usize = 3;
 const BUSY_PAUSE: Duration = Duration::from_millis(200);
 /// Some devices swallow what comes in their first second.
 const FIRST_SECOND: Duration = Duration::from_millis(1200);
+/// What a device says of itself comes in no more parts.
+const MOST_PARTS: usize = 4;
 /// So many requests without an answer, and a table is left alone.
 const MOST_SILENT: usize = 2;
 
@@ -238,6 +240,28 @@ impl<'a> Looker<'a> {
         Ok(())
     }
 
+    /// What a unit says of itself, by the numbers of the objects. Most devices say nothing.
+    pub async fn identify(&mut self, unit: u8) -> Result<BTreeMap<u8, String>, End> {
+        self.screen.progress(&format!("unit {unit}: what it says of itself …"));
+        let mut known = BTreeMap::new();
+        let (mut level, mut from) = (Level::Basic, 0);
+        for _ in 0..MOST_PARTS {
+            let Ok(Answer::Identity(identity)) =
+                self.try_once(unit, &Ask::Identify { level, from }).await?
+            else {
+                break;
+            };
+            let Identity { objects, next, is_regular } = identity;
+            known.extend(objects.into_iter().filter(|(_, text)| !text.is_empty()));
+            (level, from) = match (next, level) {
+                (Some(next), _) => (level, next),
+                (None, Level::Basic) if is_regular => (Level::Regular, 0),
+                (None, _) => break,
+            };
+        }
+        Ok(known)
+    }
+
     /// Lets some time pass between two looks.
     pub async fn wait_a_moment(&self) {
         self.screen.progress("waiting a moment, to see what moves …");
@@ -246,7 +270,8 @@ impl<'a> Looker<'a> {
 
     /// Asks once; a device that is busy, or hangs up after each answer, a few times.
     async fn ask(&mut self, unit: u8, block: Block) -> Result<Result<Answer, Failure>, End> {
-        let mut answer = self.try_once(unit, block).await?;
+        let ask = Ask::Read(block);
+        let mut answer = self.try_once(unit, &ask).await?;
         for _ in 1..TRIES {
             match &answer {
                 Err(Failure::Exception(
@@ -255,12 +280,12 @@ impl<'a> Looker<'a> {
                 Err(Failure::HungUp { .. }) => (),
                 _ => return Ok(answer),
             }
-            answer = self.try_once(unit, block).await?;
+            answer = self.try_once(unit, &ask).await?;
         }
         Ok(answer)
     }
 
-    async fn try_once(&mut self, unit: u8, block: Block) -> Result<Result<Answer, Failure>, End> {
+    async fn try_once(&mut self, unit: u8, ask: &Ask) -> Result<Result<Answer, Failure>, End> {
         if self.requests >= self.budget.requests || self.began.elapsed() > self.budget.time {
             self.is_spent = true;
             return Err(End::Spent);
@@ -271,7 +296,7 @@ impl<'a> Looker<'a> {
         let Some(mut link) = self.link.take() else { return Err(End::Spent) };
         self.requests += 1;
         let began = Instant::now();
-        let answer = link.call(unit, &Ask::Read(block), self.timeout).await;
+        let answer = link.call(unit, ask, self.timeout).await;
         match &answer {
             Ok(_) | Err(Failure::Exception(_)) => {
                 self.took.push(began.elapsed());
@@ -348,7 +373,7 @@ fn words(answer: Answer) -> Vec<u16> {
     match answer {
         Answer::Registers(registers) => registers,
         Answer::Bits(bits) => bits.into_iter().map(u16::from).collect(),
-        Answer::Written => Vec::new(),
+        Answer::Written | Answer::Identity(_) => Vec::new(),
     }
 }
 

@@ -1,11 +1,12 @@
 //! What was seen of a device: for people, for programs, and as a pipeline to paste.
 
-use std::{fmt::Write, time::Duration};
+use std::{collections::BTreeMap, fmt::Write, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{
-    guess::{Guess, ORDERS, Seen, guess, shown, wide},
+    guess::{Guess, ORDERS, Seen, guess, wide},
+    kinds::{Shown, order_name},
     look::Found,
 };
 use crate::{block::Table, decode::Order, settings::table_setting};
@@ -17,7 +18,11 @@ pub struct Report {
     pub units: Vec<(u8, Result<(), String>)>,
     /// Whether units answered that nobody asked for one by one, as over TCP.
     pub answers_all: bool,
+    /// What units say of themselves, by the numbers of the objects.
+    pub identities: Vec<(u8, BTreeMap<u8, String>)>,
     pub tables: Vec<(u8, Table, Found)>,
+    /// What is shown beside the usual kinds.
+    pub kinds: Vec<Shown>,
     pub took: Vec<Duration>,
     pub requests: usize,
     pub bytes: (u64, u64),
@@ -41,6 +46,10 @@ impl Report {
         }
         if let Some((_, Err(why))) = self.units.iter().find(|(_, there)| there.is_err()) {
             line(&mut text, "", &format!("{}: {why}", ranges(&absent)));
+        }
+        for (unit, identity) in &self.identities {
+            let said: Vec<&str> = identity.values().map(String::as_str).collect();
+            line(&mut text, "says", &format!("unit {unit} is {}", said.join(", ")));
         }
         if let Some([least, median, most]) = self.speed() {
             let answers = self.took.len();
@@ -92,13 +101,19 @@ impl Report {
             return;
         }
         numbers(text, &seen);
-        floats(text, &seen);
+        let usual = ["i32", "f32"].map(Shown::of);
+        if let [Some(signed), Some(float)] = &usual {
+            // Where nothing is below zero it is as above.
+            signed.table_below_zero(text, &seen);
+            float.table(text, &seen);
+        }
+        self.kinds.iter().for_each(|kind| kind.table(text, &seen));
         let guesses = guess(&seen);
         if !guesses.is_empty() {
             text.push_str("\n  what is plausible\n");
         }
         for guess in &guesses {
-            let order = order_of(guess.order);
+            let order = order_name(guess.order);
             let (value, why) = (&guess.value, &guess.why);
             let start = guess.start;
             let said = format!("  {start:>5}  {:<6} {order:<4} {value:>12}  {why}", guess.kind);
@@ -167,7 +182,7 @@ impl Report {
                     let _ = write!(text, ", length: {count}");
                 }
                 if order != Order::Abcd {
-                    let _ = write!(text, ", order: {}", order_of(order));
+                    let _ = write!(text, ", order: {}", order_name(order));
                 }
                 let _ = writeln!(text, " }} # {value}");
             }
@@ -181,7 +196,9 @@ impl Report {
                 "max_ms": most as u64 })
         });
         let units = self.units.iter().map(|(unit, there)| {
-            json!({ "unit": unit, "answers": there.is_ok(), "why": there.as_ref().err() })
+            let says = self.identities.iter().find(|(of, _)| of == unit);
+            let says = says.map(|(_, identity)| named(identity));
+            json!({ "unit": unit, "answers": there.is_ok(), "why": there.as_ref().err(), "says": says })
         });
         let tables = self.tables.iter().map(|(unit, table, found)| {
             let refused = found.refused.iter().map(
@@ -190,7 +207,7 @@ impl Report {
             json!({
                 "unit": unit,
                 "table": table_setting(*table),
-                "values": values(*table, found),
+                "values": values(*table, found, &self.kinds),
                 "refused": refused.collect::<Vec<_>>(),
             })
         });
@@ -209,7 +226,17 @@ impl Report {
     }
 }
 
-fn values(table: Table, found: &Found) -> Vec<Value> {
+/// What a device says of itself, by the names of the standard.
+fn named(identity: &BTreeMap<u8, String>) -> Value {
+    const NAMES: [&str; 7] =
+        ["vendor", "product_code", "version", "url", "product", "model", "application"];
+    let name = |id: u8| {
+        NAMES.get(usize::from(id)).map_or_else(|| id.to_string(), |name| (*name).to_owned())
+    };
+    Value::Object(identity.iter().map(|(id, said)| (name(*id), said.as_str().into())).collect())
+}
+
+fn values(table: Table, found: &Found, kinds: &[Shown]) -> Vec<Value> {
     let seen = seen(found);
     if table.holds_bits() {
         let bit = |seen: &Seen| json!({ "address": seen.address, "bool": seen.first == 1 });
@@ -227,15 +254,20 @@ fn values(table: Table, found: &Found) -> Vec<Value> {
         if let Some(next) = seen.get(index + 1).filter(|next| follows(one, next)) {
             for order in ORDERS {
                 let bits = wide(one.first, next.first, order);
-                let name = order_of(order);
+                let name = order_name(order);
                 value["u32"][&name] = bits.into();
                 value["i32"][&name] = (bits as i32).into();
                 value["f32"][&name] = f32::from_bits(bits).into();
             }
         }
+        for kind in kinds {
+            if let Some(values) = kind.values(&seen[index..]) {
+                value[&kind.name] = values.into();
+            }
+        }
         if let Some(guess) = guesses.iter().find(|guess| guess.start == one.address) {
             value["guess"] = json!({
-                "kind": guess.kind, "order": order_of(guess.order), "registers": guess.count,
+                "kind": guess.kind, "order": order_name(guess.order), "registers": guess.count,
                 "value": guess.value, "why": guess.why,
             });
         }
@@ -278,19 +310,6 @@ fn numbers(text: &mut String, seen: &[Seen]) {
     }
 }
 
-fn floats(text: &mut String, seen: &[Seen]) {
-    text.push_str("\n            f32 ABCD        CDAB        BADC        DCBA\n");
-    for (index, one) in seen.iter().enumerate() {
-        let Some(next) = seen.get(index + 1).filter(|next| follows(one, next)) else { continue };
-        let _ = write!(text, "  {:>5} ", one.address);
-        for order in ORDERS {
-            let _ =
-                write!(text, " {:>11}", shown(f32::from_bits(wide(one.first, next.first, order))));
-        }
-        end_line(text);
-    }
-}
-
 fn bits(text: &mut String, found: &Found) {
     const IN_A_ROW: usize = 16;
     let seen = seen(found);
@@ -307,10 +326,6 @@ fn end_line(text: &mut String) {
 
 fn letter(byte: u8) -> char {
     if byte.is_ascii_graphic() { char::from(byte) } else { '.' }
-}
-
-fn order_of(order: Order) -> String {
-    format!("{order:?}").to_uppercase()
 }
 
 /// A fact and its name, broken at 80 columns.

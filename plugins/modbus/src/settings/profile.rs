@@ -9,7 +9,7 @@ use std::{
 };
 
 use forebay_sdk::{
-    Finding, Taken,
+    Finding, Period, Taken,
     finding::{nearest, quoted},
     rules::SETTING_VALUE,
     schema_of,
@@ -53,6 +53,9 @@ struct ProfileSettings {
     max_gap: Option<u16>,
     /// Asks for each value by itself, unless the source says otherwise.
     one_by_one: Option<bool>,
+    /// How long the device loses what comes after a connection was opened: what the connection should have as
+    /// `after_connect`.
+    after_connect: Option<Period>,
 }
 
 /// In how many sources of their own facts were found.
@@ -95,8 +98,9 @@ pub fn to_sink(taken: Taken<'_>, settings: &mut Yaml, findings: &mut Vec<Finding
 const REGISTERS: &str = "registers";
 /// Those that say where a register is.
 const TABLES: [&str; 5] = ["holding", "input", "coil", "discrete", "register"];
-/// What a profile knows of how its device is asked.
-const OF_THE_DEVICE: [&str; 3] = ["max_registers", "max_gap", "one_by_one"];
+/// What a profile knows of how its device is read, and of how it is asked for anything.
+const OF_READS: [&str; 3] = ["max_registers", "max_gap", "one_by_one"];
+const OF_ALL: [&str; 1] = ["after_connect"];
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<ProfileSettings>);
 
@@ -152,7 +156,7 @@ fn take_in(taken: Taken<'_>, list: &str, settings: &mut Yaml, findings: &mut Vec
             entries.push(Entry { key: REGISTERS.to_owned(), key_span: span, value });
         }
     }
-    for key in OF_THE_DEVICE.into_iter().filter(|_| list == REGISTERS) {
+    for key in OF_READS.into_iter().filter(|_| list == REGISTERS).chain(OF_ALL) {
         if entries.iter().all(|entry| entry.key != key) {
             entries.extend(profile.entry(key).cloned());
         }

@@ -252,8 +252,7 @@ impl RegisterSettings {
             Nature::Number(number) => (Some(self.number_form(number, wrong)), number.registers),
             Nature::Time(clock) => {
                 wrong.refuse("bit", "a moment has no bits");
-                let registers = if kind == Kind::UnixTime { 2 } else { 4 };
-                (Some(Form::Time { clock, order: self.order }), registers)
+                (Some(Form::Time { clock, order: self.order }), clock.registers())
             }
             Nature::Bool => (self.bit_form(table, wrong), 1),
             Nature::Text => {

@@ -14,6 +14,7 @@ use crate::{
     decode::Order,
     orders::Bounds,
     sink::{ModbusSink, Point},
+    source::Wants,
 };
 
 /// Writes registers of one device, and only when a message says so. A message is a map from names to
@@ -43,6 +44,10 @@ pub struct ModbusSinkSettings {
     /// Reads back what was written, and makes it an error when that is another value.
     #[serde(default)]
     verify: bool,
+    /// Writes registers and reads them back in one request (function 23), so that nothing comes between; for
+    /// devices that know it. Includes `verify`.
+    #[serde(default)]
+    exchange: bool,
     /// Refuses a message that is older, up to `31d`: a command that waited through an outage.
     expires_after: Option<Period>,
     /// The most messages that are carried out, such as `1/s` or `20/m`. Further ones wait.
@@ -54,6 +59,9 @@ pub struct ModbusSinkSettings {
     /// Checks, logs and answers everything, and writes nothing.
     #[serde(default)]
     dry_run: bool,
+    /// How long the device loses what comes after a connection was opened. `forebay lint` says so when the
+    /// connection does not wait for as long, by its own `after_connect`; profiles know of their devices.
+    after_connect: Option<Period>,
 }
 
 /// One value of a device that may be written or asked for.
@@ -129,9 +137,11 @@ impl Settings for ModbusSinkSettings {
             points: points.into(),
             repeat: self.repeat,
             verify: self.verify,
+            exchange: self.exchange,
             bounds: Bounds { expires_after: self.expires_after, rate: self.rate },
             write_multiple: self.write_multiple,
             dry_run: self.dry_run,
+            wants: Wants::new(self.after_connect, self.profile.as_deref()),
         })
     }
 }

@@ -309,6 +309,21 @@ async fn a_value_that_the_device_changed_passed_for_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn something_came_between_a_write_and_reading_it_back() {
+    let mut bench = Bench::new(&format!("{POINTS}exchange: true"));
+    let answer = bench.answer(json!({ "setpoint": 21.5, "limit": 12.34, "lamp": true })).await;
+    let read = json!({ "setpoint": 21.5, "limit": 12.3, "lamp": true });
+    assert_eq!(answer["read"], read);
+    let functions: Vec<u8> = bench.writes().iter().map(|request| request[0]).collect();
+    assert_eq!(functions, [23, 5], "neighbours in one request, and a coil has none of these");
+    bench.answer(json!({ "mode": 1 })).await;
+    assert_eq!(bench.writes()[2], [23, 0, 9, 0, 1, 0, 9, 0, 1, 2, 0, 1]);
+    bench.fails_by(Fault::Clamps(100));
+    let error = bench.refusal(json!({ "limit": 15 })).await;
+    assert_eq!(error, "wrote 15 to `limit`, and the device has 10.0");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_command_that_waited_through_an_outage_was_carried_out() {
     let mut bench = Bench::new(&format!("{POINTS}expires_after: 10s"));
     let mut message = Message::new("cmd", json!({ "mode": 1 }));

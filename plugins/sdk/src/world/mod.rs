@@ -22,7 +22,7 @@ use std::{
 };
 
 pub use self::{
-    outside::{Dial, Listener, Outside, Parity, SerialLine, Stream},
+    outside::{Dial, Listener, Outside, Parity, Rs485, Rts, SerialLine, Stream},
     usb::UsbId,
 };
 

@@ -54,6 +54,27 @@ pub struct SerialLine {
     pub data_bits: u8,
     /// Stop bits, 1 or 2.
     pub stop_bits: u8,
+    /// How the driver switches the direction of an RS-485 line; None leaves that to the adapter.
+    pub rs485: Option<Rs485>,
+}
+
+/// How a driver switches a transceiver of RS-485 between sending and hearing: by the line RTS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rs485 {
+    /// How RTS is while this side sends. It is the other way while it hears.
+    pub sends: Rts,
+    /// From switching to the first byte, in whole milliseconds.
+    pub before: Duration,
+    /// From the last byte to switching back, in whole milliseconds.
+    pub after: Duration,
+}
+
+/// A level of the line RTS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Rts {
+    High,
+    Low,
 }
 
 /// The check bit of a serial line.

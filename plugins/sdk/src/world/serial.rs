@@ -8,7 +8,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
+use serial2::{
+    KeepSettings, SerialPort as DriverPort,
+    rs4xx::{Rs485Config, TransceiverMode},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -18,7 +25,7 @@ use tokio_serial::{
 };
 
 use super::{
-    outside::{Parity, SerialLine, Stream},
+    outside::{Parity, Rs485, Rts, SerialLine, Stream},
     usb::UsbId,
 };
 
@@ -40,11 +47,13 @@ pub(super) async fn open(line: SerialLine) -> io::Result<Box<dyn Stream>> {
         Some(adapter) => adapter.device(Path::new("/sys"))?.to_string_lossy().into_owned(),
         None => written.into_owned(),
     };
+    // Before the line is ours alone; open for as long, or some drivers forget it.
+    let _switched = line.rs485.map(|rs485| switch_by(&device, rs485)).transpose()?;
     let builder = tokio_serial::new(device, line.baud)
         .data_bits(data_bits)
         .parity(parity)
         .stop_bits(stop_bits);
-    let stream = builder.open_native_async().map_err(busy)?;
+    let stream = builder.open_native_async().map_err(|error| busy(error.into()))?;
     // What came before anybody asked belongs to another conversation.
     stream.clear(ClearBuffer::All).map_err(io::Error::from)?;
     Ok(Box::new(stream))
@@ -68,9 +77,34 @@ pub(super) fn device() -> io::Result<(Box<dyn Stream>, PathBuf)> {
     Ok((Box::new(Pseudo { ours, _theirs: held }), path))
 }
 
+/// Tells the driver how to switch the direction of the line. tokio-serial cannot.
+fn switch_by(device: &str, rs485: Rs485) -> io::Result<DriverPort> {
+    let Rs485 { sends, before, after } = rs485;
+    let mut config = Rs485Config::new();
+    config.set_invert_rts(sends == Rts::Low);
+    config.set_delay_before_send(before);
+    config.set_delay_after_send(after);
+    let port = DriverPort::open(device, KeepSettings).map_err(busy)?;
+    match port.set_rs4xx_mode(TransceiverMode::Rs485(config)) {
+        Ok(()) => Ok(port),
+        Err(error) => Err(not_switched(error)),
+    }
+}
+
+/// Most drivers of USB adapters leave this to the adapter, and know nothing of it.
+fn not_switched(error: io::Error) -> io::Error {
+    const UNKNOWN: [i32; 3] =
+        [Errno::NOTTY.raw_os_error(), Errno::INVAL.raw_os_error(), Errno::OPNOTSUPP.raw_os_error()];
+    if !error.raw_os_error().is_some_and(|code| UNKNOWN.contains(&code)) {
+        return io::Error::new(error.kind(), format!("switching the direction by RTS: {error}"));
+    }
+    let says = "its driver does not switch the direction of an RS-485 line by RTS; most adapters do that \
+                by themselves: leave out `rts`";
+    io::Error::new(io::ErrorKind::Unsupported, says)
+}
+
 /// A line that somebody else has says so in words.
-fn busy(error: tokio_serial::Error) -> io::Error {
-    let error = io::Error::from(error);
+fn busy(error: io::Error) -> io::Error {
     let says = error.to_string();
     if error.kind() == io::ErrorKind::ResourceBusy || says.contains("exclusive lock") {
         const IN_USE: &str = "another program has it open, such as a running forebay or a terminal";
