@@ -31,6 +31,10 @@ pub fn all() -> Vec<Plugin> {
         forebay_split::plugin(),
         #[cfg(feature = "forebay-batch")]
         forebay_batch::plugin(),
+        #[cfg(feature = "forebay-counter")]
+        forebay_counter::plugin(),
+        #[cfg(feature = "forebay-alarm")]
+        forebay_alarm::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

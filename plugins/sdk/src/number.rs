@@ -1,5 +1,7 @@
 //! Numbers as people want to read them.
 
+use crate::payload::Value;
+
 /// From here on, a float is a whole number.
 const NO_FRACTION_FROM: f64 = (1_u64 << 53) as f64;
 
@@ -20,6 +22,16 @@ pub fn round(number: f64, digits: i64) -> f64 {
 /// 1.2340000000000002.
 pub fn round_to_15_digits(number: f64) -> f64 {
     quickly_rounded(number).unwrap_or_else(|| by_text(number))
+}
+
+/// A number that was computed, as it is written: a whole one as that, any other with 15 digits. Null
+/// for what is none.
+pub fn value(number: f64) -> Value {
+    let rounded = round_to_15_digits(number);
+    match rounded.fract() == 0.0 && rounded.abs() < NO_FRACTION_FROM {
+        true => Value::from(rounded as i64),
+        false => Value::from(rounded),
+    }
 }
 
 /// The digits as they are written, which is right for every number and costs as much as a map.

@@ -12,6 +12,8 @@ use serde::{
     de::{DeserializeSeed, IgnoredAny},
 };
 
+use crate::json;
+
 /// A structured value. Maps keep the order of their fields.
 pub type Value = serde_json::Value;
 
@@ -173,6 +175,40 @@ impl Payload {
         }
     }
 
+    /// The same map with these members, added or in the place of others of their names. All else stays,
+    /// to the last digit.
+    ///
+    /// # Errors
+    ///
+    /// When it is no map, or cannot be read.
+    pub fn with_members(&self, members: &[(&str, Value)]) -> anyhow::Result<Payload> {
+        let not_a_map = |kind| anyhow::anyhow!("payload is {kind}; expected a map");
+        if let Some(text) = self.json_text() {
+            let text = text?;
+            // Also when nobody has looked yet whether it is JSON.
+            let there: json::Members = match json::members(text) {
+                Ok(there) => there,
+                Err(_) => return Err(not_a_map(kind(self.value().map_err(DecodeError::clone)?))),
+            };
+            let mut out = Vec::with_capacity(text.len() + 32 * members.len());
+            out.push(b'{');
+            let is_replaced = |name: &str| members.iter().any(|(other, _)| *other == name);
+            for (name, value) in there.iter().filter(|(name, _)| !is_replaced(name)) {
+                json::write_member(name, value.get(), &mut out);
+            }
+            for (name, value) in members {
+                json::write_name(name, &mut out);
+                json::write(value, &mut out);
+            }
+            out.push(b'}');
+            return Ok(Payload::encoded(out, Format::Json));
+        }
+        let value = self.value().map_err(DecodeError::clone)?;
+        let mut map = value.as_object().cloned().ok_or_else(|| not_a_map(kind(value)))?;
+        map.extend(members.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        Ok(Value::Object(map).into())
+    }
+
     /// The text of a payload that came as JSON, without white space around it. Nobody may have looked
     /// yet whether it is JSON. None for what did not come as JSON.
     pub fn json_text(&self) -> Option<Result<&str, DecodeError>> {
@@ -268,6 +304,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn members_are_added_and_replaced_and_all_else_stays() {
+        let add = [("b", Value::from(2)), ("c", Value::Null)];
+        let with = |payload: Payload| {
+            payload.with_members(&add).map(|payload| payload.to_bytes(Format::Json))
+        };
+        let encoded = |text: &'static str| Payload::encoded(text, Format::Json);
+        let long = r#" {"b": 1, "a": 1E5, "d": 123456789012345678901234567890} "#;
+        let expected = r#"{"a":1E5,"d":123456789012345678901234567890,"b":2,"c":null}"#;
+        assert_eq!(with(encoded(long)).unwrap(), expected);
+        assert_eq!(with(encoded("{}")).unwrap(), r#"{"b":2,"c":null}"#);
+        assert_eq!(
+            with(Payload::from(serde_json::json!({ "b": 1, "a": 1 }))).unwrap(),
+            r#"{"b":2,"a":1,"c":null}"#
+        );
+        for (text, says) in [("[1]", "payload is a list; expected a map"), ("{oops", "not JSON")] {
+            let error = with(encoded(text)).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
 
     #[test]
     fn untouched_bytes_leave_as_they_came() {

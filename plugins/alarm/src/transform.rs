@@ -1,0 +1,530 @@
+//! What is beyond a limit, since when, and who was told.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use forebay_sdk::{
+    By, Capabilities, Configured, Due, Emitter, Fields, Held, Input, Mark, Message, Node, Path,
+    Port, Saved, Sends, Series, Site, Timestamp, Transform, Value, Witness, clock, clock::Now,
+    number,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::condition::{Recent, Why};
+
+const VERSION: u32 = 1;
+/// What a message of this node has in its payload.
+const FIELDS: [&str; 9] =
+    ["alarm", "state", "active", "why", "field", "value", "limit", "since", "time"];
+
+/// A node that was understood.
+#[derive(Clone)]
+pub(crate) struct Alarm {
+    pub field: Path,
+    pub above: Option<f64>,
+    pub below: Option<f64>,
+    pub hysteresis: f64,
+    pub is: Vec<Value>,
+    pub changes_by: Option<(f64, Duration)>,
+    pub silent_for: Option<Duration>,
+    pub lasts: Duration,
+    pub clear_for: Duration,
+    pub repeat: Option<Duration>,
+    pub acknowledge: Option<String>,
+    pub storm: Option<Storm>,
+    pub name: Option<String>,
+    pub by: By,
+}
+
+/// How many are too many.
+#[derive(Clone, Copy)]
+pub(crate) struct Storm {
+    pub most: usize,
+    pub within: Duration,
+}
+
+impl Configured for Alarm {
+    fn build(&self, site: Site) -> Node {
+        let remembered: Remembered = site.remembered(VERSION).unwrap_or_default();
+        let name = self.name.as_deref().map_or_else(|| Arc::clone(&site.name), Arc::from);
+        let mut node = Alarming { alarm: self.clone(), name, remembered, due: Due::default() };
+        node.plan_all();
+        Node::transform(node)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { tells_inputs_apart: self.acknowledge.is_some(), ..Capabilities::default() }
+    }
+
+    fn fields(&self) -> Fields {
+        let reads = self.field.reads("field").into_iter().chain(self.by.reads()).collect();
+        // Of several inputs one may have nothing but acknowledgements.
+        let reads = if self.acknowledge.is_some() { Vec::new() } else { reads };
+        Fields { reads, sends: Sends::Only(FIELDS.map(str::to_owned).into()) }
+    }
+}
+
+struct Alarming {
+    alarm: Alarm,
+    name: Arc<str>,
+    remembered: Remembered,
+    due: Due,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Remembered {
+    devices: Series<Device>,
+    /// When alarms were told, not longer ago than a storm lasts.
+    told: VecDeque<Mark>,
+    /// How many were not told. None when there is no storm.
+    untold: Option<u64>,
+}
+
+/// What is known of one device.
+#[derive(Default, Serialize, Deserialize)]
+struct Device {
+    topic: String,
+    /// When a value came last.
+    heard: Option<Mark>,
+    /// The value that came last, and when it was read.
+    value: Value,
+    recent: Recent,
+    watches: BTreeMap<Why, Watch>,
+}
+
+/// One condition of a device.
+#[derive(Default, Serialize, Deserialize)]
+struct Watch {
+    /// It holds, or it does not, but not for long enough yet: since then. The promise is that of the
+    /// message that said so.
+    changing: Option<(Mark, Held)>,
+    /// It is there.
+    raised: Option<Raised>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Raised {
+    /// As people read it.
+    since: String,
+    /// When it was told last. None while a storm keeps it back.
+    told: Option<Mark>,
+    is_acknowledged: bool,
+    /// It is over, and waits for somebody to acknowledge it.
+    is_over: bool,
+    /// None for what was told before the node was made.
+    #[serde(skip)]
+    witness: Option<Witness>,
+}
+
+/// What a message tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Raised,
+    Repeated,
+    Acknowledged,
+    Cleared,
+}
+
+impl Transform for Alarming {
+    fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
+        let Input { message, from } = input;
+        if self.alarm.acknowledge.as_deref() == Some(&*from) {
+            self.acknowledge(&message, out);
+            return Ok(());
+        }
+        // What lacks the field says nothing about it.
+        let Some(value) = self.alarm.field.find(&message.payload)?.cloned() else { return Ok(()) };
+        let key = self.alarm.by.of(&message)?;
+        let now = out.now();
+        let (device, _) = self.remembered.devices.of(key.clone());
+        message.topic.as_ref().clone_into(&mut device.topic);
+        if !value.is_null() {
+            device.heard = Some(Mark(now.at));
+            let time = clock::restamped(message.time);
+            let held: Vec<(Why, bool)> = self.alarm.judge(device, &value, time).collect();
+            device.value = value;
+            for (why, holds) in held {
+                self.step(&key, why, holds, now, out);
+            }
+        }
+        self.plan(&key);
+        Ok(())
+    }
+
+    fn wake_at(&self) -> Option<Instant> {
+        let storm_ends = self.remembered.untold.and(self.storm_ends());
+        [self.due.next(), storm_ends].into_iter().flatten().min()
+    }
+
+    fn wake(&mut self, now: Now, out: &mut Emitter) -> anyhow::Result<()> {
+        while let Some(key) = self.due.take(now.at) {
+            self.look_at(&key, now, out);
+            self.plan(&key);
+        }
+        if self.storm_ends().is_some_and(|end| end <= now.at) {
+            self.end_storm(now, out);
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Option<Saved> {
+        Saved::of(VERSION, &self.remembered).ok()
+    }
+}
+
+impl Alarming {
+    /// Takes note that a condition holds or not, and tells it when that has lasted.
+    fn step(&mut self, key: &str, why: Why, holds: bool, now: Now, out: &mut Emitter) {
+        let Some(device) = self.remembered.devices.get_mut(key) else { return };
+        let watch = device.watches.entry(why).or_default();
+        // What was lost on the way was told to nobody.
+        if let Some(raised) = &mut watch.raised
+            && raised.witness.as_ref().is_some_and(Witness::was_broken)
+        {
+            raised.told = None;
+        }
+        match (&mut watch.raised, holds) {
+            (Some(raised), true) => {
+                raised.is_over = false;
+                Watch::settle(&mut watch.changing);
+                if raised.told.is_none() {
+                    self.tell(key, why, Told::Raised, out.hold(), now, out);
+                }
+            }
+            (None, false) => Watch::settle(&mut watch.changing),
+            (Some(raised), false) if raised.is_over => (),
+            (_, _) => {
+                let (since, _) = watch.changing.get_or_insert_with(|| (Mark(now.at), out.hold()));
+                if since.age(now.at) >= self.alarm.waits(why, holds) {
+                    self.change(key, why, now, out);
+                }
+            }
+        }
+    }
+
+    /// What has lasted long enough by the clock alone.
+    fn look_at(&mut self, key: &str, now: Now, out: &mut Emitter) {
+        let Some(device) = self.remembered.devices.get_mut(key) else { return };
+        let mut changed = Vec::new();
+        let mut repeated = Vec::new();
+        for (why, watch) in &device.watches {
+            let holds = watch.raised.is_none();
+            match (&watch.changing, &watch.raised) {
+                (Some((since, _)), _) if since.age(now.at) >= self.alarm.waits(*why, holds) => {
+                    changed.push(*why)
+                }
+                (_, Some(raised)) => {
+                    repeated.extend(
+                        raised
+                            .repeats_at(self.alarm.repeat)
+                            .filter(|at| at.0 <= now.at)
+                            .map(|_| *why),
+                    );
+                }
+                _ => (),
+            }
+        }
+        let is_silent = device.silent_at(&self.alarm).is_some_and(|at| at.0 <= now.at);
+        for why in changed {
+            self.change(key, why, now, out);
+        }
+        for why in repeated {
+            self.tell(key, why, Told::Repeated, Held::default(), now, out);
+        }
+        if is_silent {
+            self.step(key, Why::Silent, true, now, out);
+        }
+    }
+
+    /// A condition has held, or not, for as long as it must.
+    fn change(&mut self, key: &str, why: Why, now: Now, out: &mut Emitter) {
+        let Some(device) = self.remembered.devices.get_mut(key) else { return };
+        let watch = device.watches.entry(why).or_default();
+        let held = watch.changing.take().map(|(_, held)| held).unwrap_or_default();
+        match &mut watch.raised {
+            None => {
+                let since = now.wall.to_rfc3339();
+                watch.raised = Some(Raised {
+                    since,
+                    told: None,
+                    is_acknowledged: false,
+                    is_over: false,
+                    witness: None,
+                });
+                self.tell(key, why, Told::Raised, held, now, out);
+            }
+            Some(raised) if self.alarm.acknowledge.is_some() && !raised.is_acknowledged => {
+                raised.is_over = true;
+                held.settle();
+            }
+            Some(_) => self.tell(key, why, Told::Cleared, held, now, out),
+        }
+    }
+
+    /// Somebody has seen it: the alarms of the device that the message speaks of, or all.
+    fn acknowledge(&mut self, message: &Message, out: &mut Emitter) {
+        let now = out.now();
+        let named = self.alarm.by.of(message).ok();
+        let is_known =
+            named.as_ref().is_some_and(|key| self.remembered.devices.get_mut(key).is_some());
+        let keys: Vec<String> = match named.filter(|_| is_known) {
+            Some(key) => vec![key],
+            None => self.remembered.devices.all_mut().map(|(key, _)| key.to_owned()).collect(),
+        };
+        for key in keys {
+            let Some(device) = self.remembered.devices.get_mut(&key) else { continue };
+            let raised = device
+                .watches
+                .iter_mut()
+                .filter_map(|(why, watch)| Some((*why, watch.raised.as_mut()?)));
+            let news: Vec<(Why, bool)> = raised
+                .filter(|(_, raised)| !raised.is_acknowledged)
+                .map(|(why, raised)| {
+                    raised.is_acknowledged = true;
+                    (why, raised.is_over)
+                })
+                .collect();
+            for (why, is_over) in news {
+                self.tell(&key, why, Told::Acknowledged, out.hold(), now, out);
+                if is_over {
+                    self.tell(&key, why, Told::Cleared, out.hold(), now, out);
+                }
+            }
+            self.plan(&key);
+        }
+    }
+
+    fn tell(&mut self, key: &str, why: Why, told: Told, held: Held, now: Now, out: &mut Emitter) {
+        let is_kept_back = told == Told::Raised && self.is_storm(now, out);
+        let Some(device) = self.remembered.devices.get_mut(key) else { return };
+        let Some(watch) = device.watches.get_mut(&why) else { return };
+        let Some(raised) = &mut watch.raised else { return };
+        if is_kept_back {
+            held.settle();
+            return;
+        }
+        let was_told = raised.told.is_some();
+        let message = Message::new(
+            device.topic.as_str(),
+            self.alarm.message(&self.name, why, told, raised, &device.value, now),
+        );
+        let (held, witness) = held.witnessed();
+        match told {
+            Told::Raised => {
+                raised.told = Some(Mark(now.at));
+                raised.witness = Some(witness);
+                if self.alarm.storm.is_some() {
+                    self.remembered.told.push_back(Mark(now.at));
+                }
+            }
+            Told::Repeated => raised.told = Some(Mark(now.at)),
+            Told::Acknowledged => (),
+            Told::Cleared => watch.raised = None,
+        }
+        // Nobody is told the end of what nobody was told of.
+        match told == Told::Raised || was_told {
+            true => out.emit_held(held, Port::MAIN, message),
+            false => held.settle(),
+        }
+    }
+
+    /// Whether one more is one too many. Tells when that begins.
+    fn is_storm(&mut self, now: Now, out: &mut Emitter) -> bool {
+        let Some(Storm { most, within }) = self.alarm.storm else { return false };
+        let Remembered { told, untold, .. } = &mut self.remembered;
+        while told.front().is_some_and(|told| told.age(now.at) >= within) {
+            told.pop_front();
+        }
+        if told.len() < most && untold.is_none() {
+            return false;
+        }
+        if untold.is_none() {
+            out.emit_held(
+                Held::default(),
+                Port::MAIN,
+                self.alarm.storm_message(&self.name, "storm", now),
+            );
+        }
+        *untold = Some(untold.unwrap_or(0) + 1);
+        true
+    }
+
+    /// When as few were told lately as may be.
+    fn storm_ends(&self) -> Option<Instant> {
+        let Storm { within, .. } = self.alarm.storm?;
+        self.remembered.untold?;
+        Some(self.remembered.told.back().map_or_else(Instant::now, |last| last.0 + within))
+    }
+
+    /// What is still there is told now.
+    fn end_storm(&mut self, now: Now, out: &mut Emitter) {
+        self.remembered.untold = None;
+        self.remembered.told.clear();
+        out.emit_held(
+            Held::default(),
+            Port::MAIN,
+            self.alarm.storm_message(&self.name, "storm over", now),
+        );
+        let devices = self.remembered.devices.all_mut();
+        let untold = devices.flat_map(|(key, device)| {
+            let raised =
+                |watch: &Watch| watch.raised.as_ref().is_some_and(|raised| raised.told.is_none());
+            let whys = device.watches.iter().filter(|(_, watch)| raised(watch));
+            whys.map(|(why, _)| (key.to_owned(), *why)).collect::<Vec<_>>()
+        });
+        for (key, why) in untold.collect::<Vec<_>>() {
+            self.tell(&key, why, Told::Raised, Held::default(), now, out);
+            self.plan(&key);
+        }
+    }
+
+    fn plan_all(&mut self) {
+        let keys: Vec<String> =
+            self.remembered.devices.all_mut().map(|(key, _)| key.to_owned()).collect();
+        keys.iter().for_each(|key| self.plan(key));
+    }
+
+    /// Works out when a device is to be looked at.
+    fn plan(&mut self, key: &str) {
+        let Some(device) = self.remembered.devices.get_mut(key) else { return };
+        let alarm = &self.alarm;
+        let changes = device.watches.iter().filter_map(|(why, watch)| {
+            let (since, _) = watch.changing.as_ref()?;
+            Some(since.0 + alarm.waits(*why, watch.raised.is_none()))
+        });
+        let raised = device.watches.values().filter_map(|watch| watch.raised.as_ref());
+        let repeats = raised.filter_map(|raised| Some(raised.repeats_at(alarm.repeat)?.0));
+        let silent = device.silent_at(alarm).map(|at| at.0);
+        match changes.chain(repeats).chain(silent).min() {
+            Some(at) => self.due.set(key, at),
+            None => self.due.clear(key),
+        }
+    }
+}
+
+impl Device {
+    /// When it has been silent for too long, unless that was told.
+    fn silent_at(&self, alarm: &Alarm) -> Option<Mark> {
+        let is_told = self.watches.get(&Why::Silent).is_some_and(|watch| watch.raised.is_some());
+        let heard = self.heard.filter(|_| !is_told)?;
+        Some(Mark(heard.0 + alarm.silent_for?))
+    }
+}
+
+impl Watch {
+    fn settle(changing: &mut Option<(Mark, Held)>) {
+        if let Some((_, held)) = changing.take() {
+            held.settle();
+        }
+    }
+}
+
+impl Raised {
+    /// When it is told again.
+    fn repeats_at(&self, repeat: Option<Duration>) -> Option<Mark> {
+        let told = self.told.filter(|_| !self.is_acknowledged)?;
+        Some(Mark(told.0 + repeat?))
+    }
+}
+
+impl Alarm {
+    /// Which conditions hold for a value that came.
+    fn judge<'a>(
+        &'a self,
+        device: &'a mut Device,
+        value: &'a Value,
+        time: Timestamp,
+    ) -> impl Iterator<Item = (Why, bool)> + 'a {
+        let Device { recent, watches, .. } = device;
+        let back = |why: Why| {
+            let is_raised = watches.get(&why).is_some_and(|watch| watch.raised.is_some());
+            if is_raised { self.hysteresis } else { 0.0 }
+        };
+        let number = value.as_f64();
+        let above = self.above.zip(number).map(|(limit, value)| value > limit - back(Why::Above));
+        let below = self.below.zip(number).map(|(limit, value)| value < limit + back(Why::Below));
+        let is = (!self.is.is_empty()).then(|| self.is.iter().any(|one| same(one, value)));
+        let changes = self
+            .changes_by
+            .zip(number)
+            .map(|((by, within), value)| recent.spread(value, time, within) >= by);
+        // A value came.
+        let silent = self.silent_for.map(|_| false);
+        [
+            (Why::Above, above),
+            (Why::Below, below),
+            (Why::Is, is),
+            (Why::Changes, changes),
+            (Why::Silent, silent),
+        ]
+        .into_iter()
+        .filter_map(|(why, holds)| Some((why, holds?)))
+    }
+
+    /// How long a condition must hold, or not, before that counts.
+    fn waits(&self, why: Why, holds: bool) -> Duration {
+        match (why, holds) {
+            (Why::Silent, _) => Duration::ZERO,
+            (_, true) => self.lasts,
+            (_, false) => self.clear_for,
+        }
+    }
+
+    fn message(
+        &self,
+        name: &str,
+        why: Why,
+        told: Told,
+        raised: &Raised,
+        value: &Value,
+        now: Now,
+    ) -> Value {
+        let limit = match why {
+            Why::Above => self.above.map(number::value),
+            Why::Below => self.below.map(number::value),
+            Why::Is => Some(self.is.clone().into()),
+            Why::Changes => self.changes_by.map(|(by, _)| number::value(by)),
+            Why::Silent => self.silent_for.map(|time| number::value(time.as_secs_f64())),
+        };
+        json!({
+            "alarm": name,
+            "state": told.word(),
+            "active": told != Told::Cleared && !raised.is_over,
+            "why": why,
+            "field": self.field.to_string(),
+            "value": value,
+            "limit": limit,
+            "since": raised.since,
+            "time": now.wall.to_rfc3339(),
+        })
+    }
+
+    fn storm_message(&self, name: &Arc<str>, state: &str, now: Now) -> Message {
+        let payload = json!({ "alarm": &**name, "state": state, "time": now.wall.to_rfc3339() });
+        Message::new(Arc::clone(name), payload)
+    }
+}
+
+impl Told {
+    fn word(self) -> &'static str {
+        match self {
+            Told::Raised => "raised",
+            Told::Repeated => "repeated",
+            Told::Acknowledged => "acknowledged",
+            Told::Cleared => "cleared",
+        }
+    }
+}
+
+/// Whether two values are the same: 1 is 1.0.
+fn same(one: &Value, other: &Value) -> bool {
+    match (one.as_f64(), other.as_f64()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    }
+}
