@@ -35,6 +35,8 @@ pub fn all() -> Vec<Plugin> {
         forebay_counter::plugin(),
         #[cfg(feature = "forebay-alarm")]
         forebay_alarm::plugin(),
+        #[cfg(feature = "forebay-window")]
+        forebay_window::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

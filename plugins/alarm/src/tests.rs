@@ -207,14 +207,14 @@ async fn what_is_not_told_yet_is_owed_and_survives_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_says_all_that_one_must_know() {
-    let mut rig = Rig::new(&alarm(), "field: m.v\nabove: 80\nname: too hot");
-    let sent = rig.send(Message::new("site/a", json!({ "m": { "v": 81.5 } }))).unwrap();
+    let mut rig = Rig::new(&alarm(), "field: m.v\nabove: 80\nname: too hot\nby: id");
+    let sent = rig.send(Message::new("site/a", json!({ "id": 7, "m": { "v": 81.5 } }))).unwrap();
     let message = &sent[0].1.message;
     let mut payload = message.payload.value().unwrap().clone();
     assert_eq!(payload["since"], payload["time"]);
     payload.as_object_mut().unwrap().retain(|name, _| name != "since" && name != "time");
     let expected = json!({
-        "alarm": "too hot", "state": "raised", "active": true, "why": "above", "field": "m.v", "value": 81.5, "limit": 80,
+        "id": 7, "alarm": "too hot", "state": "raised", "active": true, "why": "above", "field": "m.v", "value": 81.5, "limit": 80,
     });
     assert_eq!((&*message.topic, payload), ("site/a", expected));
 }

@@ -12,7 +12,7 @@ use forebay_sdk::{
     number,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, json};
 use tokio::time::Instant;
 
 use crate::condition::{Recent, Why};
@@ -65,7 +65,11 @@ impl Configured for Alarm {
         let reads = self.field.reads("field").into_iter().chain(self.by.reads()).collect();
         // Of several inputs one may have nothing but acknowledgements.
         let reads = if self.acknowledge.is_some() { Vec::new() } else { reads };
-        Fields { reads, sends: Sends::Only(FIELDS.map(str::to_owned).into()) }
+        let about = self.by.reads().map(|read| read.field);
+        Fields {
+            reads,
+            sends: Sends::Only(FIELDS.map(str::to_owned).into_iter().chain(about).collect()),
+        }
     }
 }
 
@@ -89,6 +93,8 @@ struct Remembered {
 #[derive(Default, Serialize, Deserialize)]
 struct Device {
     topic: String,
+    /// What tells it from others.
+    about: Map<String, Value>,
     /// When a value came last.
     heard: Option<Mark>,
     /// The value that came last, and when it was read.
@@ -143,6 +149,7 @@ impl Transform for Alarming {
         let now = out.now();
         let (device, _) = self.remembered.devices.of(key.clone());
         message.topic.as_ref().clone_into(&mut device.topic);
+        device.about = self.alarm.by.members(&message);
         if !value.is_null() {
             device.heard = Some(Mark(now.at));
             let time = clock::restamped(message.time);
@@ -309,10 +316,10 @@ impl Alarming {
             return;
         }
         let was_told = raised.told.is_some();
-        let message = Message::new(
-            device.topic.as_str(),
-            self.alarm.message(&self.name, why, told, raised, &device.value, now),
-        );
+        let mut payload = device.about.clone();
+        payload.extend(self.alarm.members(&self.name, why, told, raised, &device.value, now));
+        let mut message = Message::new(device.topic.as_str(), Value::Object(payload));
+        message.note_own_time(now.wall);
         let (held, witness) = held.witnessed();
         match told {
             Told::Raised => {
@@ -475,7 +482,7 @@ impl Alarm {
         }
     }
 
-    fn message(
+    fn members(
         &self,
         name: &str,
         why: Why,
@@ -483,7 +490,7 @@ impl Alarm {
         raised: &Raised,
         value: &Value,
         now: Now,
-    ) -> Value {
+    ) -> Map<String, Value> {
         let limit = match why {
             Why::Above => self.above.map(number::value),
             Why::Below => self.below.map(number::value),
@@ -491,17 +498,18 @@ impl Alarm {
             Why::Changes => self.changes_by.map(|(by, _)| number::value(by)),
             Why::Silent => self.silent_for.map(|time| number::value(time.as_secs_f64())),
         };
-        json!({
-            "alarm": name,
-            "state": told.word(),
-            "active": told != Told::Cleared && !raised.is_over,
-            "why": why,
-            "field": self.field.to_string(),
-            "value": value,
-            "limit": limit,
-            "since": raised.since,
-            "time": now.wall.to_rfc3339(),
-        })
+        let members = [
+            ("alarm", json!(name)),
+            ("state", json!(told.word())),
+            ("active", json!(told != Told::Cleared && !raised.is_over)),
+            ("why", json!(why)),
+            ("field", json!(self.field.to_string())),
+            ("value", value.clone()),
+            ("limit", json!(limit)),
+            ("since", json!(raised.since)),
+            ("time", json!(now.wall.to_rfc3339())),
+        ];
+        members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     fn storm_message(&self, name: &Arc<str>, state: &str, now: Now) -> Message {

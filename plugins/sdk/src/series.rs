@@ -12,12 +12,13 @@ use serde::{
     Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor},
 };
+use serde_json::Map;
 use tokio::time::Instant;
 
 use crate::{
     facts::FieldRead,
     message::Message,
-    path::Path,
+    path::{Path, Step},
     payload::{Value, kind},
 };
 
@@ -78,6 +79,20 @@ impl By {
             }
         }
         Ok(key)
+    }
+
+    /// The values that tell the series of a message from others, by the names of their fields: for what
+    /// speaks of the series and not of the message. None when they are told apart by topic.
+    pub fn members(&self, message: &Message) -> Map<String, Value> {
+        let paths = self.0.iter().flatten();
+        let member = |path: &Path| {
+            let value = path.find(&message.payload).ok()??.clone();
+            match path.0.last()? {
+                Step::Name(name) => Some((name.clone(), value)),
+                Step::Index(_) => None,
+            }
+        };
+        paths.filter_map(member).collect()
     }
 
     /// The fields that it reads, for [`crate::Fields::reads`].
@@ -241,6 +256,8 @@ mod tests {
         assert_eq!(key(r#""machine.id""#), Ok("\"m\",".to_owned()));
         assert_eq!(key(r#"["line", "machine.id"]"#), Ok("1,\"m\",".to_owned()));
         assert_eq!(key("[]"), Ok(String::new()));
+        let members = by(r#"["line", "machine.id"]"#).members(&message);
+        assert_eq!(Value::Object(members), json!({ "line": 1, "id": "m" }));
         for (field, says) in
             [("on", "`on` is missing"), ("x", "`x` is missing"), ("machine", "`machine` is a")]
         {

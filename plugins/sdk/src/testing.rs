@@ -179,6 +179,13 @@ impl Rig {
         panic!("the node wants to be woken for ever");
     }
 
+    /// Somebody set the wall clock.
+    pub fn clock_was_moved(&mut self) {
+        self.out.begin(None);
+        self.node.clock_was_moved(clock::now(), &mut self.out).expect("a move that goes well");
+        assert_eq!(self.out.drain().count(), 0, "what is due is told when it is woken");
+    }
+
     /// A node of other settings takes its place, and what it remembers.
     pub fn reload(self, node_type: &dyn NodeType, text: &str) -> Rig {
         let memory = self.node.save();
