@@ -94,6 +94,8 @@ impl<'de> Visitor<'de> for AsDynamic<'_> {
         while let Some(item) = items.next_element_seed(AsDynamic::default())? {
             list.push(item);
         }
+        // A list grows to four values at once, and there may be many of one.
+        list.shrink_to_fit();
         Ok(Dynamic::from_array(list))
     }
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Dynamic, A::Error> {

@@ -318,8 +318,11 @@ pub(crate) fn engine() -> Engine {
         // A function that captures a variable names it afterwards.
         if CAPTURES.get()
             && let Some(value) = scene.scope().get(name)
+            && value.is_shared()
         {
-            RUN.with_borrow_mut(|run| run.iter_mut().for_each(|run| run.captured.note(value)));
+            RUN.with_borrow_mut(|run| {
+                run.as_mut().map_or(Ok(()), |run| run.names_captured(value))
+            })?;
         }
         if MEASURES.get() {
             measure(&scene)?;
@@ -374,6 +377,16 @@ fn operations_between_clocks(held_bytes: usize) -> u32 {
 }
 
 impl Run {
+    /// The script names a variable that a function captured. Where one is at work, the language waits for
+    /// it for some fifty milliseconds, which no operation counts: the clock is read here.
+    fn names_captured(&mut self, value: &Dynamic) -> Result<(), Box<EvalAltResult>> {
+        self.captured.note(value);
+        if Instant::now() <= self.deadline {
+            return Ok(());
+        }
+        Err(EvalAltResult::ErrorTerminated(Dynamic::from(Stopped::Time), Position::NONE).into())
+    }
+
     /// Looks whether the run may go on, at the first operation behind those that were counted.
     fn look(&mut self) -> Option<Stopped> {
         if let Some((why, _)) = self.ended {

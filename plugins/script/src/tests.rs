@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{plugin, script};
 use crate::{
     fields, host,
-    host::Limits,
+    host::{Limits, Needs, Operators},
     lint,
     own_settings::OwnSettings,
     transform::{Program, ScriptNode},
@@ -1510,6 +1510,34 @@ fn no_function_keeps_a_run_from_its_time_limit() {
         let took = start.elapsed();
         // Not optimized, and beside others.
         assert!(took < Duration::from_secs(2), "{work} took {took:?}");
+    }
+}
+
+/// How often a script gets on with its work before the time is up.
+fn turns_of(script: &str) -> usize {
+    let limits = Limits { max_operations: 10_000_000, timeout: Duration::from_millis(50) };
+    let ast = host::optimize(host::read(script, &[]).unwrap());
+    let needs = Needs { operators: Operators::Fast, captures: true };
+    let mut scope = host::scope(rhai::Map::new(), rhai::Map::new());
+    let ended = host::run(&ast, &mut scope, &"a/s".into(), &outputs().into(), limits, needs, 0);
+    assert!(ended.result.is_err(), "{script}");
+    ended.emitted.len()
+}
+
+#[test]
+fn a_variable_that_is_at_work_was_waited_for_again_and_again_after_the_time_was_up() {
+    // Each turn waits for fifty milliseconds, and has a few operations.
+    let list =
+        "let x = [1]; let f = |i| x.len(); loop { emit(`low`, #{}); try { WORK } catch { } }";
+    let map = "let x = #{}; x.f = || { loop { emit(`low`, #{}); try { WORK } catch { } } }; x.f();";
+    for (script, all) in [
+        (list, ["x.for_each(f)", "x.map(f)", "x.filter(f)", "x.retain(f)"]),
+        (map, ["x.a = 1", "x.len()", "x.keys()", "let y = x"]),
+    ] {
+        for work in all {
+            let turns = turns_of(&script.replace("WORK", work));
+            assert!((1..=2).contains(&turns), "{work}: {turns} turns");
+        }
     }
 }
 
