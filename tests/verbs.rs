@@ -471,6 +471,50 @@ fn several_folders_are_told_apart() {
 }
 
 #[test]
+fn paths_of_findings_led_nowhere_from_where_the_user_stood() {
+    let place = Folder::with(&[("site/pipelines/x.yaml", BROKEN)]);
+    let below = place.path().join("site").display().to_string();
+    let verbs: [&[&str]; 8] = [
+        &["lint"],
+        &["lint", "--format", "short"],
+        &["lint", "--format", "json"],
+        &["lint", "--format", "junit"],
+        &["lint", "--format", "sarif"],
+        &["plan"],
+        &["graph"],
+        &["run", "--data", "data"],
+    ];
+    let said = |arguments: &[&str], path: &str, from: &str| {
+        let mut command = program();
+        command.args(arguments).arg(path).current_dir(place.path().join(from));
+        let output = command.output().unwrap();
+        format!("{}{}", stdout(&output), stderr(&output))
+    };
+    // The folder as the user calls it, where he stands, and what leads to the file from there.
+    for (folder, from, file) in [
+        ("site", ".", "site/pipelines/x.yaml"),
+        ("../site", "site", "pipelines/x.yaml"),
+        ("..", "site/pipelines", "x.yaml"),
+        (".", "site", "pipelines/x.yaml"),
+        (&below, ".", &format!("{below}/pipelines/x.yaml")),
+    ] {
+        for verb in verbs {
+            let said = said(verb, folder, from);
+            let called = said.match_indices("x.yaml").map(|(at, _)| {
+                let begin =
+                    said[..at].rfind([' ', '"', ':', '\n', '(', '>']).map_or(0, |at| at + 1);
+                said[begin..at + "x.yaml".len()].trim_start_matches("//")
+            });
+            let mut called: Vec<&str> = called.collect();
+            called.dedup();
+            assert!(called == [file], "{verb:?} {folder} from {from}: {called:?}\n{said}");
+        }
+    }
+    let of_file = said(&["lint", "--format", "short"], "x.yaml", "site/pipelines");
+    assert!(of_file.starts_with("x.yaml:"), "{of_file}");
+}
+
+#[test]
 fn pipelines_in_markdown_are_checked_in_their_place() {
     let page = "# Ünits\n\n- Like this:\n\n  ```yaml\n  sources:\n    m: { type: timer, evry: 1h }\n  \
                 ```\n\n```yaml ignore\nsources: [\n```\n\n```yaml\nsinks:\n  out: { from: m, type: mqtt, \

@@ -47,7 +47,9 @@ pub(super) fn folder_of(path: &Path) -> (PathBuf, Option<PathBuf>) {
 
 /// Reads and checks a folder: what `lint` reports is what keeps `run` from running.
 pub(super) fn check(folder: &Path, environment: Environment<'_>) -> anyhow::Result<Checked> {
-    Ok(lint::lint(config::load(folder, types(), environment)?))
+    let mut checked = lint::lint(config::load(folder, types(), environment)?);
+    checked.texts.see_from(folder);
+    Ok(checked)
 }
 
 /// The node types of this build. Made once: their schemas cost more than reading a folder, and a

@@ -58,7 +58,8 @@ pub(super) fn graph(arguments: Arguments) -> anyhow::Result<Ending> {
     }
     let picture = Picture::of(&draft, only.as_deref());
     // What lint refuses has wires that lead nowhere.
-    let checked = crate::lint::lint(draft);
+    let mut checked = crate::lint::lint(draft);
+    checked.texts.see_from(&folder);
     if checked.graph.is_none() {
         if arguments.format == Format::Json {
             print(&render(&checked.findings, &checked.texts, report::Format::Json, false))?;

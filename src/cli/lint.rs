@@ -238,10 +238,6 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
     let variables = arguments.variables()?;
     let environment =
         |name: &str| variables.get(name).cloned().or_else(|| process_environment(name));
-    // Of one folder, people know the names in it; CI systems know those from where they stand.
-    let others = wanted.markdown.len() + usize::from(wanted.standard_input);
-    let is_alone = wanted.folders.len() + others == 1;
-    let is_for_ci = matches!(arguments.format, Format::Junit | Format::Sarif);
     for (folder, files) in &wanted.folders {
         let draft = config::load(folder, types(), &environment)?;
         let mut checked = arguments.lint(draft);
@@ -249,9 +245,7 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
             bail!("{}", nothing_to_run(folder, &checked));
         }
         keep(files, folder, &mut checked)?;
-        if (!is_alone || is_for_ci) && folder != Path::new(".") {
-            checked.texts.move_below(folder);
-        }
+        checked.texts.see_from(folder);
         looked.add(checked);
     }
     if wanted.standard_input {

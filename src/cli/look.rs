@@ -74,7 +74,9 @@ pub(super) fn last_good(
     let mut newest = None;
     for copy in accepted::copies(data, folder)? {
         let Ok(draft) = copy.load(folder, types(), environment) else { continue };
-        let found = LastGood { copy, checked: lint::lint(draft) };
+        let mut checked = lint::lint(draft);
+        checked.texts.see_from(folder);
+        let found = LastGood { copy, checked };
         if found.checked.graph.is_some() {
             return Ok(Some(found));
         }

@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeSet,
     ops::Range,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
 use forebay_sdk::{Finding, Span};
 
 use super::{
-    filled,
+    filled, folder,
     secrets::{self, Known},
 };
 
@@ -18,6 +18,8 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
     files: Vec<(String, Arc<str>)>,
+    /// Where they are.
+    below: PathBuf,
     /// Those that are compiled in, and of no folder.
     native: BTreeSet<u32>,
     secrets: Vec<Span>,
@@ -57,13 +59,26 @@ impl Texts {
         self.files.get(file as usize).map_or("", |(path, _)| path)
     }
 
-    /// Shows the files as those of a folder, for whoever sees several.
-    pub fn move_below(&mut self, folder: &Path) {
-        for (file, (path, _)) in (0..).zip(&mut self.files) {
-            if !self.native.contains(&file) {
-                *path = folder.join(&*path).display().to_string();
-            }
+    /// Shows the files below this folder, as it is called from where the user stands.
+    pub fn see_from(&mut self, folder: &Path) {
+        self.below = folder.to_owned();
+    }
+
+    /// The path of a file from where the user stands.
+    pub fn seen(&self, file: u32) -> String {
+        let path = Path::new(self.path(file));
+        if self.native.contains(&file) || [".", "./"].map(Path::new).contains(&&*self.below) {
+            return path.display().to_string();
         }
+        let whole = self.below.join(path);
+        // From inside of the folder, the way goes out of it and back.
+        let inside = || {
+            let here = std::env::current_dir().ok()?;
+            Some(folder::whole(&whole).strip_prefix(here).ok()?.to_owned())
+        };
+        let is_beside = self.below.starts_with("..");
+        let shown = inside().filter(|_| is_beside).unwrap_or(whole);
+        shown.display().to_string()
     }
 
     /// The text of a file.

@@ -79,7 +79,7 @@ fn full(finding: &Finding, texts: &Texts, color: bool) -> String {
     if let Some(edit) = &finding.edit {
         let file = edit.span.file;
         let snippet = Snippet::source(texts.shown(file))
-            .path(printable(texts.path(file)))
+            .path(printable(&texts.seen(file)).into_owned())
             .patch(Patch::new(edit.span.range(), edit.text.clone()));
         groups.push(Drawn::HELP.secondary_title(printable(&edit.title)).element(snippet));
     }
@@ -103,7 +103,7 @@ fn snippets<'a>(finding: &'a Finding, texts: &'a Texts) -> Vec<Snippet<'a, Annot
     }
     let snippet = |((_, file), annotations): ((bool, u32), Vec<Annotation<'a>>)| {
         Snippet::source(texts.shown(file))
-            .path(printable(texts.path(file)))
+            .path(printable(&texts.seen(file)).into_owned())
             .annotations(annotations)
     };
     files.into_iter().map(snippet).collect()
@@ -127,7 +127,7 @@ fn json(finding: &Finding, texts: &Texts) -> String {
     if let Some(span) = finding.span {
         let (line, column) = texts.line_column(span.file, span.range().start);
         let (end_line, end_column) = texts.line_column(span.file, span.range().end);
-        object["file"] = texts.path(span.file).into();
+        object["file"] = texts.seen(span.file).into();
         object["line"] = line.into();
         object["column"] = column.into();
         object["end"] = json!({ "line": end_line, "column": end_column });

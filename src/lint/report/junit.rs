@@ -11,17 +11,18 @@ use super::short::{Part, short};
 pub(super) fn junit(parts: &[Part<'_>], least: Level) -> String {
     let (mut tests, mut failures, mut cases) = (0, 0, String::new());
     for part in parts {
-        let mut files: BTreeMap<&str, Vec<&Finding>> =
-            part.texts.iter().map(|(path, _)| (path, Vec::new())).collect();
+        let seen = |file| part.texts.seen(file);
+        let mut files: BTreeMap<String, Vec<&Finding>> =
+            (0..part.texts.count()).map(|file| (seen(file), Vec::new())).collect();
         for finding in part.findings {
-            let path = finding.span.map_or("", |span| part.texts.path(span.file));
+            let path = finding.span.map_or_else(String::new, |span| seen(span.file));
             files.entry(path).or_default().push(finding);
         }
         for (path, findings) in files {
             let fails = |finding: &&Finding| finding.level <= least;
             let (failed, printed): (Vec<&Finding>, Vec<&Finding>) =
                 findings.into_iter().partition(fails);
-            let file = escaped(path);
+            let file = escaped(&path);
             if failed.is_empty() {
                 let _ = write!(cases, "    <testcase classname=\"forebay\" name=\"{file}\"");
                 let printed: String =

@@ -67,7 +67,7 @@ fn place(span: Span, texts: &Texts) -> Value {
     let (line, column) = texts.line_column(span.file, range.start);
     let (end_line, end_column) = texts.line_column(span.file, range.end);
     json!({
-        "artifactLocation": { "uri": uri(texts.path(span.file)) },
+        "artifactLocation": { "uri": uri(&texts.seen(span.file)) },
         "region": {
             "startLine": line, "startColumn": column, "endLine": end_line, "endColumn": end_column,
         },

@@ -23,7 +23,7 @@ pub(super) fn short(finding: &Finding, texts: &Texts) -> String {
     let place = match finding.span {
         Some(span) => {
             let (line, column) = texts.line_column(span.file, span.range().start);
-            format!("{}:{line}:{column}: ", printable(texts.path(span.file)))
+            format!("{}:{line}:{column}: ", printable(&texts.seen(span.file)))
         }
         None => String::new(),
     };
