@@ -11,7 +11,7 @@ use forebay_yaml::{Entry, Yaml};
 
 use super::{
     common::Common,
-    filled::Filled,
+    filled::{Filled, Unshown},
     folder::Place,
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output},
     inside::{file_of, inside},
@@ -180,12 +180,20 @@ impl Draft {
         const WHY: &str = "lint refuses a draft in which this is wrong";
         let ports: BTreeMap<Name, Vec<String>> =
             self.parts.iter().map(|part| (Arc::clone(&part.name), part.outputs())).collect();
+        let unshown: BTreeMap<Name, Unshown> = self
+            .parts
+            .iter()
+            .map(|part| (Arc::clone(&part.name), self.filled.inside(part.settings.span)))
+            .collect();
         let mut graph = Graph::default();
         for part in self.parts {
             let fingerprint = part.fingerprint();
             let configured = part.configured.expect(WHY);
+            let uses = part.uses.as_ref().and_then(|uses| unshown.get(&uses.connection));
+            let unshown = unshown[&part.name].and(uses.unwrap_or(&Unshown::default()));
             if part.role == Role::Connection {
-                let spec = ConnectionSpec { type_name: part.type_name, fingerprint, configured };
+                let type_name = part.type_name;
+                let spec = ConnectionSpec { type_name, fingerprint, configured, unshown };
                 graph.connections.insert(part.name, spec);
                 continue;
             }
@@ -208,6 +216,7 @@ impl Draft {
                 from,
                 common: part.common,
                 places: part.places,
+                unshown,
             };
             graph.nodes.insert(part.name, spec);
         }

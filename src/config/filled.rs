@@ -1,10 +1,28 @@
-//! What came out of variables. It may be secret, so no finding shows it.
+//! What came out of variables. It may be secret, so neither findings nor errors at run time show it.
+
+use std::sync::Arc;
 
 use forebay_sdk::{Finding, Span};
 
 /// What came out of variables, and where they stand. It may be secret.
 #[derive(Default)]
 pub struct Filled(Vec<(Span, String, String)>);
+
+/// The values in some settings that came out of variables, each with its variable.
+#[derive(Clone, Debug, Default)]
+pub struct Unshown(Arc<[(String, String)]>);
+
+impl Unshown {
+    /// Puts the variables in the place of their values.
+    pub fn hide(&self, text: String) -> String {
+        self.0.iter().fold(text, |text, (value, variable)| replace(&text, value, variable))
+    }
+
+    /// The values of both.
+    pub fn and(&self, other: &Unshown) -> Unshown {
+        Unshown(self.0.iter().chain(&*other.0).cloned().collect())
+    }
+}
 
 impl Filled {
     /// Takes note of what a variable gave.
@@ -13,6 +31,12 @@ impl Filled {
         if !value.is_empty() && !name.contains(&value) {
             self.0.push((span, value, format!("${{{name}}}")));
         }
+    }
+
+    /// What stands in a part of a file.
+    pub(super) fn inside(&self, span: Span) -> Unshown {
+        let inside = self.0.iter().filter(|(place, ..)| span.holds(*place));
+        Unshown(inside.map(|(_, value, variable)| (value.clone(), variable.clone())).collect())
     }
 
     /// Puts the variable in the place of its value in what a finding says about that place.
@@ -43,6 +67,9 @@ pub(super) fn replace_in(finding: &mut Finding, value: &str, instead: &str) {
 /// in words that have nothing to do with it, so it counts only where it is quoted or found.
 fn replace(text: &str, value: &str, variable: &str) -> String {
     const SHORT: usize = 4;
+    if value.is_empty() || !text.contains(value) {
+        return text.to_owned();
+    }
     if value.len() >= SHORT {
         return text.replace(value, variable);
     }

@@ -7,7 +7,7 @@ use std::{
 
 use forebay_sdk::{Configured, Port, Role};
 
-use super::{common::Common, places::Places};
+use super::{common::Common, filled::Unshown, places::Places};
 
 /// `boiler-room/meter` for a node, `cloud` for a connection.
 pub type Name = Arc<str>;
@@ -31,6 +31,8 @@ pub struct ConnectionSpec {
     pub fingerprint: u64,
     /// Builds it.
     pub configured: Arc<dyn Configured>,
+    /// What of its settings is not to be shown.
+    pub unshown: Unshown,
 }
 
 /// A node that can be built.
@@ -53,6 +55,8 @@ pub struct NodeSpec {
     pub common: Common,
     /// Where its scripts stand. What is another place alone is no other node.
     pub places: Places,
+    /// What of its settings, and of those of its connection, is not to be shown.
+    pub unshown: Unshown,
 }
 
 /// One output of one node.

@@ -32,6 +32,7 @@ pub use self::{
     buffer::{Batch, Buffer, Order, Store, WhenFull},
     common::{Common, StateKept},
     draft::{Draft, How, Part, Pipeline, Upstream, Uses},
+    filled::Unshown,
     folder::{Copy, Folder, Place},
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output, Wire, Wires},
     load::{load, load_copy, load_part},

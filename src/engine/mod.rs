@@ -166,6 +166,7 @@ impl Engine {
             let station = self.stations.get_mut(name).expect("made or kept above");
             station.set_buffer(spec, &self.data);
             station.outbox.set_places(spec.places.clone());
+            station.status.set_unshown(spec.unshown.clone());
             if !station.runs() {
                 station.set_state(spec, &folder_of(&self.data, name)).await;
             }
@@ -304,8 +305,10 @@ impl Engine {
         let backoffs: BTreeMap<Name, _> = going.iter().map(backoff).collect();
         self.farewell = run_connection::close(going.into_values(), &self.farewell);
         for name in plan.start_connections.iter().chain(&plan.replace_connections) {
-            let configured = Arc::clone(&self.graph.connections[name].configured);
+            let spec = &self.graph.connections[name];
+            let configured = Arc::clone(&spec.configured);
             let status = Arc::new(Status::new(Arc::clone(name)));
+            status.set_unshown(spec.unshown.clone());
             let place = Place {
                 site: self.site(name, &status, None, Arc::new([])),
                 status,

@@ -119,6 +119,7 @@ impl Outbox {
         let fault = error.downcast_ref::<Fault>();
         let at = fault.map(|fault| self.state().places.tell(fault));
         let words = fault.map_or_else(|| format!("{error:#}"), |fault| fault.words.clone());
+        let words = self.status.hide(words);
         let line = at.as_ref().map_or_else(|| words.clone(), |at| format!("{at}: {words}"));
         match (self.is_read(Port::ERRORS), about) {
             (true, _) => self.status.handed_on(&line),

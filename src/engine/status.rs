@@ -12,7 +12,7 @@ use forebay_sdk::{Figure, connection::Down, voice::Hears};
 use tracing::{debug, error, info, warn};
 
 use super::complaints::{Complaints, Kind, Lasting, Line, Seen};
-use crate::config::Name;
+use crate::config::{Name, Unshown};
 
 /// What is counted for each node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub struct Status {
     /// The share of its time that it is busy, as the bits of an `f64`.
     busy: AtomicU64,
     counts: [AtomicU64; NAMES.len()],
+    /// What is not shown of its settings.
+    unshown: Mutex<Unshown>,
     state: Mutex<State>,
     complaints: Mutex<Complaints>,
     /// The disk failed, and has not worked since.
@@ -101,6 +103,7 @@ impl Status {
             name,
             busy: AtomicU64::new(0),
             counts: Default::default(),
+            unshown: Mutex::default(),
             state: Mutex::new(State::Starting),
             complaints: Mutex::default(),
             has_disk_failed: AtomicBool::new(false),
@@ -108,6 +111,16 @@ impl Status {
             lasting: Mutex::default(),
             held_up_by: Mutex::default(),
         }
+    }
+
+    /// Has values of settings not shown from now on.
+    pub fn set_unshown(&self, unshown: Unshown) {
+        *lock(&self.unshown) = unshown;
+    }
+
+    /// Without what is not to be shown.
+    pub fn hide(&self, text: String) -> String {
+        lock(&self.unshown).hide(text)
     }
 
     pub fn add(&self, count: Count) {
@@ -161,7 +174,7 @@ impl Status {
     /// An attempt that will be repeated. What is the trouble of the node's connection, that one says.
     pub fn waiting(&self, error: &anyhow::Error) {
         self.add(Count::Retries);
-        let text = format!("{error:#}");
+        let text = self.hide(format!("{error:#}"));
         if error.is::<Down>() {
             debug!(node = %self.name, "waits for its connection: {text}");
         } else if self.say(Kind::Retry, &text, 1) {
@@ -172,7 +185,7 @@ impl Status {
 
     /// It could not be made, and waits for a reload.
     pub fn broken(&self, error: &anyhow::Error) {
-        let text = format!("{error:#}");
+        let text = self.hide(format!("{error:#}"));
         error!(node = %self.name, "cannot be made: {text}; the next reload tries again");
         self.is_trouble_written.store(true, Ordering::Relaxed);
         *lock(&self.state) = State::Broken(text);
@@ -259,7 +272,8 @@ impl Status {
 
     /// Complains, and says whether that was written at once.
     fn say(&self, kind: Kind, text: &str, count: u64) -> bool {
-        let line = lock(&self.complaints).say(kind, text, count);
+        let text = self.hide(text.to_owned());
+        let line = lock(&self.complaints).say(kind, &text, count);
         line.inspect(|line| self.write(line)).is_some()
     }
 
@@ -290,12 +304,13 @@ impl Hears for Status {
     }
 
     fn trouble_lasts(&self, what: &str, why: &anyhow::Error) {
-        let seen = lock(&self.lasting).see(what, || format!("{why:#}"));
+        let words = || self.hide(format!("{why:#}"));
+        let seen = lock(&self.lasting).see(what, words);
         if seen != Seen::Known {
             self.add(Count::Errors);
         }
         if seen == Seen::Begins {
-            warn!(node = %self.name, "{what}: {why:#}; said once, until it is over");
+            warn!(node = %self.name, "{what}: {}; said once, until it is over", words());
         }
     }
 

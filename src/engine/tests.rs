@@ -15,7 +15,9 @@ use forebay_sdk::{
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{Batch, Buffer, Common, ConnectionSpec, NodeSpec, StateKept, WhenFull};
+use crate::config::{
+    Batch, Buffer, Common, ConnectionSpec, NodeSpec, StateKept, Unshown, WhenFull,
+};
 
 /// Settings of a node that a test makes.
 pub struct Fake {
@@ -93,6 +95,7 @@ impl Sketch {
                 ..Common::default()
             },
             places: Default::default(),
+            unshown: Unshown::default(),
         };
         self.0.nodes.insert(name.into(), spec);
         self
@@ -107,7 +110,12 @@ impl Sketch {
     /// A connection, and who uses it.
     pub fn connection(mut self, name: &str, version: u64, users: &[&str], fake: Fake) -> Sketch {
         let (type_name, configured) = ("fake".to_owned(), Arc::new(fake));
-        let spec = ConnectionSpec { type_name, fingerprint: version, configured };
+        let spec = ConnectionSpec {
+            type_name,
+            fingerprint: version,
+            configured,
+            unshown: Unshown::default(),
+        };
         self.0.connections.insert(name.into(), spec);
         for user in users {
             self.0.nodes.get_mut(*user).unwrap().connection = Some(name.into());
