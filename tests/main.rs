@@ -8,6 +8,7 @@ mod crash;
 mod devices;
 mod disk_buffer;
 mod disk_trouble;
+mod doctor;
 mod first_boot;
 mod last_good;
 mod live;

@@ -15,6 +15,7 @@ mod runtime;
 
 mod buffer;
 mod demo;
+mod doctor;
 mod explain;
 mod fmt;
 mod graph;
@@ -55,6 +56,7 @@ enum Verb {
     New(new::Arguments),
     Schema(schema::Arguments),
     Demo(demo::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// Reads the command line, does what it says, and returns the exit code.
@@ -93,5 +95,6 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
         Verb::New(arguments) => new::new(arguments),
         Verb::Schema(arguments) => schema::schema(arguments),
         Verb::Demo(arguments) => demo::demo(arguments),
+        Verb::Doctor(arguments) => doctor::doctor(arguments),
     }
 }

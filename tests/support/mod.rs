@@ -10,6 +10,7 @@ mod lines;
 mod modbus_server;
 mod mosquitto;
 mod namespace;
+mod openssl;
 mod proxy;
 mod serial_line;
 mod web_server;
@@ -31,6 +32,7 @@ pub use self::{
     modbus_server::ModbusServer,
     mosquitto::{Mosquitto, Publisher, Subscriber, ask, publish},
     namespace::start_inside,
+    openssl::{Certificates, Make, TlsServer},
     proxy::Proxy,
     serial_line::SerialLine,
     web_server::WebServer,

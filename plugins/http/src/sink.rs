@@ -1,6 +1,7 @@
 //! One request per batch, and one verdict.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -8,16 +9,20 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Endpoint, Format, Message, Node, Period, Port, Problem,
-    Sink, Site, Timestamp, WriteError, Written, connection::Refused, node::LONGEST_TRY, tls::Tls,
+    Capabilities, Configured, Emitter, Endpoint, Examination, Format, Message, Node, Period, Port,
+    Problem, Sink, Site, Timestamp, WriteError, Written,
+    connection::Refused,
+    node::LONGEST_TRY,
+    tls::{self, Tls, rustls::pki_types::ServerName},
 };
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
     header::{HOST, HeaderMap},
 };
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -68,6 +73,10 @@ impl Configured for HttpSink {
         Capabilities { batch_messages, longest_try, is_near, ..Capabilities::default() }
     }
 
+    fn examine<'a>(&'a self, asked: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
+        Some(self.examine_all(asked).boxed_local())
+    }
+
     fn check_files(&self, folder: &Path) -> Vec<Problem> {
         self.certificates(folder.into()).problems()
     }
@@ -113,6 +122,71 @@ impl HttpSink {
         let (status, headers) = (response.status(), response.headers());
         anyhow!(answer::describe(status, headers, &answer.bytes, &self.url, &self.secrets))
             .context(self.doing())
+    }
+
+    /// For `forebay doctor`: from the name of the host to an answer. Nothing is sent there.
+    async fn examine_all(&self, asked: &Examination<'_>) {
+        const ANSWER: &str = "answer";
+        let tls = self.certificates(Arc::clone(&asked.site.folder));
+        let Some(config) = asked.read_certificates(&tls).await else { return };
+        let to = self.url.host_str().zip(self.url.port_or_known_default());
+        let Some((host, port)) = to else { return };
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let endpoint = Endpoint { host: host.clone(), port };
+        let Some(stream) = asked.reach(&endpoint, self.connect_timeout).await else { return };
+        if self.url.scheme() == "https" {
+            let Ok(name) = ServerName::try_from(host) else { return };
+            let words = |error: io::Error| {
+                let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+                match inner.and_then(tls::why) {
+                    Some(why) => anyhow!("the TLS handshake with {endpoint} failed: {why}"),
+                    None => anyhow!(error).context(format!("speaking TLS with {endpoint}")),
+                }
+            };
+            let shaken = asked.shake_hands(stream, name, config, self.connect_timeout, words).await;
+            if shaken.is_none() {
+                return;
+            }
+        } else {
+            // Some servers talk with one at a time.
+            drop(stream);
+        }
+        let client = match client(&tls, *self.connect_timeout) {
+            Ok(client) => client,
+            Err(error) => return asked.wrong(ANSWER, format!("{error:#}"), ""),
+        };
+        let request = client.head(self.url.clone()).headers(self.headers.clone());
+        let response = match timeout(*self.timeout, request.send()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                let error = anyhow!(error.without_url()).context(self.doing());
+                return asked.wrong(ANSWER, format!("{error:#}"), "is it a web server?");
+            }
+            Err(_) => {
+                let seen = format!("no answer within {}", self.timeout);
+                return asked.wrong(ANSWER, seen, "it may be busy, or `timeout` too short");
+            }
+        };
+        let said =
+            answer::describe(response.status(), response.headers(), &[], &self.url, &self.secrets);
+        let (method, seen) = (&self.method, format!("to HEAD it answers {said}"));
+        match response.status().as_u16() {
+            200..=299 | 400 | 405 | 411 | 415 | 422 | 501 => {
+                asked.fine(
+                    ANSWER,
+                    format!("{seen}; what it says to {method} shows with the first message"),
+                );
+            }
+            401 | 403 => asked.wrong(ANSWER, seen, "it does not let us in: look at `headers`"),
+            407 => asked.wrong(ANSWER, seen, "a proxy on the way wants to know who we are"),
+            404 | 410 => asked.doubt(
+                ANSWER,
+                seen,
+                "look at the path in `url`, unless it knows only the method of the sink",
+            ),
+            300..=399 => asked.wrong(ANSWER, seen, "write the place that it sends us to in `url`"),
+            _ => asked.doubt(ANSWER, seen, "the messages wait meanwhile"),
+        }
     }
 
     /// What may be shown of a url: path and query can hold a secret.

@@ -6,7 +6,10 @@
 
 use std::{any::Any, sync::Arc, time::Duration};
 
-use forebay_sdk::{Busy, Claim, Configured, Connection, Node, Shared, Site, Voice, World};
+use forebay_sdk::{
+    Busy, Claim, Configured, Connection, Examination, Node, Shared, Site, Voice, World,
+};
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use tokio::{
     sync::{mpsc, watch},
     task::yield_now,
@@ -19,6 +22,7 @@ use crate::{
     ask::Ask,
     bus::{Bus, Line, SharedBus},
     busy::{BusyTime, SLICE},
+    examine::examine,
     frame::Framing,
     link::{Answer, Failure, Link, Place},
     load,
@@ -53,6 +57,10 @@ impl Configured for Bus {
 
     fn load(&self, users: &[&dyn Any]) -> Vec<Busy> {
         load::load(self, users)
+    }
+
+    fn examine<'a>(&'a self, asked: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
+        Some(examine(self, asked).boxed_local())
     }
 }
 

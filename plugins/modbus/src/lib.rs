@@ -12,6 +12,7 @@ mod connection;
 mod deadband;
 mod decode;
 mod encode;
+mod examine;
 mod frame;
 mod known;
 mod link;

@@ -1,7 +1,6 @@
 //! Owns the connection: opens it, carries everything in and out, keeps it subscribed.
 
 use std::{
-    any::Any,
     collections::BTreeMap,
     convert::Infallible,
     future::pending,
@@ -12,24 +11,21 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Connection, Endpoint, Node, Period, Problem, Secret, Shared,
+    Capabilities, Claim, Configured, Connection, Endpoint, Examination, Node, Problem, Shared,
     Site, Voice, World,
     mqtt::{Broker, Manner, Publication},
-    tls::{Tls, rustls::ClientConfig},
 };
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep_until, timeout},
-};
+use futures_util::future::{FutureExt, LocalBoxFuture};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, info};
 
 use crate::{
-    address::Address,
-    client::{Arrival, Client, Hello, Line, Untaken, Welcome},
+    client::{Arrival, Client, Line, Untaken, Welcome},
     dialect::Dialect,
+    examine::examine,
     inbound::{Answers, Full, Inbound},
-    rules::NEEDS_MQTT_5,
     session::{LONGEST_ANSWER, Session},
+    understood::MqttConnection,
     version::Version,
     wire::{Beheaded, Told, Way},
     words::{HungUp, OtherVersion, Words},
@@ -42,34 +38,10 @@ const MOST_FILTERS: usize = 8;
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
-/// A session with a broker, as its settings were understood.
-#[derive(Clone, Debug)]
-pub struct MqttConnection {
-    pub address: Address,
-    /// None for a random one.
-    pub client_id: Option<String>,
-    pub hello: Hello,
-    pub keep_alive: Period,
-    pub connect_timeout: Period,
-    pub ca: Option<String>,
-    pub cert: Option<String>,
-    pub key: Option<Secret>,
-    pub alpn: Option<String>,
-    /// None for what the broker speaks.
-    pub version: Option<Version>,
-}
-
 impl Configured for MqttConnection {
     fn build(&self, site: Site) -> Node {
-        let words = Words {
-            broker: self.address.to_string(),
-            client_id: self.client_id.clone(),
-            tls: self.address.tls,
-            has_username: self.hello.username.is_some(),
-        };
-        // At most 23 letters and digits: every broker must take those [MQTT-3.1.3-5].
-        let random = || format!("forebay{:012x}", fastrand::u64(..1 << 48));
-        let client_id = self.client_id.clone().unwrap_or_else(random);
+        let words = self.words();
+        let client_id = self.client_id_or_random();
         let inbound = Inbound::new(site.voice.clone());
         let session = Arc::new(Session::new(
             words.broker.clone(),
@@ -102,6 +74,10 @@ impl Configured for MqttConnection {
         }
     }
 
+    fn examine<'a>(&'a self, asked: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
+        Some(examine(self, asked).boxed_local())
+    }
+
     fn check_files(&self, folder: &Path) -> Vec<Problem> {
         match self.address.tls {
             true => self.certificates(folder.into()).problems(),
@@ -123,33 +99,6 @@ impl Configured for MqttConnection {
             |id: &String| Claim::named(format!("client id `{id}` at {broker}"), "client_id");
         self.client_id.iter().map(claim).collect()
     }
-}
-
-impl MqttConnection {
-    fn certificates(&self, folder: Arc<Path>) -> Tls {
-        Tls { folder, ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() }
-    }
-}
-
-/// What is wrong with settings that are for MQTT 5 on a connection, which may be of another type: the
-/// embedded broker has no use for them.
-pub fn needs_version_5<'a>(
-    connection: &dyn Any,
-    settings: impl Iterator<Item = &'a str>,
-) -> Vec<Problem> {
-    let session = connection.downcast_ref::<MqttConnection>();
-    let label = match session.map(|session| session.version) {
-        Some(Some(Version::V4)) => "expected `version: \"5\"` at the connection",
-        Some(_) => return Vec::new(),
-        None => "expected a connection of type `mqtt` that speaks MQTT 5",
-    };
-    settings.map(|setting| needs_mqtt_5(setting, label)).collect()
-}
-
-/// What MQTT 3.1.1 does not have.
-pub fn needs_mqtt_5(setting: &str, label: &str) -> Problem {
-    let message = format!("`{setting}` needs MQTT 5");
-    Problem::new(setting, message, label).rule(&NEEDS_MQTT_5)
 }
 
 /// A broker that hangs up so soon after it let us in did not lose the link.
@@ -216,7 +165,7 @@ impl Driver {
             world: self.world.clone(),
             broker: endpoint.clone(),
             keep_alive: self.settings.keep_alive.0,
-            tls: self.tls().await?,
+            tls: self.settings.tls(&self.folder).await?,
             max_packet: (version == Version::V4).then_some(max_packet),
             gate: Arc::clone(&self.session.inbound.gate),
             beheaded: Beheaded::default(),
@@ -274,19 +223,6 @@ impl Driver {
             Some(_) => self.words.thrown_out(self.hang_ups),
             None => error,
         }
-    }
-
-    /// Reads the certificates anew: a renewed one needs no reload.
-    async fn tls(&self) -> anyhow::Result<Option<Arc<ClientConfig>>> {
-        let MqttConnection { address, alpn, .. } = &self.settings;
-        if !address.tls {
-            return Ok(None);
-        }
-        let tls = self.settings.certificates(Arc::clone(&self.folder));
-        let mut config =
-            spawn_blocking(move || tls.client_config()).await.context("reading certificates")??;
-        config.alpn_protocols = alpn.iter().map(|name| name.clone().into_bytes()).collect();
-        Ok(Some(Arc::new(config)))
     }
 }
 

@@ -16,11 +16,11 @@ use serde::{
 use crate::{
     address::Address,
     client::Hello,
-    connection::{MqttConnection, needs_mqtt_5},
     rules::{OVERLAPPING_FILTERS, REPEATED_FILTER, SESSION_WITHOUT_ID, UNRETAINED_WILL},
     sink::MqttSink,
     source::MqttSource,
     topic::{Filter, NoTopic, check_topic, doubts},
+    understood::{MqttConnection, needs_mqtt_5},
     version::Version,
 };
 

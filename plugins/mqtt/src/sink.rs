@@ -11,11 +11,11 @@ use forebay_sdk::{
 
 use crate::{
     client::MOST_IN_FLIGHT,
-    connection::{MqttConnection, needs_version_5},
     properties,
     rules::LOWERED_QOS,
     session::LONGEST_TRY,
     topic::check_topic,
+    understood::{MqttConnection, needs_version_5},
 };
 
 /// Ten times as many as may be on their way without an acknowledgement: between two batches the line is idle

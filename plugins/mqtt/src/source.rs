@@ -11,7 +11,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use crate::{connection::needs_version_5, properties};
+use crate::{properties, understood::needs_version_5};
 
 /// A source of MQTT, as its settings were understood.
 #[derive(Clone, Debug)]

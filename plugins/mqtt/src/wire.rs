@@ -133,7 +133,7 @@ impl Way {
 }
 
 /// An end within the handshake is most often that of a broker that understood nothing.
-fn cut(error: io::Error) -> io::Error {
+pub fn cut(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset

@@ -6,10 +6,8 @@ use anyhow::anyhow;
 use forebay_sdk::{
     Timestamp,
     connection::Refused,
-    tls::{
-        Distrust,
-        rustls::{self, AlertDescription},
-    },
+    tls::{self, rustls},
+    world::no_way,
 };
 use rumqttc::{
     ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, mqttbytes,
@@ -250,8 +248,10 @@ pub fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
         }
         None => (),
     }
+    if let Some(why) = no_way(&error, broker) {
+        return anyhow!(why);
+    }
     match error.kind() {
-        io::ErrorKind::ConnectionRefused => anyhow!("nothing listens at {broker}"),
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
@@ -267,27 +267,12 @@ pub fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
 
 /// What usually goes wrong in the handshake, and what to do about it.
 fn trust(error: &rustls::Error) -> Option<String> {
-    if let Some(distrust) = Distrust::of(error) {
-        return Some(distrust.to_string());
-    }
-    let why = match error {
-        rustls::Error::AlertReceived(alert) => match alert {
-            AlertDescription::CertificateRequired => {
-                "it wants a client certificate; set `cert` and `key`"
-            }
-            AlertDescription::UnknownCA | AlertDescription::BadCertificate => {
-                "it does not trust the client certificate in `cert`"
-            }
-            AlertDescription::CertificateExpired => {
-                "it says that the client certificate in `cert` has expired"
-            }
-            AlertDescription::NoApplicationProtocol => "it does not know the protocol in `alpn`",
-            _ => return None,
-        },
+    match error {
         rustls::Error::InvalidMessage(_) => {
-            "it does not speak TLS on that port; write `mqtt://` in `url`, or the port for TLS"
+            let why =
+                "it does not speak TLS on that port; write `mqtt://` in `url`, or the port for TLS";
+            Some(why.to_owned())
         }
-        _ => return None,
-    };
-    Some(why.to_owned())
+        _ => tls::why(error),
+    }
 }

@@ -22,6 +22,7 @@ pub mod emitter;
 pub mod endpoint;
 pub mod envelope;
 mod evidence;
+pub mod examination;
 pub mod facts;
 pub mod fault;
 pub mod held;
@@ -49,6 +50,8 @@ pub mod timestamp;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tls")]
+mod tls_examination;
+#[cfg(feature = "tls")]
 mod tls_server;
 pub mod tool;
 pub mod voice;
@@ -75,6 +78,7 @@ pub use crate::{
     emitter::Emitter,
     endpoint::{Endpoint, NoEndpoint},
     envelope::{Envelope, Port},
+    examination::{Examination, Step},
     facts::{Busy, FieldRead, Fields, Sends},
     fault::Fault,
     held::{Held, Saved},

@@ -9,11 +9,13 @@ use std::{
 };
 
 use forebay_yaml::{Level, Rule};
+use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{
     claim::Claim,
+    examination::Examination,
     facts::{Busy, Fields},
     node::{LONGEST_TRY, Node},
     rules::SETTING_VALUE,
@@ -35,7 +37,7 @@ pub trait Settings: DeserializeOwned + JsonSchema + 'static {
 }
 
 /// Settings that were read and understood, whatever their type: all that lint and the engine know of
-/// a node before it runs. Only `check_files` does I/O. A new fact about nodes is a method here, with a default.
+/// a node before it runs. Only `check_files` and `examine` do I/O. A new fact about nodes is a method here, with a default.
 pub trait Configured: Any + Send + Sync {
     /// Makes the node. Opens nothing and cannot fail, so a reload that lints cannot fail half-way;
     /// does nothing that takes long, for all nodes run on one thread.
@@ -83,6 +85,12 @@ pub trait Configured: Any + Send + Sync {
     /// share is counted once. `users` are the settings of its nodes, of whatever types they are.
     fn load(&self, _users: &[&dyn Any]) -> Vec<Busy> {
         Vec::new()
+    }
+
+    /// Tries the way to the other side step by step, as `forebay doctor` shows it, and in the words of
+    /// what runs. The only method that connects to anybody. None when there is nothing to look at.
+    fn examine<'a>(&'a self, _: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
+        None
     }
 }
 

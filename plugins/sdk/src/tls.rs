@@ -8,12 +8,12 @@ use std::{
     sync::Arc,
 };
 
-pub use crate::tls_server::Distrust;
+pub use crate::tls_server::{Distrust, why};
 use crate::{
     rules::{BAD_CERTIFICATE, EXPIRED_CERTIFICATE},
     settings::Problem,
     timestamp::Timestamp,
-    tls_server::{Verifier, expiry},
+    tls_server::{Verifier, described, expiry},
 };
 use anyhow::{Context, anyhow, bail};
 use forebay_yaml::units::Secret;
@@ -109,6 +109,19 @@ impl Tls {
             problems.push(problem.also("cert", "the certificate").rule(&BAD_CERTIFICATE));
         }
         problems
+    }
+
+    /// Whom we trust and who we are, in one line. Blocks on the file system.
+    pub(crate) fn summary(&self) -> String {
+        let trusted = match &self.ca {
+            Some(ca) => format!("who is trusted stands in {}", self.shown("ca", ca)),
+            None => "who is trusted is up to this system".to_owned(),
+        };
+        let own = self.cert.as_ref().and_then(|cert| {
+            let chain = self.certificates(cert, "cert").ok()?;
+            Some(format!("; the client certificate is {}", described(chain.first()?)))
+        });
+        trusted + &own.unwrap_or_default()
     }
 
     /// Why a certificate and a key cannot be used with one another.

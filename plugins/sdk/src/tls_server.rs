@@ -63,6 +63,9 @@ impl Verifier {
     }
 
     fn words(&self, error: &CertificateError, met: &CertificateDer<'_>) -> Option<String> {
+        if let CertificateError::Other(OtherError(inner)) = error {
+            return unusable(inner.downcast_ref()?, met);
+        }
         Some(match error {
             // A bad signature: a CA of the same name was made anew.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
@@ -73,30 +76,181 @@ impl Verifier {
                     met.names, met.issuer, self.trusted
                 )
             }
-            CertificateError::NotValidForNameContext { expected, .. } => {
+            CertificateError::NotValidForNameContext { expected, presented } => {
                 let (names, url) = (Met::read(met).names, expected.to_str());
-                format!("its certificate is for {names}, and `url` says `{url}`")
-            }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                let issuer = Met::read(met).issuer;
-                format!(
-                    "its certificate, issued by {issuer}, has expired, or the clock here is wrong"
-                )
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                match Timestamp::now().clock_was_set() {
-                    true => "its certificate is not valid yet; is the clock here right?",
+                match presented.is_empty() {
+                    true => format!(
+                        "its certificate has {names} as common name alone, which says nothing of its \
+                         hosts any more; ask for one with `subjectAltName={}`",
+                        alternative_name(expected)
+                    ),
                     false => {
-                        "the clock here is not set yet, so its certificate seems not valid yet; \
-                         waiting for the time"
+                        let names = presented.iter().map(|name| presented_name(name));
+                        let names = names.collect::<Vec<_>>().join(", ");
+                        format!("its certificate is for {names}, and `url` says `{url}`")
                     }
                 }
-                .to_owned()
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                let now = Timestamp::now().to_rfc3339();
+                let (met, until) = (Met::read(met), expiry(met));
+                match until.filter(|until| *until < now) {
+                    Some(until) => format!(
+                        "its certificate, issued by {}, has expired on {}, or the clock here is wrong: it says {}",
+                        met.issuer,
+                        day(&until),
+                        day(&now)
+                    ),
+                    None => format!(
+                        "the certificate of {}, who issued its own, has expired, or the clock here is wrong: it says {}",
+                        met.issuer,
+                        day(&now)
+                    ),
+                }
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                let (now, from) = (Timestamp::now(), validity(met));
+                let from = from.map_or_else(String::new, |(from, _)| format!(" before {}", day(&from)));
+                let said = now.to_rfc3339();
+                let said = day(&said);
+                match now.clock_was_set() {
+                    true => format!("its certificate is not valid{from}; is the clock here right? it says {said}"),
+                    false => format!(
+                        "the clock here is not set yet and says {said}, so its certificate seems not valid{from}; \
+                         waiting for the time"
+                    ),
+                }
+            }
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                let names = Met::read(met).names;
+                format!(
+                    "its certificate, which is for {names}, is not for servers; ask for one with \
+                     `extendedKeyUsage=serverAuth`"
+                )
+            }
+            CertificateError::Revoked => "its certificate was revoked".to_owned(),
+            CertificateError::BadEncoding | CertificateError::UnhandledCriticalExtension => {
+                "its certificate cannot be read; ask for a new one".to_owned()
+            }
+            _ if is_weak(error) => {
+                "its certificate, or that of who issued it, is signed in a way that is not safe any more, such as \
+                 SHA-1 or a short RSA key; ask for one with SHA-256 and ECDSA, or RSA of 2048 bits and more"
+                    .to_owned()
             }
             _ => return None,
         })
     }
 }
+
+#[allow(deprecated, reason = "rustls still gives them")]
+fn is_weak(error: &CertificateError) -> bool {
+    matches!(
+        error,
+        CertificateError::UnsupportedSignatureAlgorithm
+            | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+    )
+}
+
+/// Certificates that are none for a server.
+fn unusable(error: &webpki::Error, met: &CertificateDer<'_>) -> Option<String> {
+    Some(match error {
+        webpki::Error::UnsupportedCertVersion => {
+            "its certificate is of the old form X.509 v1; ask for one of version 3, such as `openssl x509 -req` \
+             makes with `-extfile` and a `subjectAltName`"
+                .to_owned()
+        }
+        webpki::Error::CaUsedAsEndEntity => {
+            let names = Met::read(met).names;
+            format!(
+                "it shows the certificate of a CA ({names}) as its own; ask for one that this CA has issued to the \
+                 server, with `basicConstraints=CA:FALSE`"
+            )
+        }
+        webpki::Error::EndEntityUsedAsCa => {
+            let issuer = Met::read(met).issuer;
+            format!(
+                "its certificate was issued by {issuer}, whose own certificate is not that of a CA; ask for \
+                 one with `basicConstraints=CA:TRUE` there"
+            )
+        }
+        _ => return None,
+    })
+}
+
+/// What `subjectAltName` has to say of a host.
+fn alternative_name(host: &ServerName<'_>) -> String {
+    match host {
+        ServerName::IpAddress(_) => format!("IP:{}", host.to_str()),
+        _ => format!("DNS:{}", host.to_str()),
+    }
+}
+
+/// A name as rustls shows it, `DnsName("a")` or `IpAddress(::1)`, without what a user need not know.
+fn presented_name(name: &str) -> String {
+    let inside = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+    quoted(inside.unwrap_or(name).trim_matches('"'))
+}
+
+/// The day of a moment in RFC 3339.
+fn day(moment: &str) -> &str {
+    moment.split('T').next().unwrap_or_default()
+}
+
+/// What is wrong in a handshake, where more can be said than the name of the error.
+pub fn why(error: &Error) -> Option<String> {
+    use rustls::{AlertDescription as Alert, PeerIncompatible};
+    if let Some(distrust) = Distrust::of(error) {
+        return Some(distrust.to_string());
+    }
+    let why = match error {
+        Error::AlertReceived(alert) => match alert {
+            Alert::CertificateRequired => "it wants a client certificate; set `cert` and `key`",
+            Alert::UnknownCA | Alert::BadCertificate | Alert::CertificateUnknown => {
+                "it does not trust the client certificate in `cert`"
+            }
+            Alert::CertificateExpired => {
+                "it says that the client certificate in `cert` has expired; is its clock right?"
+            }
+            Alert::CertificateRevoked => {
+                "it says that the client certificate in `cert` was revoked"
+            }
+            Alert::UnsupportedCertificate => {
+                "it does not take the client certificate in `cert`: its kind, or what it is for \
+                 (`extendedKeyUsage=clientAuth`)"
+            }
+            Alert::AccessDenied => {
+                "it knows the client certificate in `cert`, and does not let it in"
+            }
+            Alert::NoApplicationProtocol => "it does not know the protocol in `alpn`",
+            Alert::UnrecognisedName => {
+                "it does not know the host name in `url`; `server_name` can name another"
+            }
+            Alert::ProtocolVersion => OLD_VERSION,
+            Alert::HandshakeFailure | Alert::InsufficientSecurity => {
+                "it found nothing in what we offer that it takes: ask its admin to allow TLS 1.3, or ECDHE with \
+                 AES-GCM or ChaCha20 in TLS 1.2; it may also want a client certificate (`cert` and `key`)"
+            }
+            _ => return None,
+        },
+        Error::PeerIncompatible(what) => match what {
+            PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig => OLD_VERSION,
+            PeerIncompatible::NoCipherSuitesInCommon
+            | PeerIncompatible::NoKxGroupsInCommon
+            | PeerIncompatible::NoSignatureSchemesInCommon => {
+                "it speaks none of the ciphers that we do: ask its admin to allow TLS 1.3, or ECDHE with AES-GCM or \
+                 ChaCha20 in TLS 1.2"
+            }
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(why.to_owned())
+}
+
+const OLD_VERSION: &str =
+    "it speaks none of the versions of TLS that we do: ask its admin to allow TLS 1.2 or 1.3";
 
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
@@ -178,7 +332,7 @@ impl Met {
 }
 
 /// The common name in a distinguished name, or else its last part.
-fn title(name: &[u8]) -> String {
+pub fn title(name: &[u8]) -> String {
     /// Its object identifier, 2.5.4.3.
     const COMMON_NAME: [u8; 3] = [0x55, 4, 3];
     let mut last = None;
@@ -210,6 +364,11 @@ fn value(der: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// When a certificate expires, as `2026-11-21T09:14:02` in UTC. None when it says none.
 pub fn expiry(certificate: &[u8]) -> Option<String> {
+    validity(certificate).map(|(_, end)| end)
+}
+
+/// From when a certificate is valid, and until when.
+fn validity(certificate: &[u8]) -> Option<(String, String)> {
     const VERSION: u8 = 0xa0;
     let (certificate, _) = value(certificate)?;
     let (mut fields, _) = value(certificate)?;
@@ -222,19 +381,32 @@ pub fn expiry(certificate: &[u8]) -> Option<String> {
         (_, fields) = value(fields)?;
     }
     let (validity, _) = value(fields)?;
-    let (_, end) = value(validity)?;
-    let (end, _) = value(end)?;
-    let end = std::str::from_utf8(end).ok().filter(|end| end.is_ascii())?;
+    let (begin, rest) = value(validity)?;
+    let (end, _) = value(rest)?;
+    Some((moment(begin)?, moment(end)?))
+}
+
+/// A moment as certificates have it.
+fn moment(text: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii())?;
     // RFC 5280, section 4.1.2.5: years of two digits are those from 1950 on.
-    let end = match end.len() {
-        13 if end < "50" => format!("20{end}"),
-        13 => format!("19{end}"),
-        _ => end.to_owned(),
+    let text = match text.len() {
+        13 if text < "50" => format!("20{text}"),
+        13 => format!("19{text}"),
+        _ => text.to_owned(),
     };
-    let part = |range| end.get(range);
+    let part = |range| text.get(range);
     let (year, month, day) = (part(0..4)?, part(4..6)?, part(6..8)?);
     let (hour, minute, second) = (part(8..10)?, part(10..12)?, part(12..14)?);
     Some(format!("{year}-{month}-{day}T{hour}:{minute}:{second}"))
+}
+
+/// Whom a certificate is for, who has issued it, and until when it holds.
+pub fn described(certificate: &CertificateDer<'_>) -> String {
+    let Met { names, issuer } = Met::read(certificate);
+    let until = expiry(certificate);
+    let until = until.as_deref().map_or("an unknown day", day);
+    format!("for {names}, issued by {issuer}, valid until {until}")
 }
 
 /// A text from outside, on one line and not too long.

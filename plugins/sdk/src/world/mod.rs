@@ -12,6 +12,7 @@ mod race;
 #[cfg(feature = "serial")]
 mod serial;
 mod system;
+mod trouble;
 mod usb;
 
 use std::{
@@ -23,8 +24,10 @@ use std::{
 
 pub use self::{
     outside::{Dial, Listener, Outside, Parity, Rs485, Rts, SerialLine, Stream},
+    trouble::{Unresolved, no_way},
     usb::UsbId,
 };
+use crate::endpoint::Endpoint;
 
 /// The outside, for whoever opens something. Cloning shares it.
 #[derive(Clone)]
@@ -48,6 +51,15 @@ impl World {
     /// What the system says: nobody listens, no such host, no way there.
     pub async fn connect(&self, dial: Dial) -> io::Result<Box<dyn Stream>> {
         self.0.connect(dial).await
+    }
+
+    /// See [`Outside::look_up`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says: nobody has that name, or no name server answers.
+    pub async fn look_up(&self, host: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+        self.0.look_up(host.clone()).await
     }
 
     /// See [`Outside::listen`].

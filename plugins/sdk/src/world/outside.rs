@@ -103,6 +103,10 @@ pub trait Outside: Send + Sync {
     /// address that is silent has the next one tried beside it. Takes as long as the system lets it:
     /// the caller has the time limit. What is sent leaves at once, without Nagle's algorithm.
     fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>>;
+    /// The addresses of a host, in the system's order of preference.
+    fn look_up(&self, _: Endpoint) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
     /// Listens at an address of this machine.
     fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
     /// Opens a serial line for this program alone.

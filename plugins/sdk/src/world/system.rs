@@ -24,14 +24,16 @@ use tokio::{
 use super::{
     outside::{Dial, Listener, Outside, SerialLine, Stream},
     race,
+    trouble::Unresolved,
 };
+use crate::endpoint::Endpoint;
 
 pub(super) struct System;
 
 impl Outside for System {
     fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         async move {
-            let addresses = lookup_host((dial.to.host.as_str(), dial.to.port)).await?;
+            let addresses = look_up(&dial.to).await?;
             let stream = race::first(addresses, TcpStream::connect).await?;
             let socket = SockRef::from(&stream);
             if let Some(idle) = dial.probe_after {
@@ -47,6 +49,10 @@ impl Outside for System {
             Ok(Box::new(stream) as Box<dyn Stream>)
         }
         .boxed()
+    }
+
+    fn look_up(&self, host: Endpoint) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        async move { look_up(&host).await }.boxed()
     }
 
     fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
@@ -98,6 +104,13 @@ impl Outside for System {
         }
         .boxed()
     }
+}
+
+/// The addresses of a host, in the system's order.
+async fn look_up(host: &Endpoint) -> io::Result<Vec<SocketAddr>> {
+    let found = lookup_host((host.host.as_str(), host.port)).await;
+    let found = found.map_err(|error| Unresolved::wrap(&host.host, &error))?;
+    Ok(found.collect())
 }
 
 /// Waits for a timer that will not ring, and that the kernel cancels when the clock is set
@@ -152,7 +165,7 @@ impl Listener for TcpListener {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{endpoint::Endpoint, world::World};
+    use crate::world::World;
 
     #[tokio::test]
     async fn a_message_does_not_wait_for_the_acknowledgement_of_another() {
@@ -166,6 +179,18 @@ mod tests {
         for stream in [ours.unwrap(), theirs.unwrap().0] {
             assert!(stream.into_tcp().ok().unwrap().nodelay().unwrap());
         }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_nobody_has_is_said_to_be_one() {
+        let world = World::system();
+        let to = Endpoint { host: "no-such-host.invalid".to_owned(), port: 1 };
+        let error = world.connect(Dial::new(to)).await.err().expect("nobody has that name");
+        let said = error.to_string();
+        // On a machine without a name server it says that.
+        let is_said = said.starts_with("no host is called `no-such-host.invalid`")
+            || said.starts_with("no name server answers");
+        assert!(is_said, "{said}");
     }
 
     #[tokio::test]
