@@ -30,6 +30,8 @@ pub enum Stray {
     Function { asked: u8, came: u8 },
     /// Not as long as asked for, or not about the same registers.
     Extent,
+    /// The request: some adapters for RS-485 hear what they send.
+    Echo,
     /// Bytes that are no frame.
     Noise,
 }
@@ -43,6 +45,9 @@ pub struct Frames {
     asked: Option<Asked>,
     came: Vec<u8>,
     stray: Option<Stray>,
+    /// Whether the request comes back in front of its answer, as reads have shown. A write cannot: its answer
+    /// looks the same.
+    echoes: bool,
 }
 
 /// A request whose answer is waited for.
@@ -52,6 +57,8 @@ struct Asked {
     unit: u8,
     function: u8,
     expected: Expected,
+    /// As it went out, until it came back. Empty where that cannot be.
+    echo: Vec<u8>,
 }
 
 /// What the answer is, when it is no exception.
@@ -92,7 +99,8 @@ const CHECKSUM: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS);
 
 impl Frames {
     pub fn new(framing: Framing) -> Frames {
-        Frames { framing, transaction: 0, asked: None, came: Vec::new(), stray: None }
+        let (came, stray) = (Vec::new(), None);
+        Frames { framing, transaction: 0, asked: None, came, stray, echoes: false }
     }
 
     /// Takes a request, from its function code on, and gives what goes on the wire. From now on its
@@ -101,17 +109,27 @@ impl Frames {
         self.transaction = self.transaction.wrapping_add(1);
         let transaction = self.transaction.to_be_bytes();
         let expected = Expected::of(request);
-        self.asked = Some(Asked { transaction, unit, function: request[0], expected });
+        let wire = envelope(self.framing, transaction, unit, request);
+        let is_told = self.echoes || !matches!(expected, Expected::Echo(_));
+        let may_echo = self.framing == Framing::Rtu && is_told;
+        let echo = if may_echo { wire.clone() } else { Vec::new() };
+        self.asked = Some(Asked { transaction, unit, function: request[0], expected, echo });
         self.came.clear();
         self.stray = None;
-        envelope(self.framing, transaction, unit, request)
+        wire
     }
 
     /// Takes what came. Gives the answer, from its function code on, once it is whole.
     pub fn take(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
-        let asked = self.asked.as_ref()?;
+        let asked = self.asked.as_mut()?;
         self.came.extend_from_slice(bytes);
         loop {
+            if !asked.echo.is_empty() && self.came.starts_with(&asked.echo) {
+                self.came.drain(..std::mem::take(&mut asked.echo).len());
+                (self.echoes, self.stray) = (true, Some(Stray::Echo));
+            } else if !self.came.is_empty() && asked.echo.starts_with(&self.came) {
+                return None;
+            }
             let found = match self.framing {
                 Framing::Tcp => asked.look_at_tcp(&self.came),
                 Framing::Rtu => asked.look_at_rtu(&self.came),
@@ -126,6 +144,9 @@ impl Frames {
                     }
                 }
                 Found::Answer(answer) => {
+                    if !asked.echo.is_empty() {
+                        self.echoes = false;
+                    }
                     self.asked = None;
                     return Some(self.came[answer].to_vec());
                 }
@@ -296,6 +317,7 @@ impl fmt::Display for Stray {
                 write!(f, "an answer to function {came}, and function {asked} was asked for")
             }
             Stray::Extent => f.write_str("more or less than was asked for"),
+            Stray::Echo => f.write_str("the request itself, which the adapter hears"),
             Stray::Noise => f.write_str("nothing that is Modbus"),
         }
     }
@@ -413,6 +435,29 @@ mod tests {
             assert_eq!(frames.take(&wire(9, &[16, 0, 7, 0, 1])), None);
             assert_eq!(frames.take(&wire(9, &several[..5])), Some(several[..5].to_vec()));
         });
+    }
+
+    #[test]
+    fn an_adapter_that_hears_itself_confirmed_writes_and_gave_bits() {
+        let mut frames = Frames::new(Framing::Rtu);
+        // Twenty bits from 0x305 on: what is asked looks like an answer of three bytes.
+        let bits = [1, 3, 5, 0, 20];
+        let wire = frames.ask(9, &bits);
+        assert_eq!(frames.take(&wire[..5]), None);
+        assert_eq!(frames.take(&wire[5..]), None);
+        assert_eq!(frames.stray(), Some(Stray::Echo));
+        let answer = vec![1, 3, 0xAA, 0xBB, 0xC];
+        assert_eq!(frames.take(&rtu(9, &answer)), Some(answer));
+        // Now it is known, so a write is confirmed by the second.
+        let write = [6, 0, 7, 0x12, 0x34];
+        let wire = frames.ask(9, &write);
+        assert_eq!(frames.take(&wire), None);
+        assert_eq!(frames.take(&wire), Some(write.to_vec()));
+        // Behind another adapter, by the first.
+        frames.ask(9, &REQUEST);
+        assert_eq!(frames.take(&rtu(9, &ANSWER)), Some(ANSWER.to_vec()));
+        let wire = frames.ask(9, &write);
+        assert_eq!(frames.take(&wire), Some(write.to_vec()));
     }
 
     #[test]
