@@ -35,7 +35,7 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
         return other;
     }
     let first = first?;
-    if !addresses.iter().all(|(_, address)| (first..=first + 9998).contains(address)) {
+    if !are_numbers(&addresses, first) {
         return None;
     }
     let setting = table_setting(table);
@@ -55,16 +55,23 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
     Some(problem.warning().note(note).help(help))
 }
 
+/// Whether all addresses look like numbers of a manual from `first` on. Lists of a manual begin near that; inverters
+/// by the million have their registers at 32000, 35100 or 43000, and mean it.
+fn are_numbers(addresses: &[(usize, u16)], first: u16) -> bool {
+    let addresses = || addresses.iter().map(|(_, address)| *address);
+    addresses().all(|address| (first..=first + 9998).contains(&address))
+        && addresses().any(|address| address < first + 1000)
+}
+
 /// `input: 40001`: the number of a holding register.
 fn of_another_table(table: Table, addresses: &[(usize, u16)]) -> Option<Problem> {
     const NUMBERED: [(Table, u16); 3] =
         [(Table::Holding, 40_001), (Table::Input, 30_001), (Table::Discrete, 10_001)];
-    let is_numbered =
-        |first: u16| addresses.iter().all(|(_, address)| (first..=first + 9998).contains(address));
     // Registers with five figures that begin with 1 are common.
     let is_likely = |other: Table| other != table && (table.holds_bits() || !other.holds_bits());
-    let (other, first) =
-        NUMBERED.into_iter().find(|(other, first)| is_likely(*other) && is_numbered(*first))?;
+    let (other, first) = NUMBERED
+        .into_iter()
+        .find(|(other, first)| is_likely(*other) && are_numbers(addresses, *first))?;
     let (index, address) = *addresses.first()?;
     let (setting, right) = (table_setting(table), table_setting(other));
     let article = if other == Table::Input { "an" } else { "a" };

@@ -230,6 +230,10 @@ fn a_device_that_really_counts_this_far_gets_no_hint() {
     // SunSpec begins at 40000, and others have registers all over.
     assert_eq!(of_registers(&["holding: 40000, kind: u32", "holding: 40071"]), []);
     assert_eq!(of_registers(&["holding: 32080, kind: i32", "holding: 40125"]), []);
+    // Inverters of Huawei, GoodWe and Solis.
+    assert_eq!(of_registers(&["holding: 32064, kind: i32", "holding: 32080, kind: i32"]), []);
+    assert_eq!(of_registers(&["holding: 35105", "holding: 37007"]), []);
+    assert_eq!(of_registers(&["input: 33079, kind: i32", "holding: 43135"]), []);
 }
 
 #[test]
