@@ -7,7 +7,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::support::{Folder, Forebay, ModbusServer, SerialLine, forebay, program, python};
+use crate::support::{Folder, Forebay, ModbusServer, SerialLine, forebay, program, python, until};
 
 const DEVICES: &str = "\
 devices:
@@ -202,6 +202,58 @@ fn a_kind_that_is_asked_for_is_shown_in_every_order() {
     let (_, errors, code) = probe(&[&urls[0], "--kind", "u33"]);
     assert_eq!(code, Some(2));
     assert!(errors.contains("`--kind`: `u33` is none; expected `all`, or of u8"), "{errors}");
+}
+
+/// Two kinds, one of them found by its map and one of the user's, are read by their profiles.
+#[test]
+fn a_device_of_a_profile_is_played_by_its_name() {
+    let mine = "defaults: { kind: i16 }
+registers: [{ name: flow, input: 7, scale: 0.1, unit: degC }, { name: state, holding: 3 }]
+writable: [{ name: setpoint, holding: 9, scale: 0.1, min: 20, max: 80 }]
+";
+    let folder = Folder::with(&[("profiles/mine.yaml", mine)]);
+    let mut command = program();
+    command.args(["simulate", "modbus", "--listen", "tcp://127.0.0.1:0"]);
+    command.args(["--profile", "sunspec-inverter", "--profile"]);
+    command.arg(folder.path().join("profiles/mine.yaml"));
+    let simulator = Forebay::of(command);
+    let url = simulator.wait_for_log("  Modbus TCP").split("  ").next().unwrap().to_owned();
+    let output = folder.path().display().to_string();
+    folder.write(
+        "pipelines/p.yaml",
+        &format!(
+            "connections: {{ bus: {{ type: modbus, url: '{url}' }} }}
+sources:
+  inverter: {{ type: modbus, connection: bus, unit: 1, every: 200ms, profile: sunspec-inverter, only: [frequency, model] }}
+  boiler: {{ type: modbus, connection: bus, unit: 2, every: 200ms, profile: mine }}
+  command: {{ type: timer, every: 1h, payload: {{ setpoint: 41.5 }} }}
+sinks:
+  set: {{ type: modbus, connection: bus, unit: 2, from: command, profile: mine }}
+  readings: {{ from: [inverter, boiler], type: file, path: {output}/readings }}
+"
+        ),
+    );
+    let _forebay = Forebay::run(folder.path());
+    simulator.wait_for_log("unit 2: wrote holding register 9: 019F");
+    let is_between = |value: &Value, least: f64, most: f64| {
+        value.as_f64().is_some_and(|value| (least..=most).contains(&value))
+    };
+    until("a reading of each", || {
+        let text = folder.read("readings");
+        let lines: Vec<Value> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let inverter = |line: &Value| {
+            line["model"] == "sunspec-inverter" && is_between(&line["frequency"], 49.9, 50.1)
+        };
+        let boiler = |line: &Value| is_between(&line["flow"], 18.0, 24.0) && line["state"] == 0;
+        lines.iter().any(inverter) && lines.iter().any(boiler)
+    });
+    let output = forebay(["simulate", "modbus", "--profile", "sdm63"]);
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        errors.contains("`--profile sdm63`: there is none; expected a file, or of em24"),
+        "{errors}"
+    );
 }
 
 #[test]

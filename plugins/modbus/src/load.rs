@@ -60,7 +60,7 @@ impl Bus {
 }
 
 fn requests(bus: &Bus, source: &ModbusSource, merging: Merging) -> Vec<Block> {
-    let fields = sunspec::assume(&source.reading.fields);
+    let (fields, _) = sunspec::assume(&source.reading.fields);
     let blocks: Vec<Block> = fields.iter().map(|field| field.block).collect();
     let requests = plan(&blocks, &Limits::of(merging), |block| bus.cost(block));
     requests.into_iter().map(|request| request.block).collect()

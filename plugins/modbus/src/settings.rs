@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub use self::{
     kind::{Kind, Nature},
-    profile::{profile_schema, to_sink, to_source},
+    profile::{profile_schema, registers_of, to_sink, to_source},
     ranges::Numbers,
     register::{RegisterSettings, table_setting},
     request::ModbusRequestSettings,

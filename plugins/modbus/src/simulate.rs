@@ -3,10 +3,12 @@
 mod device;
 pub mod fault;
 pub mod image;
+mod profile;
 pub mod server;
 mod settings;
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -15,10 +17,10 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use forebay_sdk::{
-    Period, RunningDevice, Tool, World, schema_of,
+    Finding, Period, RunningDevice, Tool, World, schema_of,
     tool::{Argument, Call, Stopped, Takes},
     world::Listener,
-    yaml,
+    yaml::{self, Limits},
 };
 use futures_util::future::{BoxFuture, FutureExt, select_all};
 use tokio::sync::mpsc;
@@ -32,6 +34,7 @@ use crate::{
     block::Table,
     decode::{Form, Order, Sort},
     frame::Framing,
+    profiles,
     reading::Field,
     sdm630,
     serial::SerialLine,
@@ -63,6 +66,12 @@ pub fn tool() -> Tool {
                 faults: [{ late: 2s, every: 10 }, { exception: 6, chance: 5 }]",
         arguments: &[
             Argument { name: "FILE", takes: Takes::File, about: "The devices, as YAML" },
+            Argument {
+                name: "profile",
+                takes: Takes::Several("PROFILE"),
+                about: "Play a device of this kind: sdm120, or a file such as profiles/mine.yaml.\n\
+                        May be given again: they are the units from 1 on",
+            },
             Argument {
                 name: "listen",
                 takes: Takes::Several("URL"),
@@ -176,8 +185,13 @@ async fn run(call: Call) -> Result<(), Stopped> {
 fn read(call: &Call) -> Result<(Devices, Vec<Field>), Stopped> {
     let mut findings = Vec::new();
     let mut from_file = (None, None);
+    let kinds = call.given.all("profile");
     let mut simulation = match &call.file {
-        None => default_simulation(),
+        None if kinds.is_empty() => default_simulation(),
+        None => of_profiles(kinds)?,
+        Some(_) if !kinds.is_empty() => {
+            return Err(anyhow!("expected a file or `--profile`, found both").into());
+        }
         Some(tree) => {
             let settings: Option<SimulationSettings> =
                 yaml::decode(tree, "simulate modbus", &mut findings);
@@ -210,6 +224,39 @@ fn read(call: &Call) -> Result<(Devices, Vec<Field>), Stopped> {
         devices.swallow = *swallow;
     }
     Ok((devices, fields))
+}
+
+/// A device of each profile, which are the units from 1 on.
+fn of_profiles(kinds: &[String]) -> anyhow::Result<Simulation> {
+    let mut simulation =
+        Simulation { units: BTreeMap::new(), faults: Vec::new(), seed: 1, fields: Vec::new() };
+    for (unit, kind) in (1..).zip(kinds) {
+        let native = profiles::NATIVE.iter().find(|profile| profile.name == kind);
+        let text = match native {
+            Some(profile) => profile.text.to_owned(),
+            None if !kind.ends_with(".yaml") => {
+                bail!(
+                    "`--profile {kind}`: there is none; expected a file, or of {}",
+                    profiles::names().join(", ")
+                );
+            }
+            None => fs::read_to_string(kind).with_context(|| format!("reading {kind}"))?,
+        };
+        let name = Path::new(kind).file_stem().and_then(|stem| stem.to_str()).unwrap_or(kind);
+        let mut findings = Vec::new();
+        let tree = yaml::parse(&text, 0, Limits::default(), &mut findings);
+        let device = tree.and_then(|tree| profile::device(name, &tree, &mut findings));
+        let Some((image, fields)) = device else {
+            let found = findings.first();
+            let Finding { message, label, .. } = found.context("a profile without a finding")?;
+            bail!("`--profile {kind}`: {message}: {label}; `forebay lint` shows where");
+        };
+        simulation.units.insert(unit, image);
+        if unit == 1 {
+            simulation.fields = fields;
+        }
+    }
+    Ok(simulation)
 }
 
 async fn listen(world: &World, url: &str, simulator: &Simulator) -> anyhow::Result<Listening> {

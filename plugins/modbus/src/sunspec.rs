@@ -142,28 +142,39 @@ fn listed(models: &[u16]) -> String {
     }
 }
 
-/// The fields as if each model began at an address of its own: for who wants to know how long a poll takes
-/// and has no device.
-pub fn assume(fields: &[Field]) -> Vec<Field> {
+/// The registers of a map of these models, in which nothing stands yet, and where it begins.
+pub fn map(models: &[Model]) -> (u16, Vec<u16>) {
+    let mut map = MARK.to_vec();
+    for Model { number, length, .. } in models {
+        map.extend([*number, *length]);
+        map.resize(map.len() + usize::from(*length), 0);
+    }
+    map.extend([END, 0]);
+    (BEGINS[0], map)
+}
+
+/// The fields as if each model began at an address of its own, and these models: for who has no device.
+pub fn assume(fields: &[Field]) -> (Vec<Field>, Vec<Model>) {
+    /// As many registers as an assumed model and its head have.
     const APART: u16 = 200;
-    let mut known: Vec<Arc<[u16]>> = Vec::new();
-    let mut names: Vec<&str> = Vec::new();
-    let mut assumed = Vec::new();
+    let mut known: Vec<&Arc<[u16]>> = Vec::new();
+    let mut models: Vec<Model> = Vec::new();
+    let mut assumed: Vec<Field> = Vec::new();
     for field in fields {
-        if names.contains(&&*field.name) {
+        if assumed.iter().any(|other| other.name == field.name) {
             continue;
         }
-        names.push(&field.name);
-        let mut field = field.clone();
-        if let Some(models) = &field.models {
-            let at = known.iter().position(|other| other == models).unwrap_or_else(|| {
-                known.push(Arc::clone(models));
+        let mut placed = field.clone();
+        if let Some(wanted) = &field.models {
+            let at = known.iter().position(|other| *other == wanted).unwrap_or_else(|| {
+                let start = BEGINS[0] + HEAD + (known.len() as u16).saturating_mul(APART);
+                models.push(Model { number: wanted[0], start, length: APART - HEAD });
+                known.push(wanted);
                 known.len() - 1
             });
-            let begin = BEGINS[0].saturating_add((at as u16).saturating_mul(APART));
-            field.block.start = field.block.start.saturating_add(begin);
+            placed.block.start = field.block.start.saturating_add(models[at].start);
         }
-        assumed.push(field);
+        assumed.push(placed);
     }
-    assumed
+    (assumed, models)
 }

@@ -87,15 +87,39 @@ pub fn profile_schema() -> Value {
 
 /// Gives a source the registers of a profile.
 pub fn to_source(taken: Taken<'_>, settings: &mut Yaml, findings: &mut Vec<Finding>) {
-    take_in(taken, "registers", settings, findings);
+    take_in(taken, REGISTERS, settings, findings);
 }
 
 /// Gives a sink what may be written of a profile.
 pub fn to_sink(taken: Taken<'_>, settings: &mut Yaml, findings: &mut Vec<Finding>) {
-    take_in(taken, "writable", settings, findings);
+    take_in(taken, WRITABLE, settings, findings);
+}
+
+/// All registers of a profile as a source has them, those included that may be written. None when it is none.
+pub fn registers_of(
+    profile: &Yaml,
+    subject: &str,
+    findings: &mut Vec<Finding>,
+) -> Option<Vec<RegisterSettings>> {
+    yaml::read::<ProfileSettings>(profile, &SCHEMA, subject, findings)?;
+    let of = |list| profile.get(list).map(items).unwrap_or_default();
+    let whole = |register| completed(register, register, profile.get("defaults"));
+    let (readable, writable) = (schema_of::<RegisterSettings>(), schema_of::<PointSettings>());
+    let mut registers: Vec<RegisterSettings> = Vec::new();
+    for register in of(REGISTERS) {
+        registers.push(yaml::read(&whole(register), &readable, subject, findings)?);
+    }
+    for point in of(WRITABLE) {
+        let point: PointSettings = yaml::read(&whole(point), &writable, subject, findings)?;
+        if registers.iter().all(|register| register.name != point.name) {
+            registers.push(point.register());
+        }
+    }
+    Some(registers)
 }
 
 const REGISTERS: &str = "registers";
+const WRITABLE: &str = "writable";
 /// Those that say where a register is.
 const TABLES: [&str; 5] = ["holding", "input", "coil", "discrete", "register"];
 /// What a profile knows of how its device is read, and of how it is asked for anything.

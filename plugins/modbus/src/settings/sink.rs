@@ -157,7 +157,17 @@ pub fn too_old(expires_after: Option<Period>) -> Option<Problem> {
 impl PointSettings {
     /// What the settings mean, or all that is wrong with them. `path` leads to the register.
     fn resolve(&self, path: &str) -> Result<Point, Vec<Problem>> {
-        let register = RegisterSettings {
+        let field = self.register().resolve(path)?;
+        let problems = self.limits(path, field.block.table);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(Point { field, min: self.min, max: self.max, allow: self.allow.clone() })
+    }
+
+    /// What a source would write to read it.
+    pub fn register(&self) -> RegisterSettings {
+        RegisterSettings {
             name: self.name.clone(),
             holding: self.holding,
             input: self.input,
@@ -172,13 +182,7 @@ impl PointSettings {
             scale: self.scale,
             offset: self.offset,
             ..RegisterSettings::default()
-        };
-        let field = register.resolve(path)?;
-        let problems = self.limits(path, field.block.table);
-        if !problems.is_empty() {
-            return Err(problems);
         }
-        Ok(Point { field, min: self.min, max: self.max, allow: self.allow.clone() })
     }
 
     /// What is wrong with the values that may be written.

@@ -162,7 +162,7 @@ fn a_profile_of_many_registers_is_a_few_requests() {
         let text = format!("every: 1s\nprofile: {}", profile.name);
         let source = testing::configure(&crate::source(), &text).unwrap();
         let source = (&*source as &dyn Any).downcast_ref::<ModbusSource>().unwrap();
-        let fields = sunspec::assume(&source.reading.fields);
+        let (fields, _) = sunspec::assume(&source.reading.fields);
         let blocks: Vec<Block> = fields.iter().map(|field| field.block).collect();
         let requests =
             plan(&blocks, &plan::Limits::of(source.reading.merging), |block| bus.cost(block));
