@@ -49,16 +49,16 @@ pub struct Bus {
     pub breaker: u8,
 }
 
-/// What a request and its answer take beside the values, with the heads of IP and TCP, two frames and
-/// their acknowledgements: as bytes, where nobody knows the time.
-const FRAME_BYTES: u64 = 140;
+/// Where nobody knows the line, an answer is waited for longer than any registers take: first as few requests as can
+/// be, then as few bytes.
+const REQUEST: Duration = Duration::from_millis(1);
 
 impl Bus {
-    /// What a request costs: its time where the line is known, else its bytes, as nanoseconds.
+    /// What a request costs: its time where the line is known, else itself, and its bytes as nanoseconds.
     pub fn cost(&self, request: Block) -> Duration {
         match self.line {
             Some(line) => line.time_of(request) + *self.pause,
-            None => Duration::from_nanos(FRAME_BYTES + request.value_bytes()) + *self.pause,
+            None => REQUEST + Duration::from_nanos(request.value_bytes()) + *self.pause,
         }
     }
 }
@@ -181,5 +181,40 @@ fn down(line: &Line) -> Failure {
         Line::Opening => Failure::NotConnected("the connection is still being opened".into()),
         // Its owner was dropped a moment ago.
         Line::Serving(_) => Failure::NotConnected(STOPPED.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        place,
+        plan::{Merging, plan},
+    };
+
+    /// The requests for some registers of a bus with these settings.
+    fn requests(url: &str, wanted: &[&str]) -> usize {
+        let (to, line) = place::parse(url).unwrap();
+        let zero = Period(Duration::ZERO);
+        let bus = Bus {
+            to,
+            line,
+            timeout: zero,
+            connect_timeout: zero,
+            pause: zero,
+            after_connect: zero,
+            idle_close: None,
+            breaker: 5,
+        };
+        let wanted: Vec<Block> = wanted.iter().map(|block| Block::written(block)).collect();
+        let free = Merging { max_gap: None, max_registers: 125, one_by_one: false };
+        plan(&wanted, &Limits::of(free), |block| bus.cost(block)).len()
+    }
+
+    #[test]
+    fn a_hole_of_a_hundred_registers_cost_a_request_where_no_line_is_known() {
+        let wanted = ["h0+1", "h110+1", "h240+2"];
+        assert_eq!(requests("tcp://meter.lan", &wanted), 2);
+        assert_eq!(requests("tcp://meter.lan?baud=9600", &wanted), 3);
     }
 }
