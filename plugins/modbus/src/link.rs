@@ -257,7 +257,8 @@ impl fmt::Display for Failure {
                 write!(f, "no answer within {patience}; what came was {stray}")
             }
             Failure::Resting(left) => {
-                write!(f, "not asked: it did not answer, and is asked again in {left}")
+                let seconds = left.as_millis().div_ceil(1000);
+                write!(f, "not asked: it did not answer, and is asked again in {seconds}s")
             }
             Failure::NotConnected(reason) => write!(f, "not connected: {reason}"),
             Failure::HungUp { place, stray: None } => write!(f, "{place} closed the connection"),

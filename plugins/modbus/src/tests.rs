@@ -2,6 +2,7 @@
 //! servers that do everything wrong.
 
 mod faults;
+mod kinds;
 mod profiles;
 mod requests;
 mod sunspec;

@@ -171,9 +171,9 @@ fn float(now: u32, then: Option<u32>) -> Option<Judged> {
     let looks = [
         (49.0, 51.0, 4.0, "near 50 Hz"),
         (59.5, 60.5, 4.0, "near 60 Hz"),
-        (200.0, 255.0, 3.0, "like a mains voltage"),
-        (380.0, 425.0, 3.0, "like a mains voltage"),
-        (0.5, 1.0, 1.0, "like a power factor"),
+        (200.0, 255.0, 3.0, "a mains voltage?"),
+        (380.0, 425.0, 3.0, "a mains voltage?"),
+        (0.5, 1.0, 1.0, "a power factor?"),
     ];
     let sizes = looks.into_iter().find(|(least, most, ..)| (*least..=*most).contains(&size));
     if let Some((_, _, more, what)) = sizes {
@@ -200,8 +200,8 @@ fn long(now: u32, then: Option<u32>) -> Option<Judged> {
     let (high, low) = ((now >> 16) as u16, now as u16);
     let grew = then.is_some_and(|then| then > now && then - now < 1_000_000);
     let (kind, value, mut points, why) = match high {
-        0 if low > 9_999 => ("u32", now.to_string(), 1.6, "a number whose upper half is zero"),
-        0 if low > 0 => ("u32", now.to_string(), 1.3, "a small number whose upper half is zero"),
+        0 if low > 9_999 => ("u32", now.to_string(), 1.6, "the upper half is zero"),
+        0 if low > 0 => ("u32", now.to_string(), 1.3, "small, the upper half is zero"),
         0xFFFF if low >= 0x8000 => {
             ("i32", (now as i32).to_string(), 2.5, "a small number below zero")
         }
@@ -211,7 +211,7 @@ fn long(now: u32, then: Option<u32>) -> Option<Judged> {
     let mut why = why.to_owned();
     if grew {
         points += 2.0;
-        why += ", and it grew: a counter?";
+        why += ", grew: a counter?";
     }
     Some((kind, value, why, points))
 }
