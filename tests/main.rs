@@ -14,6 +14,7 @@ mod last_good;
 mod live;
 mod modbus;
 mod mqtt5;
+mod mqtt_payloads;
 mod outage;
 mod reload;
 mod remembered;

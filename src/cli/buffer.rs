@@ -350,7 +350,7 @@ fn is_text(message: &Message) -> bool {
     match message.payload.as_encoded() {
         None | Some((_, PayloadFormat::Json)) => true,
         Some((bytes, PayloadFormat::Text)) => std::str::from_utf8(bytes).is_ok(),
-        Some((_, PayloadFormat::Bytes)) => false,
+        Some((_, PayloadFormat::Bytes | PayloadFormat::Cbor | PayloadFormat::Msgpack)) => false,
     }
 }
 

@@ -204,18 +204,13 @@ pub struct Batch {
 }
 
 /// How many messages the sink writes at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BatchSettings {
     /// The most messages in one write. When left out, what suits the node type.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_messages: Option<u32>,
-    /// How long a batch that is not full waits for more messages.
-    pub max_wait: Period,
-}
-
-impl Default for BatchSettings {
-    fn default() -> BatchSettings {
-        BatchSettings { max_messages: None, max_wait: Period::seconds(0) }
-    }
+    /// How long a batch that is not full waits for more messages. When left out, what suits the node type,
+    /// which is not at all for most.
+    pub max_wait: Option<Period>,
 }

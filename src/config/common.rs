@@ -8,21 +8,26 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use forebay_sdk::{Capabilities, Finding, Role, rules::SETTING_VALUE, schema_of};
+use forebay_sdk::{Capabilities, Finding, Problem, Role, rules::SETTING_VALUE, schema_of};
 use forebay_yaml::{self as yaml, Yaml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
 use serde_json::Value;
 
-use super::buffer::{Batch, BatchSettings, Buffer, BufferSettings, QueueSettings};
+use super::{
+    buffer::{Batch, BatchSettings, Buffer, BufferSettings, QueueSettings},
+    envelope::EnvelopeSettings,
+};
 
 /// The settings that every node has, as the engine takes them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Common {
     /// The queue in front of it.
     pub buffer: Buffer,
     /// A sink: how many messages go into one write.
     pub batch: Batch,
+    /// A sink: what it writes beside the values.
+    pub envelope: Option<EnvelopeSettings>,
     /// A sink: whether no message may be lost on the way to it.
     pub must_deliver: bool,
     /// A transform: where what it remembers is kept.
@@ -47,6 +52,7 @@ impl Default for Common {
         Common {
             buffer: Buffer::default(),
             batch: Batch { max_messages: 1, max_wait: Duration::ZERO },
+            envelope: None,
             must_deliver: false,
             state: StateKept::Memory,
         }
@@ -56,8 +62,8 @@ impl Default for Common {
 impl Common {
     /// Whether the node can go on as it is, with at most another queue in front of it.
     pub fn keeps_node(&self, other: &Common) -> bool {
-        let Common { buffer: _, batch, must_deliver: _, state } = self;
-        *batch == other.batch && *state == other.state
+        let Common { buffer: _, batch, envelope, must_deliver: _, state } = self;
+        *batch == other.batch && *envelope == other.envelope && *state == other.state
     }
 }
 
@@ -154,6 +160,7 @@ struct SinkCommon {
     buffer: BufferSettings,
     #[serde(default, skip_serializing_if = "always")]
     batch: BatchSettings,
+    envelope: Option<EnvelopeSettings>,
     /// Says that no message may be lost on the way to this sink. Lint then refuses what would lose
     /// one.
     #[serde(default)]
@@ -228,14 +235,20 @@ pub(super) fn read(
         }
         Role::Sink => {
             let settings: SinkCommon = yaml::read(written, schema(role), title, findings)?;
-            let SinkCommon { buffer, batch, must_deliver, .. } = settings;
-            findings.extend(buffer.check().into_iter().map(|problem| {
-                let place = written.at("buffer").at(&problem.setting);
-                Finding::error(problem.rule, place.span, problem.message, problem.label)
-            }));
+            let SinkCommon { buffer, batch, envelope, must_deliver, .. } = settings;
+            let finding = |setting: &'static str| {
+                move |problem: Problem| {
+                    let place = written.at(setting).at(&problem.setting);
+                    Finding::error(problem.rule, place.span, problem.message, problem.label)
+                }
+            };
+            findings.extend(buffer.check().into_iter().map(finding("buffer")));
+            let problems = envelope.iter().flat_map(EnvelopeSettings::check);
+            findings.extend(problems.map(finding("envelope")));
+            findings.extend(useless_envelope(written, title, capabilities));
             let (batch, useless) = batch_of(batch, written, title, capabilities);
             findings.extend(useless);
-            Some(Common { buffer: buffer.into(), batch, must_deliver, ..usual })
+            Some(Common { buffer: buffer.into(), batch, envelope, must_deliver, ..usual })
         }
     }
 }
@@ -250,11 +263,11 @@ fn batch_of(
     // What must not be done twice is let go of one by one.
     let usual = if capabilities.repeats { capabilities.batch_messages } else { 1 };
     let Some(entry) = written.entry("batch") else {
-        return (Batch { max_messages: usual, max_wait: Duration::ZERO }, None);
+        return (Batch { max_messages: usual, max_wait: capabilities.batch_wait }, None);
     };
     let batch = Batch {
         max_messages: settings.max_messages.map_or(usual, |asked| asked as usize),
-        max_wait: *settings.max_wait,
+        max_wait: settings.max_wait.map_or(capabilities.batch_wait, |asked| *asked),
     };
     if usual > 1 {
         return (batch, None);
@@ -267,6 +280,14 @@ fn batch_of(
         false => finding.note("what must not be done twice is let go of one by one"),
     };
     (batch, Some(finding))
+}
+
+/// A command has the fields that it has.
+fn useless_envelope(written: &Yaml, title: &str, capabilities: Capabilities) -> Option<Finding> {
+    let entry = written.entry("envelope").filter(|_| !capabilities.repeats)?;
+    let message = format!("{title} carries out what a payload says");
+    let label = "expected no `envelope`";
+    Some(Finding::error(&SETTING_VALUE, entry.key_span, message, label))
 }
 
 /// That there is a usual value is said by each of the settings inside.

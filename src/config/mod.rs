@@ -4,6 +4,7 @@
 pub mod buffer;
 pub mod common;
 pub mod draft;
+pub mod envelope;
 #[cfg(test)]
 pub(crate) mod example;
 mod expand;
@@ -32,6 +33,7 @@ pub use self::{
     buffer::{Batch, Buffer, Order, Store, WhenFull},
     common::{Common, StateKept},
     draft::{Draft, How, Part, Pipeline, Upstream, Uses},
+    envelope::EnvelopeSettings,
     filled::Unshown,
     folder::{Copy, Folder, Place},
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output, Wire, Wires},

@@ -213,7 +213,9 @@ impl<'a> Reader<'a> {
         }
         let (written, can) = (&part.common_settings, configured.capabilities());
         let common = common::read(part.role, written, &part.title(), can, findings);
-        part.common = common.unwrap_or(part.common);
+        if let Some(common) = common {
+            part.common = common;
+        }
         part.files = self.read_files(&configured.files(&self.folder.files));
     }
 

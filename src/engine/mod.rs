@@ -4,6 +4,7 @@
 mod backoff;
 pub mod buffer;
 mod complaints;
+mod envelope;
 mod inbox;
 mod keeper;
 mod outbox;

@@ -16,10 +16,11 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     backoff::Backoff,
+    envelope,
     post::{Post, guard, guard_call},
     status::Count,
 };
-use crate::config::Batch;
+use crate::config::{Common, EnvelopeSettings};
 
 /// How long it takes until a connection surely knows that it is down. Then connecting waits for it.
 const UNTIL_TOLD: Duration = Duration::from_millis(50);
@@ -32,7 +33,7 @@ const MOST_PANICS: u32 = 3;
 
 /// Runs until the queue was closed and needs no reader, also when the link is down by then; or until
 /// the sink cannot be made anew after a panic.
-pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
+pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, common: Common) {
     let (inbox, doubt) = (Arc::clone(&post.inbox), Arc::clone(&post.doubt));
     let done = async {
         inbox.done().await;
@@ -40,16 +41,18 @@ pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
     };
     tokio::select! {
         biased;
-        () = write_out(sink, post, batch) => (),
+        () = write_out(sink, post, common) => (),
         () = done => (),
     }
 }
 
-async fn write_out(sink: Box<dyn DynSink>, post: Post, batch: Batch) {
+async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
+    let Common { batch, envelope, .. } = common;
     let capabilities = post.configured.capabilities();
     let mut run = SinkRun {
         sink: Some(sink),
         post,
+        envelope,
         capabilities,
         backoff: Backoff::of(capabilities),
         answers: Emitter::default(),
@@ -105,6 +108,7 @@ struct SinkRun {
     /// None once it panicked and could not be made anew.
     sink: Option<Box<dyn DynSink>>,
     post: Post,
+    envelope: Option<EnvelopeSettings>,
     capabilities: Capabilities,
     backoff: Backoff,
     answers: Emitter,
@@ -223,10 +227,15 @@ impl SinkRun {
     /// Calls the sink, for as long as a write may take.
     async fn call(&mut self, messages: &[Message]) -> Ended<Result<Written, WriteError>> {
         let repeats = self.capabilities.repeats;
-        let SinkRun { sink, post, answers, settled, .. } = self;
+        let SinkRun { sink, post, answers, settled, envelope, .. } = self;
         let Some(sink) = sink else {
             return Ended::Panic(anyhow::anyhow!("the node could not be made anew"));
         };
+        let wrapped = match envelope.as_ref().map(|it| envelope::wrap(messages, it)).transpose() {
+            Ok(wrapped) => wrapped,
+            Err(error) => return Ended::By(Err(WriteError::Reject(error))),
+        };
+        let messages = wrapped.as_deref().unwrap_or(messages);
         // What an earlier write had answered before it failed.
         answers.discard();
         *settled = 0;

@@ -119,13 +119,13 @@ impl Station {
             configured: Arc::clone(&spec.configured),
             site,
         };
-        let common = spec.common;
+        let common = spec.common.clone();
         let (handle, stop) = match post.build() {
             Ok(Node::Source(source)) => (tokio::spawn(run_source(source, post)), None),
             Ok(Node::Transform(transform)) => {
                 (tokio::spawn(run_transform(transform, post, common.state)), Some(stop))
             }
-            Ok(Node::Sink(sink)) => (tokio::spawn(run_sink(sink, post, common.batch)), None),
+            Ok(Node::Sink(sink)) => (tokio::spawn(run_sink(sink, post, common)), None),
             Ok(Node::Connection(..)) => {
                 unreachable!("a node type is registered under its own role")
             }

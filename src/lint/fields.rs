@@ -1,12 +1,13 @@
-//! The fields of payloads: what a node reads should come from somewhere upstream.
+//! The fields of payloads and the entries of `meta`: what a node reads should come from somewhere upstream.
 //!
 //! Known only as far as every node upstream says what it sends. Where one does not, nothing is said.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use forebay_sdk::{
-    FieldRead, Fields, Finding, Problem, Sends,
+    Configured, FieldRead, Fields, Finding, Problem, Sends,
     finding::{nearest, quoted},
+    template::TOPIC_LEVELS,
 };
 
 use super::index::Nodes;
@@ -18,36 +19,72 @@ use crate::{
 /// The fields that may be in a message. None when nobody can say.
 type Known = Option<BTreeSet<String>>;
 
+/// Where a field is.
+#[derive(Clone, Copy)]
+enum Place {
+    Payload,
+    Meta,
+}
+
+impl Place {
+    fn of(self, node: &dyn Configured) -> Fields {
+        match self {
+            Place::Payload => node.fields(),
+            Place::Meta => node.meta(),
+        }
+    }
+
+    /// What every message has there.
+    fn always(self) -> &'static [&'static str] {
+        match self {
+            Place::Payload => &[],
+            Place::Meta => &["source", "historical", TOPIC_LEVELS],
+        }
+    }
+}
+
 /// Reports the fields that the nodes of a pipeline read and that nothing upstream sends.
 pub(super) fn check(nodes: &Nodes<'_>, texts: &Texts, findings: &mut Vec<Finding>) {
-    let named = nodes.iter().filter_map(|node| {
-        let fields = node.configured.as_ref()?.fields();
-        Some((node.short.as_str(), (node, fields)))
-    });
-    let nodes: BTreeMap<&str, (&Part, Fields)> = named.collect();
-    let mut flow = Flow { nodes: &nodes, sent: HashMap::new() };
-    for (node, fields) in nodes.values().filter(|(_, fields)| !fields.reads.is_empty()) {
-        let Some(incoming) = flow.incoming(node) else { continue };
-        let mut known = incoming.clone();
-        if let Sends::Only(own) | Sends::Also(own) = &fields.sends {
-            known.extend(own.iter().cloned());
-        }
-        let mut said = BTreeSet::new();
-        for read in &fields.reads {
-            if !known.contains(&read.field) && said.insert(read.field.clone()) {
-                findings.push(flow.missing(node, read, &incoming, texts));
-            }
-        }
+    for place in [Place::Payload, Place::Meta] {
+        let named = nodes.iter().filter_map(|node| {
+            let fields = place.of(&**node.configured.as_ref()?);
+            Some((node.short.as_str(), (node, fields)))
+        });
+        let nodes: BTreeMap<&str, (&Part, Fields)> = named.collect();
+        Flow { nodes: &nodes, place, sent: HashMap::new() }.check(texts, findings);
     }
 }
 
 struct Flow<'a> {
     nodes: &'a BTreeMap<&'a str, (&'a Part, Fields)>,
+    place: Place,
     /// What each node sends. A node that is being looked at is there as unknown, so a cycle ends.
     sent: HashMap<&'a str, Known>,
 }
 
 impl<'a> Flow<'a> {
+    fn check(&mut self, texts: &Texts, findings: &mut Vec<Finding>) {
+        let nodes = self.nodes;
+        for (node, fields) in nodes.values() {
+            if fields.reads.is_empty() {
+                continue;
+            }
+            let Some(incoming) = self.incoming(node) else { continue };
+            let mut known = incoming.clone();
+            if let Sends::Only(own) | Sends::Also(own) = &fields.sends {
+                known.extend(own.iter().cloned());
+            }
+            let mut said = BTreeSet::new();
+            for read in
+                fields.reads.iter().filter(|read| !self.place.always().contains(&&*read.field))
+            {
+                if !known.contains(&read.field) && said.insert(read.field.clone()) {
+                    findings.push(self.missing(node, read, &incoming, texts));
+                }
+            }
+        }
+    }
+
     fn incoming(&mut self, node: &'a Part) -> Known {
         let mut all = BTreeSet::new();
         for input in &node.from {
@@ -91,8 +128,12 @@ impl<'a> Flow<'a> {
             Some(near) => format!("did you mean `{near}`?"),
             None => "always missing here".to_owned(),
         };
-        let message =
-            format!("nothing upstream of `{}` gives a field `{}`", node.short, read.field);
+        let (node_name, field) = (&node.short, &read.field);
+        let (what, none) = match self.place {
+            Place::Payload => (format!("a field `{field}`"), "gives no fields"),
+            Place::Meta => (format!("`meta.{field}`"), "gives no `meta`"),
+        };
+        let message = format!("nothing upstream of `{node_name}` gives {what}");
         let mut problem =
             Problem::new(read.setting.clone(), message, label).rule(&UNPRODUCED_FIELD);
         problem.inside = read.inside;
@@ -101,7 +142,7 @@ impl<'a> Flow<'a> {
         for (source, _) in inputs {
             let sent = self.sent.get(source.short.as_str()).cloned().flatten().unwrap_or_default();
             let label = match sent.is_empty() {
-                true => "gives no fields".to_owned(),
+                true => none.to_owned(),
                 false => format!("gives {}", quoted(sent.iter().map(String::as_str))),
             };
             finding = finding.context(source.name_span, label);

@@ -9,6 +9,7 @@ mod language_server;
 mod lines;
 mod modbus_server;
 mod mosquitto;
+mod mqtt_peer;
 mod namespace;
 mod openssl;
 mod proxy;
@@ -31,6 +32,7 @@ pub use self::{
     language_server::LanguageServer,
     modbus_server::ModbusServer,
     mosquitto::{Mosquitto, Publisher, Subscriber, ask, publish},
+    mqtt_peer::{Reader, publish_value},
     namespace::start_inside,
     openssl::{Certificates, Make, TlsServer},
     proxy::Proxy,

@@ -10,12 +10,12 @@ pub(crate) fn record(message: &Message, format: Format) -> anyhow::Result<Vec<u8
             .payload
             .to_json_line()
             .with_context(|| format!("writing a message of topic {:?}", message.topic))?,
-        Format::Text | Format::Bytes => message.payload.to_bytes(format),
+        _ => message.payload.to_bytes(format),
     };
     let mut record = Vec::with_capacity(bytes.len() + 1);
     match format {
         Format::Text => text(&bytes, &mut record),
-        Format::Json | Format::Bytes => record.extend_from_slice(&bytes),
+        _ => record.extend_from_slice(&bytes),
     }
     record.push(b'\n');
     Ok(record)

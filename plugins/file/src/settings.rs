@@ -17,7 +17,7 @@ pub(crate) struct FileSettings {
     /// The file, such as `/var/log/site.jsonl`. Missing folders are made.
     path: String,
     /// How a payload becomes a line. Line breaks inside a `text` are written as `\n` and `\r`;
-    /// `bytes` are written as they are, line breaks too.
+    /// `bytes` are written as they are, line breaks too. `cbor` and `msgpack` have no lines.
     #[serde(default)]
     format: Format,
     /// When a line would make the file larger than this, the file is renamed to `<path>.1`,
@@ -61,6 +61,10 @@ impl Settings for FileSettings {
             let label = "expected an absolute path, such as `/var/log/site.jsonl`";
             let problem = Problem::new("path", message, label);
             problems.push(problem.rule(&RELATIVE_PATH).warning());
+        }
+        if matches!(format, Format::Cbor | Format::Msgpack) {
+            let message = "`format` is none that can be written in lines";
+            problems.push(Problem::new("format", message, "expected `json`, `text` or `bytes`"));
         }
         if max_size < SMALLEST_FILE {
             let message = "`max_size` is too small";

@@ -111,13 +111,13 @@ impl Answer {
         Message { meta, ..Message::new(topic, self.payload(content_type.unwrap_or_default())) }
     }
 
-    /// What is cut is read as no JSON; what is nothing is `null`.
+    /// What is cut is read as text or bytes; what is nothing is `null`.
     fn payload(self, content_type: &str) -> Payload {
         if self.is_whole && self.bytes.is_empty() {
             return Value::Null.into();
         }
-        let format = if self.is_whole && is_json(content_type) {
-            Format::Json
+        let format = if let (true, Some(format)) = (self.is_whole, format_of(content_type)) {
+            format
         } else if std::str::from_utf8(&self.bytes).is_ok() {
             Format::Text
         } else {
@@ -127,11 +127,20 @@ impl Answer {
     }
 }
 
-/// `application/json; charset=utf-8`, and the likes of `application/problem+json`.
-fn is_json(content_type: &str) -> bool {
+/// In what a body of this type is written: `application/json; charset=utf-8`, and the likes of
+/// `application/problem+json`.
+fn format_of(content_type: &str) -> Option<Format> {
     let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
-    let kind = kind.trim().to_ascii_lowercase();
-    kind == "application/json" || kind.ends_with("+json")
+    match kind.trim().to_ascii_lowercase().as_str() {
+        "application/json" => Some(Format::Json),
+        "application/cbor" => Some(Format::Cbor),
+        "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => {
+            Some(Format::Msgpack)
+        }
+        kind if kind.ends_with("+json") => Some(Format::Json),
+        kind if kind.ends_with("+cbor") => Some(Format::Cbor),
+        _ => None,
+    }
 }
 
 /// The answer in a few words, on one line.

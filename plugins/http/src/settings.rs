@@ -3,12 +3,15 @@
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use forebay_sdk::{
-    Configured, Endpoint, Format, Period, Problem, Secret, Settings, rules::UNENCRYPTED,
-    units::form,
+    Coding, Compression, Configured, Endpoint, Format, Period, Problem, Secret, Settings,
+    rules::UNENCRYPTED, units::form,
 };
 use reqwest::{
     Method, Url,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+        USER_AGENT,
+    },
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -37,9 +40,12 @@ pub(crate) struct HttpSettings {
     /// How messages become requests.
     #[serde(default)]
     body: Shape,
-    /// How a payload is written with `body: single`.
+    /// How a payload is written.
     #[serde(default)]
     format: Format,
+    /// How the body is packed; `Content-Encoding` says so to the server.
+    #[serde(default)]
+    compression: Option<Compression>,
     /// Time for a whole exchange, from connecting to the end of the answer: 10ms to 1h. What is
     /// not answered by then is sent again.
     #[serde(default = "default_timeout")]
@@ -88,9 +94,13 @@ impl Settings for HttpSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let url = read_url(&self.url, problems);
         let mut headers = read_headers(&self.headers, problems);
-        if self.body != Shape::Single && self.format != Format::Json {
-            let message = "`format` is for `body: single` only";
-            let label = "expected `json`: the other bodies are made of JSON";
+        let (fits, label) = match self.body {
+            Shape::Single => (true, ""),
+            Shape::Array => (self.format.is_structured(), "expected `json`, `cbor` or `msgpack`"),
+            Shape::Lines => (self.format == Format::Json, "expected `json`"),
+        };
+        if !fits {
+            let message = "`format` does not go with this `body`";
             problems.push(Problem::new("format", message, label));
         }
         for (name, period) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)]
@@ -109,6 +119,10 @@ impl Settings for HttpSettings {
         for (name, value) in usual {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
         }
+        if let Some(compression) = self.compression {
+            let value = HeaderValue::from_static(compression.name());
+            headers.entry(CONTENT_ENCODING).or_insert(value);
+        }
         Some(HttpSink {
             url,
             method: match self.method {
@@ -118,7 +132,7 @@ impl Settings for HttpSettings {
             headers,
             secrets,
             shape: self.body,
-            format: self.format,
+            coding: Coding { format: self.format, compression: self.compression },
             timeout: self.timeout,
             connect_timeout: self.connect_timeout,
             ca: self.ca,

@@ -10,7 +10,7 @@ pub(crate) enum Shape {
     /// One request per message; its body is the payload.
     #[default]
     Single,
-    /// Many messages per request, as a JSON array of payloads; of one payload too.
+    /// Many messages per request, as an array of payloads; of one payload too.
     Array,
     /// Many messages per request, as JSON lines (`application/x-ndjson`).
     Lines,

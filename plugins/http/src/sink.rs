@@ -8,8 +8,9 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use bytes::Bytes;
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Endpoint, Examination, Format, Message, Node, Period, Port,
+    Capabilities, Coding, Configured, Emitter, Endpoint, Examination, Message, Node, Period, Port,
     Problem, Sink, Site, Timestamp, WriteError, Written,
     connection::Refused,
     node::LONGEST_TRY,
@@ -49,7 +50,7 @@ pub(crate) struct HttpSink {
     /// What must not come back in an error.
     pub secrets: Arc<[String]>,
     pub shape: Shape,
-    pub format: Format,
+    pub coding: Coding,
     pub timeout: Period,
     pub connect_timeout: Period,
     pub ca: Option<String>,
@@ -95,7 +96,7 @@ impl HttpSink {
         Tls { folder, ca: self.ca.clone(), cert: None, key: None }
     }
 
-    fn request(&self, client: &Client, body: Vec<u8>) -> RequestBuilder {
+    fn request(&self, client: &Client, body: Bytes) -> RequestBuilder {
         let request = client.request(self.method.clone(), self.url.clone());
         request.headers(self.headers.clone()).body(body)
     }
@@ -220,7 +221,7 @@ impl Sink for Sending {
 
     async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
         let sink = &self.sink;
-        let body = body(batch, sink.shape, sink.format).map_err(WriteError::Reject)?;
+        let body = body(batch, sink.shape, sink.coding).map_err(WriteError::Reject)?;
         let client = self.client.as_ref().context("writing before connecting")?;
         let deadline = Instant::now() + *sink.timeout;
         let written = Written::bytes(sink.request_bytes(&body));

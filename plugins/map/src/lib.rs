@@ -6,7 +6,6 @@ mod piece;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod topic;
 mod transform;
 
 use forebay_sdk::{Native, Plugin, Role};

@@ -8,6 +8,7 @@ use forebay_sdk::{
     Path, Payload, Value,
     json::{self, RawValue},
     path::Step,
+    template::Filling,
 };
 use serde::{
     Deserialize, Deserializer as _,
@@ -97,18 +98,16 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// As text stands in a topic: a text without its quotes, a number, `true` or `false`.
-    /// None for what is neither.
-    pub(crate) fn word(self) -> anyhow::Result<Option<Cow<'a, str>>> {
+    /// As it stands in a topic: a number as it was written.
+    pub(crate) fn filling(self) -> anyhow::Result<Filling<'a>> {
         Ok(match (self.kind(), self) {
             ("a text", Piece::Text(text)) => {
                 let Word(text) = read(text)?;
-                Some(text)
+                Filling::Word(text)
             }
-            ("a text", Piece::Value(value)) => value.as_str().map(Cow::from),
-            ("a number" | "true or false", Piece::Text(text)) => Some(text.into()),
-            ("a number" | "true or false", Piece::Value(value)) => Some(value.to_string().into()),
-            _ => None,
+            ("a number" | "true or false", Piece::Text(text)) => Filling::Word(text.into()),
+            (kind, Piece::Text(_)) => Filling::Other(kind),
+            (_, Piece::Value(value)) => value.into(),
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
-use forebay_sdk::{Configured, Level, Path, Problem, Settings, TimeForm, Value};
+use forebay_sdk::{Configured, Level, Path, Problem, Settings, Template, TimeForm, Value};
 use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
@@ -10,10 +10,7 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::{
-    topic::Template,
-    transform::{Arithmetic, How, MapNode, Mapping},
-};
+use crate::transform::{Arithmetic, How, MapNode, Mapping};
 
 /// The most fields that a node makes.
 const MOST_FIELDS: usize = 256;
@@ -31,8 +28,9 @@ pub(crate) struct MapSettings {
     /// Fields to leave out, such as `raw` or `meter.raw`.
     #[serde(default)]
     remove: Vec<String>,
-    /// The new topic. `{device}` stands for that field of the payload that came in, and
-    /// `{topic_level: 2}` for the second level of the topic.
+    /// The new topic. `{payload.device}`, or `{device}` for short, stands for that field of the payload
+    /// that came in, `{meta.device}` for one of its `meta`, `{topic_level: 2}` for the second level of the
+    /// topic and `{topic_level: 2..}` for that and all behind it.
     topic: Option<String>,
 }
 
@@ -56,7 +54,7 @@ struct FieldSettings {
     #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
     /// The time of the message.
-    time: Option<Clock>,
+    time: Option<TimeForm>,
     /// A level of the topic that came in: 1 for the first.
     #[schemars(range(min = 1, max = 128))]
     topic_level: Option<u8>,
@@ -71,27 +69,6 @@ struct FieldSettings {
     /// The value when the field is not there. Without it, the new field is not there either.
     #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     default: Option<Value>,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Clock {
-    /// `2026-11-21T09:14:02.120Z`, in UTC.
-    Iso,
-    /// Milliseconds since 1970.
-    UnixMs,
-    /// Seconds since 1970.
-    UnixS,
-}
-
-impl Clock {
-    fn form(self) -> TimeForm {
-        match self {
-            Clock::Iso => TimeForm::Iso,
-            Clock::UnixMs => TimeForm::UnixMs,
-            Clock::UnixS => TimeForm::UnixS,
-        }
-    }
 }
 
 /// A field as users write it: as a map, or as the path of the field to take and nothing else.
@@ -154,11 +131,11 @@ impl Settings for MapSettings {
         for (name, Written(field)) in self.fields {
             field.resolve(&name, &mut mapping, problems);
         }
-        match self.topic.map(|text| Template::parse(&text, |path| mapping.read(path, "topic"))) {
+        match self.topic.as_deref().map(Template::parse) {
             None => (),
             Some(Ok(template)) => mapping.set_topic(template),
-            Some(Err(label)) => {
-                problems.push(Problem::new("topic", "`topic` cannot be published to", label));
+            Some(Err(wrong)) => {
+                problems.push(wrong.problem("topic", "`topic` cannot be published to"));
             }
         }
         // With a part missing it would be another map, so nothing is said about it.
@@ -244,13 +221,14 @@ impl FieldSettings {
                 problems.extend(self.idle_beside("value", setting, &[]));
                 Some(How::fixed(value))
             }
-            (None, None, Some(clock), None) => {
+            (None, None, Some(form), None) => {
                 problems.extend(self.idle_beside("time", setting, &[]));
-                Some(How::Time(clock.form()))
+                Some(How::Time(form))
             }
             (None, None, None, Some(number)) => {
                 problems.extend(self.idle_beside("topic_level", setting, &["default"]));
-                Some(How::TopicLevel(number.into()))
+                // The schema has it begin with 1.
+                Some(How::TopicLevel(usize::from(number).saturating_sub(1)))
             }
             _ => {
                 problems.push(self.not_one(setting));

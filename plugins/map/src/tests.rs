@@ -224,6 +224,9 @@ fn the_topic_is_filled_in() {
     check_topic("{id}", r#"{"id":[1]}"#, {
         Err("`topic` needs `id` as a text or number, and it is a list")
     });
+    check_topic("{payload.n}/{{{topic_level: 2..}", r#"{"n":1.50}"#, Ok("1.50/{hall-3/raw"));
+    check_topic("{payload}", "21.50", Ok("21.50"));
+    check_topic("{meta.device}", "{}", Err("`topic` needs `meta.device`, which is not there"));
     check_topic("{topic_level:9}", "{}", {
         Err("`topic` needs level 9 of the topic, and there are fewer: meters/hall-3/raw")
     });
@@ -376,14 +379,14 @@ fn a_mistake_is_found_where_it_stands() {
     );
     check_finding(
         "topic: 'a/{b'",
-        "setting-value: `topic` cannot be published to [expected `{field}`, found `{b`]",
+        "bad-topic: `topic` cannot be published to [expected `{field}`, found `{b`, or `{{` for a brace]",
     );
     check_finding(
         "topic: 'a/+'",
-        "setting-value: `topic` cannot be published to [expected a topic without `+`, `#` and `}`, found `a/+`]",
+        "bad-topic: `topic` cannot be published to [expected a topic without `+` and `#`]",
     );
     check_finding(
         "topic: '{topic_level: 0}'",
-        "setting-value: `topic` cannot be published to [expected `topic_level: 1` or more, found `topic_level: 0`]",
+        "bad-topic: `topic` cannot be published to [expected `topic_level: 1` or more, or `topic_level: 2..`, found `topic_level: 0`]",
     );
 }

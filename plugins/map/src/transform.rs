@@ -5,13 +5,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
     Configured, Emitter, FieldRead, Fields, Format, Input, Message, Node, OwnTime, Path, Payload,
-    Sends, Site, TimeForm, Transform, Value, json, number,
+    Sends, Site, Template, TimeForm, Transform, Value, json, number,
+    template::{self, Place},
 };
 
-use crate::{
-    piece::{self, Members, Piece, Wanted},
-    topic::{self, Template},
-};
+use crate::piece::{self, Members, Piece, Wanted};
 
 /// From here on a whole number is written with an exponent: it has more than 21 digits.
 const LONGEST_WHOLE: f64 = 1e21;
@@ -65,7 +63,7 @@ pub(crate) enum How {
     Fixed(Vec<u8>),
     /// The time of the message.
     Time(TimeForm),
-    /// A level of the topic that came in, from 1.
+    /// A level of the topic that came in, from 0.
     TopicLevel(usize),
 }
 
@@ -139,15 +137,13 @@ impl Mapping {
         How::Take { slot: self.slot(path), arithmetic }
     }
 
-    /// Reads what is at a path, and leaves it there. Gives the slot where it will be. `setting`
-    /// says so.
-    pub(crate) fn read(&mut self, path: &Path, setting: &'static str) -> usize {
-        self.reads.extend(path.reads(setting));
-        self.slot(path)
-    }
-
-    /// The topic of what goes out.
+    /// The topic of what goes out. What it is filled with stays in the payload.
     pub(crate) fn set_topic(&mut self, topic: Template) {
+        self.reads.extend(topic.reads(Place::Payload, "topic"));
+        for path in in_payload(&topic) {
+            self.takes_whole |= path.0.is_empty();
+            self.slot(path);
+        }
         self.topic = Some(topic);
     }
 
@@ -174,7 +170,11 @@ impl Mapping {
             self.wanted.read(payload, &inside, &mut slots)?;
             members = inside;
         }
-        let topic = self.topic.as_ref().map(|topic| topic.fill(&message.topic, &slots));
+        let found = |path: &Path| {
+            let slot = self.paths.iter().position(|there| there == path);
+            slot.and_then(|slot| slots[slot]).map(Piece::filling).transpose()
+        };
+        let topic = self.topic.as_ref().map(|topic| topic.fill_with(&message, found));
         let topic = topic.transpose()?;
         if self.changes_payload {
             let writing = Writing { mapping: self, message: &message, slots: &slots };
@@ -211,8 +211,7 @@ impl Mapping {
                 How::Take { .. } | How::Fixed(_) | How::TopicLevel(_) => (),
             }
         }
-        let in_topic = self.topic.iter().flat_map(Template::slots);
-        for path in in_topic.map(|slot| &self.paths[slot]) {
+        for path in self.topic.iter().flat_map(in_payload) {
             for own in came.iter().filter(|own| own.path.as_ref() == Some(path)) {
                 message.meta.add_own_time(OwnTime { path: None, ..own.clone() });
             }
@@ -233,6 +232,10 @@ impl Configured for MapNode {
             Rest::Goes => Sends::Only(made),
         };
         Fields { reads: self.0.reads.clone(), sends }
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing(self.0.topic.iter().flat_map(|topic| topic.reads(Place::Meta, "topic")))
     }
 }
 
@@ -389,10 +392,12 @@ impl Writing<'_> {
         match &field.how {
             How::Fixed(json) => out.extend_from_slice(json),
             How::Time(form) => json::write(&form.value(self.message.time), out),
-            How::TopicLevel(number) => match topic::level(&self.message.topic, *number) {
-                Some(level) => json::write(level, out),
-                None => return Ok(field.write_default(out)),
-            },
+            How::TopicLevel(number) => {
+                match template::levels(&self.message.topic, *number, false) {
+                    Some(level) => json::write(level, out),
+                    None => return Ok(field.write_default(out)),
+                }
+            }
             How::Take { slot, arithmetic } => match (self.slots[*slot], arithmetic) {
                 (None, _) => return Ok(field.write_default(out)),
                 (Some(piece), Some(arithmetic))
@@ -416,6 +421,12 @@ impl Made {
     fn write_default(&self, out: &mut Vec<u8>) -> bool {
         self.default.as_ref().inspect(|json| out.extend_from_slice(json)).is_some()
     }
+}
+
+/// The fields of the payload that a topic is filled with.
+fn in_payload(topic: &Template) -> impl Iterator<Item = &Path> {
+    let fields = topic.fields().filter(|field| field.place == Place::Payload);
+    fields.map(|field| &field.path)
 }
 
 fn as_json(value: &Value) -> Vec<u8> {

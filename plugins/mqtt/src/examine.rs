@@ -206,7 +206,7 @@ async fn listen(line: &mut Line, heard: &watch::Sender<String>) -> anyhow::Error
 async fn subscribe(client: &Client, asked: &Examination<'_>) -> anyhow::Result<()> {
     let sources = asked.users.iter().filter_map(|(name, user)| {
         let source = user.downcast_ref::<MqttSource>()?;
-        Some(source.filters.iter().map(move |filter| (*name, filter, source.manner)))
+        Some(source.filters.iter().map(move |filter| (*name, filter.as_str(), source.manner)))
     });
     for (name, filter, manner) in sources.flatten().take(MOST_FILTERS) {
         // Who joins a group takes messages away from the others.
@@ -217,7 +217,7 @@ async fn subscribe(client: &Client, asked: &Examination<'_>) -> anyhow::Result<(
             );
             continue;
         }
-        let answers = client.subscribe(&[(filter.clone(), manner)]).await?;
+        let answers = client.subscribe(&[(filter.to_owned(), manner)]).await?;
         match answers.first() {
             Some(Err(why)) => asked.wrong(
                 SUBSCRIBE,
@@ -295,7 +295,7 @@ async fn publish(
     }
     // A session that is kept must not have it afterwards, unless it is that of a source.
     let mut sources = asked.users.iter().filter_map(|(_, user)| user.downcast_ref::<MqttSource>());
-    match sources.any(|source| source.filters.contains(&topic)) {
+    match sources.any(|source| source.filters.iter().any(|filter| filter.as_str() == topic)) {
         true => Ok(()),
         false => client.unsubscribe(&[topic]).await,
     }

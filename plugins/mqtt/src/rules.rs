@@ -2,8 +2,6 @@
 
 use forebay_sdk::Rule;
 
-/// A text is no topic to publish to, or no topic filter to subscribe to.
-pub static BAD_TOPIC: Rule = Rule::new("bad-topic", include_str!("../rules/bad-topic.md"));
 /// A topic holds a placeholder, and nothing is put in its place.
 pub static LITERAL_PLACEHOLDER: Rule =
     Rule::new("literal-placeholder", include_str!("../rules/literal-placeholder.md"));
@@ -31,8 +29,7 @@ pub static UNRETAINED_WILL: Rule =
     Rule::new("unretained-will", include_str!("../rules/unretained-will.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 10] = [
-    &BAD_TOPIC,
+pub static RULES: [&Rule; 9] = [
     &LITERAL_PLACEHOLDER,
     &LOWERED_QOS,
     &NEEDS_MQTT_5,

@@ -3,23 +3,26 @@
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Configured, Format, Period, Problem, Secret, Settings, Size,
+    Coding, Compression, Configured, Filter, Format, Period, Problem, Secret, Settings, Size,
+    Template,
     mqtt::{Manner, Properties, Publication, Retained},
+    topic::{NoTopic, check_topic},
     units::form,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{self, Visitor},
 };
 
 use crate::{
     address::Address,
     client::Hello,
+    doubts::doubts,
     rules::{OVERLAPPING_FILTERS, REPEATED_FILTER, SESSION_WITHOUT_ID, UNRETAINED_WILL},
+    segments::Segments,
     sink::MqttSink,
     source::MqttSource,
-    topic::{Filter, NoTopic, check_topic, doubts},
     understood::{MqttConnection, needs_mqtt_5},
     version::Version,
 };
@@ -433,7 +436,8 @@ fn no_address(url: &str, label: &str) -> Problem {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttSourceSettings {
-    /// Topic filters, such as `site/+/power` or `plc/#`.
+    /// Topic filters, such as `site/+/power` or `plc/#`. A name behind a wildcard, as in
+    /// `site/+device/#rest`, has what stands there in `meta.device` and `meta.rest`.
     #[schemars(length(min = 1))]
     pub topics: Vec<String>,
     /// The highest QoS at which messages come: 0, 1 or 2. At 1 and 2 the broker is told that a
@@ -459,6 +463,8 @@ pub struct MqttSourceSettings {
     /// How payloads are read.
     #[serde(default)]
     pub format: Format,
+    /// How payloads are packed. What does not unpack, or to more than 4 MiB, goes to `errors`.
+    pub compression: Option<Compression>,
 }
 
 fn default_in_flight() -> u16 {
@@ -478,7 +484,10 @@ impl Settings for MqttSourceSettings {
                     continue;
                 }
             };
-            if self.topics[..index].contains(topic) {
+            let is_same = |other: &Result<Filter, NoTopic>| {
+                other.as_ref().is_ok_and(|other| other.as_str() == filter.as_str())
+            };
+            if parsed[..index].iter().any(is_same) {
                 let message = format!("`{setting}` is there already");
                 let label = "the same filter stands above";
                 let problem = Problem::new(setting, message, label);
@@ -486,7 +495,9 @@ impl Settings for MqttSourceSettings {
                 continue;
             }
             let covers = |(_, other): &(usize, &Result<Filter, NoTopic>)| {
-                other.as_ref().is_ok_and(|other| other.as_str() != topic && other.covers(filter))
+                other
+                    .as_ref()
+                    .is_ok_and(|other| other.as_str() != filter.as_str() && other.covers(filter))
             };
             if let Some((wider, _)) = parsed.iter().enumerate().find(covers) {
                 let message =
@@ -501,8 +512,9 @@ impl Settings for MqttSourceSettings {
         }
         let MqttSourceSettings { no_local, retain_as_published, retained, qos, .. } = self;
         let manner = Manner { qos, no_local, retain_as_published, retained };
-        let MqttSourceSettings { topics: filters, in_flight, format, .. } = self;
-        Some(MqttSource { filters, manner, in_flight, format })
+        let MqttSourceSettings { in_flight, format, compression, .. } = self;
+        let filters = parsed.into_iter().flatten().collect();
+        Some(MqttSource { filters, manner, in_flight, coding: Coding { format, compression } })
     }
 }
 
@@ -510,7 +522,9 @@ impl Settings for MqttSourceSettings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MqttSinkSettings {
-    /// Where to publish. The message's own topic when left out.
+    /// Where to publish. `{payload.kind}`, or `{kind}` for short, stands for that field of the payload,
+    /// `{meta.device}` for one of `meta`, `{topic_level: 2}` for the second level of the message's topic,
+    /// and `{{` for a brace. The message's own topic when left out.
     pub topic: Option<String>,
     /// 0, 1 or 2. A message is delivered once the broker has acknowledged it; at 0, once it has
     /// left.
@@ -523,9 +537,90 @@ pub struct MqttSinkSettings {
     /// How payloads are written.
     #[serde(default)]
     pub format: Format,
+    /// How payloads are packed once they are written.
+    pub compression: Option<Compression>,
+    /// Puts many readings into one message, which saves what each packet costs.
+    pub segments: Option<SegmentsSettings>,
     /// What is said beside the payload, with MQTT 5. What a message has in its `meta.mqtt` comes
     /// first.
     pub properties: Option<PropertiesSettings>,
+}
+
+/// How many readings go into one message, and how they stand there. A message is sent once one of the
+/// limits is reached; its readings are delivered once the broker has acknowledged it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentsSettings {
+    /// What the payload of the message is.
+    #[serde(default, rename = "as")]
+    shape: SegmentsShape,
+    /// What a map calls the list. `segments` when left out.
+    #[schemars(length(min = 1))]
+    name: Option<String>,
+    /// The most readings in a message.
+    #[serde(default = "default_max_segments")]
+    #[schemars(range(min = 2, max = 10000))]
+    max_messages: u16,
+    /// The most bytes of the readings in a message, before they are packed. A larger one goes alone.
+    #[serde(default = "default_max_segment_bytes")]
+    max_bytes: Size,
+    /// How long the first reading waits for others.
+    #[serde(default = "default_longest_wait")]
+    max_wait: Period,
+}
+
+/// What the payload of a message with many readings is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum SegmentsShape {
+    /// A list of their payloads: `[{…}, {…}]`. Of one payload too.
+    #[default]
+    Array,
+    /// A map that has this list: `{"segments": [{…}, {…}]}`.
+    Object,
+}
+
+fn default_max_segments() -> u16 {
+    100
+}
+fn default_max_segment_bytes() -> Size {
+    Size(64 << 10)
+}
+fn default_longest_wait() -> Period {
+    Period::seconds(60)
+}
+
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+impl SegmentsSettings {
+    fn resolve(self, format: Format, problems: &mut Vec<Problem>) -> (Segments, Duration) {
+        let SegmentsSettings { shape, name, max_messages, max_bytes, max_wait } = self;
+        let mut report = |setting: &str, message: &str, label: &str| {
+            problems.push(Problem::new(setting, message, label));
+        };
+        if !format.is_structured() {
+            let label = "expected `json`, `cbor` or `msgpack`";
+            report("format", "`segments` need a format that has lists", label);
+        }
+        if name.is_some() && shape == SegmentsShape::Array {
+            let label = "expected `as: object` beside it";
+            report("segments.name", "a list has no `segments.name`", label);
+        }
+        if !(Size(64)..=LARGEST_PACKET).contains(&max_bytes) {
+            let label = format!("expected `64B` to `{LARGEST_PACKET}`");
+            report("segments.max_bytes", "`segments.max_bytes` is out of range", &label);
+        }
+        if !(Duration::from_millis(10)..=LONGEST_WAIT).contains(&max_wait.0) {
+            let message = "`segments.max_wait` is out of range";
+            report("segments.max_wait", message, "expected `10ms` to `1d`");
+        }
+        let name = match shape {
+            SegmentsShape::Array => None,
+            SegmentsShape::Object => Some(name.unwrap_or_else(|| "segments".to_owned())),
+        };
+        let max_bytes = usize::try_from(max_bytes.0).unwrap_or(usize::MAX);
+        (Segments { name, max_messages: max_messages.into(), max_bytes }, max_wait.0)
+    }
 }
 
 /// What MQTT 5 says beside the payload.
@@ -575,17 +670,29 @@ fn default_qos() -> u8 {
 
 impl Settings for MqttSinkSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        if let Some(topic) = &self.topic {
-            match check_topic(topic) {
-                Ok(()) => problems.extend(doubts("topic", topic)),
-                Err(wrong) => {
-                    problems.push(wrong.problem("topic", "`topic` cannot be published to"));
-                }
+        let topic = self.topic.as_deref().and_then(|topic| match Template::parse(topic) {
+            Ok(template) => {
+                problems.extend(doubts("topic", topic));
+                Some(template)
             }
-        }
-        let MqttSinkSettings { topic, qos, retain, format, properties } = self;
+            Err(wrong) => {
+                problems.push(wrong.problem("topic", "`topic` cannot be published to"));
+                None
+            }
+        });
+        let MqttSinkSettings { qos, retain, format, compression, segments, properties, .. } = self;
         let properties = properties.map(|properties| properties.resolve(problems));
-        Some(MqttSink { topic: topic.map(Into::into), qos, retain, format, properties })
+        let segments = segments.map(|segments| segments.resolve(format, problems));
+        let (segments, longest_wait) = segments.unzip();
+        Some(MqttSink {
+            topic,
+            qos,
+            retain,
+            coding: Coding { format, compression },
+            properties,
+            segments,
+            longest_wait: longest_wait.unwrap_or_default(),
+        })
     }
 }
 

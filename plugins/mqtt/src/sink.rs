@@ -1,20 +1,23 @@
 //! Publishes messages, whatever the way to the broker is.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
+use bytes::Bytes;
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Format, Message, Node, Problem, Sink, Site, WriteError,
-    Written,
+    Capabilities, Coding, Configured, Emitter, Fields, Message, Node, Problem, Progress, Sink,
+    Site, Template, WriteError, Written,
     mqtt::{Broker, Properties, Publication},
+    template::Place,
+    topic::check_topic,
 };
 
 use crate::{
     client::MOST_IN_FLIGHT,
     properties,
     rules::LOWERED_QOS,
+    segments::{Segment, Segments},
     session::LONGEST_TRY,
-    topic::check_topic,
     understood::{MqttConnection, needs_version_5},
 };
 
@@ -26,12 +29,16 @@ const MOST_IN_BATCH: usize = 10 * MOST_IN_FLIGHT as usize;
 #[derive(Clone, Debug)]
 pub struct MqttSink {
     /// The message's own topic when None.
-    pub topic: Option<Arc<str>>,
+    pub topic: Option<Template>,
     pub qos: u8,
     pub retain: bool,
-    pub format: Format,
+    pub coding: Coding,
     /// What is said beside the payload of each message.
     pub properties: Option<Properties>,
+    /// Readings are put together. Each is a message of its own when None.
+    pub segments: Option<Segments>,
+    /// How long readings wait to be put together.
+    pub longest_wait: Duration,
 }
 
 impl Configured for MqttSink {
@@ -41,9 +48,22 @@ impl Configured for MqttSink {
 
     fn capabilities(&self) -> Capabilities {
         let unconfirmed = (self.qos == 0).then_some("`qos: 1` has the broker confirm each message");
-        let batch_messages = MOST_IN_BATCH;
-        let longest_try = LONGEST_TRY;
-        Capabilities { batch_messages, unconfirmed, longest_try, ..Capabilities::default() }
+        let most = self.segments.as_ref().map(|segments| segments.max_messages);
+        Capabilities {
+            batch_messages: most.unwrap_or(MOST_IN_BATCH),
+            batch_wait: self.longest_wait,
+            unconfirmed,
+            longest_try: LONGEST_TRY,
+            ..Capabilities::default()
+        }
+    }
+
+    fn fields(&self) -> Fields {
+        self.reads(Place::Payload)
+    }
+
+    fn meta(&self) -> Fields {
+        self.reads(Place::Meta)
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
@@ -64,6 +84,13 @@ impl Configured for MqttSink {
     }
 }
 
+impl MqttSink {
+    /// What the topic is filled with.
+    fn reads(&self, place: Place) -> Fields {
+        Fields::passing(self.topic.iter().flat_map(|topic| topic.reads(place, "topic")))
+    }
+}
+
 struct Publishing {
     sink: MqttSink,
     /// None when the connection is of a type that MQTT does not go over.
@@ -75,39 +102,57 @@ impl Publishing {
         self.broker.as_deref().context("the connection is not one that MQTT goes over")
     }
 
-    /// Refuses a topic of a message's own on which a broker would close the connection.
-    fn check(&self, batch: &[Message]) -> Result<(), WriteError> {
-        if self.sink.topic.is_some() {
-            return Ok(());
-        }
+    /// What each message becomes. An error is the fault of one of them.
+    fn segments(&self, batch: &[Message]) -> anyhow::Result<Vec<Segment>> {
         let mut checked: Option<&Arc<str>> = None;
-        for topic in batch.iter().map(|message| &message.topic) {
-            // Most often all of them go to one topic.
-            if checked.is_some_and(|checked| Arc::ptr_eq(checked, topic)) {
-                continue;
-            }
-            check_topic(topic).map_err(|wrong| {
-                let (expected, topic) = (wrong.expected, topic.escape_debug());
-                WriteError::reject(anyhow!(
-                    "the message's topic cannot be published to: {expected}, found `{topic}`"
-                ))
-            })?;
-            checked = Some(topic);
+        let mut segments = Vec::with_capacity(batch.len());
+        for message in batch {
+            let topic = match &self.sink.topic {
+                Some(template) => template.fill(message)?,
+                // Most often all of them go to one topic.
+                None if checked.is_some_and(|last| Arc::ptr_eq(last, &message.topic)) => {
+                    Arc::clone(&message.topic)
+                }
+                None => own_topic(message)?,
+            };
+            checked = Some(&message.topic);
+            let coding = self.sink.coding;
+            let item = match self.sink.segments {
+                None => coding.write(&message.payload)?,
+                Some(_) => message.payload.to_item(coding.format)?,
+            };
+            segments.push(Segment { topic, properties: self.properties(message), item });
         }
-        Ok(())
+        Ok(segments)
     }
 
-    fn publication(&self, message: &Message) -> Publication {
-        let MqttSink { topic, qos, retain, format, properties } = &self.sink;
-        let topic = topic.as_ref().unwrap_or(&message.topic);
-        let publication = Publication::new(Arc::clone(topic), message.payload.to_bytes(*format))
-            .qos(*qos)
-            .retain(*retain);
-        match (message.meta.get("mqtt"), properties) {
-            (None, None) => publication,
-            (said, None) => publication.properties(properties::read(said, &Properties::default())),
-            (said, Some(settings)) => publication.properties(properties::read(said, settings)),
+    fn properties(&self, message: &Message) -> Option<Properties> {
+        let (said, settings) = (message.meta.get("mqtt"), &self.sink.properties);
+        if said.is_none() && settings.is_none() {
+            return None;
         }
+        Some(match settings {
+            None => properties::read(said, &Properties::default()),
+            Some(settings) => properties::read(said, settings),
+        })
+    }
+
+    fn publication(&self, topic: &Arc<str>, payload: Bytes) -> Publication {
+        let MqttSink { qos, retain, .. } = self.sink;
+        Publication::new(Arc::clone(topic), payload).qos(qos).retain(retain)
+    }
+}
+
+/// A topic of a message's own, unless a broker would close the connection on it.
+fn own_topic(message: &Message) -> anyhow::Result<Arc<str>> {
+    let topic = &message.topic;
+    match check_topic(topic) {
+        Ok(()) => Ok(Arc::clone(topic)),
+        Err(wrong) => Err(anyhow!(
+            "the message's topic cannot be published to: {}, found `{}`",
+            wrong.expected,
+            topic.escape_debug()
+        )),
     }
 }
 
@@ -117,9 +162,29 @@ impl Sink for Publishing {
     }
 
     async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
-        self.check(batch)?;
-        let publications = batch.iter().map(|message| self.publication(message)).collect();
-        self.broker()?.0.publish(publications, out.progress()).await
+        let written = self.segments(batch).map_err(WriteError::Reject)?;
+        let broker = self.broker()?;
+        let Some(segments) = &self.sink.segments else {
+            let publication = |it: Segment| {
+                let publication = self.publication(&it.topic, it.item);
+                match it.properties {
+                    Some(properties) => publication.properties(properties),
+                    None => publication,
+                }
+            };
+            return broker
+                .0
+                .publish(written.into_iter().map(publication).collect(), out.progress())
+                .await;
+        };
+        let grouped = segments.group(written);
+        let coding = self.sink.coding;
+        let publications = grouped.publications(segments, coding.format, |topic, payload| {
+            self.publication(topic, coding.pack(payload))
+        });
+        // What is told is counted in messages, and these are others.
+        let progress = Progress::default();
+        broker.0.publish(publications, progress).await.map_err(|error| grouped.in_readings(error))
     }
 
     fn break_off(&mut self) {

@@ -4,8 +4,10 @@ use std::{any::Any, collections::HashMap, sync::Arc};
 
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
-    Capabilities, Configured, Format, Message, Meta, Node, Outlet, Payload, Problem, Site, Source,
-    mqtt::{Broker, Event, Manner, Parcel, Publication, Retained, Subscribe, Subscription},
+    Capabilities, Coding, Configured, Fields, Filter, Format, Message, Meta, Node, Outlet, Payload,
+    Problem, Sends, Site, Source,
+    coding::MOST_UNPACKED,
+    mqtt::{Broker, Claim, Event, Manner, Parcel, Publication, Retained, Subscribe, Subscription},
 };
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::{Map, Value, json};
@@ -17,17 +19,17 @@ use crate::{properties, understood::needs_version_5};
 #[derive(Clone, Debug)]
 pub struct MqttSource {
     /// What it subscribes to.
-    pub filters: Vec<String>,
+    pub filters: Arc<[Filter]>,
     pub manner: Manner,
     pub in_flight: u16,
-    pub format: Format,
+    pub coding: Coding,
 }
 
 impl Configured for MqttSource {
     fn build(&self, site: Site) -> Node {
         let wish = Subscribe {
             reader: Arc::clone(&site.name),
-            filters: self.filters.clone(),
+            filters: self.filters.iter().map(|filter| filter.as_str().to_owned()).collect(),
             manner: self.manner,
             capacity: usize::from(self.in_flight),
             voice: site.voice.clone(),
@@ -35,7 +37,7 @@ impl Configured for MqttSource {
         let broker = site.connection::<Broker>();
         // Now, so that nothing is missed which comes before the source first runs.
         let subscription = broker.as_ref().map(|broker| broker.0.subscribe(wish.clone()));
-        Node::source(Reading { maker: Maker::new(self.format), broker, wish, subscription })
+        Node::source(Reading { maker: Maker::new(self), broker, wish, subscription })
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
@@ -47,6 +49,12 @@ impl Configured for MqttSource {
         ];
         let asked = asked.into_iter().filter(|(_, is_asked)| *is_asked);
         needs_version_5(connection, asked.map(|(setting, _)| setting))
+    }
+
+    fn meta(&self) -> Fields {
+        let names = self.filters.iter().flat_map(Filter::names).map(str::to_owned);
+        let sends = Sends::Only(names.chain(["mqtt".to_owned()]).collect());
+        Fields { reads: Vec::new(), sends }
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -95,7 +103,15 @@ async fn forward(
                 }
                 Event::Ended => return,
                 Event::Parcel(Parcel { publication, again, claim }) => {
-                    let message = maker.message(publication, again);
+                    let message = match maker.message(publication, again) {
+                        Ok(message) => message,
+                        Err(Unread { error, message }) => {
+                            out.error(&error, Some(message)).await;
+                            // It would come again just so.
+                            claim.into_iter().for_each(Claim::settle);
+                            continue;
+                        }
+                    };
                     let Some(claim) = claim else {
                         out.send(message).await;
                         continue;
@@ -131,19 +147,26 @@ async fn forward(
 /// Makes messages of publications. What it says of QoS and flags is made once for each kind, since
 /// most publications are alike.
 struct Maker {
-    format: Format,
+    coding: Coding,
+    filters: Arc<[Filter]>,
     kinds: HashMap<(u8, bool, bool), Meta>,
 }
 
+/// A message whose payload could not be unpacked, with the payload as it came.
+struct Unread {
+    error: anyhow::Error,
+    message: Message,
+}
+
 impl Maker {
-    fn new(format: Format) -> Maker {
-        Maker { format, kinds: HashMap::new() }
+    fn new(source: &MqttSource) -> Maker {
+        let MqttSource { coding, filters, .. } = source;
+        Maker { coding: *coding, filters: Arc::clone(filters), kinds: HashMap::new() }
     }
 
-    fn message(&mut self, publication: Publication, again: bool) -> Message {
+    fn message(&mut self, publication: Publication, again: bool) -> Result<Message, Unread> {
         let Publication { topic, payload, qos, retain, properties, .. } = publication;
-        let mut message = Message::new(topic, Payload::encoded(payload, self.format));
-        message.meta = match properties {
+        let mut meta = match properties {
             None => {
                 let kind = self.kinds.entry((qos, retain, again));
                 kind.or_insert_with(|| meta(said(qos, retain, again))).clone()
@@ -154,7 +177,29 @@ impl Maker {
                 meta(said)
             }
         };
-        message
+        self.capture(&topic, &mut meta);
+        let read = self.coding.read(payload.clone(), MOST_UNPACKED);
+        let (payload, error) = match read {
+            Ok(payload) => (payload, None),
+            Err(error) => (Payload::encoded(payload, Format::Bytes), Some(error)),
+        };
+        let mut message = Message::new(topic, payload);
+        message.meta = meta;
+        match error {
+            None => Ok(message),
+            Some(error) => Err(Unread { error, message }),
+        }
+    }
+
+    /// Adds what stands in the topic in the place of wildcards that have a name. Of two filters that
+    /// have the same name, the first counts.
+    fn capture(&self, topic: &str, meta: &mut Meta) {
+        let named = self.filters.iter().rev().filter(|filter| filter.names().next().is_some());
+        for filter in named.filter(|filter| filter.matches(topic)) {
+            for (name, found) in filter.captures(topic) {
+                meta.insert(name, found);
+            }
+        }
     }
 }
 

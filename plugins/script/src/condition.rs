@@ -55,7 +55,7 @@ impl Condition {
     }
 
     fn of(written: AST, setting: &str) -> Condition {
-        let reads = fields::of(&written).reads.into_iter();
+        let reads = fields::of(&written).0.reads.into_iter();
         let reads = reads.map(|read| FieldRead { setting: setting.to_owned().into(), ..read });
         let reads = reads.collect();
         let ast = host::optimize(written);

@@ -5,15 +5,15 @@
 use std::{collections::BTreeSet, ptr};
 
 use forebay_sdk::{FieldRead, Fields, Sends};
-use rhai::{AST, ASTFlags, ASTNode, Expr, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt};
 
 use crate::uses::{PayloadUse, Step, Uses, starts_chain, steps};
 
-/// What a script that compiles reads and sends.
-pub(crate) fn of(ast: &AST) -> Fields {
+/// What a script that compiles reads and sends: of the payload, and of `meta`.
+pub(crate) fn of(ast: &AST) -> (Fields, Fields) {
     // Who looks at the payload as a whole may look there for a field, add some or remove some.
     let PayloadUse::Fields { written, .. } = Uses::of(ast).payload else {
-        return Fields::default();
+        return Default::default();
     };
     let mut found = Found::default();
     for statement in ast.statements() {
@@ -22,23 +22,50 @@ pub(crate) fn of(ast: &AST) -> Fields {
             true
         });
     }
-    let mut reads = found.reads;
-    reads.retain(|read| !found.optional.contains(&read.field));
-    let mut sent: BTreeSet<String> = written.iter().map(ToString::to_string).collect();
-    sent.extend(found.made);
-    let sends = if found.anything { Sends::Unknown } else { Sends::Also(sent) };
-    Fields { reads, sends }
+    found.payload.made.extend(written.iter().map(ToString::to_string));
+    (found.payload.facts(), found.meta.facts())
+}
+
+/// What a script does with the fields of the payload, or with the entries of `meta`.
+#[derive(Default)]
+struct Part {
+    reads: Vec<FieldRead>,
+    /// Fields that the script is prepared to miss.
+    optional: BTreeSet<String>,
+    /// Fields that the script makes.
+    made: BTreeSet<String>,
+    /// It may send anything.
+    anything: bool,
+}
+
+impl Part {
+    fn facts(self) -> Fields {
+        let Part { mut reads, optional, made, anything } = self;
+        reads.retain(|read| !optional.contains(&read.field));
+        Fields { reads, sends: if anything { Sends::Unknown } else { Sends::Also(made) } }
+    }
+
+    fn reads(&mut self, field: &str, at: Position, may_be_missing: bool) {
+        if may_be_missing {
+            self.optional.insert(field.to_owned());
+        }
+        let inside = at.line().zip(at.position());
+        self.reads.push(FieldRead { field: field.to_owned(), setting: "script".into(), inside });
+    }
+
+    /// All of it is made anew, of what `value` says.
+    fn is_made_of(&mut self, value: &Expr) {
+        match fields_of(value) {
+            Some(fields) => self.made.extend(fields),
+            None => self.anything = true,
+        }
+    }
 }
 
 #[derive(Default)]
 struct Found {
-    reads: Vec<FieldRead>,
-    /// Fields that the script is prepared to miss.
-    optional: BTreeSet<String>,
-    /// Fields of payloads that the script makes.
-    made: BTreeSet<String>,
-    /// It may send anything.
-    anything: bool,
+    payload: Part,
+    meta: Part,
 }
 
 impl Found {
@@ -54,12 +81,17 @@ impl Found {
                 }
             }
             // A message of the script's own making.
-            ASTNode::Expr(Expr::Map(parts, _)) => self.anything |= parts.1.contains_key("payload"),
+            ASTNode::Expr(Expr::Map(parts, _)) => self.own(|part| parts.1.contains_key(part)),
             ASTNode::Expr(Expr::DynamicConstant(value, _)) => {
-                self.anything |= value.as_map_ref().is_ok_and(|map| map.contains_key("payload"));
+                self.own(|part| value.as_map_ref().is_ok_and(|map| map.contains_key(part)));
             }
             _ => (),
         }
+    }
+
+    fn own(&mut self, says: impl Fn(&str) -> bool) {
+        self.payload.anything |= says("payload");
+        self.meta.anything |= says("meta");
     }
 
     /// Sees `msg.payload.a` in `chain`, which stands in `outer`.
@@ -69,22 +101,22 @@ impl Found {
             _ => None,
         });
         let steps = steps(chain);
-        match (steps.as_slice(), assignment) {
-            ([Step::Field("payload", _)], Some(parts)) => match fields_of(&parts.1.rhs) {
-                Some(fields) => self.made.extend(fields),
-                None => self.anything = true,
-            },
-            ([Step::Field("payload", _), Step::Field(..)], Some(parts))
-                if !parts.0.is_op_assignment() => {}
-            ([Step::Field("payload", _), Step::Field(field, at), ..], _) => {
-                if may_be_missing(chain, outer) {
-                    self.optional.insert((*field).to_owned());
-                }
-                let inside = at.line().zip(at.position());
-                let field = (*field).to_owned();
-                self.reads.push(FieldRead { field, setting: "script".into(), inside });
+        let (Some(Step::Field(name, _)), inside) = (steps.first(), steps.get(1..)) else { return };
+        let part = match *name {
+            "payload" => &mut self.payload,
+            "meta" => &mut self.meta,
+            _ => return,
+        };
+        match (inside.unwrap_or_default(), assignment) {
+            ([], Some(parts)) => part.is_made_of(&parts.1.rhs),
+            ([Step::Field(field, _)], Some(parts)) if !parts.0.is_op_assignment() => {
+                part.made.insert((*field).to_owned());
             }
-            _ => (),
+            ([Step::Field(field, at), ..], _) => {
+                part.reads(field, *at, may_be_missing(chain, outer));
+            }
+            // Who looks at it as a whole may add some.
+            _ => part.anything = true,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forebay_sdk::{
-    Configured, Emitter, Fields, Input, Node, Port, Problem, Sends, Settings, Site, Transform,
+    Configured, Emitter, Fields, Input, Node, Port, Problem, Settings, Site, Transform,
 };
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -88,7 +88,11 @@ impl Configured for Filter {
     }
 
     fn fields(&self) -> Fields {
-        Fields { reads: self.0.reads(), sends: Sends::Also(Default::default()) }
+        Fields::passing(self.0.reads())
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
     }
 }
 
@@ -102,8 +106,11 @@ impl Configured for Route {
     }
 
     fn fields(&self) -> Fields {
-        let reads = self.conditions.iter().flat_map(Condition::reads).collect();
-        Fields { reads, sends: Sends::Also(Default::default()) }
+        Fields::passing(self.conditions.iter().flat_map(Condition::reads))
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
     }
 }
 

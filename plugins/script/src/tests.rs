@@ -297,6 +297,41 @@ fn emit_sends_to_an_output() {
 }
 
 #[test]
+fn a_script_reads_the_levels_of_the_topic_and_does_not_keep_them() {
+    let mut message = json_message("{}");
+    message.topic = "/site/a".into();
+    let script =
+        "msg.payload.levels = msg.meta.topic_levels; msg.meta.device = `x`; msg.topic = `t`; msg";
+    let sent = run(&mut node(script), message.clone()).unwrap();
+    let [(_, made)] = sent.as_slice() else { panic!("{sent:?}") };
+    assert_eq!(made.payload.value(), Ok(&json!({"levels": ["", "site", "a"]})));
+    let names: Vec<_> = made.meta.entries().map(|(name, _)| name).collect();
+    assert_eq!(names, ["device", "quality"]);
+    let sent = run(&mut node("if msg.meta.topic_levels[1] == `site` { msg }"), message.clone());
+    assert_eq!(sent.unwrap()[0].1, message);
+}
+
+#[test]
+fn lint_hears_which_meta_a_script_reads_and_sends() {
+    let meta = |script: &str| {
+        let configured =
+            testing::configure(&crate::script(), &format!("script: '{script}'")).unwrap();
+        let Fields { reads, sends } = configured.meta();
+        let reads: Vec<_> = reads.into_iter().map(|read| read.field).collect();
+        let sends = match sends {
+            Sends::Also(names) => Vec::from_iter(names).join(" "),
+            other => format!("{other:?}"),
+        };
+        format!("{} > {sends}", reads.join(" "))
+    };
+    assert_eq!(meta("msg.topic = msg.meta.device; msg"), "device > ");
+    assert_eq!(meta("msg.meta.a = msg.meta.b ?? 1; msg"), " > a");
+    assert_eq!(meta("msg.meta = #{ a: 1 }; msg"), " > a");
+    assert_eq!(meta("msg.meta[`x` + 1] = 1; msg"), " > Unknown");
+    assert_eq!(meta("#{ payload: 1, meta: msg.meta }"), " > Unknown");
+}
+
+#[test]
 fn what_a_message_says_about_itself_can_be_changed() {
     let mut changes = node(
         "msg.topic += `/b`; msg.time = msg.time + 1; msg.meta.unit = `K`; msg.meta.remove(`quality`); msg",
@@ -944,7 +979,7 @@ fn a_script_tells_the_fields_that_it_reads_and_sends() {
     fn check(script: &str, expected: &str) {
         let (written, _) = lint::compile(script, &outputs());
         assert_eq!(errors(script), [], "{script}");
-        let fields = fields::of(&written.unwrap());
+        let (fields, _) = fields::of(&written.unwrap());
         let reads = fields.reads.iter().map(|read| {
             let (line, column) = read.inside.unwrap();
             format!("{line}:{column} {}", read.field)

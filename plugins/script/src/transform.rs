@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use forebay_sdk::{
     Configured, Emitter, Fields, Format, Input, Message, Meta, Node, Payload, Port, Saved, Site,
-    Timestamp, Transform, Value,
+    Timestamp, Transform, Value, template::TOPIC_LEVELS,
 };
-use rhai::{AST, Dynamic, Expr, Map, Scope, Stmt};
+use rhai::{AST, Array, Dynamic, Expr, Map, Scope, Stmt};
 
 use crate::{
     convert::{self, AsDynamic},
@@ -38,6 +38,7 @@ pub(crate) struct Program {
     ast: AST,
     uses: Uses,
     fields: Fields,
+    meta: Fields,
     /// What the script reads as `settings`.
     settings: Map,
     outputs: Arc<[String]>,
@@ -79,7 +80,7 @@ impl Program {
         outputs: Arc<[String]>,
         limits: Limits,
     ) -> Program {
-        let fields = fields::of(&written);
+        let (fields, meta) = fields::of(&written);
         let settings = convert::to_map(settings);
         // The optimizer would put the value of a constant where it is assigned to, and running that is
         // a panic.
@@ -89,7 +90,7 @@ impl Program {
         };
         let uses = Uses::of(&ast);
         let needs = uses::needs(&ast);
-        Program { ast: without_copy(ast), uses, fields, settings, outputs, limits, needs }
+        Program { ast: without_copy(ast), uses, fields, meta, settings, outputs, limits, needs }
     }
 
     /// The same without the shortcut, to compare with.
@@ -130,6 +131,10 @@ impl Configured for ScriptType {
 
     fn fields(&self) -> Fields {
         self.0.fields.clone()
+    }
+
+    fn meta(&self) -> Fields {
+        self.0.meta.clone()
     }
 }
 
@@ -217,7 +222,7 @@ pub(crate) fn incoming<'a>(
         msg.insert("time".into(), message.time.unix_millis().into());
     }
     if uses.meta {
-        msg.insert("meta".into(), Dynamic::from_map(meta_map(&message.meta)));
+        msg.insert("meta".into(), Dynamic::from_map(meta_map(message)));
     }
     let (mut payload, seen) = match &uses.payload {
         // Bytes that nobody looks at need not be JSON.
@@ -277,7 +282,7 @@ impl Incoming<'_> {
         if value.is_unit() {
             return Ok(());
         }
-        let values = match value.try_cast_result::<rhai::Array>() {
+        let values = match value.try_cast_result::<Array>() {
             Ok(values) => values,
             Err(value) => return self.read_one(port, value, whence, outgoing),
         };
@@ -410,7 +415,7 @@ fn set_meta(message: &mut Message, value: &Dynamic) -> Result<(), String> {
     let Ok(entries) = value.as_map_ref() else {
         return Err(format!("a message whose meta is {}; expected a map", convert::kind(value)));
     };
-    let before = meta_map(&message.meta);
+    let before = meta_map(message);
     let is_same = before.len() == entries.len()
         && message
             .meta
@@ -427,6 +432,8 @@ fn set_meta(message: &mut Message, value: &Dynamic) -> Result<(), String> {
         match (name.as_str(), value.as_immutable_string_ref()) {
             ("source", Ok(source)) => meta.source = Some(source.as_str().into()),
             ("source", Err(_)) => return Err("a message whose meta.source is not a text".into()),
+            // They follow from the topic.
+            (TOPIC_LEVELS, _) => (),
             _ => meta.insert(name.as_str(), convert::to_value(value)?),
         }
     }
@@ -434,8 +441,10 @@ fn set_meta(message: &mut Message, value: &Dynamic) -> Result<(), String> {
     Ok(())
 }
 
-fn meta_map(meta: &Meta) -> Map {
+fn meta_map(message: &Message) -> Map {
+    let Message { topic, meta, .. } = message;
     let entries = meta.entries().map(|(name, value)| (name.into(), convert::to_dynamic(value)));
     let source = meta.source.as_deref().map(|source| ("source".into(), source.into()));
-    entries.chain(source).collect()
+    let levels: Array = topic.split('/').map(Into::into).collect();
+    entries.chain(source).chain([(TOPIC_LEVELS.into(), levels.into())]).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
-/// The fields of payloads, as far as a node's settings name them.
+/// The fields of payloads, or the entries of `meta`, as far as a node's settings name them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
     /// Fields that the node reads and is not prepared to miss.
@@ -15,7 +15,7 @@ pub struct Fields {
 /// A field that a node reads, and where its settings say so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldRead {
-    /// The field of the payload.
+    /// The field of the payload, or the entry of `meta`.
     pub field: String,
     /// The setting that reads it.
     pub setting: Cow<'static, str>,

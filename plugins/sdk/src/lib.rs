@@ -15,6 +15,7 @@
 pub mod beat;
 pub mod claim;
 pub mod clock;
+pub mod coding;
 pub mod connection;
 pub mod deadband;
 pub mod delivery;
@@ -44,6 +45,7 @@ pub mod series;
 pub mod settings;
 pub mod site;
 mod small_file;
+pub mod template;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod timestamp;
@@ -54,6 +56,7 @@ mod tls_examination;
 #[cfg(feature = "tls")]
 mod tls_server;
 pub mod tool;
+pub mod topic;
 pub mod voice;
 pub mod world;
 pub mod yaml;
@@ -72,6 +75,7 @@ pub use crate::{
     beat::Beat,
     claim::{Claim, Holding},
     clock::{Moment, Now},
+    coding::{Coding, Compression},
     connection::{Connection, Shared},
     deadband::{Deadband, DeadbandSettings},
     delivery::{Delivery, Outcome, Receipt, Witness},
@@ -99,8 +103,10 @@ pub use crate::{
     settings::{Capabilities, Configured, Problem, Settings},
     site::Site,
     small_file::replace_file,
+    template::Template,
     timestamp::Timestamp,
     tool::Tool,
+    topic::Filter,
     voice::{Figure, Voice},
     world::World,
 };

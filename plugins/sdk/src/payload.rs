@@ -1,5 +1,8 @@
 //! What a message says: a structured value, or bytes that become one when somebody first asks.
 
+mod cbor;
+mod msgpack;
+
 use std::{
     fmt,
     sync::{Arc, OnceLock},
@@ -29,6 +32,9 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// How deep a value may be nested, as in JSON.
+const MOST_LEVELS: usize = 128;
+
 /// How bytes are read as a value, and how a value is written as bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -40,6 +46,32 @@ pub enum Format {
     Text,
     /// Bytes that nobody reads as a value.
     Bytes,
+    /// CBOR (RFC 8949). Bytes in it are read as text in base64url.
+    Cbor,
+    /// MessagePack. Bytes in it are read as text in base64url.
+    Msgpack,
+}
+
+impl Format {
+    /// All of them. On disk each is known by its number, so a new one stands last.
+    pub const ALL: [Format; 5] =
+        [Format::Json, Format::Text, Format::Bytes, Format::Cbor, Format::Msgpack];
+
+    /// Whether it can say more than one text or number, so that several payloads can be put into one.
+    pub fn is_structured(self) -> bool {
+        matches!(self, Format::Json | Format::Cbor | Format::Msgpack)
+    }
+
+    /// What HTTP and MQTT call it.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Json => "application/json",
+            Format::Text => "text/plain; charset=utf-8",
+            Format::Bytes => "application/octet-stream",
+            Format::Cbor => "application/cbor",
+            Format::Msgpack => "application/msgpack",
+        }
+    }
 }
 
 /// The content of a message. Cloning never copies it.
@@ -137,15 +169,34 @@ impl Payload {
                 encoded.bytes.clone()
             }
             (_, Format::Json) => match self.value() {
-                Ok(value) => json(value),
-                Err(_) => json(&self.to_value_lossy()),
+                Ok(value) => as_json(value),
+                Err(_) => as_json(&self.to_value_lossy()),
+            },
+            (_, Format::Cbor | Format::Msgpack) => match self.value() {
+                Ok(value) => encode(value, format),
+                Err(_) => encode(&self.to_value_lossy(), format),
             },
             (_, Format::Text | Format::Bytes) => match self.value() {
                 Ok(Value::String(text)) => Bytes::copy_from_slice(text.as_bytes()),
-                Ok(value) => json(value),
+                Ok(value) => as_json(value),
                 Err(_) => self.raw(),
             },
         }
+    }
+
+    /// The same, for who must not write anything else than the payload: to be written in another format,
+    /// bytes have to be read.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be.
+    pub fn written(&self, format: Format) -> Result<Bytes, DecodeError> {
+        let is_to_be_read = matches!(format, Format::Cbor | Format::Msgpack)
+            && self.as_encoded().is_some_and(|(_, came)| came != format);
+        if is_to_be_read {
+            self.value().map_err(DecodeError::clone)?;
+        }
+        Ok(self.to_bytes(format))
     }
 
     /// The value, or what is closest to it for bytes that have none: for complaints, which must be able to
@@ -209,6 +260,20 @@ impl Payload {
         Ok(Value::Object(map).into())
     }
 
+    /// The payload as one item among others in a list of `format`. Bytes that nobody has read yet are
+    /// checked: what is broken would break the others.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
+    pub fn to_item(&self, format: Format) -> Result<Bytes, DecodeError> {
+        if !format.is_structured() || format == Format::Json {
+            return self.to_json_line();
+        }
+        self.value().map_err(DecodeError::clone)?;
+        Ok(self.to_bytes(format))
+    }
+
     /// The text of a payload that came as JSON, without white space around it. Nobody may have looked
     /// yet whether it is JSON. None for what did not come as JSON.
     pub fn json_text(&self) -> Option<Result<&str, DecodeError>> {
@@ -255,6 +320,53 @@ impl PartialEq for Payload {
     }
 }
 
+/// Items of `format` as one list, or as a map that has the list under this name.
+pub fn join(items: &[Bytes], name: Option<&str>, format: Format) -> Bytes {
+    let mut out = Vec::with_capacity(items.iter().map(|item| item.len() + 1).sum::<usize>() + 16);
+    match format {
+        Format::Cbor | Format::Msgpack => {
+            if let Some(name) = name {
+                begin_map(1, format, &mut out);
+                out.extend(encode(&name.into(), format));
+            }
+            begin_list(items.len(), format, &mut out);
+            items.iter().for_each(|item| out.extend_from_slice(item));
+        }
+        Format::Json | Format::Text | Format::Bytes => {
+            if let Some(name) = name {
+                out.push(b'{');
+                json::write_name(name, &mut out);
+            }
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                out.extend_from_slice(item);
+            }
+            out.push(b']');
+            if name.is_some() {
+                out.push(b'}');
+            }
+        }
+    }
+    out.into()
+}
+
+fn begin_list(count: usize, format: Format, out: &mut Vec<u8>) {
+    match format {
+        Format::Msgpack => msgpack::begin_list(count, out),
+        _ => cbor::begin_list(count, out),
+    }
+}
+
+fn begin_map(count: usize, format: Format, out: &mut Vec<u8>) {
+    match format {
+        Format::Msgpack => msgpack::begin_map(count, out),
+        _ => cbor::begin_map(count, out),
+    }
+}
+
 fn passes_through(came: Format, leaves: Format) -> bool {
     came == leaves || leaves == Format::Bytes || (came == Format::Bytes && leaves == Format::Text)
 }
@@ -265,6 +377,8 @@ fn decode(bytes: &[u8], format: Format) -> Result<Value, DecodeError> {
         Format::Text => std::str::from_utf8(bytes)
             .map(Value::from)
             .map_err(|error| DecodeError(format!("payload is not UTF-8 text: {error}"))),
+        Format::Cbor => cbor::read(bytes, MOST_LEVELS).map_err(not("CBOR")),
+        Format::Msgpack => msgpack::read(bytes, MOST_LEVELS).map_err(not("MessagePack")),
         Format::Bytes => {
             Err(DecodeError("payload is bytes; set `format` where it comes in".to_owned()))
         }
@@ -281,7 +395,21 @@ fn not_json(why: impl fmt::Display) -> DecodeError {
     DecodeError(format!("payload is not JSON: {why}"))
 }
 
-fn json(value: &Value) -> Bytes {
+fn not(format: &'static str) -> impl Fn(String) -> DecodeError {
+    move |why| DecodeError(format!("payload is not {format}: {why}"))
+}
+
+fn encode(value: &Value, format: Format) -> Bytes {
+    let mut out = Vec::new();
+    match format {
+        Format::Cbor => cbor::write(value, &mut out),
+        Format::Msgpack => msgpack::write(value, &mut out),
+        Format::Json | Format::Text | Format::Bytes => return as_json(value),
+    }
+    out.into()
+}
+
+fn as_json(value: &Value) -> Bytes {
     // A `Value` has text keys and finite numbers, the two things that serde_json can refuse.
     serde_json::to_vec(value).unwrap_or_default().into()
 }
@@ -405,7 +533,44 @@ mod tests {
             let expected: f64 = number.parse().unwrap();
             let payload = Payload::encoded(number, Format::Json);
             assert_eq!(payload.value(), Ok(&json!(expected)));
-            assert_eq!(Payload::encoded(json(&json!(expected)), Format::Json), payload);
+            assert_eq!(Payload::encoded(as_json(&json!(expected)), Format::Json), payload);
+        }
+    }
+
+    #[test]
+    fn a_payload_goes_from_one_format_into_another() {
+        let value = json!({"a": [1, 2.5, "x"], "b": null});
+        let json = Payload::encoded(r#"{"a":[1,2.5,"x"],"b":null}"#, Format::Json);
+        for format in [Format::Cbor, Format::Msgpack] {
+            let bytes = json.written(format).unwrap();
+            let payload = Payload::encoded(bytes.clone(), format);
+            assert_eq!(payload.written(format).unwrap(), bytes, "as it came");
+            assert_eq!(payload.value(), Ok(&value));
+            assert_eq!(payload.to_bytes(Format::Json), json.to_bytes(Format::Json));
+            let broken = Payload::encoded("{oops", Format::Json).written(format).unwrap_err();
+            assert!(broken.to_string().starts_with("payload is not JSON: "), "{broken}");
+            let error = Payload::encoded(&b"\xc1"[..], format).value().unwrap_err().to_string();
+            assert!(error.starts_with("payload is not "), "{error}");
+        }
+    }
+
+    #[test]
+    fn several_payloads_are_one_list() {
+        let payloads = [
+            Payload::encoded("{ \"a\":\n1.0 }", Format::Json),
+            Payload::from(json!("x")),
+            Payload::encoded(&b"\x81\x07"[..], Format::Cbor),
+        ];
+        for format in [Format::Json, Format::Cbor, Format::Msgpack] {
+            let items = payloads.each_ref().map(|payload| payload.to_item(format).unwrap());
+            let list = json!([{"a": 1.0}, "x", [7]]);
+            let joined = |name| Payload::encoded(join(&items, name, format), format);
+            assert_eq!(joined(None).value(), Ok(&list));
+            assert_eq!(joined(Some("q\"")).value(), Ok(&json!({"q\"": list})));
+            let forged = Payload::encoded("1},{\"forged\":1", Format::Json).to_item(format);
+            assert!(forged.is_err(), "{format:?}");
+            let broken = Payload::encoded(&b"\xc1"[..], format).to_item(format);
+            assert!(broken.is_err(), "{format:?}");
         }
     }
 

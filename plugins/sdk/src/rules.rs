@@ -9,6 +9,8 @@ pub use forebay_yaml::rules::{
 /// A certificate or a key with which nobody can connect.
 pub static BAD_CERTIFICATE: Rule =
     Rule::new("bad-certificate", include_str!("../rules/bad-certificate.md"));
+/// A text is no topic to publish to, or no topic filter to subscribe to.
+pub static BAD_TOPIC: Rule = Rule::new("bad-topic", include_str!("../rules/bad-topic.md"));
 /// A certificate whose time is over.
 pub static EXPIRED_CERTIFICATE: Rule =
     Rule::new("expired-certificate", include_str!("../rules/expired-certificate.md"));
@@ -19,8 +21,9 @@ pub static SETTING_VALUE: Rule =
 pub static UNENCRYPTED: Rule = Rule::new("unencrypted", include_str!("../rules/unencrypted.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 12] = [
+pub static RULES: [&Rule; 13] = [
     &BAD_CERTIFICATE,
+    &BAD_TOPIC,
     &DEPRECATED_NAME,
     &DUPLICATE_KEY,
     &EMPTY_SETTING,

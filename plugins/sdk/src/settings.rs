@@ -63,6 +63,12 @@ pub trait Configured: Any + Send + Sync {
         Fields::default()
     }
 
+    /// Which entries of `meta` it reads and sends. All messages have `source`, `topic_levels` and, as far
+    /// as they waited for a link, `historical`.
+    fn meta(&self) -> Fields {
+        Fields::default()
+    }
+
     /// Reports what is wrong with the node on the connection that it uses. `connection` is what was
     /// understood of the settings of that connection, of whatever type it is.
     fn check_on(&self, _connection: &dyn Any) -> Vec<Problem> {
@@ -100,6 +106,8 @@ pub struct Capabilities {
     /// A sink: how many messages one write takes unless `batch:` says otherwise. 1 for sinks that
     /// have no use for batches; `batch:` cannot change that.
     pub batch_messages: usize,
+    /// A sink: how long a batch that is not full waits for more, unless `batch:` says otherwise.
+    pub batch_wait: Duration,
     /// A source: the other side keeps each message until the pipeline has delivered it, and sends
     /// it again otherwise. On a connection, only as long as that has it too.
     ///
@@ -129,6 +137,7 @@ impl Default for Capabilities {
     fn default() -> Capabilities {
         Capabilities {
             batch_messages: 1,
+            batch_wait: Duration::ZERO,
             resends: false,
             unconfirmed: None,
             repeats: true,

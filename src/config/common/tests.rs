@@ -18,7 +18,7 @@ fn draft(file: &str) -> Draft {
 fn common(section: &str, node: &str) -> Common {
     let draft = draft(&format!("{section}:\n  n: {{ {node} }}\n"));
     assert_eq!(draft.findings, [], "{node}");
-    draft.parts.last().unwrap().common
+    draft.parts.last().unwrap().common.clone()
 }
 
 #[track_caller]
@@ -124,4 +124,23 @@ fn no_type_has_a_setting_that_every_node_has() {
             assert!(!is_common(role, setting), "`{setting}` of {name} {}", role.noun());
         }
     }
+}
+
+#[test]
+fn an_envelope_is_checked() {
+    let right = common("sinks", "type: end, from: a, envelope: { time: t, time_as: unix_ms }");
+    assert_eq!(right.envelope.unwrap().time.as_deref(), Some("t"));
+    check_wrong(
+        "sinks",
+        "type: end, from: a, envelope: { units: u, quality: u, time_as: unix_s }",
+        &[
+            "setting-value: `envelope.units` has the name of `envelope.quality` (expected another name)",
+            "setting-value: `envelope.time_as` does nothing without `time` (expected `time: time` beside it)",
+        ],
+    );
+    check_wrong(
+        "sinks",
+        "type: end, from: a, envelope: {}",
+        &["setting-value: `envelope` writes nothing (expected a name, such as `time: time`)"],
+    );
 }

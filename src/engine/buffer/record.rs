@@ -231,15 +231,11 @@ fn encode_payload(payload: &Payload) -> (u8, Bytes) {
 }
 
 fn kind(format: Format) -> u8 {
-    match format {
-        Format::Json => 0,
-        Format::Text => 1,
-        Format::Bytes => 2,
-    }
+    format as u8
 }
 
 fn format(kind: u8) -> Option<Format> {
-    [Format::Json, Format::Text, Format::Bytes].into_iter().nth(kind.into())
+    Format::ALL.into_iter().find(|format| self::kind(*format) == kind)
 }
 
 /// What a batch says once for all its records.

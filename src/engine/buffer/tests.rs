@@ -148,7 +148,7 @@ fn a_message_comes_back_as_it_was() {
             if let Some(encoded) = message.payload.as_encoded() {
                 assert_eq!(stored.message.payload.as_encoded(), Some(encoded));
             }
-            for format in [Format::Json, Format::Text, Format::Bytes] {
+            for format in Format::ALL {
                 let bytes = stored.message.payload.to_bytes(format);
                 // A text that we made is a text, and no longer a JSON document of one.
                 assert_eq!(bytes, message.payload.to_bytes(format));

@@ -206,6 +206,20 @@ async fn method_headers_and_format_are_as_set() {
 }
 
 #[tokio::test]
+async fn a_body_is_packed_and_says_in_what_it_is_written() {
+    let settings = "body: array\nformat: cbor\ncompression: gzip";
+    let (written, heard) = exchange(ok(), settings, &readings(2)).await;
+    written.unwrap();
+    assert!(heard.contains("\r\ncontent-type: application/cbor\r\n"), "{heard}");
+    assert!(heard.contains("\r\ncontent-encoding: gzip\r\n"), "{heard}");
+    assert!(heard.contains("\r\n\r\n\u{1f}\u{fffd}"), "{heard}");
+
+    // A list of one map, {"n": 1}.
+    let (_, heard) = exchange(ok(), "body: array\nformat: cbor", &readings(1)).await;
+    assert!(heard.contains("\r\ncontent-length: 5\r\n") && heard.ends_with("an\u{1}"), "{heard}");
+}
+
+#[tokio::test]
 async fn what_is_no_json_is_rejected_before_anything_is_sent() {
     let server = Server::start([ok()], None).await;
     for shape in ["single", "array", "lines"] {

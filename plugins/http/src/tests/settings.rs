@@ -121,9 +121,14 @@ fn other_settings_have_bounds() {
     check(&with("ca: ''"), &["setting-type: `ca` is empty [expected a text that is not empty]"]);
     check(
         &with("body: array\nformat: text"),
-        &["setting-value: `format` is for `body: single` only \
-           [expected `json`: the other bodies are made of JSON]"],
+        &["setting-value: `format` does not go with this `body` \
+           [expected `json`, `cbor` or `msgpack`]"],
     );
+    check(
+        &with("body: lines\nformat: cbor"),
+        &["setting-value: `format` does not go with this `body` [expected `json`]"],
+    );
+    check(&with("body: array\nformat: msgpack\ncompression: zstd"), &[]);
 }
 
 #[test]

@@ -9,13 +9,13 @@ use std::{
 };
 
 use forebay_sdk::{
-    Voice,
+    Filter, Voice,
     mqtt::{Event, Manner, Publication, Subscribe},
 };
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{client::Client, ledger::Ledger, topic::Filter};
+use crate::{client::Client, ledger::Ledger};
 
 /// What the session should be subscribed to.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -127,6 +127,119 @@ async fn a_topic_that_closes_connections_is_refused_whatever_the_broker() {
     write(&broker, "topic: t", &batch).await.unwrap();
 }
 
+fn published(broker: &FakeBroker) -> Vec<String> {
+    let taken = broker.taken.lock().unwrap();
+    let shown = |it: &Publication| format!("{} {}", it.topic, String::from_utf8_lossy(&it.payload));
+    taken.iter().map(shown).collect()
+}
+
+/// redpanda-data/connect#298, influxdata/telegraf#10732.
+#[tokio::test(start_paused = true)]
+async fn the_topic_is_filled_in_for_each_message() {
+    let broker = Arc::new(FakeBroker::default());
+    let settings = "topic: 'site/{meta.device}/{payload.kind}/{topic_level: 2}'";
+    let mut batch =
+        [Message::new("a/b", json!({"kind": "power"})), Message::new("x/y", json!({"kind": 7}))];
+    batch.iter_mut().for_each(|message| message.meta.insert("device", "pump"));
+    write(&broker, settings, &batch).await.unwrap();
+    let expected = [r#"site/pump/power/b {"kind":"power"}"#, r#"site/pump/7/y {"kind":7}"#];
+    assert_eq!(published(&broker), expected);
+}
+
+/// vogler75/monster-mq#144: what came from outside was published to a wildcard.
+#[tokio::test(start_paused = true)]
+async fn a_field_that_would_choose_another_topic_is_refused_with_its_name_and_value() {
+    let broker = Arc::new(FakeBroker::default());
+    for (kind, why) in
+        [("a/b", "a `/`"), ("+", "a `+`"), ("#", "a `#`"), ("a\n", "the character U+000A")]
+    {
+        let batch = [Message::new("t", json!({"kind": kind}))];
+        let refused = write(&broker, "topic: 'site/{kind}'", &batch).await.unwrap_err();
+        let WriteError::Reject(error) = refused else { panic!("{refused:?}") };
+        assert_eq!(
+            error.to_string(),
+            format!("`kind` cannot stand in a topic: {kind:?} has {why}")
+        );
+    }
+    assert_eq!(published(&broker), <[&str; 0]>::default());
+}
+
+#[test]
+fn lint_hears_what_a_topic_reads() {
+    let fields = configure(&sink_type(), "topic: '{meta.device}/{kind}/{topic_level: 1}'");
+    let configured = fields.unwrap();
+    let names = |reads: &[forebay_sdk::FieldRead]| {
+        reads.iter().map(|read| format!("{}@{:?}", read.field, read.inside)).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&configured.meta().reads), ["device@Some((1, 7))"]);
+    assert_eq!(names(&configured.fields().reads), ["kind@Some((1, 16))"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_is_written_in_another_format_and_packed() {
+    let broker = Arc::new(FakeBroker::default());
+    let batch = [Message::new("t", json!({"a": [1, 2.5]}))];
+    for (settings, expected) in [
+        ("format: cbor", &b"\xa1\x61a\x82\x01\xf9\x41\x00"[..]),
+        ("format: msgpack", b"\x81\xa1a\x92\x01\xca\x40\x20\x00\x00"),
+    ] {
+        write(&broker, settings, &batch).await.unwrap();
+        assert_eq!(broker.taken.lock().unwrap().pop().unwrap().payload, expected);
+    }
+    for compression in ["gzip", "zstd", "deflate"] {
+        write(&broker, &format!("compression: {compression}"), &batch).await.unwrap();
+        let packed = broker.taken.lock().unwrap().pop().unwrap().payload;
+        let compression = serde_json::from_value(json!(compression)).unwrap();
+        let coding = Coding { compression: Some(compression), ..Coding::default() };
+        assert_eq!(
+            coding.read(packed, 99).unwrap().to_bytes(Default::default()),
+            r#"{"a":[1,2.5]}"#
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_not_written_in_another_format() {
+    let broker = Arc::new(FakeBroker::default());
+    let broken = forebay_sdk::Payload::encoded("{oops", forebay_sdk::Format::Json);
+    for settings in ["format: cbor", "format: msgpack", "segments: {}"] {
+        let refused = write(&broker, settings, &[Message::new("t", broken.clone())]).await;
+        assert!(matches!(refused, Err(WriteError::Reject(_))), "{settings} {refused:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readings_go_out_together_as_segments() {
+    let broker = Arc::new(FakeBroker::default());
+    let message = |topic: &str, n: i64| Message::new(topic, json!({"n": n}));
+    let batch = [message("a", 1), message("b", 2), message("a", 3)];
+    write(&broker, "segments: {}", &batch).await.unwrap();
+    write(&broker, "segments: { as: object, name: readings }", &batch[..1]).await.unwrap();
+    let expected = [r#"a [{"n":1},{"n":3}]"#, r#"b [{"n":2}]"#, r#"a {"readings":[{"n":1}]}"#];
+    assert_eq!(published(&broker), expected);
+    let capabilities = configure(&sink_type(), "segments: { max_messages: 9, max_wait: 5s }");
+    let capabilities = capabilities.unwrap().capabilities();
+    assert_eq!((capabilities.batch_messages, capabilities.batch_wait.as_secs()), (9, 5));
+}
+
+#[test]
+fn segments_are_checked() {
+    let said = |text: &str| configure(&sink_type(), text).err().unwrap_or_default();
+    assert_eq!(
+        said("segments: { as: array, max_bytes: 1KiB, max_wait: 1s }"),
+        <[&str; 0]>::default()
+    );
+    assert_eq!(
+        said("format: text\nsegments: { name: x, max_bytes: 1B, max_wait: 2d }"),
+        [
+            "setting-value: `segments` need a format that has lists [expected `json`, `cbor` or `msgpack`]",
+            "setting-value: a list has no `segments.name` [expected `as: object` beside it]",
+            "setting-value: `segments.max_bytes` is out of range [expected `64B` to `255MiB`]",
+            "setting-value: `segments.max_wait` is out of range [expected `10ms` to `1d`]",
+        ]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_is_not_running_is_tried_again() {
     let broker = Arc::new(FakeBroker { stopped: true, ..FakeBroker::default() });

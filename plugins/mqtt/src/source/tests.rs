@@ -54,6 +54,22 @@ fn settings_are_checked() {
     );
 }
 
+#[test]
+fn filters_with_names_are_checked_and_named_to_lint() {
+    check("topics: [site/+device/power, $share/g/plant/+line/#rest]", &[]);
+    check(
+        "topics: [site/+a/x, site/+b/x, site/+mqtt]",
+        &[
+            "repeated-filter: `topics[1]` is there already [the same filter stands above]",
+            "bad-topic: `topics[2]` cannot be subscribed to [expected another name: `meta.mqtt` is there already]",
+        ],
+    );
+    let text = "topics: [site/+device/power, plant/+line/#rest]";
+    let meta = configure(&source_type(), text).unwrap().meta();
+    let names = ["device", "line", "mqtt", "rest"].map(str::to_owned);
+    assert_eq!(meta.sends, Sends::Only(names.into()));
+}
+
 /// A broker that hands out one subscription after the other.
 #[derive(Default)]
 struct FakeBroker {
@@ -257,4 +273,70 @@ async fn a_connection_of_another_kind_is_an_error() {
     let (out, _collected) = outlet(1);
     let error = source.run(&out).await.unwrap_err();
     assert_eq!(error.to_string(), "the connection is not one that MQTT goes over");
+}
+
+/// The next message, which is delivered.
+async fn taken(collected: &mut Collected) -> Message {
+    let Envelope { message, delivery } = next(collected).await;
+    forebay_sdk::Delivery::settle_all(delivery);
+    message
+}
+
+fn on(topic: &str, payload: impl Into<bytes::Bytes>) -> (Event, mpsc::Receiver<()>) {
+    let (settled, settled_out) = mpsc::channel(1);
+    let publication = Publication::new(topic, payload).qos(1);
+    let claim = Some(Box::new(FakeClaim(settled)) as Box<dyn Claim>);
+    (Event::Parcel(Parcel { publication, again: false, claim }), settled_out)
+}
+
+/// influxdata/telegraf#10716: topics of several lengths could not be told apart.
+#[tokio::test(start_paused = true)]
+async fn what_stands_in_the_place_of_a_named_wildcard_is_in_meta() {
+    let settings =
+        "topics: [root/+maker/data/+form, 'root/+maker/data/+form/+/#rest', '+a/b', 'x/+a']";
+    let (broker, sender, mut collected, _errors) = start(settings);
+    for (topic, expected) in [
+        ("root/m/data/f", json!({"maker": "m", "form": "f"})),
+        ("root/m/data/f/1/2/3", json!({"maker": "m", "form": "f", "rest": "2/3"})),
+        ("x/b", json!({"a": "x"})),
+        ("other", json!({})),
+    ] {
+        sender.send(on(topic, "1").0).await.unwrap();
+        let Message { meta, .. } = taken(&mut collected).await;
+        let captured = meta.entries().filter(|(name, _)| *name != "mqtt");
+        let captured: Map<String, Value> =
+            captured.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        assert_eq!(Value::from(captured), expected, "{topic}");
+    }
+    let asked = broker.asked.lock().unwrap()[0].filters.clone();
+    assert_eq!(asked, ["root/+/data/+", "root/+/data/+/+/#", "+/b", "x/+"]);
+}
+
+/// node-red/node-red#483: an unsigned number of four bytes was no MessagePack. mqttjs/MQTT.js#481: what
+/// pako deflates has the zlib frame.
+#[tokio::test(start_paused = true)]
+async fn payloads_are_read_in_their_format_and_unpacked() {
+    let zlib = b"\x78\x9c\xab\x56\x4a\x54\xb2\xb2\x30\xac\x05\x00\x0a\x2d\x02\x41";
+    for (settings, payload, expected) in [
+        ("format: msgpack", &b"\xce\x54\x5f\x54\x53"[..], json!(1_415_533_651)),
+        ("format: cbor", b"\xa1\x00\x64test", json!({"0": "test"})),
+        ("format: cbor", b"\x1b\x00\x00\x01\x98\x73\xdc\x6e\x80", json!(1_754_290_482_816_u64)),
+        ("compression: deflate", zlib, json!({"a": 81})),
+    ] {
+        let (_broker, sender, mut collected, _errors) = start(&format!("topics: [t]\n{settings}"));
+        sender.send(on("t", payload).0).await.unwrap();
+        let Message { payload, .. } = taken(&mut collected).await;
+        assert_eq!(payload.value(), Ok(&expected), "{settings}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_unpack_is_an_error_of_the_source_and_does_not_come_again() {
+    let (_broker, sender, mut collected, _errors) = start("topics: [t]\ncompression: gzip");
+    let (event, mut settled) = on("t", "no gzip");
+    sender.send(event).await.unwrap();
+    settled.recv().await.unwrap();
+    let error = collected.errors.recv().await.unwrap();
+    assert!(error.starts_with("payload cannot be unpacked as gzip: "), "{error}");
+    assert!(collected.envelopes.try_recv().is_err());
 }

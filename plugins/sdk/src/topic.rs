@@ -2,12 +2,10 @@
 //!
 //! Our own, because rumqttc's matching never matches a topic that begins with `$`.
 
-use forebay_sdk::Problem;
-
-use crate::rules::{BAD_TOPIC, LITERAL_PLACEHOLDER, RESERVED_TOPIC};
+use crate::{rules::BAD_TOPIC, settings::Problem};
 
 /// The most bytes that a topic can have on the wire.
-const MOST_BYTES: usize = 65_535;
+pub const MOST_BYTES: usize = 65_535;
 
 /// Why a text is no topic, or no topic filter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub struct NoTopic {
 }
 
 impl NoTopic {
-    fn new(expected: impl Into<String>, at: usize) -> NoTopic {
+    pub(crate) fn new(expected: impl Into<String>, at: usize) -> NoTopic {
         NoTopic { expected: expected.into(), at }
     }
 
@@ -30,12 +28,25 @@ impl NoTopic {
     }
 }
 
-/// What a subscription asks for: a topic in which `+` stands for one level and `#` for the rest.
+/// What a subscription asks for: a topic in which `+` stands for one level and `#` for the rest. A name
+/// behind either, as in `site/+device/#rest`, says what to call what stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
+    /// Without names, as brokers know it.
     text: String,
     /// Where the filter proper begins, behind `$share/<group>/`.
     start: usize,
+    named: Vec<Named>,
+}
+
+/// A wildcard with a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    name: String,
+    /// Which level of the topic, from 0.
+    level: usize,
+    /// All that follow too.
+    is_rest: bool,
 }
 
 impl Filter {
@@ -54,23 +65,70 @@ impl Filter {
             },
         };
         let mut at = text[..start].chars().count();
-        let mut levels = text[start..].split('/').peekable();
-        while let Some(level) = levels.next() {
-            let wildcard = |mark| level.chars().position(|c| c == mark).map(|within| at + within);
-            if let Some(at) = wildcard('#').filter(|_| level != "#" || levels.peek().is_some()) {
+        let mut named: Vec<Named> = Vec::new();
+        let mut plain = Vec::new();
+        let mut levels = text[start..].split('/').enumerate().peekable();
+        while let Some((level, written)) = levels.next() {
+            let wildcard = |mark| written.chars().position(|c| c == mark).map(|within| at + within);
+            let name = written.strip_prefix(['+', '#']).filter(|name| !name.is_empty());
+            let is_rest = written.starts_with('#');
+            let mark = if is_rest { "#" } else { "+" };
+            if let Some(at) = wildcard('#').filter(|_| !is_rest || levels.peek().is_some()) {
                 return Err(NoTopic::new("expected `#` only as the whole last level", at));
             }
-            if let Some(at) = wildcard('+').filter(|_| level != "+") {
+            if let Some(at) = wildcard('+').filter(|_| !written.starts_with('+')) {
                 return Err(NoTopic::new("expected `+` only as a whole level", at));
             }
-            at += level.chars().count() + 1;
+            let Some(name) = name else {
+                plain.push(written);
+                at += written.chars().count() + 1;
+                continue;
+            };
+            let refused = |expected: String| Err(NoTopic::new(expected, at));
+            if !is_name(name) {
+                let place = if is_rest { "the whole last level" } else { "a whole level" };
+                return refused(format!(
+                    "expected `{mark}` only as {place}, or with a name behind it such as `{mark}device`"
+                ));
+            }
+            if RESERVED.contains(&name) {
+                return refused(format!("expected another name: `meta.{name}` is there already"));
+            }
+            if named.iter().any(|other| other.name == name) {
+                return refused(format!("expected another name: `{name}` stands before it"));
+            }
+            named.push(Named { name: name.to_owned(), level, is_rest });
+            plain.push(mark);
+            at += written.chars().count() + 1;
         }
-        Ok(Filter { text: text.to_owned(), start })
+        let text = text[..start].to_owned() + &plain.join("/");
+        Ok(Filter { text, start, named })
     }
 
-    /// The filter as its author wrote it.
+    /// The filter as brokers know it, without names.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The names in it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.named.iter().map(|named| named.name.as_str())
+    }
+
+    /// What stands in a topic that matches, by name. For the rest of a topic that ends before it, a
+    /// text that is empty.
+    pub fn captures<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.named.iter().map(move |named| {
+            let mut levels = topic.splitn(named.level + 2, '/').skip(named.level);
+            let first = levels.next().unwrap_or_default();
+            let found = match levels.next() {
+                Some(others) if named.is_rest => {
+                    &topic[topic.len() - others.len() - 1 - first.len()..]
+                }
+                _ => first,
+            };
+            (named.name.as_str(), found)
+        })
     }
 
     /// Whether this asks for all that the other asks for. Those of a group are another matter.
@@ -115,16 +173,30 @@ impl Filter {
     }
 }
 
+/// Entries of `meta` that are there whatever a filter says.
+const RESERVED: [&str; 3] = ["mqtt", "source", "topic_levels"];
+
+/// Letters, digits and `_`, so that it can stand behind a point in a script.
+fn is_name(text: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    text.starts_with(is_letter) && text.chars().all(|c| is_letter(c) || c.is_ascii_digit())
+}
+
 /// Checks a topic to publish to; says what would be right when it is none.
 pub fn check_topic(topic: &str) -> Result<(), NoTopic> {
     check_text(topic)?;
-    match topic.chars().position(|c| matches!(c, '+' | '#')) {
-        Some(at) => Err(NoTopic::new("expected a topic without `+` and `#`", at)),
+    no_wildcard(topic, 0)
+}
+
+/// `text` stands at `at` in a topic, in characters.
+pub(crate) fn no_wildcard(text: &str, at: usize) -> Result<(), NoTopic> {
+    match text.chars().position(|c| matches!(c, '+' | '#')) {
+        Some(within) => Err(NoTopic::new("expected a topic without `+` and `#`", at + within)),
         None => Ok(()),
     }
 }
 
-fn check_text(text: &str) -> Result<(), NoTopic> {
+pub(crate) fn check_text(text: &str) -> Result<(), NoTopic> {
     if text.is_empty() {
         return Err(NoTopic::new("expected a topic, found nothing", 0));
     }
@@ -143,7 +215,7 @@ fn check_text(text: &str) -> Result<(), NoTopic> {
 
 /// Characters on which a broker may close the connection (MQTT 3.1.1 section 1.5.3), and many do:
 /// control characters, and those that Unicode has set aside.
-fn closes_connections(c: char) -> bool {
+pub(crate) fn closes_connections(c: char) -> bool {
     let code = u32::from(c);
     c.is_control() || code & 0xfffe == 0xfffe || (0xfdd0..=0xfdef).contains(&code)
 }
@@ -156,50 +228,6 @@ fn name(c: char) -> String {
         '\t' => format!("{code} (a tab)"),
         _ => code,
     }
-}
-
-/// What is allowed in a topic that is published to, and mostly not meant.
-pub fn doubts(setting: &str, topic: &str) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for prefix in ["$SYS/", "$share/"] {
-        if topic.starts_with(prefix) {
-            let message = format!("`{setting}` begins with `{prefix}`, where nobody publishes");
-            let label = match prefix {
-                "$SYS/" => "expected a topic of your own: these are the broker's",
-                _ => "expected the topic alone: this is for subscriptions",
-            };
-            let problem = Problem::new(setting, message, label).rule(&RESERVED_TOPIC);
-            problems.push(problem.inside(1, 1).warning());
-        }
-    }
-    if let Some((at, placeholder)) = placeholder(topic) {
-        let message = format!("`{setting}` is published as it stands, `{placeholder}` included");
-        let label = "expected a topic without placeholders";
-        let mut problem = Problem::new(setting, message, label).rule(&LITERAL_PLACEHOLDER);
-        problem.help = Some(format!(
-            "leave `{setting}` out, and set the topic of each message in a script: \
-             msg.topic = `site/${{msg.payload.id}}`;"
-        ));
-        problems.push(problem.inside(1, at + 1).warning());
-    }
-    problems
-}
-
-/// The first of `{id}`, `{{ id }}`, `<id>` and `%id%`, and where its name begins, in characters.
-fn placeholder(topic: &str) -> Option<(usize, &str)> {
-    [("{{", "}}"), ("{", "}"), ("<", ">"), ("%", "%")].into_iter().find_map(|(open, close)| {
-        let start = topic.find(open)?;
-        let name_start = start + open.len();
-        let length = topic[name_start..].find(close)?;
-        let name = &topic[name_start..name_start + length];
-        let is_of_a_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '$');
-        if name.trim().is_empty() || !name.trim().chars().all(is_of_a_name) {
-            return None;
-        }
-        let blanks = name.len() - name.trim_start().len();
-        let at = topic[..name_start + blanks].chars().count();
-        Some((at, &topic[start..name_start + length + close.len()]))
-    })
 }
 
 #[cfg(test)]
@@ -248,9 +276,17 @@ mod tests {
         assert_eq!(said("a/#/b"), "2: expected `#` only as the whole last level");
         assert_eq!(said("ä/b#"), "3: expected `#` only as the whole last level");
         assert_eq!(said("#/"), "0: expected `#` only as the whole last level");
-        assert_eq!(said("##"), "0: expected `#` only as the whole last level");
+        assert_eq!(
+            said("##"),
+            "0: expected `#` only as the whole last level, or with a name behind it such as `#device`"
+        );
+        assert_eq!(said("a/#rest/b"), "2: expected `#` only as the whole last level");
+        assert_eq!(said("+a/+a"), "3: expected another name: `a` stands before it");
+        assert_eq!(said("a/+mqtt"), "2: expected another name: `meta.mqtt` is there already");
         assert_eq!(said("x/a+/b"), "3: expected `+` only as a whole level");
-        assert_eq!(said("x/++"), "2: expected `+` only as a whole level");
+        let or_name = ", or with a name behind it such as `";
+        assert_eq!(said("x/++"), format!("2: expected `+` only as a whole level{or_name}+device`"));
+        assert_eq!(said("x/+1a"), said("x/++"));
         assert_eq!(said("$share/a"), "0: expected `$share/<group>/<filter>`");
         assert_eq!(said("$share/a/b#"), "10: expected `#` only as the whole last level");
         assert_eq!(said("a\0b"), "1: expected a topic without the character U+0000");
@@ -295,27 +331,36 @@ mod tests {
         assert!(check_topic("#").is_err() && check_topic("").is_err());
     }
 
+    #[track_caller]
+    fn check_captures(filter: &str, topic: &str, expected: &[(&str, &str)]) {
+        let filter = Filter::parse(filter).unwrap();
+        assert!(filter.matches(topic));
+        assert_eq!(filter.captures(topic).collect::<Vec<_>>(), expected);
+    }
+
     #[test]
-    fn a_topic_that_can_hardly_be_meant_is_doubted() {
-        let rules = |topic: &str| {
-            let doubts = doubts("topic", topic).into_iter();
-            doubts.map(|doubt| (doubt.rule.name, doubt.inside)).collect::<Vec<_>>()
-        };
-        let at = |column| Some((1, column));
-        assert_eq!(rules("$SYS/broker/uptime"), [("reserved-topic", at(1))]);
-        assert_eq!(rules("$share/g/a"), [("reserved-topic", at(1))]);
-        for (topic, column) in [
-            ("site/{id}/power", 7),
-            ("größe/{{ payload.id }}", 10),
-            ("<site>/a", 2),
-            ("a/%serial%", 4),
-        ] {
-            assert_eq!(rules(topic), [("literal-placeholder", at(column))], "{topic}");
-        }
-        for topic in
-            ["a/b", "$aws/things/x", "$SYSTEM", "a/{}", "50%/a", "a<b", "a/{\"x\":1}", "100%/50%"]
-        {
-            assert_eq!(rules(topic), [], "{topic}");
-        }
+    fn wildcards_are_captured_by_name() {
+        let filter = Filter::parse("$share/g/site/+device/+/#rest").unwrap();
+        assert_eq!(filter.as_str(), "$share/g/site/+/+/#");
+        check_captures(
+            "$share/g/site/+device/+/#rest",
+            "site/a/b/c/d/",
+            &[("device", "a"), ("rest", "c/d/")],
+        );
+        check_captures("site/+device/#rest", "site/a", &[("device", "a"), ("rest", "")]);
+        check_captures("#all", "a/b", &[("all", "a/b")]);
+        check_captures("a/b", "a/b", &[]);
+        check_captures("größe/+x/#y", "größe/ü/ä/ö", &[("x", "ü"), ("y", "ä/ö")]);
+    }
+
+    /// influxdata/telegraf#11528: the empty level in front was not counted.
+    #[test]
+    fn a_topic_that_begins_with_a_slash_was_captured_one_level_off() {
+        check_captures(
+            "/sys/+product/+device/#event",
+            "/sys/p/d/event/property/post",
+            &[("product", "p"), ("device", "d"), ("event", "event/property/post")],
+        );
+        check_captures("/+x", "/", &[("x", "")]);
     }
 }
