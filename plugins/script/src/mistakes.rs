@@ -140,17 +140,20 @@ fn changed_constant(name: &str, at: Position) -> Problem {
     problem(&CHANGED_CONSTANT, at, message, label)
 }
 
-/// `state = 5`.
+/// `state = 5`, `state += 1`.
 fn state_replaced(path: &[ASTNode]) -> Option<Problem> {
     let Some(ASTNode::Stmt(Stmt::Assignment(parts))) = path.last() else { return None };
     let (operator, sides) = &**parts;
     let Expr::Variable(variable, _, at) = &sides.lhs else { return None };
     let kind = kind_if_no_map(&sides.rhs)?;
-    if variable.1 != "state" || operator.is_op_assignment() {
+    if variable.1 != "state" {
         return None;
     }
-    let message = format!("`state` is replaced by {kind}, and has to stay a map");
-    let label = "give the value a name, as in `state.value = ...`".to_owned();
+    let (message, sign) = match operator.is_op_assignment() {
+        true => (format!("`state` is a map, and cannot be changed by {kind}"), "+="),
+        false => (format!("`state` is replaced by {kind}, and has to stay a map"), "="),
+    };
+    let label = format!("give the value a name, as in `state.value {sign} ...`");
     Some(problem(&STATE_REPLACED, *at, message, label))
 }
 

@@ -930,6 +930,8 @@ fn state_that_stops_being_a_map_is_found() {
         check_found("state-replaced", &format!("state = {value}; msg"), &[]);
     }
     check_found("state-replaced", "let state = 1; state = 5; msg", &[]);
+    check_found("state-replaced", "state += 1; msg", &[(1, 1)]);
+    check_found("state-replaced", "state.count += 1; state += #{ a: 1 }; msg", &[]);
 }
 
 #[test]
