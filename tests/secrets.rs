@@ -8,7 +8,69 @@ use crate::support::{Folder, program};
 const SECRET: &str = "hunter2";
 
 /// What holds a secret: a file with `VALUE` in the place of its value, and the value.
-const SETTINGS: [(&str, &str, &str); 14] = [
+const SETTINGS: [(&str, &str, &str); 28] = [
+    (
+        "passwd",
+        "connections:\n  c:\n    type: mqtt\n    url: mqtts://a\n    passwd: VALUE\n",
+        "SECRET",
+    ),
+    ("urls", "connections:\n  c:\n    type: mqtt\n    urls: [VALUE]\n", "mqtt://u:SECRET@host"),
+    (
+        "servers",
+        "connections:\n  c:\n    type: mqtt\n    servers: VALUE\n",
+        "tcp://u:SECRET@host:1883",
+    ),
+    (
+        "broker",
+        "connections:\n  c:\n    type: mqtt\n    broker: VALUE\n    port: 1883\n",
+        "u:SECRET@host",
+    ),
+    (
+        "uri",
+        "sinks:\n  o:\n    type: http\n    from: x\n    uri: VALUE\n",
+        "https://host.example/SECRET",
+    ),
+    (
+        "urll",
+        "sinks:\n  o:\n    type: http\n    from: x\n    urll: VALUE\n",
+        "https://host.example/?t=SECRET",
+    ),
+    (
+        "tls",
+        "connections:\n  c:\n    type: mqtt\n    url: mqtts://a\n    tls: { client_certs: [{ cert: a, key: VALUE }] }\n",
+        "-----BEGIN PRIVATE KEY-----SECRET",
+    ),
+    (
+        "auth",
+        "sinks:\n  o:\n    type: http\n    from: x\n    url: https://a\n    auth: { strategy: basic, password: VALUE }\n",
+        "SECRET",
+    ),
+    (
+        "bearer",
+        "sinks:\n  o:\n    type: http\n    from: x\n    url: https://a\n    bearer_token: VALUE\n",
+        "SECRET",
+    ),
+    (
+        "of-source",
+        "sources:\n  s:\n    type: mqtt\n    connection: c\n    topics: [a]\n    url: VALUE\n",
+        "mqtt://u:SECRET@host",
+    ),
+    (
+        "controller",
+        "connections:\n  c:\n    type: modbus\n    controller: VALUE\n    baudrate: 9600\n",
+        "tcp://u:SECRET@host",
+    ),
+    (
+        "client-key",
+        "connections:\n  c:\n    type: mqtt\n    url: mqtts://a\n    client_key: VALUE\n",
+        "-----BEGIN PRIVATE KEY-----SECRET",
+    ),
+    ("user-map", "connections:\n  c:\n    type: broker\n    user: { plc: VALUE }\n", "SECRET"),
+    (
+        "in-place",
+        "sinks:\n  o:\n    type: mqtt\n    from: x\n    topic: a\n    connection: { type: mqtt, url: mqtts://a, pass: VALUE }\n",
+        "SECRET",
+    ),
     (
         "password",
         "connections:\n  c:\n    type: mqtt\n    url: mqtts://a\n    username: me\n    password: VALUE\n    client_id: a\n",
@@ -74,7 +136,8 @@ const SETTINGS: [(&str, &str, &str); 14] = [
 ];
 
 /// What people get wrong, with `V` in the place of the value.
-const MISTAKES: [(&str, &str); 19] = [
+const MISTAKES: [(&str, &str); 20] = [
+    ("comma", "V, V"),
     ("right", "V"),
     ("quoted", "\"V\""),
     ("at", "@V"),

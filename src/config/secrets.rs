@@ -4,7 +4,10 @@
 use std::ops::Range;
 
 use forebay_sdk::finding::nearest;
-use forebay_yaml::secret::{Part, is_of_variables, names_secret, places_in_url};
+use forebay_yaml::{
+    is_called,
+    secret::{Part, is_of_variables, names_secret, places_in_url},
+};
 
 /// Names for those who misspell them.
 const NAMES: [&str; 4] = ["password", "passwort", "passphrase", "authorization"];
@@ -66,7 +69,19 @@ pub(super) fn places(text: &str, known: Known) -> Vec<Range<usize>> {
                 }
             }
         }
-        if known == Known::Words && HOLDERS.iter().any(|holder| heads(said.trim(), holder)) {
+        // Whoever pasted one did not mean it to be seen, whatever its name.
+        if let Some(key) = said.find("PRIVATE KEY-----") {
+            let begin = said[..key].rfind("-----BEGIN").unwrap_or(key);
+            places.push(here + begin..here + said.len());
+        }
+        let holds_more = || {
+            let value = said.split_once(':').map_or("", |(_, value)| value.trim());
+            value.is_empty() || value.starts_with(['{', '['])
+        };
+        // `user: me` is no map of users.
+        let holds =
+            |key: &str| HOLDERS.contains(&key) || nearest(key, HOLDERS).is_some() && holds_more();
+        if known == Known::Words && first_key(said.trim()).is_some_and(holds) {
             below = Some(indent);
             let behind = said.find(':').map_or(said.len(), |colon| colon + 1);
             if behind < said.len() {
@@ -78,11 +93,15 @@ pub(super) fn places(text: &str, known: Known) -> Vec<Range<usize>> {
     places
 }
 
-/// Whether a line begins with a key.
-fn heads(line: &str, key: &str) -> bool {
-    line.trim_start_matches(['"', '\'', '-', ' ', '{'])
-        .strip_prefix(key)
-        .is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+/// The key with which a line begins.
+fn first_key(line: &str) -> Option<&str> {
+    let line = line.trim_start_matches(['"', '\'', '-', ' ', '{']);
+    let (key, rest) = line.split_at(line.find(|c: char| !is_of_word(c))?);
+    rest.trim_start_matches(['"', '\'', ' ']).starts_with(':').then_some(key)
+}
+
+fn is_of_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-')
 }
 
 /// Whether this begins a block of lines, as `|-` does, and is not a value that begins like one.
@@ -94,18 +113,18 @@ fn heads_a_block(text: &str) -> bool {
 
 /// The values of keys that look secret in a line, each with the column of its key.
 fn values(line: &str, known: Known) -> Vec<(usize, Range<usize>)> {
-    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(sign) = next_sign(line, from, known) {
         from = sign + 1;
         let before = line[..sign].trim_end().trim_end_matches(['"', '\'']);
         let begin = before
-            .rfind(|c| !is_word(c))
+            .rfind(|c| !is_of_word(c))
             .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
         let key = &before[begin..];
         // A key of TLS, or one that is misspelt.
-        let is_like_one = || key == "key" || key.len() > 4 && nearest(key, NAMES).is_some();
+        let is_key = || key == "key" || is_called(key, "key") || is_called(key, "password");
+        let is_like_one = || is_key() || key.len() > 4 && nearest(key, NAMES).is_some();
         let is_secret = names_secret(key) || known == Known::Words && is_like_one();
         if !is_secret {
             continue;
@@ -142,19 +161,39 @@ fn length(value: &str, in_brackets: bool) -> usize {
         return value[1..].find(quote).map_or(value.len(), |end| end + 2);
     }
     match in_brackets {
-        true => value.find([',', '}', ']']).unwrap_or(value.len()),
+        true => length_in_brackets(value),
         false => value.len(),
     }
 }
 
+/// To what ends it: a bracket that it has not opened, or a comma with another key behind it.
+fn length_in_brackets(value: &str) -> usize {
+    let mut open = 0;
+    for (at, sign) in value.match_indices([',', '[', ']', '{', '}']) {
+        match sign {
+            "[" | "{" => open += 1,
+            "]" | "}" if open > 0 => open -= 1,
+            "," if open > 0 || first_key(value[at + 1..].trim_start()).is_none() => (),
+            _ => return at,
+        }
+    }
+    value.len()
+}
+
+/// Whether a setting of this name is meant to be an address.
+pub(super) fn names_url(key: &str) -> bool {
+    is_called(key, "url") || nearest(key, ["url"]).is_some()
+}
+
 /// What lets somebody in by an address in a line.
 fn in_url(line: &str, known: Known) -> Vec<Range<usize>> {
-    if known == Known::Words && heads(line.trim(), "url") {
+    if known == Known::Words && first_key(line.trim()).is_some_and(names_url) {
         let value = line.find(':').map_or(line.len(), |colon| colon + 1);
         let url = line[value..].trim().trim_matches(['"', '\'']);
         let is_one = is_of_variables(url) || !url.contains(char::is_whitespace);
         let mut places = places_in_url(url, Part::Path).into_iter();
-        let is_clean = is_one && places.all(|place| is_variable(&url[place]));
+        let has_query = url.split_once('?').is_some_and(|(_, query)| !is_of_variables(query));
+        let is_clean = is_one && !has_query && places.all(|place| is_variable(&url[place]));
         return Vec::from_iter((!is_clean).then_some(value..line.len()));
     }
     let mut places = Vec::new();

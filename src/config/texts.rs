@@ -121,7 +121,7 @@ impl Texts {
         let text = self.text(second.file);
         let line = lines_of(&text, first.range());
         let key = text.get(second.range()).unwrap_or_default();
-        let is_secret = key == "url"
+        let is_secret = secrets::names_url(key)
             || self.hidden(first.file).iter().any(|secret| line.contains(&secret.start));
         if is_secret {
             let end = second.range().end;
@@ -149,6 +149,11 @@ impl Texts {
                     let behind = secret.split_once(": ").map_or("", |(_, behind)| behind);
                     filled::replace_in(finding, bare(secret), "***");
                     filled::replace_in(finding, bare(behind), "***");
+                    // A sign in front of it had a part taken for something else.
+                    let is_signed = |word: &&str| word.starts_with(['*', '&', '!']);
+                    for word in secret.split([' ', ',', '{', '}', '[', ']']).filter(is_signed) {
+                        filled::replace_in(finding, bare(word), "***");
+                    }
                 }
             }
         }

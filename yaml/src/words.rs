@@ -466,6 +466,10 @@ impl<'a> Borrowed<'a> {
             if device(text).is_some() {
                 return true;
             }
+            if value.is_null() || text.is_empty() {
+                // Where nothing stands, a sign may have been taken for something else.
+                return false;
+            }
             let (_, rest) = text.split_once("://").unwrap_or(("", text));
             !rest.contains(['@', '/', '?'])
         };
