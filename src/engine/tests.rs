@@ -372,6 +372,48 @@ async fn nothing_is_called_delivered_while_the_sink_is_down_and_everything_is_af
     assert_eq!(log.outcomes(), vec![Outcome::Delivered; 100]);
 }
 
+/// Has all of a batch but the last message, says so, and goes silent.
+struct AlmostAll(Arc<AtomicU64>);
+
+impl Sink for AlmostAll {
+    async fn connect(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
+        let taken = batch.len().saturating_sub(1);
+        self.0.fetch_add(taken as u64, Ordering::SeqCst);
+        out.progress().taken(taken);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        Err(WriteError::retry(anyhow::anyhow!("the link broke")).taken(taken))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_of_a_long_batch_was_called_delivered_only_with_the_rest() {
+    let (log, taken) = (Log::default(), Arc::new(AtomicU64::new(0)));
+    let sink = Arc::clone(&taken);
+    let graph = Sketch::default().node(Role::Source, "n", 1, &[], log.count(8, true)).node(
+        Role::Sink,
+        "s",
+        1,
+        &["n"],
+        move || Node::sink(AlmostAll(Arc::clone(&sink))),
+    );
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    engine.apply(graph.0).await;
+    rest(30).await;
+    let early = taken.load(Ordering::SeqCst) as usize;
+    assert!(early > 0);
+    assert_eq!(log.outcomes(), vec![Outcome::Delivered; early]);
+    // Nothing is settled twice when the write ends.
+    rest(600).await;
+    let taken = taken.load(Ordering::SeqCst) as usize;
+    assert_eq!(log.outcomes(), vec![Outcome::Delivered; taken]);
+    let counts = engine.counts()["s"];
+    assert_eq!(counts.get(Count::Delivered), taken as u64);
+}
+
 #[tokio::test(start_paused = true)]
 async fn tries_become_rarer_and_stay_half_a_minute_apart_at_most() {
     let log = Log::default();
