@@ -180,7 +180,7 @@ fn check_edits(mut editor: impl Editor, arguments: &[&str]) {
     forebay
         .log_after("; still running the pipelines loaded at ", || editor.put("load.rhai", broken));
     forebay.wait_for_log("error[script-syntax]: script cannot be read");
-    forebay.wait_for_log(" --> load.rhai:2:21");
+    forebay.wait_for_log("load.rhai:2:21");
     wait_for_version(2);
 
     forebay.log_after("reloaded: replace plant/load; 2 nodes untouched", || {
