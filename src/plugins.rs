@@ -1,8 +1,23 @@
-//! The native plugins in this build: the only file that names one.
+//! The plugins in this build: the only file that names one.
+
+#[cfg(feature = "forebay-script")]
+use std::sync::Arc;
 
 use forebay_sdk::Plugin;
 
-/// Every plugin that this build has.
+use crate::config::Types;
+#[cfg(feature = "forebay-script")]
+use crate::config::{DropIns, Standard};
+
+/// The types of this build, with those that a folder brings along.
+pub fn types() -> Types {
+    let types = Types::new(all().into_iter().chain(standard()).collect());
+    #[cfg(feature = "forebay-script")]
+    let types = types.loading(drop_ins());
+    types
+}
+
+/// Every native plugin that this build has.
 pub fn all() -> Vec<Plugin> {
     vec![
         #[cfg(feature = "forebay-modbus")]
@@ -45,3 +60,78 @@ pub fn all() -> Vec<Plugin> {
         forebay_file::plugin(),
     ]
 }
+
+/// Every script plugin that this build has. One of the same name in a folder takes its place.
+pub fn standard() -> Vec<Plugin> {
+    #[cfg(feature = "forebay-script")]
+    let plugins = STANDARD.iter().map(|plugin| drop_ins().standard(plugin)).collect();
+    #[cfg(not(feature = "forebay-script"))]
+    let plugins = Vec::new();
+    plugins
+}
+
+#[cfg(feature = "forebay-script")]
+fn drop_ins() -> DropIns {
+    DropIns(Arc::new(forebay_script::Rhai))
+}
+
+/// Their folders.
+#[cfg(feature = "forebay-script")]
+pub const STANDARD: &[Standard] = &[
+    Standard {
+        name: "degree-days",
+        manifest: include_str!("../plugins/degree-days/plugin.yaml"),
+        script: include_str!("../plugins/degree-days/degree-days.rhai"),
+        tests: include_str!("../plugins/degree-days/tests.yaml"),
+        readme: include_str!("../plugins/degree-days/README.md"),
+    },
+    Standard {
+        name: "heat",
+        manifest: include_str!("../plugins/heat/plugin.yaml"),
+        script: include_str!("../plugins/heat/heat.rhai"),
+        tests: include_str!("../plugins/heat/tests.yaml"),
+        readme: include_str!("../plugins/heat/README.md"),
+    },
+    Standard {
+        name: "home-assistant",
+        manifest: include_str!("../plugins/home-assistant/plugin.yaml"),
+        script: include_str!("../plugins/home-assistant/home-assistant.rhai"),
+        tests: include_str!("../plugins/home-assistant/tests.yaml"),
+        readme: include_str!("../plugins/home-assistant/README.md"),
+    },
+    Standard {
+        name: "oee",
+        manifest: include_str!("../plugins/oee/plugin.yaml"),
+        script: include_str!("../plugins/oee/oee.rhai"),
+        tests: include_str!("../plugins/oee/tests.yaml"),
+        readme: include_str!("../plugins/oee/README.md"),
+    },
+    Standard {
+        name: "shelly",
+        manifest: include_str!("../plugins/shelly/plugin.yaml"),
+        script: include_str!("../plugins/shelly/shelly.rhai"),
+        tests: include_str!("../plugins/shelly/tests.yaml"),
+        readme: include_str!("../plugins/shelly/README.md"),
+    },
+    Standard {
+        name: "tasmota",
+        manifest: include_str!("../plugins/tasmota/plugin.yaml"),
+        script: include_str!("../plugins/tasmota/tasmota.rhai"),
+        tests: include_str!("../plugins/tasmota/tests.yaml"),
+        readme: include_str!("../plugins/tasmota/README.md"),
+    },
+    Standard {
+        name: "topic-names",
+        manifest: include_str!("../plugins/topic-names/plugin.yaml"),
+        script: include_str!("../plugins/topic-names/topic-names.rhai"),
+        tests: include_str!("../plugins/topic-names/tests.yaml"),
+        readme: include_str!("../plugins/topic-names/README.md"),
+    },
+    Standard {
+        name: "unit-convert",
+        manifest: include_str!("../plugins/unit-convert/plugin.yaml"),
+        script: include_str!("../plugins/unit-convert/unit-convert.rhai"),
+        tests: include_str!("../plugins/unit-convert/tests.yaml"),
+        readme: include_str!("../plugins/unit-convert/README.md"),
+    },
+];

@@ -16,6 +16,7 @@ mod modbus;
 mod mqtt5;
 mod mqtt_payloads;
 mod outage;
+mod plugins;
 mod reload;
 mod remembered;
 mod stop;

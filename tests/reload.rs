@@ -596,3 +596,76 @@ fn a_file_that_a_shell_writes_line_by_line_was_run_in_parts() {
     forebay.wait_for_log("reloaded: ");
     assert_eq!(forebay.log.count_of("refused"), 0, "a part of it was looked at");
 }
+
+/// A plugin that counts, and says by which of its versions.
+fn counting(version: u32) -> (String, String) {
+    let manifest = format!(
+        "name: counts\nsummary: Counts.\nsettings:\n  from_one: {{ type: integer, default: {} }}\n",
+        version % 2
+    );
+    let script = format!(
+        "state.seen = (state.seen ?? settings.from_one) + 1;\nmsg.payload.seen = state.seen;\n\
+         msg.payload.version = {version};\nmsg\n"
+    );
+    (manifest, script)
+}
+
+#[test]
+fn a_hundred_reloads_of_a_script_plugin_leak_nothing_and_keep_its_state() {
+    let (manifest, script) = counting(0);
+    let folder = Folder::with(&[
+        (
+            "pipelines/a.yaml",
+            "sources:\n  beat: { type: timer, every: 20ms }\ntransforms:\n  c: { from: beat, type: \
+             counts }\nsinks:\n  screen: { from: c, type: log }\n",
+        ),
+        ("plugins/counts/plugin.yaml", &manifest),
+        ("plugins/counts/counts.rhai", &script),
+    ]);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log(r#""version":0"#);
+    let reload = |version: u32| {
+        let (_, script) = counting(version);
+        forebay.log_after("reloaded: replace a/c; 2 nodes untouched", || {
+            folder.replace("plugins/counts/counts.rhai", &script);
+        });
+    };
+    (1..=20).for_each(reload);
+    forebay.wait_for_log(r#""version":20"#);
+    let rss = forebay.rss_bytes();
+    (21..=120).for_each(reload);
+    forebay.wait_for_log(r#""version":120"#);
+    let growth = forebay.rss_bytes().saturating_sub(rss);
+    println!("100 reloads of a plugin: {} KiB, then {} KiB", rss / 1024, (rss + growth) / 1024);
+    assert!(growth <= MOST_GROWTH_BYTES, "100 reloads took {growth} bytes");
+    assert!(forebay.threads() <= MOST_THREADS);
+    // Counted on, whichever version did.
+    assert_eq!(forebay.log.count_of(r#""seen":1,"#), 1);
+    assert_eq!(forebay.log.count_of("refused"), 0);
+}
+
+#[test]
+fn a_plugin_that_is_wrong_replaces_nothing_and_the_last_good_one_starts() {
+    let (manifest, script) = counting(1);
+    let folder = Folder::with(&[
+        (
+            "pipelines/a.yaml",
+            "sources:\n  beat: { type: timer, every: 20ms }\ntransforms:\n  c: { from: beat, type: \
+             counts }\nsinks:\n  screen: { from: c, type: log }\n",
+        ),
+        ("plugins/counts/plugin.yaml", &manifest),
+        ("plugins/counts/counts.rhai", &script),
+    ]);
+    let data = Folder::new();
+    let forebay = Forebay::run_on(folder.path(), data.path());
+    forebay.wait_for_log(r#""version":1"#);
+    forebay.log_after("plugins/counts/counts.rhai:1:5", || {
+        folder.replace("plugins/counts/counts.rhai", "msg +\n");
+    });
+    forebay.wait_for_log("used by `a/c`");
+    forebay.log_after(r#""version":1"#, || ());
+    drop(forebay);
+
+    let forebay = Forebay::start_on(folder.path(), data.path(), &[]);
+    forebay.wait_for_log(r#""version":1"#);
+}

@@ -267,8 +267,28 @@ fn every_plugin_is_listed_and_complete() {
 }
 
 #[test]
+fn every_script_plugin_is_built_in_and_complete() {
+    let listed: BTreeSet<String> =
+        plugins::STANDARD.iter().map(|plugin| plugin.name.to_owned()).collect();
+    assert_eq!(listed, script_plugin_folders(), "left: in src/plugins.rs, right: folders");
+    for plugin in plugins::STANDARD {
+        let (folder, script) = (plugin_folder(plugin.name), format!("{}.rhai", plugin.name));
+        let files = [
+            ("plugin.yaml", plugin.manifest),
+            (&script, plugin.script),
+            ("tests.yaml", plugin.tests),
+            ("README.md", plugin.readme),
+        ];
+        for (name, text) in files {
+            let path = folder.join(name);
+            assert_eq!(read(&path), text, "{} is another one in src/plugins.rs", shown(&path));
+        }
+    }
+}
+
+#[test]
 fn the_tables_in_the_readmes_are_fresh() {
-    for plugin in plugins::all() {
+    for plugin in plugins::all().into_iter().chain(plugins::standard()) {
         let path = plugin_folder(&plugin.name).join("README.md");
         let types = Types::new(vec![plugin]);
         let mut text = read(&path);
@@ -294,7 +314,7 @@ fn with_table(readme: &str, entry: &NodeTypeEntry, path: &Path) -> String {
 
 #[test]
 fn the_tables_in_the_readmes_say_something() {
-    for entry in Types::new(plugins::all()).iter() {
+    for entry in plugins::types().iter() {
         for row in nodes::rows(&entry.schema) {
             let (name, path) = (entry.node_type.name(), row.path);
             assert!(!row.about.is_empty(), "`{path}` of {name} does not say what it does");
@@ -309,12 +329,13 @@ fn the_schemas_are_fresh() {
     must_be(&schemas.join("pipeline.schema.json"), &schema::text(schema::File::Pipeline));
     must_be(&schemas.join("runtime.schema.json"), &schema::text(schema::File::Runtime));
     must_be(&schemas.join("profile.schema.json"), &schema::text(schema::File::Profile));
+    must_be(&schemas.join("plugin.schema.json"), &schema::text(schema::File::Plugin));
 }
 
 /// What an editor shows is what stands in the schema.
 #[test]
 fn every_setting_in_the_schemas_says_what_it_is_and_takes() {
-    for name in ["pipeline", "runtime", "profile"] {
+    for name in ["pipeline", "runtime", "profile", "plugin"] {
         let schema = read(&root().join("schemas").join(format!("{name}.schema.json")));
         let schema = serde_json::from_str(&schema).unwrap();
         let mut settings = 0;
@@ -695,10 +716,18 @@ fn is_area(name: &str) -> bool {
     MAY_IMPORT.iter().any(|(area, _)| *area == name) || name == "plugins"
 }
 
+/// The native ones.
 fn plugin_folders() -> impl Iterator<Item = String> {
     let entries = fs::read_dir(root().join("plugins")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
-    names.filter(|name| name != "sdk" && !name.starts_with('.'))
+    names.filter(|name| name != "sdk" && plugin_folder(name).join("Cargo.toml").exists())
+}
+
+/// Those that are scripts.
+fn script_plugin_folders() -> BTreeSet<String> {
+    let entries = fs::read_dir(root().join("plugins")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| plugin_folder(name).join("plugin.yaml").exists()).collect()
 }
 
 fn plugin_folder(name: &str) -> PathBuf {

@@ -5,8 +5,10 @@ use std::{
     sync::OnceLock,
 };
 
+use forebay_sdk::Finding;
+
 use crate::{
-    config::{self, Environment, Types},
+    config::{self, Environment, Texts, Types},
     lint::{self, Checked},
     plugins,
 };
@@ -52,11 +54,21 @@ pub(super) fn check(folder: &Path, environment: Environment<'_>) -> anyhow::Resu
     Ok(checked)
 }
 
-/// The node types of this build. Made once: their schemas cost more than reading a folder, and a
+/// The node types of this build, and what finds those of a folder. Made once: their schemas cost more than reading a folder, and a
 /// folder is read again at each look for changes.
 pub(super) fn types() -> &'static Types {
     static TYPES: OnceLock<Types> = OnceLock::new();
-    TYPES.get_or_init(|| Types::new(plugins::all()))
+    TYPES.get_or_init(plugins::types)
+}
+
+/// The node types of this build and those that a folder brings along, with what is wrong with these.
+pub(super) fn types_of(folder: &Path) -> anyhow::Result<(Types, Vec<Finding>, Texts)> {
+    let draft = config::load(folder, types(), &process_environment)?;
+    let is_of_plugin = |finding: &Finding| {
+        finding.span.is_some_and(|span| draft.texts.path(span.file).starts_with("plugins/"))
+    };
+    let findings = draft.findings.into_iter().filter(is_of_plugin).collect();
+    Ok((Types::clone(&draft.types), findings, draft.texts))
 }
 
 /// The variables of this process.

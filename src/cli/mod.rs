@@ -26,6 +26,7 @@ pub mod nodes;
 mod plan;
 mod run;
 pub mod schema;
+mod test;
 mod tools;
 
 use std::{io::Write, process::ExitCode};
@@ -47,6 +48,7 @@ struct Arguments {
 enum Verb {
     Run(run::Arguments),
     Lint(lint::Arguments),
+    Test(test::Arguments),
     Explain(explain::Arguments),
     Fmt(fmt::Arguments),
     Graph(graph::Arguments),
@@ -86,6 +88,7 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
     match verb {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
+        Verb::Test(arguments) => test::test(arguments),
         Verb::Explain(arguments) => explain::explain(arguments),
         Verb::Fmt(arguments) => fmt::fmt(arguments),
         Verb::Graph(arguments) => graph::graph(arguments),

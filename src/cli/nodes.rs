@@ -3,28 +3,40 @@
 #[cfg(test)]
 mod tests;
 
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
 use forebay_sdk::{Profile, units::form_of};
 use serde_json::{Value, json};
 
 use super::{
-    folder::types,
+    folder::{types, types_of},
     kinds::{self, Kind},
-    output::{Ending, Format, Printed, print},
+    output::{Ending, Format, Printed, print, use_color},
 };
-use crate::config::common::NEEDED;
+use crate::{
+    config::{Types, common::NEEDED},
+    lint::report::{self, render},
+};
 
 /// List the node types, or describe one with its settings and a sample.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The type to describe, such as `mqtt`; or a profile to print, such as `sdm630`.
     name: Option<String>,
+    /// A folder whose plugins are types, too. When left out, the one at hand.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
     #[command(flatten)]
     printed: Printed,
 }
 
 pub(super) fn nodes(arguments: Arguments) -> anyhow::Result<Ending> {
     let name = arguments.name.as_deref();
-    let mut chosen = kinds::all(types());
+    let types = types_at(&arguments.folder)?;
+    let mut chosen = kinds::all(&types);
     let profile = chosen.iter().flat_map(|kind| kind.profiles).find(|p| Some(p.name) == name);
     chosen.retain(|kind| name.is_none_or(|name| kind.name == name));
     if let (Some(profile), true, Format::Text) =
@@ -43,6 +55,16 @@ pub(super) fn nodes(arguments: Arguments) -> anyhow::Result<Ending> {
     };
     print(&text)?;
     Ok(Ending::Fine)
+}
+
+/// A folder without plugins is not read: it may be any.
+fn types_at(folder: &Path) -> anyhow::Result<Types> {
+    if !folder.join("plugins").is_dir() {
+        return Ok(types().clone());
+    }
+    let (types, findings, texts) = types_of(folder)?;
+    eprint!("{}", render(&findings, &texts, report::Format::Full, use_color(&io::stderr())));
+    Ok(types)
 }
 
 fn list(kinds: &[Kind<'_>]) -> String {

@@ -3,22 +3,29 @@
 #[cfg(test)]
 mod tests;
 
-use forebay_sdk::{Role, schema_of};
+use std::{ffi::OsString, io, path::Path};
+
+use anyhow::bail;
+use clap::ValueEnum;
+use forebay_sdk::{Level, Role, schema_of};
 use serde_json::{Map, Value, json};
 
 use super::{
-    folder::types,
+    folder::{types, types_of},
     kinds::{self, Kind},
-    output::{Ending, print},
+    output::{Ending, print, use_color},
 };
-use crate::config::{Runtime, Types, common::NEEDED};
+use crate::{
+    config::{Runtime, Types, common::NEEDED, drop_in::manifest_schema},
+    lint::report::{Format, render},
+};
 
 /// Print the JSON Schema of a kind of file, for editors.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Which kind of file.
-    #[arg(value_enum, default_value_t)]
-    file: File,
+    /// Which kind of file: pipeline (when left out), runtime, profile or plugin. Or a folder: the schema of its
+    /// pipelines, which knows the types in its `plugins`.
+    what: Option<OsString>,
 }
 
 /// The kinds of file that have a schema.
@@ -31,11 +38,40 @@ pub enum File {
     Runtime,
     /// A file of `profiles/`: the registers of a kind of device.
     Profile,
+    /// A `plugin.yaml` in a folder of `plugins/`.
+    Plugin,
 }
 
 pub(super) fn schema(arguments: Arguments) -> anyhow::Result<Ending> {
-    print(&text(arguments.file))?;
+    let Some(what) = arguments.what else {
+        print(&text(File::Pipeline))?;
+        return Ok(Ending::Fine);
+    };
+    match what.to_str().and_then(|word| File::from_str(word, false).ok()) {
+        Some(file) => print(&text(file))?,
+        None => return of_folder(Path::new(&what)),
+    }
     Ok(Ending::Fine)
+}
+
+/// The schema of the pipelines of a folder. What is wrong with its plugins is said beside it.
+fn of_folder(folder: &Path) -> anyhow::Result<Ending> {
+    if !folder.is_dir() {
+        let kinds: Vec<String> = File::value_variants()
+            .iter()
+            .filter_map(|file| Some(file.to_possible_value()?.get_name().to_owned()))
+            .collect();
+        bail!(
+            "{} is no folder, and no kind of file; these are {}",
+            folder.display(),
+            kinds.join(", ")
+        );
+    }
+    let (types, findings, texts) = types_of(folder)?;
+    eprint!("{}", render(&findings, &texts, Format::Full, use_color(&io::stderr())));
+    print(&pretty(&pipeline(&types)))?;
+    let is_wrong = findings.iter().any(|finding| finding.level == Level::Error);
+    Ok(if is_wrong { Ending::Findings } else { Ending::Fine })
 }
 
 /// The schema as it is committed under `schemas/`.
@@ -44,9 +80,26 @@ pub fn text(file: File) -> String {
         File::Pipeline => pipeline(types()),
         File::Runtime => runtime(),
         File::Profile => profile(types()),
+        File::Plugin => plugin(),
     };
+    pretty(&schema)
+}
+
+fn pretty(schema: &Value) -> String {
     // A `Value` has text keys only, all that serde_json could refuse.
-    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
+    serde_json::to_string_pretty(schema).unwrap_or_default() + "\n"
+}
+
+fn plugin() -> Value {
+    let mut schema = manifest_schema().clone();
+    schema["$schema"] = DIALECT.into();
+    schema["title"] = "plugins/NAME/plugin.yaml".into();
+    for property in
+        schema["properties"].as_object_mut().into_iter().flat_map(|all| all.values_mut())
+    {
+        without_empty_defaults(property);
+    }
+    schema
 }
 
 fn runtime() -> Value {
@@ -156,10 +209,7 @@ fn published(kind: &Kind<'_>) -> Value {
 
 fn allow_variable(schema: &mut Value, title: &str) {
     let Some(object) = schema.as_object_mut() else { return };
-    // To leave a setting out is no value of it; an editor would offer it as one.
-    if object.get("default").is_some_and(Value::is_null) {
-        object.remove("default");
-    }
+    drop_empty_default(object);
     for inner in ["properties", "anyOf"] {
         match object.get_mut(inner) {
             Some(Value::Object(map)) => map.values_mut().for_each(|one| allow_variable(one, title)),
@@ -196,6 +246,25 @@ fn allow_variable(schema: &mut Value, title: &str) {
     let either = json!([std::mem::take(object), variable]);
     outer.insert("anyOf".to_owned(), either);
     *object = outer;
+}
+
+/// To leave a setting out is no value of it; an editor would offer it as one.
+fn drop_empty_default(object: &mut Map<String, Value>) {
+    if object.get("default").is_some_and(Value::is_null) {
+        object.remove("default");
+    }
+}
+
+/// The same for all that is inside.
+fn without_empty_defaults(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            drop_empty_default(object);
+            object.values_mut().for_each(without_empty_defaults);
+        }
+        Value::Array(list) => list.iter_mut().for_each(without_empty_defaults),
+        _ => (),
+    }
 }
 
 fn section_about(role: Role) -> &'static str {

@@ -116,17 +116,9 @@ pub(super) fn run(tool: &Tool, matches: &ArgMatches) -> anyhow::Result<Ending> {
             None => Ok(Ending::Fine),
             Some(Stopped::Failed(error)) => Err(error),
             Some(Stopped::Wrong(mut findings, problems)) => {
-                for problem in problems {
-                    let span = file.as_ref().map(|tree| tree.at(&problem.setting).span);
-                    let mut finding = Finding::error(
-                        problem.rule,
-                        span.unwrap_or_default(),
-                        problem.message,
-                        problem.label,
-                    );
-                    (finding.help, finding.note) = (problem.help, problem.note);
-                    findings.push(finding);
-                }
+                let place = |setting: &str| file.as_ref().map(|tree| tree.at(setting).span);
+                let at = |setting: &str| place(setting).unwrap_or_default();
+                findings.extend(problems.into_iter().map(|problem| problem.at(at)));
                 say_findings(&findings, &texts)
             }
         }

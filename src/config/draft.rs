@@ -257,21 +257,13 @@ impl Part {
     /// Gives a problem of the settings its place in a file.
     pub fn place(&self, problem: Problem, texts: &Texts) -> Finding {
         let value = self.settings.at(&problem.setting);
-        let mut finding = Finding::error(problem.rule, value.span, problem.message, problem.label);
-        finding.level = problem.level;
-        finding.note = problem.note;
-        finding.help = problem.help;
-        for (setting, label) in problem.also {
-            finding = finding.context(self.settings.at(&setting).span, label);
-        }
-        if let Some(text) = problem.instead {
-            finding = finding.edit("this would be right", value.span, text);
-        }
-        if problem.setting.is_empty() {
+        let (is_of_node, at) = (problem.setting.is_empty(), problem.inside);
+        let mut finding = problem.at(|setting| self.settings.at(setting).span);
+        if is_of_node {
             finding.span = Some(self.span());
         }
         let text = file_of(value).map_or_else(|| "".into(), |file| texts.text(file));
-        match problem.inside.map(|at| (at, inside(value, at, &text))) {
+        match at.map(|at| (at, inside(value, at, &text))) {
             Some((_, Some(inside))) => {
                 finding.span = Some(inside);
                 if inside.file != value.span.file {

@@ -17,10 +17,10 @@ pub(super) fn file_of(value: &Yaml) -> Option<u32> {
 /// counting the characters in front of it that are none.
 pub(super) fn inside(value: &Yaml, place: (usize, usize), file_text: &str) -> Option<Span> {
     let scalar = value.scalar()?;
-    let target = offset(&scalar.text, place)?;
     if let Some(file) = scalar.included {
-        return Some(word(file, file_text, target.min(file_text.len())));
+        return inside_file(file, file_text, place);
     }
+    let target = offset(&scalar.text, place)?;
     if scalar.template.is_some() {
         return None;
     }
@@ -37,6 +37,11 @@ pub(super) fn inside(value: &Yaml, place: (usize, usize), file_text: &str) -> Op
         Some(last) => Some(word(file, text, told.nth(last)?.range.end)),
         None => Some(word(file, text, value.span.range().start)),
     }
+}
+
+/// The same in a text that is the whole of its file.
+pub(super) fn inside_file(file: u32, text: &str, place: (usize, usize)) -> Option<Span> {
+    Some(word(file, text, offset(text, place)?))
 }
 
 /// The byte at a line and column. Behind the end of a line is that end.

@@ -6,11 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::schema_of;
+use forebay_sdk::{Role, finding::quoted, schema_of};
 use forebay_yaml::{self as yaml, Limits, Yaml};
 
 use super::{
-    draft::Draft,
+    draft::{Draft, Part},
     folder::{Copy, Folder},
     loader::Reading,
     pipeline,
@@ -44,6 +44,7 @@ fn read(folder: Folder, types: &Types, environment: Environment<'_>) -> Draft {
             pipeline::read(tree, file, path, &folder, &mut draft);
         }
     }
+    name_users_of_plugins(&mut draft);
     draft.findings.extend(folder.overlooked());
     folder.watched.iter().for_each(|watched| draft.watched.folder(watched));
     draft.findings.extend(folder.findings);
@@ -129,6 +130,28 @@ fn plugins(folder: &Folder, draft: &mut Draft) {
     let taken = draft.types.taken();
     let found = loader.load(&path, &mut Reading { taken, ..reading(folder, draft) });
     draft.types = Arc::new(draft.types.with(found));
+}
+
+/// Says with what is wrong in a plugin which nodes have it.
+fn name_users_of_plugins(draft: &mut Draft) {
+    let Draft { findings, texts, parts, .. } = draft;
+    for finding in findings {
+        let Some(path) = finding.span.map(|span| Path::new(texts.path(span.file))) else {
+            continue;
+        };
+        let Ok(inside) = path.strip_prefix("plugins") else { continue };
+        let Some(plugin) = inside.iter().next().and_then(|name| name.to_str()) else { continue };
+        let is_user = |part: &&Part| part.role == Role::Transform && part.type_name == plugin;
+        let users = quoted(parts.iter().filter(is_user).map(|part| &*part.name));
+        let users = match users.as_str() {
+            "" => "no node uses it".to_owned(),
+            users => format!("used by {users}"),
+        };
+        finding.note = Some(match finding.note.take() {
+            Some(note) => format!("{note}\n{users}"),
+            None => users,
+        });
+    }
 }
 
 /// Reads one file as a tree and fills in its variables.

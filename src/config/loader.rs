@@ -61,6 +61,11 @@ impl Reading<'_> {
         Some((file, tree?))
     }
 
+    /// A path as users know it.
+    pub fn shown(&self, path: &Path) -> String {
+        self.folder.shown(path)
+    }
+
     /// Notices what changes in a folder.
     pub fn watch(&mut self, folder: &Path) {
         self.watched.folder(folder);

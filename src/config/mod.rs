@@ -4,6 +4,7 @@
 pub mod buffer;
 pub mod common;
 pub mod draft;
+pub mod drop_in;
 pub mod envelope;
 #[cfg(test)]
 pub(crate) mod example;
@@ -33,6 +34,7 @@ pub use self::{
     buffer::{Batch, Buffer, Order, Store, WhenFull},
     common::{Common, StateKept},
     draft::{Draft, How, Part, Pipeline, Upstream, Uses},
+    drop_in::{DropIns, Standard},
     envelope::EnvelopeSettings,
     filled::Unshown,
     folder::{Copy, Folder, Place},

@@ -43,7 +43,8 @@ impl Places {
     /// The place of a fault: `pipelines/boiler.yaml:23:9`. Inside the text when its lines are not
     /// those of a file: `line 2, column 9`.
     pub fn tell(&self, fault: &Fault) -> String {
-        let written = self.0.iter().find(|written| written.setting == fault.setting);
+        let is_it = |written: &&Written| fault.file.is_none() && written.setting == fault.setting;
+        let written = self.0.iter().find(is_it);
         let found = written.and_then(|written| {
             let span = inside(&written.value, fault.inside, &written.text)?;
             let (line, column) = line_column(&written.text, span.range().start);

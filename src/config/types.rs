@@ -75,11 +75,13 @@ impl Types {
     fn add(&mut self, plugin: &Arc<Plugin>) {
         for node_type in &plugin.types {
             let of_role = self.nodes.entry(node_type.role()).or_default();
-            of_role.entry(node_type.name().to_owned()).or_insert_with(|| {
-                let schema = schema_of_type(&**node_type);
-                let (node_type, plugin) = (Arc::clone(node_type), Arc::clone(plugin));
-                Arc::new(NodeTypeEntry { node_type, plugin, schema })
-            });
+            if of_role.get(node_type.name()).is_some_and(|there| !there.node_type.gives_way()) {
+                continue;
+            }
+            let schema = schema_of_type(&**node_type);
+            let name = node_type.name().to_owned();
+            let (node_type, plugin) = (Arc::clone(node_type), Arc::clone(plugin));
+            of_role.insert(name, Arc::new(NodeTypeEntry { node_type, plugin, schema }));
         }
         for expansion in &plugin.expansions {
             let of_role = self.expansions.entry(expansion.role()).or_default();
@@ -133,7 +135,12 @@ impl Types {
     /// The names that no other plugin can have.
     pub(super) fn taken(&self) -> BTreeSet<(Option<Role>, String)> {
         let sections = self.sections().map(|name| (None, name.to_owned()));
-        let of_role = |role| self.names(role).map(move |name| (Some(role), name.to_owned()));
+        let stays =
+            |role, name: &str| !self.get(role, name).is_some_and(|t| t.node_type.gives_way());
+        let of_role = |role| {
+            let names = self.names(role).filter(move |name| stays(role, name));
+            names.map(move |name| (Some(role), name.to_owned()))
+        };
         sections.chain(Role::ALL.into_iter().flat_map(of_role)).collect()
     }
 
@@ -196,6 +203,7 @@ fn whole_schema(common: Map<String, Value>, own: &Value, summary: &str) -> Value
     object.insert("type".to_owned(), "object".into());
     object.insert("properties".to_owned(), properties.into());
     object.insert("required".to_owned(), required.into());
-    object.insert("additionalProperties".to_owned(), false.into());
+    // A type of which not all is known takes anything.
+    object.entry("additionalProperties").or_insert(false.into());
     schema
 }

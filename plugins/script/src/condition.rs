@@ -76,7 +76,7 @@ impl Condition {
         scope.push_constant("msg", msg);
         let result = self.evaluate(&mut scope, node, message.payload.size_bytes());
         let value = result.map_err(|error| {
-            let failure = Failure { ast: &self.ast, limits: LIMITS };
+            let failure = Failure { ast: &self.ast, limits: LIMITS, file: None };
             anyhow!(failure.words_of(*error))
         });
         let truth = value.and_then(|value| {

@@ -1,5 +1,7 @@
 //! Errors of a running script, in the user's words and with their place.
 
+use std::sync::Arc;
+
 use anyhow::anyhow;
 use forebay_sdk::{Fault, Period};
 use rhai::{AST, ASTNode, EvalAltResult, Expr, Position, Stmt};
@@ -18,6 +20,8 @@ use crate::{
 pub(crate) struct Failure<'a> {
     pub ast: &'a AST,
     pub limits: Limits,
+    /// The file that holds the script, when that is no setting of the node.
+    pub file: Option<&'a Arc<str>>,
 }
 
 impl Failure<'_> {
@@ -27,7 +31,8 @@ impl Failure<'_> {
         match place.line() {
             Some(line) => {
                 let inside = (line, place.position().unwrap_or(1));
-                Fault { setting: "script", inside, words }.into()
+                let file = self.file.map(Arc::clone);
+                Fault { setting: "script", file, inside, words }.into()
             }
             None => anyhow!(words),
         }

@@ -4,6 +4,7 @@
 
 mod condition;
 mod convert;
+mod drop_in;
 mod failure;
 mod fields;
 mod filter;
@@ -20,6 +21,8 @@ mod text;
 mod transform;
 mod uses;
 mod words;
+
+pub use crate::drop_in::Rhai;
 
 use forebay_sdk::{Native, Plugin, Role};
 

@@ -15,26 +15,32 @@ use crate::{
 /// By name, in the order in which they are written.
 pub(crate) type OwnSettings = serde_json::Map<String, Value>;
 
-/// Reports settings that a script reads and that are not there, and those that it does not read.
-pub(crate) fn check(ast: &AST, settings: &OwnSettings) -> Vec<Problem> {
+/// Reports settings that a script reads and that are not there, and those that it does not read. `owner`
+/// is what should have them.
+pub(crate) fn check<'a>(
+    ast: &AST,
+    settings: impl Iterator<Item = &'a String> + Clone,
+    owner: &str,
+) -> Vec<Problem> {
+    let has = |name: &str| settings.clone().any(|there| there == name);
     let reads = Reads::of(ast);
     let mut problems = Vec::new();
     for (name, at) in &reads.needed {
-        if settings.contains_key(name) {
+        if has(name) {
             continue;
         }
-        let message = format!("script reads `settings.{name}`, which the node does not have");
-        let unread = settings.keys().map(String::as_str).filter(|there| !reads.has(there));
+        let message = format!("script reads `settings.{name}`, which {owner} does not have");
+        let unread = settings.clone().map(String::as_str).filter(|there| !reads.has(there));
         let label = match nearest(name, unread) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("expected a setting such as `settings: {{ {name}: ... }}`"),
         };
         problems.push(problem(&MISSING_SCRIPT_SETTING, *at, message, label));
     }
-    for name in settings.keys().filter(|name| !reads.as_a_whole && !reads.has(name)) {
+    for name in settings.clone().filter(|name| !reads.as_a_whole && !reads.has(name)) {
         let message = format!("script does not read the setting `{name}`");
         let missing = reads.needed.keys().chain(&reads.optional).map(String::as_str);
-        let label = match nearest(name, missing.filter(|read| !settings.contains_key(*read))) {
+        let label = match nearest(name, missing.filter(|read| !has(read))) {
             Some(near) => format!("it reads `settings.{near}`"),
             None => format!("it would be read as `settings.{name}`"),
         };

@@ -43,11 +43,11 @@ pub(crate) struct ScriptSettings {
 
 /// About 5 ms on a PC and below 50 ms on a small router, when the operations are cheap ones.
 /// `timeout` is for the others.
-fn default_max_operations() -> u32 {
+pub(crate) const fn default_max_operations() -> u32 {
     100_000
 }
 
-fn default_timeout() -> Period {
+pub(crate) const fn default_timeout() -> Period {
     Period(Duration::from_millis(50))
 }
 
@@ -59,7 +59,7 @@ impl Settings for ScriptSettings {
         let (compiled, found) = lint::compile(&self.script.0, &self.outputs);
         problems.extend(found);
         if let Some(compiled) = &compiled {
-            problems.extend(own_settings::check(compiled, &self.settings));
+            problems.extend(own_settings::check(compiled, self.settings.keys(), "the node"));
         }
         let limits = Limits { max_operations: self.max_operations, timeout: self.timeout.0 };
         let program = Program::new(compiled?, &self.settings, self.outputs.into(), limits);

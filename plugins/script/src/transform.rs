@@ -44,6 +44,8 @@ pub(crate) struct Program {
     outputs: Arc<[String]>,
     limits: Limits,
     needs: Needs,
+    /// The file that holds the script, when that is no setting of the node.
+    file: Option<Arc<str>>,
 }
 
 /// A script that runs, and what it remembers.
@@ -90,7 +92,17 @@ impl Program {
         };
         let uses = Uses::of(&ast);
         let needs = uses::needs(&ast);
-        Program { ast: without_copy(ast), uses, fields, meta, settings, outputs, limits, needs }
+        let file = None;
+        let ast = without_copy(ast);
+        Program { ast, uses, fields, meta, settings, outputs, limits, needs, file }
+    }
+
+    /// The same of a script that is no setting of the node. What it reads is told to nobody: there is no
+    /// place in the pipeline where it stands.
+    pub(crate) fn of_file(mut self, path: &Arc<str>) -> Program {
+        self.file = Some(Arc::clone(path));
+        self.fields.reads.clear();
+        self
     }
 
     /// The same without the shortcut, to compare with.
@@ -166,7 +178,8 @@ impl ScriptNode {
         });
         // What was there before the message stays.
         self.scope.rewind(host::LASTING);
-        let failure = Failure { ast: &program.ast, limits: program.limits };
+        let file = program.file.as_ref();
+        let failure = Failure { ast: &program.ast, limits: program.limits, file };
         let result = result.map_err(|error| failure.describe(*error))?;
         let mut outgoing = Vec::new();
         for (index, value) in emitted {

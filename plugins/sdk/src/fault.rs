@@ -1,6 +1,6 @@
 //! An error inside a text that the user wrote, such as a script.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// What went wrong, and at which place of a setting's text. A node returns it as its error; the
 /// engine knows where that text stands, and tells the place as one in a file.
@@ -8,6 +8,8 @@ use std::fmt;
 pub struct Fault {
     /// The setting that holds the text: one whose type is [`crate::Script`].
     pub setting: &'static str,
+    /// The file that holds the text, when that is no setting of the node.
+    pub file: Option<Arc<str>>,
     /// The line and column inside the text, both from 1.
     pub inside: (usize, usize),
     /// What went wrong, without the place.
@@ -15,10 +17,13 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// The place inside the text, for when it is no place in a file.
+    /// The place in its own file; without one, that inside the text.
     pub fn place(&self) -> String {
         let (line, column) = self.inside;
-        format!("line {line}, column {column}")
+        match &self.file {
+            Some(file) => format!("{file}:{line}:{column}"),
+            None => format!("line {line}, column {column}"),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod coding;
 pub mod connection;
 pub mod deadband;
 pub mod delivery;
+pub mod drop_in;
 pub mod emitter;
 pub mod endpoint;
 pub mod envelope;
@@ -79,6 +80,7 @@ pub use crate::{
     connection::{Connection, Shared},
     deadband::{Deadband, DeadbandSettings},
     delivery::{Delivery, Outcome, Receipt, Witness},
+    drop_in::{Compiled, Language, ScriptSource},
     emitter::Emitter,
     endpoint::{Endpoint, NoEndpoint},
     envelope::{Envelope, Port},

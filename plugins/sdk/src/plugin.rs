@@ -155,6 +155,10 @@ pub trait NodeType: Send + Sync {
     fn fingerprint(&self) -> u64 {
         0
     }
+    /// Whether one of the same name, which a folder brings along, takes its place.
+    fn gives_way(&self) -> bool {
+        false
+    }
     /// Ready-made settings that a node can take in. None for most types.
     fn profiles(&self) -> Option<Profiles> {
         None

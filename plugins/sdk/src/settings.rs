@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_yaml::{Level, Rule};
+use forebay_yaml::{Finding, Level, Rule, Span};
 use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -196,6 +196,20 @@ impl Problem {
             of_connection: None,
             help: None,
             note: None,
+        }
+    }
+
+    /// Gives it a place in a file. `place` tells where a setting stands.
+    pub fn at(self, place: impl Fn(&str) -> Span) -> Finding {
+        let span = place(&self.setting);
+        let mut finding = Finding::error(self.rule, span, self.message, self.label);
+        (finding.level, finding.note, finding.help) = (self.level, self.note, self.help);
+        for (setting, label) in self.also {
+            finding = finding.context(place(&setting), label);
+        }
+        match self.instead {
+            Some(text) => finding.edit("this would be right", span, text),
+            None => finding,
         }
     }
 

@@ -1,0 +1,57 @@
+//! Node types that users write as a script in a folder of its own.
+
+use std::sync::Arc;
+
+use forebay_sdk::{Compiled, Configured, Language, Problem, ScriptSource, Value};
+use rhai::AST;
+
+use crate::{
+    host::Limits,
+    lint, own_settings,
+    settings::{default_max_operations, default_timeout, output_names},
+    transform::{Program, ScriptType},
+};
+
+/// As for a `script` node that says nothing of them.
+const LIMITS: Limits =
+    Limits { max_operations: default_max_operations(), timeout: default_timeout().0 };
+
+/// The language of scripts.
+pub struct Rhai;
+
+/// A script that several nodes run, each with settings of its own.
+struct Shared {
+    /// As its author wrote it.
+    ast: AST,
+    outputs: Arc<[String]>,
+    path: Arc<str>,
+}
+
+impl Language for Rhai {
+    fn ending(&self) -> &'static str {
+        "rhai"
+    }
+
+    fn compile(
+        &self,
+        source: &ScriptSource,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Arc<dyn Compiled>> {
+        let outputs = &source.outputs;
+        problems.extend(output_names(outputs, "outputs", |index| format!("outputs[{index}]")));
+        let (ast, found) = lint::compile(&source.text, outputs);
+        problems.extend(found);
+        let ast = ast?;
+        problems.extend(own_settings::check(&ast, source.settings.iter(), "plugin.yaml"));
+        let (outputs, path) = (outputs.as_slice().into(), Arc::clone(&source.path));
+        Some(Arc::new(Shared { ast, outputs, path }))
+    }
+}
+
+impl Compiled for Shared {
+    fn configure(&self, settings: &serde_json::Map<String, Value>) -> Arc<dyn Configured> {
+        let (ast, outputs) = (self.ast.clone(), Arc::clone(&self.outputs));
+        let program = Program::new(ast, settings, outputs, LIMITS).of_file(&self.path);
+        Arc::new(ScriptType(Arc::new(program)))
+    }
+}

@@ -1,0 +1,41 @@
+//! Transforms that a folder brings along as a script. Whoever reads the folder knows no language of
+//! scripts, and who knows one reads no folders: between them stands [`Language`].
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::settings::{Configured, Problem};
+
+/// A language in which users write node types.
+pub trait Language: Send + Sync {
+    /// How the names of its files end, without the point.
+    fn ending(&self) -> &'static str;
+
+    /// Compiles a script. What is wrong with it is reported by setting: `script`, with the place inside,
+    /// `outputs[0]`, `settings.NAME`. None when nothing could run.
+    fn compile(
+        &self,
+        source: &ScriptSource,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Arc<dyn Compiled>>;
+}
+
+/// A script that is to become a node type.
+#[derive(Clone, Debug)]
+pub struct ScriptSource {
+    /// What it says.
+    pub text: Arc<str>,
+    /// Its file, as errors name it.
+    pub path: Arc<str>,
+    /// The settings that a node of the type has. One that is left out is null.
+    pub settings: Vec<String>,
+    /// The outputs beside the main one and `errors`.
+    pub outputs: Vec<String>,
+}
+
+/// A script, compiled.
+pub trait Compiled: Send + Sync {
+    /// A node of these settings. They fit the type, so nothing can be wrong.
+    fn configure(&self, settings: &Map<String, Value>) -> Arc<dyn Configured>;
+}

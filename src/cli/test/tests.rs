@@ -1,0 +1,24 @@
+use super::run;
+use crate::{
+    config::Texts,
+    lint::report::{Format, render},
+    plugins,
+};
+
+#[test]
+fn the_standard_plugins_do_what_their_tests_say() {
+    let types = plugins::types();
+    for plugin in plugins::STANDARD {
+        let shown = format!("plugins/{}/tests.yaml", plugin.name);
+        let (mut texts, mut findings) = (Texts::default(), Vec::new());
+        let tests = plugin.tests.to_owned();
+        let outcomes = run(plugin.name, &shown, tests, &types, &mut texts, &mut findings);
+        let said = render(&findings, &texts, Format::Full, false);
+        assert!(findings.is_empty(), "{said}");
+        assert!(!outcomes.is_empty(), "{} has no tests", plugin.name);
+        for outcome in outcomes {
+            let (name, test, failures) = (plugin.name, outcome.test, outcome.failures);
+            assert!(failures.is_empty(), "{name}: {test}\n{}", failures.join("\n"));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Node types that stand in folders of their own, `plugins/NAME`: what they are in `plugin.yaml`, and
+//! what they do in a script, `NAME.rhai`.
+
+mod manifest;
+mod setting;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    borrow::Cow,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use forebay_sdk::{
+    Compiled, Finding, Language, Level, NodeType, Plugin, Problem, Resolved, Role, ScriptSource,
+    Span,
+};
+use forebay_yaml::{self as yaml, Limits, Yaml};
+use serde_json::{Map, Value, json};
+
+pub use self::manifest::schema as manifest_schema;
+use self::{manifest::Manifest, setting::Setting};
+use super::{
+    inside::inside_file,
+    loader::{Loader, Reading},
+};
+use crate::rules::{BAD_NAME, IGNORED_FILE, UNREADABLE_FILE};
+
+/// The file that makes a folder a plugin.
+pub const MANIFEST: &str = "plugin.yaml";
+/// The file with its tests.
+pub const TESTS: &str = "tests.yaml";
+/// A script is code for people to read, not data.
+const MOST_SCRIPT_BYTES: usize = 256 * 1024;
+/// At most this many plugins are read.
+const MOST_PLUGINS: usize = 1000;
+
+/// Loads the plugins of a folder that are written in a language of scripts.
+pub struct DropIns(pub Arc<dyn Language>);
+
+/// A plugin of that kind which is compiled in: the texts of its folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Standard {
+    /// The name of the folder, and of the type.
+    pub name: &'static str,
+    /// `plugin.yaml`.
+    pub manifest: &'static str,
+    /// The script.
+    pub script: &'static str,
+    /// `tests.yaml`.
+    pub tests: &'static str,
+    /// `README.md`.
+    pub readme: &'static str,
+}
+
+/// A transform whose code is a script.
+struct DropIn {
+    name: String,
+    summary: String,
+    schema: Value,
+    settings: Vec<Setting>,
+    fingerprint: u64,
+    is_standard: bool,
+    language: Arc<dyn Language>,
+    source: ScriptSource,
+    /// Those that are compiled in wait until somebody uses them. None when it cannot run.
+    compiled: OnceLock<Option<Arc<dyn Compiled>>>,
+}
+
+impl DropIns {
+    /// A plugin that is compiled in. One of the same name in a folder takes its place.
+    pub fn standard(&self, plugin: &Standard) -> Plugin {
+        let mut wrong = Vec::new();
+        let tree = yaml::parse(plugin.manifest, 0, Limits::default(), &mut wrong);
+        let tree = tree.unwrap_or_else(|| Yaml::empty_map(Span::default()));
+        let path = format!("built-in plugins/{0}/{0}.{1}", plugin.name, self.0.ending());
+        let manifest = Manifest::read(&tree, plugin.name, &mut wrong);
+        debug_assert!(wrong.is_empty(), "{}: {wrong:?}", plugin.name);
+        let script = Arc::from(plugin.script);
+        let made = DropIn { is_standard: true, ..self.made(manifest, &tree, script, path) };
+        let sample = made.sample();
+        Plugin::new(plugin.name, plugin.readme, sample).offers(made)
+    }
+
+    fn plugin(&self, folder: &Path, reading: &mut Reading<'_>) -> Option<Plugin> {
+        reading.watch(folder);
+        let path = folder.join(MANIFEST);
+        if !path.exists() && !self.is_meant_as_plugin(folder) {
+            return None;
+        }
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let made = match reading.yaml(&path) {
+            Some((_, tree)) => self.of_manifest(&tree, folder, &name, reading)?,
+            None => {
+                let tree = Yaml::empty_map(Span::default());
+                self.unusable(Manifest::unknown(&name), &tree)
+            }
+        };
+        let sample = made.sample();
+        Some(Plugin::new(name, "", sample).offers(made))
+    }
+
+    /// None when its name is another's.
+    fn of_manifest(
+        &self,
+        tree: &Yaml,
+        folder: &Path,
+        name: &str,
+        reading: &mut Reading<'_>,
+    ) -> Option<DropIn> {
+        let manifest = Manifest::read(tree, name, reading.findings);
+        let named = tree.get("name").map_or(tree.span, |name| name.span);
+        if reading.is_taken(Some(Role::Transform), &manifest.name) {
+            let message = format!("there is a transform type `{}` already", manifest.name);
+            let label = "expected another name, for the folder too";
+            reading.findings.push(Finding::error(&BAD_NAME, named, message, label));
+            return None;
+        }
+        let path = folder.join(format!("{name}.{}", self.0.ending()));
+        let Some((file, script)) = reading.text(&path, MOST_SCRIPT_BYTES) else {
+            self.say_what_to_rename(folder, &path, reading.findings);
+            return Some(self.unusable(manifest, tree));
+        };
+        // What a script reads and sends is wrong by what is declared.
+        if !manifest.is_read {
+            return Some(self.unusable(manifest, tree));
+        }
+        let made = self.made(manifest, tree, Arc::clone(&script), reading.shown(&path));
+        let mut problems = Vec::new();
+        let compiled = self.0.compile(&made.source, &mut problems);
+        let is_right = problems.iter().all(|problem| problem.level != Level::Error);
+        let placed = problems.into_iter().map(|problem| placed(problem, tree, (file, &script)));
+        reading.findings.extend(placed);
+        Some(DropIn { compiled: OnceLock::from(compiled.filter(|_| is_right)), ..made })
+    }
+
+    fn made(&self, manifest: Manifest, tree: &Yaml, text: Arc<str>, path: String) -> DropIn {
+        let Manifest { name, summary, settings, outputs, is_right, .. } = manifest;
+        let mut hasher = DefaultHasher::new();
+        (tree.to_value().to_string(), &text).hash(&mut hasher);
+        let names = settings.iter().map(|setting| setting.name.clone()).collect();
+        DropIn {
+            schema: schema(&settings, is_right),
+            name,
+            summary,
+            settings,
+            fingerprint: hasher.finish(),
+            is_standard: false,
+            language: Arc::clone(&self.0),
+            source: ScriptSource { text, path: path.into(), settings: names, outputs },
+            compiled: OnceLock::new(),
+        }
+    }
+
+    /// What cannot run has a name all the same, so that the nodes of it are not found wrong, too.
+    fn unusable(&self, manifest: Manifest, tree: &Yaml) -> DropIn {
+        let made = self.made(manifest, tree, "".into(), String::new());
+        DropIn { compiled: OnceLock::from(None), ..made }
+    }
+
+    fn is_meant_as_plugin(&self, folder: &Path) -> bool {
+        let is_part = |path: &PathBuf| {
+            self.is_script(path) || path.ends_with("plugin.yml") || path.ends_with(TESTS)
+        };
+        entries(folder).iter().any(is_part)
+    }
+
+    fn is_script(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|ending| ending == self.0.ending())
+    }
+
+    /// Adds to the finding about a missing script which file is probably meant.
+    fn say_what_to_rename(&self, folder: &Path, wanted: &Path, findings: &mut [Finding]) {
+        let there = entries(folder).into_iter().find(|path| self.is_script(path));
+        let (Some(there), Some(finding)) = (there, findings.last_mut()) else { return };
+        let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+        finding.help = Some(format!("rename {} to {}", name(&there), name(wanted)));
+    }
+
+    /// What stands beside the folders of plugins.
+    fn stray(&self, path: &Path, reading: &mut Reading<'_>) {
+        let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
+        if is_yaml || self.is_script(path) {
+            let message = format!(
+                "{} is not read: a plugin is a folder with a {MANIFEST}",
+                reading.shown(path)
+            );
+            reading.findings.push(Finding::warning(&IGNORED_FILE, None, message, ""));
+        }
+    }
+}
+
+impl Loader for DropIns {
+    fn load(&self, plugins: &Path, reading: &mut Reading<'_>) -> Vec<Plugin> {
+        let (folders, files): (Vec<_>, Vec<_>) =
+            entries(plugins).into_iter().partition(|path| path.is_dir());
+        files.iter().for_each(|path| self.stray(path, reading));
+        if folders.len() > MOST_PLUGINS {
+            let message = format!("{} holds too many plugins", reading.shown(plugins));
+            let label = format!("more than {MOST_PLUGINS}");
+            reading.findings.push(Finding::error(&UNREADABLE_FILE, None, message, label));
+        }
+        let folders = folders.iter().take(MOST_PLUGINS);
+        folders.filter_map(|folder| self.plugin(folder, reading)).collect()
+    }
+}
+
+/// What is in a folder, but for hidden files, sorted.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let shown = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'));
+    let mut paths: Vec<PathBuf> = shown.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Gives a problem of a script, or of what it is compiled with, its place.
+fn placed(problem: Problem, manifest: &Yaml, (file, text): (u32, &str)) -> Finding {
+    let inside = problem.inside.and_then(|place| inside_file(file, text, place));
+    let named = |setting: &str| manifest.get("settings")?.entry(setting.strip_prefix("settings.")?);
+    problem.at(|setting| match (setting, named(setting)) {
+        ("script", _) => inside.unwrap_or(Span::new(file, 0..0)),
+        (_, Some(entry)) => entry.key_span,
+        (setting, None) => manifest.at(setting).span,
+    })
+}
+
+/// JSON Schema of the settings of a type. One of which not all is known takes anything.
+fn schema(settings: &[Setting], is_right: bool) -> Value {
+    let properties = settings.iter().map(|setting| (setting.name.clone(), setting.schema()));
+    let required: Vec<&str> = settings
+        .iter()
+        .filter(|setting| setting.is_required && is_right)
+        .map(|setting| setting.name.as_str())
+        .collect();
+    json!({
+        "type": "object",
+        "properties": properties.collect::<Map<String, Value>>(),
+        "required": required,
+        "additionalProperties": !is_right,
+    })
+}
+
+impl DropIn {
+    /// A pipeline that shows it.
+    fn sample(&self) -> String {
+        let mut text = format!(
+            "sources:\n  meter: {{ type: timer, every: 10s }}\n\ntransforms:\n  {0}:\n    from: \
+             meter\n    type: {0}\n",
+            self.name
+        );
+        for setting in &self.settings {
+            let hash = if setting.is_required { "" } else { "# " };
+            text += &format!("    {hash}{}: {}\n", setting.name, setting.example());
+        }
+        text += &format!("\nsinks:\n  out: {{ from: {}, type: log }}\n", self.name);
+        text
+    }
+}
+
+impl NodeType for DropIn {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn role(&self) -> Role {
+        Role::Transform
+    }
+    fn summary(&self) -> &str {
+        &self.summary
+    }
+    fn connections(&self) -> &[Cow<'static, str>] {
+        &[]
+    }
+    fn schema(&self) -> &Value {
+        &self.schema
+    }
+    fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+    fn gives_way(&self) -> bool {
+        self.is_standard
+    }
+
+    fn configure(&self, settings: &Yaml, _: &mut Vec<Finding>) -> Resolved {
+        let compile = || self.language.compile(&self.source, &mut Vec::new());
+        let compiled = self.compiled.get_or_init(compile).as_ref();
+        let of = |setting: &Setting| (setting.name.clone(), setting.of_node(settings));
+        let values: Map<String, Value> = self.settings.iter().map(of).collect();
+        let configured = compiled.map(|compiled| compiled.configure(&values));
+        Resolved { configured, problems: Vec::new() }
+    }
+}
