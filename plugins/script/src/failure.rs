@@ -226,9 +226,14 @@ fn name_of(expr: &Expr) -> Option<String> {
     }
     let mut name = base(expr)?;
     for step in steps(expr) {
-        let Step::Field(field, _) = step else { return None };
-        name.push('.');
-        name.push_str(field);
+        match step {
+            Step::Field(field, _) => {
+                name.push('.');
+                name.push_str(field);
+            }
+            Step::Index(index) => name.push_str(&format!("[{}]", name_of(index)?)),
+            Step::Call | Step::Other => return None,
+        }
     }
     Some(name)
 }
@@ -254,6 +259,7 @@ fn front(chain: &Expr, place: Position) -> Option<String> {
                 name.push('.');
                 name.push_str(field);
             }
+            Step::Index(index) => name.push_str(&format!("[{}]", name_of(index)?)),
             Step::Call | Step::Other => return None,
         }
     }
@@ -282,6 +288,7 @@ fn method_owner(chain: &Expr, place: Position) -> Option<String> {
                 name.push_str(field);
             }
             Step::Call => return Some(name),
+            Step::Index(index) => name.push_str(&format!("[{}]", name_of(index)?)),
             Step::Other => return None,
         }
     }

@@ -1608,3 +1608,13 @@ fn a_time_that_a_script_wrote_before_the_clock_was_set_is_put_right_with_its_mes
     let expected = serde_json::json!({"x": 1, "at": 1_795_251_600_123_i64});
     assert_eq!(made.payload.value(), Ok(&expected));
 }
+
+#[test]
+fn a_field_that_a_variable_names_is_named_in_an_error() {
+    let said = run(&mut node("let field = \"t\"; msg.payload[field] - 1.0"), json_message("{}"));
+    let said = shown(&said);
+    assert!(
+        said.ends_with("`msg.payload[field]` is missing or null, so `-` cannot be used on it"),
+        "{said}"
+    );
+}

@@ -167,7 +167,9 @@ impl Found {
             _ => Vec::new(),
         };
         self.state = match (mem::take(&mut self.state), steps.first()) {
-            (StateUse::Whole, _) | (_, None | Some(Step::Call | Step::Other)) => StateUse::Whole,
+            (StateUse::Whole, _) | (_, None | Some(Step::Call | Step::Index(_) | Step::Other)) => {
+                StateUse::Whole
+            }
             (StateUse::Fields(mut names), Some(Step::Field(name, _))) => {
                 let name = Identifier::from(*name);
                 if let Err(at) = names.binary_search(&name) {
@@ -251,6 +253,8 @@ fn is_number(expr: &Expr) -> bool {
 /// One step of `msg.field["field"].call()`.
 pub(crate) enum Step<'a> {
     Field(&'a str, Position),
+    /// `[...]` of what is no text that is written out.
+    Index(&'a Expr),
     Call,
     Other,
 }
@@ -267,6 +271,7 @@ pub(crate) fn steps(chain: &Expr) -> Vec<Step<'_>> {
             Expr::StringConstant(name, at) if is_index => Step::Field(name.as_str(), *at),
             Expr::Property(property, at) if !is_index => Step::Field(property.2.as_str(), *at),
             Expr::MethodCall(..) | Expr::FnCall(..) if !is_index => Step::Call,
+            index if is_index => Step::Index(index),
             _ => Step::Other,
         });
     }
