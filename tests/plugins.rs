@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Folder, Forebay, forebay};
+use crate::support::{Folder, Forebay, forebay, program};
 
 const MANIFEST: &str = "\
 name: celsius
@@ -41,8 +41,9 @@ fn folder(tests: &str) -> Folder {
 }
 
 fn run(verb: &str, folder: &Folder, more: &[&str]) -> Output {
-    let path = folder.path().display().to_string();
-    forebay([verb, &path].into_iter().chain(more.iter().copied()))
+    let mut command = program();
+    command.current_dir(folder.path()).args([verb, "."]).args(more).stdin(Stdio::null());
+    command.output().unwrap()
 }
 
 fn stdout(output: &Output) -> String {

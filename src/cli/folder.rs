@@ -63,7 +63,8 @@ pub(super) fn types() -> &'static Types {
 
 /// The node types of this build and those that a folder brings along, with what is wrong with these.
 pub(super) fn types_of(folder: &Path) -> anyhow::Result<(Types, Vec<Finding>, Texts)> {
-    let draft = config::load(folder, types(), &process_environment)?;
+    let mut draft = config::load(folder, types(), &process_environment)?;
+    draft.texts.see_from(folder);
     let is_of_plugin = |finding: &Finding| {
         finding.span.is_some_and(|span| draft.texts.path(span.file).starts_with("plugins/"))
     };

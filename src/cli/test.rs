@@ -135,7 +135,7 @@ fn run(
         let (line, column) = texts.line_column(file, test.span.range().start);
         Outcome {
             plugin: plugin.to_owned(),
-            place: format!("{shown}:{line}:{column}"),
+            place: format!("{}:{line}:{column}", texts.seen(file)),
             failures: play::play(&test),
             test: test.name,
         }

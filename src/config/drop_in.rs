@@ -95,6 +95,7 @@ impl DropIns {
         let made = match reading.yaml(&path) {
             Some((_, tree)) => self.of_manifest(&tree, folder, &name, reading)?,
             None => {
+                say_what_to_rename(&folder.join("plugin.yml"), &path, reading.findings);
                 let tree = Yaml::empty_map(Span::default());
                 self.unusable(Manifest::unknown(&name), &tree)
             }
@@ -121,7 +122,8 @@ impl DropIns {
         }
         let path = folder.join(format!("{name}.{}", self.0.ending()));
         let Some((file, script)) = reading.text(&path, MOST_SCRIPT_BYTES) else {
-            self.say_what_to_rename(folder, &path, reading.findings);
+            let other = entries(folder).into_iter().find(|path| self.is_script(path));
+            other.iter().for_each(|other| say_what_to_rename(other, &path, reading.findings));
             return Some(self.unusable(manifest, tree));
         };
         // What a script reads and sends is wrong by what is declared.
@@ -172,14 +174,6 @@ impl DropIns {
         path.extension().is_some_and(|ending| ending == self.0.ending())
     }
 
-    /// Adds to the finding about a missing script which file is probably meant.
-    fn say_what_to_rename(&self, folder: &Path, wanted: &Path, findings: &mut [Finding]) {
-        let there = entries(folder).into_iter().find(|path| self.is_script(path));
-        let (Some(there), Some(finding)) = (there, findings.last_mut()) else { return };
-        let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
-        finding.help = Some(format!("rename {} to {}", name(&there), name(wanted)));
-    }
-
     /// What stands beside the folders of plugins.
     fn stray(&self, path: &Path, reading: &mut Reading<'_>) {
         let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
@@ -205,6 +199,14 @@ impl Loader for DropIns {
         }
         let folders = folders.iter().take(MOST_PLUGINS);
         folders.filter_map(|folder| self.plugin(folder, reading)).collect()
+    }
+}
+
+/// Adds to the finding about a missing file which one is probably meant.
+fn say_what_to_rename(there: &Path, wanted: &Path, findings: &mut [Finding]) {
+    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+    if let Some(finding) = findings.last_mut().filter(|_| there.exists() && !wanted.exists()) {
+        finding.help = Some(format!("rename {} to {}", name(there), name(wanted)));
     }
 }
 
