@@ -2,6 +2,7 @@
 //!
 //! A script is compiled once, can only compute, and has a limit on everything. See README.md.
 
+mod bytes;
 mod condition;
 mod convert;
 mod drop_in;
@@ -15,6 +16,7 @@ mod own_settings;
 mod rules;
 mod settings;
 mod state;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod text;

@@ -1618,3 +1618,65 @@ fn a_field_that_a_variable_names_is_named_in_an_error() {
         "{said}"
     );
 }
+
+/// The numbers are those of Python's `statistics`, and of numpy's percentiles.
+#[test]
+fn statistics_over_lists_are_those_of_others() {
+    let of = |call: &str, expected: &str| {
+        let script = format!("msg.payload = #{{ x: {call} }}; msg");
+        check(&script, r#"{"l":[3,1.5,null,8,2]}"#, &format!(r#"{{"x":{expected}}}"#));
+    };
+    of("sum(msg.payload.l)", "14.5");
+    of("mean(msg.payload.l)", "3.625");
+    of("msg.payload.l.median()", "2.5");
+    of("round(stddev(msg.payload.l), 9)", "2.982588361");
+    of("min(msg.payload.l)", "1.5");
+    of("max(msg.payload.l)", "8.0");
+    of("percentile(msg.payload.l, 75)", "4.25");
+    of("percentile(msg.payload.l, 0.0)", "1.5");
+    of("mean([])", "null");
+    of("sum([])", "0.0");
+    of("stddev([1])", "null");
+    let said = |call: &str, expected: &str| {
+        let script = format!("msg.payload = {call}; msg");
+        let said = shown(&run(&mut node(&script), json_message("{}")));
+        assert!(said.ends_with(expected), "{said}");
+    };
+    said("mean([1, \"a\"])", "the list has a text at 1; expected numbers");
+    said("percentile([1], 101)", "expected a percentile from 0 to 100, found 101");
+    said("min([1]) + settings", "`+` cannot be used on a decimal number and a map");
+}
+
+#[test]
+fn bytes_become_texts_and_come_back() {
+    let of = |call: &str, expected: &str| {
+        check(
+            &format!("msg.payload = #{{ x: {call} }}; msg"),
+            "{}",
+            &format!(r#"{{"x":{expected}}}"#),
+        );
+    };
+    of("to_base64(\"hällo\")", r#""aMOkbGxv""#);
+    of("from_base64(\"aMOkbGxv\").as_string()", r#""hällo""#);
+    of("to_hex(to_blob([1, 255, 16]))", r#""01ff10""#);
+    of("from_hex(\"01 FF 10\")", "[1,255,16]");
+    of("uint_be(from_hex(\"0001ff\"), 1, 2)", "511");
+    of("uint_le(from_hex(\"0001ff\"), 1, 2)", "65281");
+    of("int_be(from_hex(\"fffe\"), 0, 2)", "-2");
+    of("int_le(from_hex(\"feff\"), 0, 2)", "-2");
+    of("int_be(from_hex(\"8000000000000000\"), 0, 8)", "-9223372036854775808");
+    // The check values of the catalogue of CRCs.
+    of("crc32(\"123456789\")", "3421780262");
+    of("crc16_modbus(to_blob(\"123456789\"))", "19255");
+    let said = |call: &str, expected: &str| {
+        let said =
+            shown(&run(&mut node(&format!("msg.payload = {call}; msg")), json_message("{}")));
+        assert!(said.ends_with(expected), "{said}");
+    };
+    said("from_hex(\"0g\")", "text is not hexadecimal; expected two digits for each byte");
+    said("uint_be(from_hex(\"01\"), 0, 2)", "there are 1 bytes; expected 2 from 0 on");
+    said("uint_be(from_hex(\"01\"), -1, 2)", "expected a place from 0 on, and 1 to 8 bytes");
+    said("to_blob([256])", "expected a list of whole numbers from 0 to 255");
+    said("{ let t = \"x\"; t.pad(60000, 'x'); to_hex(t) }", "a text grew beyond 65536 bytes");
+    said("{ let t = \"x\"; t.pad(9000, 'x'); to_blob(t) }", "a list grew beyond 4096 values");
+}
