@@ -102,6 +102,7 @@ impl Program {
     pub(crate) fn of_file(mut self, path: &Arc<str>) -> Program {
         self.file = Some(Arc::clone(path));
         self.fields.reads.clear();
+        self.meta.reads.clear();
         self
     }
 
