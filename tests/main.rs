@@ -19,7 +19,9 @@ mod outage;
 mod plugins;
 mod reload;
 mod remembered;
+mod services;
 mod stop;
+mod transports;
 
 mod bad_input;
 mod broken;

@@ -13,6 +13,12 @@ aedes.on('publish', (packet) => console.log('publish', packet.topic, packet.payl
 aedes.on('connectionError', (client, error) => console.log(error.message));
 server.listen(0, '127.0.0.1', () => console.log('port', server.address().port));
 ";
+/// In the place of the first server.
+const OVER_WEBSOCKET: &str = "
+const ws = require('ws');
+const server = require('http').createServer();
+new ws.Server({ server }).on('connection', (it) => aedes.handle(ws.createWebSocketStream(it)));
+";
 
 /// An aedes. Speaks MQTT 3.1.1 alone, and ends with the test.
 pub struct Aedes {
@@ -25,8 +31,21 @@ pub struct Aedes {
 impl Aedes {
     #[track_caller]
     pub fn start() -> Aedes {
+        Aedes::run(PROGRAM)
+    }
+
+    /// One that speaks WebSocket.
+    #[track_caller]
+    pub fn start_over_websocket() -> Aedes {
+        let server =
+            PROGRAM.lines().find(|line| line.contains("createServer")).expect("it has one");
+        Aedes::run(&PROGRAM.replace(server, OVER_WEBSOCKET))
+    }
+
+    #[track_caller]
+    fn run(program: &str) -> Aedes {
         let mut process = command("node");
-        process.current_dir(test_tools()).args(["-e", PROGRAM]).stdout(Stdio::piped());
+        process.current_dir(test_tools()).args(["-e", program]).stdout(Stdio::piped());
         let mut process = spawn(&mut process);
         let log = Lines::default();
         log.collect(process.stdout.take().expect("stdout is piped"));

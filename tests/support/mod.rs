@@ -115,7 +115,7 @@ pub fn is_long() -> bool {
 
 /// A program that ends with the test that starts it, even when the test is killed.
 #[track_caller]
-fn command(program: impl AsRef<OsStr>) -> Command {
+pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(find(program)).stdin(Stdio::null());
     command
@@ -135,7 +135,7 @@ fn find(program: impl AsRef<OsStr>) -> PathBuf {
 }
 
 #[track_caller]
-fn spawn(command: &mut Command) -> Child {
+pub fn spawn(command: &mut Command) -> Child {
     command.spawn().expect("`setpriv` is part of every Debian")
 }
 
@@ -166,7 +166,7 @@ fn wait_exit(process: &mut Child, what: &str) -> std::process::ExitStatus {
 }
 
 /// Ends a process of ours at once.
-fn kill(process: &mut Child) {
+pub fn kill(process: &mut Child) {
     // Errors say that it ended before.
     let _ = process.kill();
     let _ = process.wait();

@@ -14,7 +14,8 @@ use forebay_sdk::{
     Problem, Sink, Site, Timestamp, WriteError, Written,
     connection::Refused,
     node::LONGEST_TRY,
-    tls::{self, Tls, rustls::pki_types::ServerName},
+    tls::{self, Oldest, Tls, rustls::pki_types::ServerName},
+    world::Dial,
 };
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use reqwest::{
@@ -93,7 +94,7 @@ impl Configured for HttpSink {
 
 impl HttpSink {
     fn certificates(&self, folder: Arc<Path>) -> Tls {
-        Tls { folder, ca: self.ca.clone(), cert: None, key: None }
+        Tls { folder, ca: self.ca.clone(), cert: None, key: None, oldest: Oldest::default() }
     }
 
     fn request(&self, client: &Client, body: Bytes) -> RequestBuilder {
@@ -134,7 +135,10 @@ impl HttpSink {
         let Some((host, port)) = to else { return };
         let host = host.trim_matches(['[', ']']).to_owned();
         let endpoint = Endpoint { host: host.clone(), port };
-        let Some(stream) = asked.reach(&endpoint, self.connect_timeout).await else { return };
+        let Some(stream) = asked.reach(Dial::new(endpoint.clone()), self.connect_timeout).await
+        else {
+            return;
+        };
         if self.url.scheme() == "https" {
             let Ok(name) = ServerName::try_from(host) else { return };
             let words = |error: io::Error| {

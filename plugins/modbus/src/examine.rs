@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use forebay_sdk::{Examination, Voice};
+use forebay_sdk::{Examination, Voice, world::Dial};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -21,7 +21,7 @@ const USUAL_UNIT: u8 = 1;
 /// Looks at everything that can go wrong between here and the devices of a bus.
 pub async fn examine(bus: &Bus, asked: &Examination<'_>) {
     if let Place::Network(to, _) = &bus.to
-        && asked.reach(to, bus.connect_timeout).await.is_none()
+        && asked.reach(Dial::new(to.clone()), bus.connect_timeout).await.is_none()
     {
         return;
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    fmt,
     future::pending,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,16 +12,19 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Connection, Endpoint, Examination, Node, Problem, Shared,
-    Site, Voice, World,
+    Capabilities, Claim, Configured, Connection, Examination, Node, Problem, Shared, Site,
+    Timestamp, Voice, World,
+    connection::Refused,
     mqtt::{Broker, Manner, Publication},
 };
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, info};
 
 use crate::{
+    address::Address,
     client::{Arrival, Client, Line, Untaken, Welcome},
+    cloud::Device,
     dialect::Dialect,
     examine::examine,
     inbound::{Answers, Full, Inbound},
@@ -28,7 +32,7 @@ use crate::{
     understood::MqttConnection,
     version::Version,
     wire::{Beheaded, Told, Way},
-    words::{HungUp, OtherVersion, Words},
+    words::{HungUp, OtherVersion},
     words5::Redirected,
 };
 
@@ -40,24 +44,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 impl Configured for MqttConnection {
     fn build(&self, site: Site) -> Node {
-        let words = self.words();
         let client_id = self.client_id_or_random();
         let inbound = Inbound::new(site.voice.clone());
-        let session = Arc::new(Session::new(
-            words.broker.clone(),
-            self.hello.max_packet,
-            self.hello.clean_session,
-            inbound,
-            site.voice,
-        ));
+        let session = Arc::new(Session::new(self, inbound, site.voice));
         let driver = Driver {
             settings: self.clone(),
             client_id,
-            words,
+            dialects: Dialect::of_all(self.version, self.addresses(), &site.data),
             folder: site.folder,
             world: site.world,
             session: Arc::clone(&session),
-            dialect: Dialect::of(self.version, &self.address, &site.data),
             detour: None,
             live: None,
             up_since: None,
@@ -69,7 +65,7 @@ impl Configured for MqttConnection {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             resends: !self.hello.clean_session,
-            is_near: self.address.endpoint.is_local(),
+            is_near: self.addresses().all(|address| address.endpoint.is_local()),
             ..Capabilities::default()
         }
     }
@@ -79,30 +75,32 @@ impl Configured for MqttConnection {
     }
 
     fn check_files(&self, folder: &Path) -> Vec<Problem> {
-        match self.address.tls {
+        match self.addresses().any(|address| address.tls) {
             true => self.certificates(folder.into()).problems(),
             false => Vec::new(),
         }
     }
 
     fn files(&self, folder: &Path) -> Vec<PathBuf> {
-        match self.address.tls {
+        match self.addresses().any(|address| address.tls) {
             true => self.certificates(folder.into()).files(),
             false => Vec::new(),
         }
     }
 
     fn claims(&self) -> Vec<Claim> {
+        let Some(id) = &self.client_id else { return Vec::new() };
         // The names of hosts are the same in either case.
-        let broker = self.address.to_string().to_lowercase();
-        let claim =
-            |id: &String| Claim::named(format!("client id `{id}` at {broker}"), "client_id");
-        self.client_id.iter().map(claim).collect()
+        let brokers = self.addresses().map(|address| address.to_string().to_lowercase());
+        let claim = |broker| Claim::named(format!("client id `{id}` at {broker}"), "client_id");
+        brokers.map(claim).collect()
     }
 }
 
 /// A broker that hangs up so soon after it let us in did not lose the link.
 const SHORT_STAY: Duration = Duration::from_secs(5);
+/// How long a good-bye may take when the password is renewed.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(1);
 /// How often that may be chance.
 const MOST_HANG_UPS: u32 = 3;
 
@@ -111,14 +109,14 @@ struct Driver {
     settings: MqttConnection,
     /// Stays the same across reconnects.
     client_id: String,
-    words: Words,
     /// Names of certificates are relative to it.
     folder: Arc<Path>,
     world: World,
     session: Arc<Session>,
-    dialect: Dialect,
+    /// What each of the addresses speaks.
+    dialects: Vec<Dialect>,
     /// Where a broker has sent us to, for one attempt.
-    detour: Option<Endpoint>,
+    detour: Option<Address>,
     /// Stays when `run` is dropped, so that `close` can say good-bye.
     live: Option<Line>,
     /// When the broker let us in last, unless that was looked at.
@@ -128,71 +126,119 @@ struct Driver {
 }
 
 impl Driver {
+    /// Serves at the first address that lets us in.
+    async fn serve_somewhere(&mut self, voice: &Voice) -> anyhow::Result<Infallible> {
+        if let Some(detour) = self.detour.take() {
+            // Who is sent on from there would run in circles.
+            let ended = self.serve_in_any_version(0, &detour, voice).await;
+            return ended.map_err(|error| match error.downcast::<Redirected>() {
+                Ok(redirected) => redirected.into_error(),
+                Err(error) => error,
+            });
+        }
+        let addresses: Vec<Address> = self.settings.addresses().cloned().collect();
+        let mut failures = Vec::new();
+        for (place, address) in addresses.iter().enumerate() {
+            self.up_since = None;
+            let Err(error) = self.serve_in_any_version(place, address, voice).await;
+            if error.is::<Redirected>() {
+                return Err(self.follow(error, address));
+            }
+            if self.up_since.is_some() {
+                return Err(error);
+            }
+            self.live = None;
+            failures.push(error);
+        }
+        Err(together(failures))
+    }
+
+    /// Takes note of where a broker has sent us to.
+    fn follow(&mut self, error: anyhow::Error, from: &Address) -> anyhow::Error {
+        match error.downcast::<Redirected>() {
+            Ok(redirected) => {
+                let to = redirected.to.clone();
+                self.detour = to.map(|endpoint| Address { endpoint, ..from.clone() });
+                redirected.into_error()
+            }
+            Err(error) => error,
+        }
+    }
+
     /// Where the broker does not speak one version of MQTT, tries the other, unless told which.
-    async fn serve_in_any_version(&mut self, voice: &Voice) -> anyhow::Result<Infallible> {
-        let endpoint = self.detour.take();
-        let is_detour = endpoint.is_some();
-        let endpoint = endpoint.unwrap_or_else(|| self.settings.address.endpoint.clone());
-        let first = self.dialect.first().await;
-        let ended = match self.serve(first, &endpoint, voice).await {
+    async fn serve_in_any_version(
+        &mut self,
+        place: usize,
+        address: &Address,
+        voice: &Voice,
+    ) -> anyhow::Result<Infallible> {
+        let first = self.dialects[place].first().await;
+        let ended = match self.serve(first, place, address, voice).await {
             Err(error) if error.is::<OtherVersion>() && self.settings.version.is_none() => {
                 self.live = None;
-                self.serve(first.other(), &endpoint, voice).await
+                self.serve(first.other(), place, address, voice).await
             }
             ended => ended,
         };
-        ended.map_err(|error| match error.downcast::<Redirected>() {
-            Ok(redirected) => {
-                // Who is sent on from there would run in circles.
-                self.detour = redirected.to.clone().filter(|_| !is_detour);
-                redirected.into_error()
-            }
-            Err(error) => match error.downcast::<OtherVersion>() {
-                Ok(other) => other.into_error(self.settings.version),
-                Err(error) => error,
-            },
+        ended.map_err(|error| match error.downcast::<OtherVersion>() {
+            Ok(other) => other.into_error(self.settings.version),
+            Err(error) => error,
         })
     }
 
     async fn serve(
         &mut self,
         version: Version,
-        endpoint: &Endpoint,
+        place: usize,
+        address: &Address,
         voice: &Voice,
     ) -> anyhow::Result<Infallible> {
         let max_packet = self.settings.hello.max_packet;
         let way = Way {
             world: self.world.clone(),
-            broker: endpoint.clone(),
+            broker: address.endpoint.clone(),
             keep_alive: self.settings.keep_alive.0,
-            tls: self.settings.tls(&self.folder).await?,
+            via: self.settings.via.clone(),
+            tls: self.settings.tls(address, &self.folder).await?,
+            server_name: self.settings.server_name.clone(),
+            websocket: address.websocket(&self.settings.headers),
             max_packet: (version == Version::V4).then_some(max_packet),
             gate: Arc::clone(&self.session.inbound.gate),
             beheaded: Beheaded::default(),
             told: Told::default(),
             voice: voice.clone(),
         };
-        let words = Words { broker: endpoint.to_string(), ..self.words.clone() };
+        let words = self.settings.words(address);
+        let now = Timestamp::now();
+        let (hello, renew_at) = self.settings.hello(now);
         let (line, mut client, mut failures) =
-            Line::new(version, &self.client_id, &self.settings.hello, way, words.clone())?;
+            Line::new(version, &self.client_id, &hello, way, words.clone())?;
         let line = self.live.insert(line);
         let (session, broker) = (&self.session, &words.broker);
 
         let most = self.settings.connect_timeout;
         let awaited = session.inbound.gate.await_answer();
         let opened = timeout(most.0, line.open()).await;
-        let Welcome { resumed, limits } = opened.unwrap_or_else(|_| {
+        let opened = opened.unwrap_or_else(|_| {
             Err(anyhow!("the broker at {broker} did not answer within {most}"))
-        })?;
+        });
+        let opened = opened.map_err(|error| match renew_at {
+            // The password is made by the clock.
+            Some(_) if error.is::<Refused>() && !now.clock_was_set() => {
+                anyhow!("{error:#}; the clock here is not set yet, and the password is made by it: waiting for the time")
+            }
+            _ => error,
+        });
+        let Welcome { resumed, limits } = opened?;
         drop(awaited);
         self.up_since = Some(Instant::now());
-        self.dialect.understood(version).await;
+        self.dialects[place].understood(version).await;
         // One that hangs up at once, again and again, is no news each time.
         match self.hang_ups {
             0 => info!(%broker, %version, resumed, "connected"),
             _ => debug!(%broker, %version, resumed, "connected"),
         }
-        client.limits = limits;
+        client.limits = self.settings.limits(limits);
         session.inbound.began(client.clone(), resumed);
         let serve = async {
             if let Some(birth) = &self.settings.hello.birth {
@@ -204,7 +250,8 @@ impl Driver {
         };
         // Each of these ends only with an error, and is never polled again then.
         tokio::select! {
-            error = carry(line, &session.inbound) => error,
+            error = carry(line, &session.inbound, self.settings.device.as_ref()) => error,
+            () = is_due(renew_at, &self.world) => Err(Renewed.into()),
             error = serve => error,
             Some(error) = failures.recv() => Err(error),
         }
@@ -220,7 +267,7 @@ impl Driver {
             None => (),
         }
         match stayed.filter(|_| self.hang_ups >= MOST_HANG_UPS) {
-            Some(_) => self.words.thrown_out(self.hang_ups),
+            Some(_) => self.settings.words(&self.settings.address).thrown_out(self.hang_ups),
             None => error,
         }
     }
@@ -230,8 +277,19 @@ impl Connection for Driver {
     async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
         self.live = None;
         let stopped = OnDrop(Arc::clone(&self.session));
-        let Err(error) = self.serve_in_any_version(voice).await;
-        self.session.failed(&error);
+        let error = loop {
+            let Err(error) = self.serve_somewhere(voice).await;
+            self.session.failed(&error);
+            if !error.is::<Renewed>() {
+                break error;
+            }
+            info!("the password is renewed before it ends");
+            if let Some(line) = self.live.take() {
+                // Without last words: we are back at once.
+                let _ = timeout(LONGEST_FAREWELL, line.close(None)).await;
+            }
+            self.up_since = None;
+        };
         if let (Some(line), true) = (&mut self.live, error.is::<Full>()) {
             line.flush().await;
         }
@@ -245,6 +303,44 @@ impl Connection for Driver {
         if let Some(line) = self.live.take() {
             line.close(self.settings.hello.goodbye.clone()).await;
         }
+    }
+}
+
+/// The password holds only for a while, and that is nearly over.
+#[derive(Clone, Copy, Debug)]
+struct Renewed;
+
+impl fmt::Display for Renewed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the password is being renewed")
+    }
+}
+
+impl std::error::Error for Renewed {}
+
+/// Resolves at a moment of the wall clock, also when somebody sets that meanwhile.
+async fn is_due(moment: Option<i64>, world: &World) {
+    let Some(moment) = moment else { return pending().await };
+    loop {
+        let left = moment - Timestamp::now().unix_millis() / 1000;
+        let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else { return };
+        tokio::select! {
+            () = sleep(Duration::from_secs(left)) => (),
+            () = world.clock_was_moved() => (),
+        }
+    }
+}
+
+/// What went wrong at each address. A person has to mend something when that is so at all of them.
+fn together(mut failures: Vec<anyhow::Error>) -> anyhow::Error {
+    if failures.len() == 1 {
+        return failures.remove(0);
+    }
+    let said =
+        failures.iter().map(|error| format!("{error:#}")).collect::<Vec<_>>().join("; then: ");
+    match failures.iter().all(anyhow::Error::is::<Refused>) {
+        true => Refused::new(said).into(),
+        false => anyhow!(said),
     }
 }
 
@@ -280,10 +376,18 @@ async fn announce(
 }
 
 /// Carries packets until the connection ends.
-async fn carry(line: &mut Line, inbound: &Inbound) -> anyhow::Result<Infallible> {
+async fn carry(
+    line: &mut Line,
+    inbound: &Inbound,
+    device: Option<&Device>,
+) -> anyhow::Result<Infallible> {
     loop {
         match line.next().await? {
             Arrival::Publish { publication, packet, again } => {
+                let publication = match device {
+                    None => publication,
+                    Some(device) => device.incoming(publication),
+                };
                 inbound.arrived(publication, packet, again)?;
             }
             Arrival::Beheaded { publication, packet, again } => {

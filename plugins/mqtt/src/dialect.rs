@@ -22,18 +22,36 @@ pub struct Dialect {
     /// Whether what is remembered is yet to be read.
     is_unread: bool,
     folder: PathBuf,
+    file: String,
     /// Of which broker it is known: of another one it says nothing.
     broker: String,
     was_told: bool,
 }
 
 impl Dialect {
+    /// What is known of each of the addresses of a broker.
+    pub fn of_all<'a>(
+        told: Option<Version>,
+        addresses: impl Iterator<Item = &'a Address>,
+        folder: &Path,
+    ) -> Vec<Dialect> {
+        let dialect = |(place, address): (usize, &Address)| {
+            let dialect = Dialect::of(told, address, folder);
+            match place {
+                0 => dialect,
+                place => Dialect { file: format!("{FILE}-{place}"), ..dialect },
+            }
+        };
+        addresses.enumerate().map(dialect).collect()
+    }
+
     /// `told` is what the settings say, `folder` that of the connection.
-    pub fn of(told: Option<Version>, broker: &Address, folder: &Path) -> Dialect {
+    fn of(told: Option<Version>, broker: &Address, folder: &Path) -> Dialect {
         Dialect {
             first: told.unwrap_or(Version::V5),
             is_unread: told.is_none(),
             folder: folder.to_owned(),
+            file: FILE.to_owned(),
             broker: broker.to_string(),
             was_told: told.is_some(),
         }
@@ -42,7 +60,7 @@ impl Dialect {
     /// Which version to try first: what we were told, what the broker understood last, or 5.
     pub async fn first(&mut self) -> Version {
         if std::mem::take(&mut self.is_unread) {
-            let file = self.folder.join(FILE);
+            let file = self.folder.join(&self.file);
             let old = note(Version::V4, &self.broker);
             let read = spawn_blocking(move || fs::read_to_string(file)).await;
             if read.is_ok_and(|read| read.is_ok_and(|read| read == old)) {
@@ -58,8 +76,9 @@ impl Dialect {
             return;
         }
         self.first = version;
-        let (folder, note) = (self.folder.clone(), note(version, &self.broker));
-        let write = move || replace_file(&folder, FILE, note.as_bytes());
+        let (folder, file) = (self.folder.clone(), self.file.clone());
+        let note = note(version, &self.broker);
+        let write = move || replace_file(&folder, &file, note.as_bytes());
         // Without it the next start may try both again.
         if let Ok(Err(error)) = spawn_blocking(write).await {
             debug!(%error, "cannot write what the broker speaks");

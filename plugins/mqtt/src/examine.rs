@@ -5,9 +5,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Examination, Voice,
+    Examination, Timestamp, Voice,
     mqtt::{Manner, Publication},
-    tls::rustls::pki_types::ServerName,
+    world::Dial,
 };
 use tokio::{
     sync::watch,
@@ -15,13 +15,15 @@ use tokio::{
 };
 
 use crate::{
+    address::Address,
     client::{Arrival, Client, Hello, Limits, Line, Untaken, Welcome},
     inbound::Inbound,
     source::MqttSource,
     understood::MqttConnection,
     version::Version,
-    wire::{Beheaded, Told, Way},
-    words::{OtherVersion, explain_io},
+    websocket::upgrade,
+    wire::{Beheaded, Bytes, Told, Way, cut, server_name},
+    words::OtherVersion,
 };
 
 const LOGIN: &str = "login";
@@ -34,9 +36,17 @@ const LONGEST_ROUND: Duration = Duration::from_secs(15);
 
 /// Looks at everything that can go wrong between here and a broker.
 pub async fn examine(settings: &MqttConnection, asked: &Examination<'_>) {
-    let Some(()) = shake_hands(settings, asked).await else { return };
-    let hello = Hello { birth: None, goodbye: None, ..settings.hello.clone() };
-    let Some(open) = log_in(settings, hello, asked).await else { return };
+    for address in settings.addresses() {
+        examine_at(address, settings, asked).await;
+    }
+}
+
+/// Looks at one of the broker's addresses.
+async fn examine_at(address: &Address, settings: &MqttConnection, asked: &Examination<'_>) {
+    let Some(()) = shake_hands(address, settings, asked).await else { return };
+    let (hello, _) = settings.hello(Timestamp::now());
+    let hello = Hello { birth: None, goodbye: None, ..hello };
+    let Some(open) = log_in(address, settings, hello, asked).await else { return };
     let Open { mut line, client } = open;
     let (heard, hear) = watch::channel(String::new());
     let try_all = async {
@@ -59,8 +69,13 @@ pub async fn examine(settings: &MqttConnection, asked: &Examination<'_>) {
 }
 
 /// From the name of the host to the end of the TLS handshake.
-async fn shake_hands(settings: &MqttConnection, asked: &Examination<'_>) -> Option<()> {
-    let MqttConnection { address, connect_timeout, .. } = settings;
+async fn shake_hands(
+    address: &Address,
+    settings: &MqttConnection,
+    asked: &Examination<'_>,
+) -> Option<()> {
+    const WEBSOCKET: &str = "WebSocket";
+    let most = settings.connect_timeout;
     let config = match address.tls {
         true => {
             let tls = settings.certificates(Arc::clone(&asked.site.folder));
@@ -68,19 +83,40 @@ async fn shake_hands(settings: &MqttConnection, asked: &Examination<'_>) -> Opti
         }
         false => None,
     };
-    let stream = asked.reach(&address.endpoint, *connect_timeout).await?;
-    let Some(config) = config else { return Some(()) };
-    let words = |error: io::Error| explain_io(crate::wire::cut(error), &address.to_string());
-    match ServerName::try_from(address.endpoint.host_without_zone().to_owned()) {
-        Ok(name) => {
-            asked.shake_hands(stream, name, config, *connect_timeout, words).await?;
+    let words = settings.words(address);
+    let dial = Dial { via: settings.via.clone(), ..Dial::new(address.endpoint.clone()) };
+    let plain = asked.reach(dial, most).await?;
+    let stream: Box<dyn Bytes> = match config {
+        None => Box::new(plain),
+        Some(config) => {
+            let name = match server_name(settings.server_name.as_deref(), &address.endpoint) {
+                Ok(name) => name,
+                Err(error) => {
+                    asked.wrong("TLS", error.to_string(), "write a host name in `url`");
+                    return None;
+                }
+            };
+            let explain = |error: io::Error| words.explain_io(cut(error));
+            Box::new(asked.shake_hands(plain, name, config, most, explain).await?)
         }
-        Err(error) => {
-            asked.wrong("TLS", error.to_string(), "write a host name in `url`");
-            return None;
+    };
+    let Some(websocket) = address.websocket(&settings.headers) else { return Some(()) };
+    match timeout(*most, upgrade(stream, &websocket)).await {
+        Ok(Ok(_)) => {
+            let path = address.path.as_deref().unwrap_or_default();
+            asked.fine(WEBSOCKET, format!("{address} speaks it at `{path}`"));
+            Some(())
+        }
+        Ok(Err(error)) => {
+            asked.wrong(WEBSOCKET, format!("{:#}", words.explain_io(error)), "");
+            None
+        }
+        Err(_) => {
+            let seen = format!("{address} does not answer to the request for it within {most}");
+            asked.wrong(WEBSOCKET, seen, "is that the port for it?");
+            None
         }
     }
-    Some(())
 }
 
 /// A connection that the broker has let in.
@@ -90,8 +126,13 @@ struct Open {
 }
 
 /// Says who we are.
-async fn log_in(settings: &MqttConnection, hello: Hello, asked: &Examination<'_>) -> Option<Open> {
-    let error = match connect(settings, &hello, asked).await {
+async fn log_in(
+    address: &Address,
+    settings: &MqttConnection,
+    hello: Hello,
+    asked: &Examination<'_>,
+) -> Option<Open> {
+    let error = match connect(address, settings, &hello, asked).await {
         Ok((open, version, Welcome { resumed, limits })) => {
             let who = match &settings.client_id {
                 Some(id) => format!("as `{id}`"),
@@ -111,7 +152,7 @@ async fn log_in(settings: &MqttConnection, hello: Hello, asked: &Examination<'_>
     // Mosquitto and others refuse everything for a will on a topic that is not ours.
     if hello.will.is_some() {
         let without = Hello { will: None, ..hello.clone() };
-        if let Ok((open, ..)) = connect(settings, &without, asked).await {
+        if let Ok((open, ..)) = connect(address, settings, &without, asked).await {
             open.line.close(None).await;
             let seen = format!("{seen}; without the `will` it lets us in");
             asked.wrong(
@@ -142,15 +183,17 @@ fn limited(limits: Limits) -> String {
 
 /// Connects in the version of the settings, or in that which the broker speaks.
 async fn connect(
+    address: &Address,
     settings: &MqttConnection,
     hello: &Hello,
     asked: &Examination<'_>,
 ) -> anyhow::Result<(Open, Version, Welcome)> {
     let first = settings.version.unwrap_or(Version::V5);
-    match connect_in(first, settings, hello, asked).await {
+    match connect_in(first, address, settings, hello, asked).await {
         Ok((open, welcome)) => Ok((open, first, welcome)),
         Err(error) if error.is::<OtherVersion>() && settings.version.is_none() => {
-            let (open, welcome) = connect_in(first.other(), settings, hello, asked).await?;
+            let (open, welcome) =
+                connect_in(first.other(), address, settings, hello, asked).await?;
             Ok((open, first.other(), welcome))
         }
         Err(error) => match error.downcast::<OtherVersion>() {
@@ -162,16 +205,20 @@ async fn connect(
 
 async fn connect_in(
     version: Version,
+    address: &Address,
     settings: &MqttConnection,
     hello: &Hello,
     asked: &Examination<'_>,
 ) -> anyhow::Result<(Open, Welcome)> {
-    let (words, most) = (settings.words(), settings.connect_timeout);
+    let (words, most) = (settings.words(address), settings.connect_timeout);
     let way = Way {
         world: asked.site.world.clone(),
-        broker: settings.address.endpoint.clone(),
+        broker: address.endpoint.clone(),
         keep_alive: settings.keep_alive.0,
-        tls: settings.tls(&asked.site.folder).await?,
+        via: settings.via.clone(),
+        tls: settings.tls(address, &asked.site.folder).await?,
+        server_name: settings.server_name.clone(),
+        websocket: address.websocket(&settings.headers),
         max_packet: (version == Version::V4).then_some(hello.max_packet),
         gate: Arc::clone(&Inbound::new(Voice::unheard()).gate),
         beheaded: Beheaded::default(),
@@ -185,7 +232,7 @@ async fn connect_in(
         let broker = &words.broker;
         Err(anyhow!("the broker at {broker} did not answer within {most}"))
     })?;
-    client.limits = welcome.limits;
+    client.limits = settings.limits(welcome.limits);
     Ok((Open { line, client }, welcome))
 }
 
@@ -242,6 +289,12 @@ async fn publish(
     mut hear: watch::Receiver<String>,
     asked: &Examination<'_>,
 ) -> anyhow::Result<()> {
+    if let (None, Some(demands)) = (asked.topic, settings.demands) {
+        // There are topics on which these hang up.
+        let seen = format!("no test message is sent: `{}` does not take any topic", demands.name);
+        asked.fine(PUBLISH, format!("{seen}; `--topic` names one that it does"));
+        return Ok(());
+    }
     let id = settings.client_id.as_deref().unwrap_or("anybody").replace(['+', '#', '/'], "_");
     let topic = asked.topic.map_or_else(|| format!("forebay/doctor/{id}"), str::to_owned);
     let help = match asked.topic {

@@ -6,6 +6,7 @@
 
 mod address;
 mod client;
+mod cloud;
 mod connection;
 mod dialect;
 mod doubts;
@@ -15,6 +16,7 @@ mod gate;
 mod inbound;
 mod ledger;
 mod pace;
+mod presets;
 mod properties;
 mod rules;
 mod segments;
@@ -24,6 +26,7 @@ mod sink;
 mod source;
 mod understood;
 mod version;
+mod websocket;
 mod wire;
 mod words;
 mod words5;
@@ -33,14 +36,46 @@ mod tests;
 
 use forebay_sdk::{Native, Plugin, Role};
 
-use crate::settings::{MqttSinkSettings, MqttSourceSettings, SessionSettings};
+use crate::{
+    presets::{AwsSettings, AzureSettings, FlespiSettings, HiveMqSettings, ThingsBoardSettings},
+    settings::{MqttSinkSettings, MqttSourceSettings, SessionSettings},
+};
+
+const CONNECTION: Role = Role::Connection;
+/// A pipeline that shows the connections to services.
+const SERVICES: &str = include_str!("../services.yaml");
+/// What MQTT goes over.
+const OVER: [&str; 7] =
+    ["mqtt", "broker", "aws-iot", "azure-iot", "hivemq-cloud", "flespi", "thingsboard"];
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
     Plugin::new("mqtt", include_str!("../README.md"), include_str!("../sample.yaml"))
         .offers(connection())
+        .offers(Native::<AwsSettings>::new(CONNECTION, "aws-iot", "A thing of AWS IoT Core."))
+        .offers(Native::<AzureSettings>::new(
+            CONNECTION,
+            "azure-iot",
+            "A device of an Azure IoT hub.",
+        ))
+        .offers(Native::<HiveMqSettings>::new(
+            CONNECTION,
+            "hivemq-cloud",
+            "A cluster of HiveMQ Cloud.",
+        ))
+        .offers(Native::<FlespiSettings>::new(CONNECTION, "flespi", "The broker of flespi."))
+        .offers(Native::<ThingsBoardSettings>::new(
+            CONNECTION,
+            "thingsboard",
+            "A device, or a gateway, of ThingsBoard.",
+        ))
         .offers(source())
         .offers(sink())
+        .sample("aws-iot", SERVICES)
+        .sample("azure-iot", SERVICES)
+        .sample("hivemq-cloud", SERVICES)
+        .sample("flespi", SERVICES)
+        .sample("thingsboard", SERVICES)
         .rules(&rules::RULES)
 }
 
@@ -49,11 +84,9 @@ fn connection() -> Native<SessionSettings> {
 }
 
 fn source() -> Native<MqttSourceSettings> {
-    Native::new(Role::Source, "mqtt", "Subscribes to topics of an MQTT broker.")
-        .using(&["mqtt", "broker"])
+    Native::new(Role::Source, "mqtt", "Subscribes to topics of an MQTT broker.").using(&OVER)
 }
 
 fn sink() -> Native<MqttSinkSettings> {
-    Native::new(Role::Sink, "mqtt", "Publishes to topics of an MQTT broker.")
-        .using(&["mqtt", "broker"])
+    Native::new(Role::Sink, "mqtt", "Publishes to topics of an MQTT broker.").using(&OVER)
 }

@@ -15,12 +15,18 @@ pub static OVERLAPPING_FILTERS: Rule =
 /// The port belongs to the other kind of connection: with TLS, or without.
 pub static PORT_MISMATCH: Rule =
     Rule::new("port-mismatch", include_str!("../rules/port-mismatch.md"));
+/// The service behind a connection does not take what is asked of it.
+pub static REFUSED_BY_SERVICE: Rule =
+    Rule::new("refused-by-service", include_str!("../rules/refused-by-service.md"));
 /// A topic filter stands twice in one list.
 pub static REPEATED_FILTER: Rule =
     Rule::new("repeated-filter", include_str!("../rules/repeated-filter.md"));
 /// A node publishes to a topic that is not there for clients.
 pub static RESERVED_TOPIC: Rule =
     Rule::new("reserved-topic", include_str!("../rules/reserved-topic.md"));
+/// The broker of a service that has ended.
+pub static RETIRED_BROKER: Rule =
+    Rule::new("retired-broker", include_str!("../rules/retired-broker.md"));
 /// A session that the broker is to keep has no client id.
 pub static SESSION_WITHOUT_ID: Rule =
     Rule::new("session-without-id", include_str!("../rules/session-without-id.md"));
@@ -29,14 +35,16 @@ pub static UNRETAINED_WILL: Rule =
     Rule::new("unretained-will", include_str!("../rules/unretained-will.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 9] = [
+pub static RULES: [&Rule; 11] = [
     &LITERAL_PLACEHOLDER,
     &LOWERED_QOS,
     &NEEDS_MQTT_5,
     &OVERLAPPING_FILTERS,
     &PORT_MISMATCH,
+    &REFUSED_BY_SERVICE,
     &REPEATED_FILTER,
     &RESERVED_TOPIC,
+    &RETIRED_BROKER,
     &SESSION_WITHOUT_ID,
     &UNRETAINED_WILL,
 ];

@@ -19,8 +19,10 @@ use tokio::{
 
 use crate::{
     client::{Client, Limits, Untaken},
+    cloud::{Demands, Device},
     inbound::Inbound,
     pace::{LONGEST_CALM, Pace},
+    understood::MqttConnection,
     version::Version,
     words::{Dismissed, HungUp},
 };
@@ -50,6 +52,8 @@ pub struct Session {
     max_packet: Size,
     /// Whether the broker forgets the session when the connection ends.
     is_clean: bool,
+    demands: Option<&'static Demands>,
+    device: Option<Device>,
     /// Who reads what comes in.
     pub inbound: Arc<Inbound>,
     link: watch::Sender<Link>,
@@ -79,15 +83,18 @@ enum End {
 }
 
 impl Session {
-    pub fn new(
-        broker: String,
-        max_packet: Size,
-        is_clean: bool,
-        inbound: Arc<Inbound>,
-        voice: Voice,
-    ) -> Session {
-        let (link, pace) = (watch::Sender::default(), Pace::default());
-        Session { broker, max_packet, is_clean, inbound, link, pace, voice }
+    pub fn new(settings: &MqttConnection, inbound: Arc<Inbound>, voice: Voice) -> Session {
+        Session {
+            broker: settings.address.to_string(),
+            max_packet: settings.hello.max_packet,
+            is_clean: settings.hello.clean_session,
+            demands: settings.demands,
+            device: settings.device.clone(),
+            inbound,
+            link: watch::Sender::default(),
+            pace: Pace::default(),
+            voice,
+        }
     }
 
     /// The connection is up: whoever publishes may.
@@ -172,6 +179,9 @@ impl Session {
         for publication in batch {
             let size = packet_bytes(publication, self.qos(publication), version);
             self.check_limits(publication, size as u64, limits)?;
+            if let Some(why) = self.demands.and_then(|demands| demands.refuses(publication)) {
+                return Err(WriteError::reject(anyhow!(why)));
+            }
             if let Some(times) = self.pace.refuses(publication) {
                 return Err(WriteError::reject(self.guess(publication, size, times)));
             }
@@ -413,6 +423,10 @@ impl PubSub for Session {
         batch: Vec<Publication>,
         progress: Progress,
     ) -> BoxFuture<'_, Result<Written, WriteError>> {
+        let batch = match &self.device {
+            None => batch,
+            Some(device) => batch.into_iter().map(|message| device.outgoing(message)).collect(),
+        };
         async move { self.publish_all(&batch, &progress).await }.boxed()
     }
 

@@ -6,9 +6,12 @@ use forebay_sdk::{
     Coding, Compression, Configured, Filter, Format, Period, Problem, Secret, Settings, Size,
     Template,
     mqtt::{Manner, Properties, Publication, Retained},
+    tls::{Oldest, rustls::pki_types::ServerName},
     topic::{NoTopic, check_topic},
     units::form,
+    world::{Proxy, Via},
 };
+use http::{HeaderName, HeaderValue};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -31,10 +34,22 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SessionSettings {
-    /// Where the broker is: `mqtt://host:1883`, or `mqtts://host:8883` with TLS. `tcp` and `ssl`
-    /// mean the same.
+    /// Where the broker is: `mqtt://host:1883`, or `mqtts://host:8883` with TLS; over WebSocket
+    /// `ws://host/path` or `wss://host/path`, with `/mqtt` as path when none is written. `tcp` and `ssl` mean
+    /// the same as `mqtt` and `mqtts`.
     #[schemars(extend("format" = form::URL))]
     pub url: String,
+    /// More addresses of the broker, each as in `url`. They are tried in this order when those before do
+    /// not let us in; each new connection begins with `url`.
+    #[serde(default)]
+    #[schemars(schema_with = "addresses_schema")]
+    pub fallback: Vec<String>,
+    /// By way of whom. What `ALL_PROXY` of the environment says when left out.
+    pub proxy: Option<ProxySettings>,
+    /// What a web server is told when it is asked for WebSocket, by name. The values are never shown.
+    #[serde(default)]
+    #[schemars(schema_with = "headers_schema")]
+    pub headers: BTreeMap<String, Secret>,
     /// Names this client to the broker, which lets only one in by that name. A random name when
     /// left out.
     #[schemars(length(min = 1))]
@@ -71,6 +86,13 @@ pub struct SessionSettings {
     /// by `${file:...}`.
     #[schemars(extend("format" = form::PEM))]
     pub key: Option<Secret>,
+    /// The name that the server's certificate is to have, and that the server is told (SNI). The host in
+    /// `url` when left out.
+    #[schemars(length(min = 1))]
+    pub server_name: Option<String>,
+    /// The oldest version of TLS that is spoken: `1.2` or `1.3`.
+    #[serde(default)]
+    pub min_tls: MinTls,
     /// The protocol to ask for in the TLS handshake, such as `x-amzn-mqtt-ca` on port 443 of AWS.
     pub alpn: Option<String>,
     /// What the broker publishes for us when the connection breaks.
@@ -86,6 +108,48 @@ pub struct SessionSettings {
     /// How long one attempt to connect may take.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Period,
+}
+
+/// Somebody who passes connections on.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProxySettings {
+    /// Where it is: `socks5://host:1080`, or `http://host:3128` for one that is asked to CONNECT. It looks up the
+    /// broker's name.
+    #[schemars(extend("format" = form::URL))]
+    pub url: String,
+    /// Who we are to the proxy.
+    #[schemars(length(min = 1))]
+    pub username: Option<String>,
+    /// Proves it. Write `${file:secrets/proxy}` rather than the password itself.
+    pub password: Option<Secret>,
+}
+
+fn addresses_schema(_: &mut SchemaGenerator) -> Schema {
+    const MOST: usize = 16;
+    json_schema!({
+        "type": "array",
+        "items": { "type": "string", "format": form::URL },
+        "maxItems": MOST,
+    })
+}
+
+/// Some headers hold secrets.
+fn headers_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "string", "format": form::HIDDEN },
+    })
+}
+
+/// The oldest version of TLS that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinTls(pub Option<Oldest>);
+
+impl Default for MinTls {
+    fn default() -> MinTls {
+        MinTls(Some(Oldest::V12))
+    }
 }
 
 /// A last will: published by the broker when the connection breaks, not when it is closed.
@@ -167,6 +231,49 @@ impl JsonSchema for Spoken {
     }
 }
 
+impl<'de> Deserialize<'de> for MinTls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<MinTls, D::Error> {
+        struct Word;
+        impl Visitor<'_> for Word {
+            type Value = MinTls;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`1.2` or `1.3`")
+            }
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<MinTls, E> {
+                match word {
+                    "1.2" => Ok(MinTls(Some(Oldest::V12))),
+                    "1.3" => Ok(MinTls(Some(Oldest::V13))),
+                    _ => Ok(MinTls(None)),
+                }
+            }
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<MinTls, E> {
+                self.visit_str(&number.to_string())
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<MinTls, E> {
+                self.visit_str(&number.to_string())
+            }
+        }
+        deserializer.deserialize_any(Word)
+    }
+}
+
+impl JsonSchema for MinTls {
+    fn schema_name() -> Cow<'static, str> {
+        "MinTls".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// In YAML, 1.3 without quotes is a number.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words = json_schema!({ "type": "string", "enum": ["1.2", "1.3"] });
+        let number = json_schema!({ "type": "number" });
+        json_schema!({ "anyOf": [words, number], "default": "1.2" })
+    }
+}
+
 /// A message about this client: that it is there, or goes. What is left out is as in the `will`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -183,16 +290,16 @@ pub struct StatusSettings {
     pub retain: Option<bool>,
 }
 
-fn default_keep_alive() -> Period {
+pub fn default_keep_alive() -> Period {
     Period::seconds(240)
 }
-fn default_clean_session() -> bool {
+pub fn default_clean_session() -> bool {
     true
 }
 fn default_max_packet() -> Size {
     Size(1 << 20)
 }
-fn default_connect_timeout() -> Period {
+pub fn default_connect_timeout() -> Period {
     Period::seconds(10)
 }
 
@@ -203,12 +310,48 @@ const LARGEST_PACKET: Size = Size(255 << 20);
 
 impl Settings for SessionSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        let address = Address::parse(&self.url);
-        if let Err(label) = &address {
-            problems.push(no_address(&self.url, label));
+        self.understand(problems)
+    }
+}
+
+impl SessionSettings {
+    /// What [`Settings::resolve`] gives, by its name.
+    pub fn understand(self, problems: &mut Vec<Problem>) -> Option<MqttConnection> {
+        let address = read_address("url", &self.url, problems);
+        let fallback: Vec<_> = self
+            .fallback
+            .iter()
+            .enumerate()
+            .map(|(at, url)| read_address(&format!("fallback[{at}]"), url, problems))
+            .collect();
+        let is_whole = address.is_some() && fallback.iter().all(Option::is_some);
+        let addresses: Vec<&Address> = address.iter().chain(fallback.iter().flatten()).collect();
+        if is_whole {
+            problems.extend(self.repeated(&addresses));
+            if addresses.iter().all(|address| !address.tls) {
+                problems.extend(self.useless_without_tls());
+            }
+            if addresses.iter().all(|address| address.path.is_none()) && !self.headers.is_empty() {
+                let message = "`headers` has no use without WebSocket";
+                let label = "expected `url` to begin with `wss://` or `ws://`";
+                problems.push(Problem::new("headers", message, label));
+            }
         }
-        if address.as_ref().is_ok_and(|address| !address.tls) {
-            problems.extend(self.useless_without_tls());
+        let headers = self.read_headers(problems);
+        let via = self.read_proxy(problems);
+        if let Some(name) = &self.server_name
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            let message = "`server_name` is no name of a host";
+            problems.push(Problem::new(
+                "server_name",
+                message,
+                "expected such as `broker.example`",
+            ));
+        }
+        if self.min_tls.0.is_none() {
+            let message = "`min_tls` is no version of TLS that is spoken here";
+            problems.push(Problem::new("min_tls", message, "expected `1.2` or `1.3`"));
         }
         problems.extend(self.incomplete());
         let keep_alive = seconds(self.keep_alive.0);
@@ -224,8 +367,7 @@ impl Settings for SessionSettings {
             let problem = Problem::new("clean_session", message, "`client_id` is missing");
             problems.push(problem.rule(&SESSION_WITHOUT_ID));
         }
-        let address = address.ok()?;
-        problems.extend(address.doubt());
+        let address = address?;
         let (session_expiry, will_delay) = self.waits(problems)?;
         let version = match self.version {
             Spoken::V4 => Some(Version::V4),
@@ -258,6 +400,11 @@ impl Settings for SessionSettings {
         };
         Some(MqttConnection {
             address,
+            fallback: fallback.into_iter().flatten().collect(),
+            via: via?,
+            headers,
+            server_name: self.server_name,
+            min_tls: self.min_tls.0?,
             client_id: self.client_id,
             hello,
             keep_alive: self.keep_alive,
@@ -267,23 +414,96 @@ impl Settings for SessionSettings {
             key: self.key,
             alpn: self.alpn,
             version,
+            demands: None,
+            tokens: None,
+            device: None,
         })
     }
-}
 
-impl SessionSettings {
     fn useless_without_tls(&self) -> Vec<Problem> {
         let tls = [
             ("ca", self.ca.is_some()),
             ("cert", self.cert.is_some()),
             ("key", self.key.is_some()),
             ("alpn", self.alpn.is_some()),
+            ("server_name", self.server_name.is_some()),
+            ("min_tls", self.min_tls != MinTls::default()),
         ];
         let useless = |(setting, _): (&str, bool)| {
             let message = format!("`{setting}` has no use without TLS");
-            Problem::new(setting, message, "expected `url` to begin with `mqtts://`")
+            Problem::new(setting, message, "expected `url` to begin with `mqtts://` or `wss://`")
         };
         tls.into_iter().filter(|(_, is_set)| *is_set).map(useless).collect()
+    }
+
+    /// Addresses that would be tried twice.
+    fn repeated(&self, addresses: &[&Address]) -> Vec<Problem> {
+        let again =
+            addresses.iter().enumerate().filter(|(at, address)| addresses[..*at].contains(address));
+        let problem = |(at, _): (usize, _)| {
+            let message = "an address of `fallback` stands here twice";
+            Problem::new(format!("fallback[{}]", at - 1), message, "expected another address")
+                .warning()
+        };
+        again.map(problem).collect()
+    }
+
+    fn read_headers(&self, problems: &mut Vec<Problem>) -> Vec<(HeaderName, HeaderValue)> {
+        // They follow from the request, or say that MQTT is meant.
+        const OURS: [&str; 6] = [
+            "connection",
+            "host",
+            "sec-websocket-key",
+            "sec-websocket-protocol",
+            "sec-websocket-version",
+            "upgrade",
+        ];
+        let mut headers = vec![(
+            HeaderName::from_static("sec-websocket-protocol"),
+            HeaderValue::from_static("mqtt"),
+        )];
+        for (name, value) in &self.headers {
+            let mut refuse = |message: String, label: &str| {
+                problems.push(Problem::new(format!("headers.{name}"), message, label));
+            };
+            let Ok(known) = HeaderName::from_bytes(name.as_bytes()) else {
+                let label = "expected letters, digits and `-`, such as `Authorization`";
+                refuse(format!("`{name}` is no name of a header"), label);
+                continue;
+            };
+            if OURS.contains(&known.as_str()) {
+                refuse(format!("`{name}` cannot be set"), "it follows from the request");
+                continue;
+            }
+            match HeaderValue::from_str(value.expose()) {
+                Ok(value) => headers.push((known, value)),
+                Err(_) => {
+                    let label = "expected no line break or other control character";
+                    refuse(format!("the value of `{name}` cannot stand in a header"), label);
+                }
+            }
+        }
+        headers
+    }
+
+    /// None when it cannot be used, which is reported.
+    fn read_proxy(&self, problems: &mut Vec<Problem>) -> Option<Via> {
+        let Some(proxy) = &self.proxy else { return Some(Via::Environment) };
+        if proxy.password.is_some() && proxy.username.is_none() {
+            let message = "`proxy.password` needs a `username`";
+            problems.push(Problem::new("proxy.password", message, "`username` is missing"));
+        }
+        match Proxy::parse(&proxy.url) {
+            Ok(known) => {
+                let password = || proxy.password.clone().unwrap_or_else(|| Secret::new(""));
+                let login = proxy.username.clone().map(|username| (username, password()));
+                Some(Via::Proxy(Proxy { login, ..known }))
+            }
+            Err(label) => {
+                problems.push(Problem::new("proxy.url", "`proxy.url` cannot be used", label));
+                None
+            }
+        }
     }
 
     /// Settings that lack another one.
@@ -422,8 +642,23 @@ fn seconds<T: TryFrom<u64>>(time: Duration) -> Option<T> {
 }
 
 /// A host and a port lack only the scheme, which TLS has at port 8883.
-fn no_address(url: &str, label: &str) -> Problem {
-    let problem = Problem::new("url", "`url` is not the address of a broker", label);
+/// Reads an address, and says what is wrong with it, or may be.
+fn read_address(setting: &str, url: &str, problems: &mut Vec<Problem>) -> Option<Address> {
+    match Address::parse(url) {
+        Ok(address) => {
+            problems.extend(address.retired(setting).or_else(|| address.doubt(setting)));
+            Some(address)
+        }
+        Err(label) => {
+            problems.push(no_address(setting, url, &label));
+            None
+        }
+    }
+}
+
+fn no_address(setting: &str, url: &str, label: &str) -> Problem {
+    let problem =
+        Problem::new(setting, format!("`{setting}` is not the address of a broker"), label);
     let scheme = if url.ends_with(":8883") { "mqtts" } else { "mqtt" };
     let meant = format!("{scheme}://{url}");
     match Address::parse(&meant) {
@@ -729,8 +964,8 @@ mod tests {
              keep_alive: 500ms\nconnect_timeout: 0s\nmax_packet: 1B\n\
              will: { topic: a/#, payload: x }",
             &[
-                "setting-value: `ca` has no use without TLS [expected `url` to begin with `mqtts://`]",
-                "setting-value: `cert` has no use without TLS [expected `url` to begin with `mqtts://`]",
+                "setting-value: `ca` has no use without TLS [expected `url` to begin with `mqtts://` or `wss://`]",
+                "setting-value: `cert` has no use without TLS [expected `url` to begin with `mqtts://` or `wss://`]",
                 "setting-value: `cert` needs its `key` [`key` is missing]",
                 "setting-value: `password` needs a `username` [`username` is missing]",
                 "setting-value: `keep_alive` is out of range [expected `0s`, or whole seconds up to `18h`]",
@@ -743,7 +978,7 @@ mod tests {
         check(
             "url: broker\nkey: k\nkeep_alive: 19h",
             &[
-                "setting-value: `url` is not the address of a broker [expected `mqtt://host:1883`, or `mqtts://host:8883` with TLS]",
+                "setting-value: `url` is not the address of a broker [expected `mqtt://host:1883`, or `mqtts://host:8883` with TLS, or over WebSocket `ws://host/mqtt` or `wss://host/mqtt`]",
                 "setting-value: `key` needs its `cert` [`cert` is missing]",
                 "setting-value: `keep_alive` is out of range [expected `0s`, or whole seconds up to `18h`]",
             ],
@@ -831,7 +1066,7 @@ mod tests {
 
     #[test]
     fn a_broker_without_a_scheme_is_offered_with_one() {
-        let meant = |url: &str| super::no_address(url, "").instead;
+        let meant = |url: &str| super::no_address("url", url, "").instead;
         assert_eq!(meant("10.0.0.7").as_deref(), Some("mqtt://10.0.0.7"));
         assert_eq!(meant("broker:8883").as_deref(), Some("mqtts://broker:8883"));
         assert_eq!(meant("http://broker"), None);

@@ -18,7 +18,7 @@ use crate::{
     rules::LOWERED_QOS,
     segments::{Segment, Segments},
     session::LONGEST_TRY,
-    understood::{MqttConnection, needs_version_5},
+    understood::{MqttConnection, needs_version_5, refused_publisher},
 };
 
 /// Ten times as many as may be on their way without an acknowledgement: between two batches the line is idle
@@ -73,6 +73,10 @@ impl Configured for MqttSink {
             // The embedded broker passes them on.
             None => Vec::new(),
         };
+        // What a topic begins with must be known.
+        let topic = self.topic.as_ref().map(Template::pattern);
+        let topic = topic.filter(|pattern| !pattern.starts_with('+'));
+        problems.extend(refused_publisher(connection, topic.as_deref(), self.qos, self.retain));
         if self.qos < 2 || session.is_none_or(|session| session.hello.clean_session) {
             return problems;
         }

@@ -13,7 +13,10 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use crate::{properties, understood::needs_version_5};
+use crate::{
+    properties,
+    understood::{needs_version_5, refused_filters},
+};
 
 /// A source of MQTT, as its settings were understood.
 #[derive(Clone, Debug)]
@@ -48,7 +51,9 @@ impl Configured for MqttSource {
             ("retained", retained != Retained::Always),
         ];
         let asked = asked.into_iter().filter(|(_, is_asked)| *is_asked);
-        needs_version_5(connection, asked.map(|(setting, _)| setting))
+        let mut problems = needs_version_5(connection, asked.map(|(setting, _)| setting));
+        problems.extend(refused_filters(connection, self.filters.iter().map(Filter::as_str)));
+        problems
     }
 
     fn meta(&self) -> Fields {

@@ -4,17 +4,37 @@ use std::{any::Any, path::Path, sync::Arc};
 
 use anyhow::Context;
 use forebay_sdk::{
-    Period, Problem, Secret,
-    tls::{Tls, rustls::ClientConfig},
+    Period, Problem, Secret, Timestamp,
+    tls::{Oldest, Tls, rustls::ClientConfig},
+    world::Via,
 };
+use http::{HeaderName, HeaderValue};
 use tokio::task::spawn_blocking;
 
-use crate::{address::Address, client::Hello, rules::NEEDS_MQTT_5, version::Version, words::Words};
+use crate::{
+    address::Address,
+    client::{Hello, Limits},
+    cloud::{Demands, Device, Token, TokenMaker},
+    rules::{NEEDS_MQTT_5, REFUSED_BY_SERVICE},
+    version::Version,
+    words::Words,
+};
 
 /// A session with a broker, as its settings were understood.
 #[derive(Clone, Debug)]
 pub struct MqttConnection {
+    /// Where the broker is.
     pub address: Address,
+    /// Where else, in the order in which they are tried.
+    pub fallback: Vec<Address>,
+    /// By way of whom.
+    pub via: Via,
+    /// What a web server is told when it is asked for WebSocket.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The name that the server is to have, when it is not that of its host.
+    pub server_name: Option<String>,
+    /// The oldest version of TLS.
+    pub min_tls: Oldest,
     /// None for a random one.
     pub client_id: Option<String>,
     pub hello: Hello,
@@ -26,15 +46,41 @@ pub struct MqttConnection {
     pub alpn: Option<String>,
     /// None for what the broker speaks.
     pub version: Option<Version>,
+    /// What the service demands whose broker it is.
+    pub demands: Option<&'static Demands>,
+    /// What makes the password, when it holds only for a while.
+    pub tokens: Option<TokenMaker>,
+    /// On an Azure IoT hub: whose topics these are.
+    pub device: Option<Device>,
 }
 
 impl MqttConnection {
-    /// What its errors are said with.
-    pub fn words(&self) -> Words {
+    /// What we say of ourselves now, and until when that holds, in seconds since 1970.
+    pub fn hello(&self, now: Timestamp) -> (Hello, Option<i64>) {
+        let Some(tokens) = &self.tokens else { return (self.hello.clone(), None) };
+        let Token { password, renew_at } = tokens.make(now);
+        (Hello { password: Some(password), ..self.hello.clone() }, Some(renew_at))
+    }
+
+    /// What a broker takes that says so, as far as its service does.
+    pub fn limits(&self, said: Limits) -> Limits {
+        let Some(demands) = self.demands else { return said };
+        let keeps_retained = said.keeps_retained && demands.keeps_retained;
+        Limits { max_qos: said.max_qos.min(demands.max_qos), keeps_retained, ..said }
+    }
+
+    /// Where the broker is, the best place first.
+    pub fn addresses(&self) -> impl Iterator<Item = &Address> {
+        std::iter::once(&self.address).chain(&self.fallback)
+    }
+
+    /// What errors are said with.
+    pub fn words(&self, address: &Address) -> Words {
         Words {
-            broker: self.address.to_string(),
+            broker: address.to_string(),
             client_id: self.client_id.clone(),
-            tls: self.address.tls,
+            tls: address.tls,
+            is_web: address.path.is_some(),
             has_username: self.hello.username.is_some(),
         }
     }
@@ -46,8 +92,12 @@ impl MqttConnection {
     }
 
     /// Reads the certificates anew: a renewed one needs no reload. None without TLS.
-    pub async fn tls(&self, folder: &Arc<Path>) -> anyhow::Result<Option<Arc<ClientConfig>>> {
-        if !self.address.tls {
+    pub async fn tls(
+        &self,
+        address: &Address,
+        folder: &Arc<Path>,
+    ) -> anyhow::Result<Option<Arc<ClientConfig>>> {
+        if !address.tls {
             return Ok(None);
         }
         let tls = self.certificates(Arc::clone(folder));
@@ -64,7 +114,8 @@ impl MqttConnection {
 
     /// Whom to trust, and who we are. Names of files are relative to the folder.
     pub fn certificates(&self, folder: Arc<Path>) -> Tls {
-        Tls { folder, ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() }
+        let (ca, cert, key) = (self.ca.clone(), self.cert.clone(), self.key.clone());
+        Tls { folder, ca, cert, key, oldest: self.min_tls }
     }
 }
 
@@ -75,12 +126,43 @@ pub fn needs_version_5<'a>(
     settings: impl Iterator<Item = &'a str>,
 ) -> Vec<Problem> {
     let session = connection.downcast_ref::<MqttConnection>();
+    if session.is_some_and(|session| session.device.is_some()) {
+        // They go into the topic.
+        return Vec::new();
+    }
     let label = match session.map(|session| session.version) {
         Some(Some(Version::V4)) => "expected `version: \"5\"` at the connection",
         Some(_) => return Vec::new(),
         None => "expected a connection of type `mqtt` that speaks MQTT 5",
     };
     settings.map(|setting| needs_mqtt_5(setting, label)).collect()
+}
+
+/// What the service behind a connection does not take of a publisher.
+pub fn refused_publisher(
+    connection: &dyn Any,
+    topic: Option<&str>,
+    qos: u8,
+    retain: bool,
+) -> Vec<Problem> {
+    let session = connection.downcast_ref::<MqttConnection>();
+    let Some(demands) = session.and_then(|session| session.demands) else { return Vec::new() };
+    demands.problems(topic.map(|topic| ("topic", topic)), ("qos", qos), ("retain", retain))
+}
+
+/// What it does not take of a subscriber.
+pub fn refused_filters<'a>(
+    connection: &dyn Any,
+    filters: impl Iterator<Item = &'a str>,
+) -> Vec<Problem> {
+    let session = connection.downcast_ref::<MqttConnection>();
+    let Some(demands) = session.and_then(|session| session.demands) else { return Vec::new() };
+    let refused = filters.enumerate().filter_map(|(at, filter)| {
+        let label = demands.refuses_filter(filter)?;
+        let message = format!("`{}` sends nothing on `{filter}`", demands.name);
+        Some(Problem::new(format!("topics[{at}]"), message, label).rule(&REFUSED_BY_SERVICE))
+    });
+    refused.collect()
 }
 
 /// What MQTT 3.1.1 does not have.

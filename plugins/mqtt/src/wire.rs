@@ -14,7 +14,7 @@ use std::{
 use forebay_sdk::{
     Endpoint, Figure, Size, Voice, World,
     tls::rustls::{ClientConfig, pki_types::ServerName},
-    world::Dial,
+    world::{Dial, Via},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -23,8 +23,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
+    address::WebSocket,
     frames::{Frames, ThrownAway},
     gate::Gate,
+    websocket::upgrade,
     words::{Mismatch, Unanswered},
 };
 
@@ -78,8 +80,14 @@ pub struct Way {
     pub broker: Endpoint,
     /// How long the line may be silent.
     pub keep_alive: Duration,
+    /// By way of whom.
+    pub via: Via,
     /// None without TLS.
     pub tls: Option<Arc<ClientConfig>>,
+    /// The name that the server is to have. That of the host when None.
+    pub server_name: Option<String>,
+    /// None without WebSocket.
+    pub websocket: Option<WebSocket>,
     /// The largest packet that is taken; what is larger is thrown away. None with MQTT 5, in which the
     /// broker is asked not to send it.
     pub max_packet: Option<Size>,
@@ -102,6 +110,7 @@ impl Way {
         let silence = (self.keep_alive / 2).clamp(SHORTEST_SILENCE, LONGEST_SILENCE);
         let dial = Dial {
             to: self.broker.clone(),
+            via: self.via.clone(),
             silence: Some(silence),
             probe_after: self.keep_alive.is_zero().then_some(PROBE_AFTER),
         };
@@ -109,11 +118,14 @@ impl Way {
         let stream: Box<dyn Bytes> = match &self.tls {
             None => Box::new(plain),
             Some(config) => {
-                let name = ServerName::try_from(self.broker.host_without_zone().to_owned())
-                    .map_err(io::Error::other)?;
+                let name = server_name(self.server_name.as_deref(), &self.broker)?;
                 let handshake = TlsConnector::from(Arc::clone(config)).connect(name, plain);
                 Box::new(handshake.await.map_err(cut)?)
             }
+        };
+        let stream: Box<dyn Bytes> = match &self.websocket {
+            None => stream,
+            Some(websocket) => Box::new(upgrade(stream, websocket).await?),
         };
         Ok(Wire {
             stream,
@@ -132,6 +144,12 @@ impl Way {
     }
 }
 
+/// The name that a server is to have.
+pub fn server_name(told: Option<&str>, broker: &Endpoint) -> io::Result<ServerName<'static>> {
+    let name = told.unwrap_or(broker.host_without_zone()).to_owned();
+    ServerName::try_from(name).map_err(io::Error::other)
+}
+
 /// An end within the handshake is most often that of a broker that understood nothing.
 pub fn cut(error: io::Error) -> io::Error {
     match error.kind() {
@@ -143,7 +161,7 @@ pub fn cut(error: io::Error) -> io::Error {
 }
 
 /// Bytes in both directions.
-trait Bytes: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+pub trait Bytes: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Bytes for T {}
 

@@ -13,6 +13,8 @@ use rumqttc::{
     ConnectReturnCode, ConnectionError, PacketType, ProtocolViolation, StateError, mqttbytes,
 };
 
+use crate::address::scheme;
+
 /// The other side speaks TLS where we do not, or the reverse.
 #[derive(Clone, Copy, Debug)]
 pub enum Mismatch {
@@ -32,6 +34,43 @@ impl fmt::Display for Mismatch {
 }
 
 impl std::error::Error for Mismatch {}
+
+/// What answers is no WebSocket.
+#[derive(Clone, Copy, Debug)]
+pub enum NoWebSocket {
+    /// It is a web server, and this is its answer.
+    Status(u16),
+    /// It is none.
+    NoWebServer,
+}
+
+impl NoWebSocket {
+    /// Behind the name of who answers.
+    fn words(self, tls: bool) -> String {
+        let NoWebSocket::Status(status) = self else {
+            let other = if tls { "mqtts" } else { "wss" };
+            return format!(
+                "does not speak WebSocket on that port: is it one for `{other}://`, or for MQTT alone?"
+            );
+        };
+        let why = match status {
+            401 | 403 => "it does not let us in: look at `headers`",
+            404 => "there is no WebSocket at the path in `url`; most brokers have it at `/mqtt`",
+            300..=399 => "it sends us elsewhere: write that place in `url`",
+            500.. => "it, or the broker behind it, has trouble of its own",
+            _ => "it is a web server, and may not speak WebSocket",
+        };
+        format!("answers {status} when asked for WebSocket: {why}")
+    }
+}
+
+impl fmt::Display for NoWebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the other side does not speak WebSocket")
+    }
+}
+
+impl std::error::Error for NoWebSocket {}
 
 /// Nothing came in answer to a ping.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +134,8 @@ pub struct Words {
     pub has_username: bool,
     /// Whether TLS is spoken.
     pub tls: bool,
+    /// Whether WebSocket is.
+    pub is_web: bool,
 }
 
 impl Words {
@@ -122,7 +163,7 @@ impl Words {
             ConnectionError::FlushTimeout | ConnectionError::NetworkTimeout => {
                 anyhow!("the connection to {broker} is stuck: nothing could be sent")
             }
-            ConnectionError::Io(error) => explain_io(error, broker),
+            ConnectionError::Io(error) => self.explain_io(error),
             ConnectionError::MqttState(error) => self.explain_state(error),
             other => {
                 anyhow::Error::new(other).context(format!("talking to the broker at {broker}"))
@@ -171,6 +212,77 @@ impl Words {
         unanswered_ping(&self.broker)
     }
 
+    /// Puts an error of the byte stream in words.
+    pub fn explain_io(&self, error: io::Error) -> anyhow::Error {
+        let broker = &self.broker;
+        let (plain, secure) = (scheme(false, self.is_web), scheme(true, self.is_web));
+        let inner = error.get_ref();
+        if let Some(error_of_tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            let Some(why) = self.trust(error_of_tls) else {
+                return anyhow::Error::new(error).context(format!("speaking TLS with {broker}"));
+            };
+            let text = format!("the TLS handshake with {broker} failed: {why}");
+            // Until the clock is set, waiting is all that helps, and not for long.
+            return match Timestamp::now().clock_was_set() {
+                true => Refused::new(text).into(),
+                false => anyhow!(text),
+            };
+        }
+        if inner.is_some_and(|inner| inner.is::<Unanswered>()) {
+            return unanswered_ping(broker);
+        }
+        if let Some(why) = inner.and_then(|inner| inner.downcast_ref::<NoWebSocket>()) {
+            let text = format!("{broker} {}", why.words(self.tls));
+            return match why {
+                NoWebSocket::Status(500..) | NoWebSocket::NoWebServer => anyhow!(text),
+                NoWebSocket::Status(_) => Refused::new(text).into(),
+            };
+        }
+        match inner.and_then(|inner| inner.downcast_ref()) {
+            Some(Mismatch::SpeaksTls) => {
+                return Refused::new(format!(
+                    "{broker} speaks TLS on that port: write `{secure}://` in `url`"
+                ))
+                .into();
+            }
+            Some(Mismatch::HandshakeCut) => {
+                return anyhow!(
+                    "{broker} closed the connection in the TLS handshake; if it speaks no TLS on that port, \
+                 write `{plain}://` in `url`"
+                );
+            }
+            None => (),
+        }
+        if let Some(why) = no_way(&error, broker) {
+            return anyhow!(why);
+        }
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => hung_up(broker),
+            io::ErrorKind::TimedOut => anyhow!("the broker at {broker} cannot be reached any more"),
+            // Tokio's words for an end within a packet, which is how an answer of another protocol looks.
+            _ if error.to_string() == "bytes remaining on stream" => {
+                anyhow!("{broker} closed the connection within a packet; is it an MQTT broker?")
+            }
+            _ => anyhow::Error::new(error).context(format!("talking to the broker at {broker}")),
+        }
+    }
+
+    /// What usually goes wrong in the handshake, and what to do about it.
+    fn trust(&self, error: &rustls::Error) -> Option<String> {
+        match error {
+            rustls::Error::InvalidMessage(_) => {
+                let plain = scheme(false, self.is_web);
+                Some(format!(
+                    "it does not speak TLS on that port; write `{plain}://` in `url`, or the port for TLS"
+                ))
+            }
+            _ => tls::why(error),
+        }
+    }
+
     fn refusal(&self, code: ConnectReturnCode) -> String {
         match code {
             ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1".to_owned(),
@@ -195,7 +307,7 @@ impl Words {
             )) => hung_up(broker),
             StateError::AwaitPingResp => self.unanswered_ping(),
             StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)) => {
-                explain_io(error, broker)
+                self.explain_io(error)
             }
             StateError::Deserialization(_) => {
                 anyhow!("what answers at {broker} sent what is not MQTT; is it an MQTT broker?")
@@ -215,64 +327,4 @@ fn unanswered_ping(broker: &str) -> anyhow::Error {
 
 pub fn hung_up(broker: &str) -> anyhow::Error {
     HungUp(format!("the broker at {broker} closed the connection")).into()
-}
-
-pub fn explain_io(error: io::Error, broker: &str) -> anyhow::Error {
-    let inner = error.get_ref();
-    if let Some(error_of_tls) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        let Some(why) = trust(error_of_tls) else {
-            return anyhow::Error::new(error).context(format!("speaking TLS with {broker}"));
-        };
-        let text = format!("the TLS handshake with {broker} failed: {why}");
-        // Until the clock is set, waiting is all that helps, and not for long.
-        return match Timestamp::now().clock_was_set() {
-            true => Refused::new(text).into(),
-            false => anyhow!(text),
-        };
-    }
-    if inner.is_some_and(|inner| inner.is::<Unanswered>()) {
-        return unanswered_ping(broker);
-    }
-    match inner.and_then(|inner| inner.downcast_ref()) {
-        Some(Mismatch::SpeaksTls) => {
-            return Refused::new(format!(
-                "{broker} speaks TLS on that port: write `mqtts://` in `url`"
-            ))
-            .into();
-        }
-        Some(Mismatch::HandshakeCut) => {
-            return anyhow!(
-                "{broker} closed the connection in the TLS handshake; if it speaks no TLS on that port, \
-                 write `mqtt://` in `url`"
-            );
-        }
-        None => (),
-    }
-    if let Some(why) = no_way(&error, broker) {
-        return anyhow!(why);
-    }
-    match error.kind() {
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => hung_up(broker),
-        io::ErrorKind::TimedOut => anyhow!("the broker at {broker} cannot be reached any more"),
-        // Tokio's words for an end within a packet, which is how an answer of another protocol looks.
-        _ if error.to_string() == "bytes remaining on stream" => {
-            anyhow!("{broker} closed the connection within a packet; is it an MQTT broker?")
-        }
-        _ => anyhow::Error::new(error).context(format!("talking to the broker at {broker}")),
-    }
-}
-
-/// What usually goes wrong in the handshake, and what to do about it.
-fn trust(error: &rustls::Error) -> Option<String> {
-    match error {
-        rustls::Error::InvalidMessage(_) => {
-            let why =
-                "it does not speak TLS on that port; write `mqtt://` in `url`, or the port for TLS";
-            Some(why.to_owned())
-        }
-        _ => tls::why(error),
-    }
 }

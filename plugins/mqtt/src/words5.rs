@@ -9,7 +9,7 @@ use rumqttc5::{ConnectionError, Packet, StateError, mqttbytes};
 
 use crate::{
     version::Version,
-    words::{Dismissed, OtherVersion, Words, explain_io, hung_up},
+    words::{Dismissed, OtherVersion, Words, hung_up},
 };
 
 /// The longest text of a broker's own that is shown.
@@ -241,7 +241,7 @@ impl Words {
             ConnectionError::Io(error)
             | ConnectionError::MqttState(
                 StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
-            ) => explain_io(error, broker),
+            ) => self.explain_io(error),
             ConnectionError::MqttState(StateError::ConnectionAborted) => hung_up(broker),
             ConnectionError::MqttState(StateError::AwaitPingResp) => self.unanswered_ping(),
             other => {

@@ -85,8 +85,40 @@ impl Examination<'_> {
         (self.tell)(Step { what, outcome, seen, help });
     }
 
+    /// Goes the way to a host: straight, or by way of a proxy.
+    pub async fn reach(&self, dial: Dial, longest: Period) -> Option<Box<dyn Stream>> {
+        const WHAT: &str = "proxy";
+        let proxy = match self.site.world.proxy(&dial) {
+            Ok(None) => return self.reach_straight(&dial.to, longest).await,
+            Ok(Some(proxy)) => proxy,
+            Err(error) => {
+                self.wrong(WHAT, error.to_string(), "set it right, or leave it out");
+                return None;
+            }
+        };
+        let stream = self.reach_straight(&proxy.at, longest).await?;
+        match timeout(*longest, proxy.pass_on(stream, &dial.to)).await {
+            Ok(Ok(stream)) => {
+                self.fine(WHAT, format!("the proxy at {} connects us to {}", proxy.at, dial.to));
+                Some(stream)
+            }
+            Ok(Err(error)) => {
+                self.wrong(WHAT, error.to_string(), "ask who keeps the proxy, or leave it out");
+                None
+            }
+            Err(_) => {
+                let seen = format!(
+                    "the proxy at {} does not connect us to {} within {longest}",
+                    proxy.at, dial.to
+                );
+                self.wrong(WHAT, seen, "is the host in `url` right, and up?");
+                None
+            }
+        }
+    }
+
     /// Looks up a host and connects to each of its addresses. Gives the first connection there is.
-    pub async fn reach(&self, to: &Endpoint, longest: Period) -> Option<Box<dyn Stream>> {
+    async fn reach_straight(&self, to: &Endpoint, longest: Period) -> Option<Box<dyn Stream>> {
         let addresses = self.look_up(to, *longest).await?;
         let tries = addresses.iter().map(|address| self.try_address(address, *longest));
         let tried = join_all(tries).await;

@@ -20,10 +20,11 @@ use forebay_yaml::units::Secret;
 /// The one in this program, for those who look into its errors.
 pub use rustls;
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, DEFAULT_VERSIONS, RootCertStore, SupportedProtocolVersion,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     sign::CertifiedKey,
+    version::TLS13,
 };
 
 /// The list of all whom the world trusts has a quarter of it.
@@ -42,6 +43,28 @@ pub struct Tls {
     pub cert: Option<String>,
     /// The client's private key.
     pub key: Option<Secret>,
+    /// The oldest version of TLS that is spoken.
+    pub oldest: Oldest,
+}
+
+/// The oldest version of TLS that is spoken. What is older than 1.2 never is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Oldest {
+    /// 1.2.
+    #[default]
+    V12,
+    /// 1.3.
+    V13,
+}
+
+impl Oldest {
+    fn versions(self) -> &'static [&'static SupportedProtocolVersion] {
+        const NEWEST: &[&SupportedProtocolVersion] = &[&TLS13];
+        match self {
+            Oldest::V12 => DEFAULT_VERSIONS,
+            Oldest::V13 => NEWEST,
+        }
+    }
 }
 
 impl Tls {
@@ -59,7 +82,7 @@ impl Tls {
         let verifier = Verifier::new(roots, trusted, Arc::clone(&provider))
             .context("choosing whom to trust")?;
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(self.oldest.versions())
             .context("choosing the versions of TLS")?
             // It does all that the usual one does, and finds words for what is wrong.
             .dangerous()
@@ -271,9 +294,25 @@ mod tests {
     }
 
     #[test]
+    fn a_client_hello_is_small() {
+        let folder: Arc<Path> = Path::new(".").into();
+        for (oldest, most) in [(Oldest::V12, 250), (Oldest::V13, 235)] {
+            let ca = None;
+            let tls = Tls { folder: Arc::clone(&folder), ca, cert: None, key: None, oldest };
+            let config = Arc::new(tls.client_config().unwrap());
+            let name = "broker.example".try_into().unwrap();
+            let mut hello = Vec::new();
+            let mut session = rustls::ClientConnection::new(config, name).unwrap();
+            session.write_tls(&mut hello).unwrap();
+            assert!(hello.len() <= most, "{oldest:?}: {}", hello.len());
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_named_and_the_key_is_not_shown() {
         let folder: Arc<Path> = Path::new("/nonexistent").into();
-        let tls = Tls { folder, ca: Some("ca.pem".into()), cert: None, key: None };
+        let oldest = Oldest::default();
+        let tls = Tls { folder, ca: Some("ca.pem".into()), cert: None, key: None, oldest };
         let error = format!("{:#}", tls.client_config().unwrap_err());
         assert!(error.starts_with("reading `ca` (/nonexistent/ca.pem): "), "{error}");
         let tls = Tls { ca: Some("-----BEGIN nothing".into()), ..tls };

@@ -1,6 +1,6 @@
 //! How a connection begins, fails and ends.
 
-use forebay_sdk::connection::Down;
+use forebay_sdk::{Configured, connection::Down};
 use futures_util::FutureExt;
 use rumqttc::{ConnectAuth, ConnectReturnCode, Packet, PubAck, QoS};
 use tokio::io::AsyncWriteExt;
@@ -9,6 +9,7 @@ use super::{
     peer::{self, Port},
     *,
 };
+use crate::{cloud::TokenMaker, understood::MqttConnection};
 
 #[tokio::test]
 async fn connect_says_who_we_are() {
@@ -711,5 +712,41 @@ mod tls {
         // One that is trusted is enough; a chain needs them all.
         assert_eq!(found("ca", &format!("{old}{good}")), "good");
         assert_eq!(found("cert", &format!("{good}{old}")), "2021-03-09");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_password_that_ends_is_replaced_before_it_does_and_nobody_hears_of_an_error() {
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let _entered = memory.enter();
+    let door = memory.open("broker:1883");
+    let text = "url: mqtt://broker\nclient_id: d1\nusername: d1\nkeep_alive: 0s";
+    let (configured, _) = forebay_sdk::testing::resolve(&crate::connection(), text);
+    let configured: &dyn std::any::Any = &*configured.unwrap();
+    let mut settings = configured.downcast_ref::<MqttConnection>().unwrap().clone();
+    let key = forebay_sdk::Secret::new("c2VjcmV0LWtleQ==");
+    settings.tokens = TokenMaker::new("hub", "d1", &key, Duration::from_secs(32));
+    let (voice, heard) = voice();
+    let site = Site { world: memory.world(), voice: voice.clone(), ..site(None) };
+    let Node::Connection(_, mut connection) = settings.build(site) else {
+        unreachable!("a connection builds a connection")
+    };
+    let _task = Task(tokio::spawn(async move {
+        let error = connection.run(&voice).await;
+        panic!("it goes on for ever, and ended: {error:?}");
+    }));
+    let began = Instant::now();
+    for round in 0..3 {
+        let mut peer = peer::at(&door).await;
+        let connect = peer.welcome(false).await;
+        let ConnectAuth::UsernamePassword { password, .. } = connect.auth else {
+            panic!("no password")
+        };
+        let until = 1_795_251_600 + round * 28 + 32;
+        let password = String::from_utf8_lossy(&password).into_owned();
+        assert!(password.ends_with(&format!("&se={until}")), "{password}");
+        assert_eq!(began.elapsed().as_secs(), round * 28);
+        assert!(matches!(peer.try_recv().await, Some(Packet::Disconnect)), "a good-bye");
+        assert_eq!(heard.said().troubles, Vec::<String>::new());
     }
 }

@@ -8,6 +8,8 @@
 #[cfg(feature = "testing")]
 pub mod memory;
 mod outside;
+mod pass_on;
+mod proxy;
 mod race;
 #[cfg(feature = "serial")]
 mod serial;
@@ -23,7 +25,8 @@ use std::{
 };
 
 pub use self::{
-    outside::{Dial, Listener, Outside, Parity, Rs485, Rts, SerialLine, Stream},
+    outside::{Dial, Listener, Outside, Parity, Rs485, Rts, SerialLine, Stream, Via},
+    proxy::{Barred, Proxy},
     trouble::{Unresolved, no_way},
     usb::UsbId,
 };
@@ -44,13 +47,32 @@ impl World {
         World(outside)
     }
 
-    /// See [`Outside::connect`].
+    /// See [`Outside::connect`]. Goes by way of a proxy when it is to.
     ///
     /// # Errors
     ///
-    /// What the system says: nobody listens, no such host, no way there.
-    pub async fn connect(&self, dial: Dial) -> io::Result<Box<dyn Stream>> {
-        self.0.connect(dial).await
+    /// What the system says: nobody listens, no such host, no way there. What a proxy says.
+    pub async fn connect(&self, mut dial: Dial) -> io::Result<Box<dyn Stream>> {
+        let Some(proxy) = self.proxy(&dial)? else { return self.0.connect(dial).await };
+        let to = std::mem::replace(&mut dial.to, proxy.at.clone());
+        let stream = self.0.connect(dial).await.map_err(|error| {
+            let at = format!("the proxy, {}", proxy.at);
+            no_way(&error, &at).map_or(error, |why| io::Error::other(Barred(why)))
+        })?;
+        proxy.pass_on(stream, &to).await
+    }
+
+    /// By way of whom a connection goes. None when it goes straight.
+    ///
+    /// # Errors
+    ///
+    /// When the environment names a proxy that we cannot speak to.
+    pub fn proxy(&self, dial: &Dial) -> io::Result<Option<Proxy>> {
+        match &dial.via {
+            Via::Straight => Ok(None),
+            Via::Environment => Proxy::of_environment(|name| self.0.variable(name), &dial.to),
+            Via::Proxy(proxy) => Ok(Some(proxy.clone())),
+        }
     }
 
     /// See [`Outside::look_up`].

@@ -8,6 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
+use super::proxy::Proxy;
 use crate::endpoint::Endpoint;
 
 /// Bytes in both directions: a TCP connection, a serial line, or a pipe in memory.
@@ -25,6 +26,8 @@ pub trait Stream: AsyncRead + AsyncWrite + Any + Send + Sync + Unpin {
 pub struct Dial {
     /// The host and its port.
     pub to: Endpoint,
+    /// By way of whom.
+    pub via: Via,
     /// How long what was sent may stay unconfirmed before the system takes the other side for gone. The
     /// system's own rules, some quarter of an hour, when None.
     pub silence: Option<Duration>,
@@ -33,10 +36,22 @@ pub struct Dial {
     pub probe_after: Option<Duration>,
 }
 
+/// By way of whom a connection goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Via {
+    /// Nobody.
+    #[default]
+    Straight,
+    /// Whom the environment names, in `ALL_PROXY`.
+    Environment,
+    /// This one.
+    Proxy(Proxy),
+}
+
 impl Dial {
     /// Connects without probes of a silent line.
     pub fn new(to: Endpoint) -> Dial {
-        Dial { to, silence: None, probe_after: None }
+        Dial { to, via: Via::Straight, silence: None, probe_after: None }
     }
 }
 
@@ -101,11 +116,16 @@ pub trait Listener: Send + Sync {
 pub trait Outside: Send + Sync {
     /// Connects to the first address of the host that answers: the name is looked up anew, and an
     /// address that is silent has the next one tried beside it. Takes as long as the system lets it:
-    /// the caller has the time limit. What is sent leaves at once, without Nagle's algorithm.
+    /// the caller has the time limit. What is sent leaves at once, without Nagle's algorithm. Whose
+    /// way it goes by ([`Dial::via`]) is looked at before.
     fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>>;
     /// The addresses of a host, in the system's order of preference.
     fn look_up(&self, _: Endpoint) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    /// A variable of the environment.
+    fn variable(&self, _: &str) -> Option<String> {
+        None
     }
     /// Listens at an address of this machine.
     fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;

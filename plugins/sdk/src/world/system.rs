@@ -51,6 +51,10 @@ impl Outside for System {
         .boxed()
     }
 
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
     fn look_up(&self, host: Endpoint) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         async move { look_up(&host).await }.boxed()
     }
@@ -174,7 +178,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let to = Endpoint { host: "127.0.0.1".to_owned(), port };
         let silence = Some(Duration::from_secs(30));
-        let dial = Dial { to, silence, probe_after: silence };
+        let dial = Dial { silence, probe_after: silence, ..Dial::new(to) };
         let (ours, theirs) = tokio::join!(world.connect(dial), listener.accept());
         for stream in [ours.unwrap(), theirs.unwrap().0] {
             assert!(stream.into_tcp().ok().unwrap().nodelay().unwrap());

@@ -5,6 +5,8 @@ use std::{
     io::{self, ErrorKind},
 };
 
+use super::proxy::Barred;
+
 /// A host whose addresses were not found.
 #[derive(Clone, Debug)]
 pub struct Unresolved {
@@ -47,6 +49,9 @@ impl std::error::Error for Unresolved {}
 pub fn no_way(error: &io::Error, to: &str) -> Option<String> {
     if let Some(unresolved) = error.get_ref().and_then(|inner| inner.downcast_ref::<Unresolved>()) {
         return Some(unresolved.to_string());
+    }
+    if let Some(barred) = error.get_ref().and_then(|inner| inner.downcast_ref::<Barred>()) {
+        return Some(barred.to_string());
     }
     Some(match error.kind() {
         ErrorKind::ConnectionRefused => format!("nothing listens at {to}"),
