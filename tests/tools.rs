@@ -215,7 +215,7 @@ writable: [{ name: setpoint, holding: 9, scale: 0.1, min: 20, max: 80 }]
     let mut command = program();
     command.args(["simulate", "modbus", "--listen", "tcp://127.0.0.1:0"]);
     command.args(["--profile", "sunspec-inverter", "--profile"]);
-    command.arg(folder.path().join("profiles/mine.yaml"));
+    command.arg("mine").current_dir(folder.path());
     let simulator = Forebay::of(command);
     let url = simulator.wait_for_log("  Modbus TCP").split("  ").next().unwrap().to_owned();
     let output = folder.path().display().to_string();

@@ -92,6 +92,9 @@ impl Forebay {
                 None => command.env_remove(name),
             };
         }
+        if let Some(folder) = wanted.get_current_dir() {
+            command.current_dir(folder);
+        }
         let mut process = spawn(&mut command);
         let log = Lines::default();
         log.collect(process.stderr.take().expect("stderr is piped"));

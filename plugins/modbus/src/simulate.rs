@@ -69,8 +69,8 @@ pub fn tool() -> Tool {
             Argument {
                 name: "profile",
                 takes: Takes::Several("PROFILE"),
-                about: "Play a device of this kind: sdm120, or a file such as profiles/mine.yaml.\n\
-                        May be given again: they are the units from 1 on",
+                about: "Play a device of this kind: sdm120, one of yours in the folder profiles,\n\
+                        or a file. May be given again: they are the units from 1 on",
             },
             Argument {
                 name: "listen",
@@ -231,16 +231,20 @@ fn of_profiles(kinds: &[String]) -> anyhow::Result<Simulation> {
     let mut simulation =
         Simulation { units: BTreeMap::new(), faults: Vec::new(), seed: 1, fields: Vec::new() };
     for (unit, kind) in (1..).zip(kinds) {
+        // As for a source, one of the user's goes before what is built in.
+        let own = Path::new("profiles").join(format!("{kind}.yaml"));
+        let file = Some(own).filter(|own| own.is_file());
+        let file = file.or_else(|| kind.ends_with(".yaml").then(|| PathBuf::from(kind)));
         let native = profiles::NATIVE.iter().find(|profile| profile.name == kind);
-        let text = match native {
-            Some(profile) => profile.text.to_owned(),
-            None if !kind.ends_with(".yaml") => {
-                bail!(
-                    "`--profile {kind}`: there is none; expected a file, or of {}",
-                    profiles::names().join(", ")
-                );
+        let text = match (file, native) {
+            (Some(file), _) => {
+                fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?
             }
-            None => fs::read_to_string(kind).with_context(|| format!("reading {kind}"))?,
+            (None, Some(profile)) => profile.text.to_owned(),
+            (None, None) => bail!(
+                "`--profile {kind}`: there is none; expected a file, or of {}",
+                profiles::names().join(", ")
+            ),
         };
         let name = Path::new(kind).file_stem().and_then(|stem| stem.to_str()).unwrap_or(kind);
         let mut findings = Vec::new();
