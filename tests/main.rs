@@ -21,6 +21,7 @@ mod reload;
 mod remembered;
 mod services;
 mod stop;
+mod transforms;
 mod transports;
 
 mod bad_input;
