@@ -52,6 +52,8 @@ pub fn all() -> Vec<Plugin> {
         forebay_alarm::plugin(),
         #[cfg(feature = "forebay-window")]
         forebay_window::plugin(),
+        #[cfg(feature = "forebay-join")]
+        forebay_join::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

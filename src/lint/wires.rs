@@ -22,6 +22,10 @@ pub(super) fn lead_somewhere(draft: &Draft, nodes: &Nodes<'_>, findings: &mut Ve
         if !node.has_from && !has_misspelt_from(node) {
             findings.push(no_input(node, nodes));
         }
+        let inputs: Vec<&str> = node.from.iter().map(|input| &*input.written).collect();
+        let on_inputs =
+            node.configured.iter().flat_map(|configured| configured.check_inputs(&inputs));
+        findings.extend(on_inputs.map(|problem| node.place(problem, &draft.texts)));
         for input in &node.from {
             match nodes.read_by(input) {
                 Some(source) => findings.extend(no_output(source, input)),

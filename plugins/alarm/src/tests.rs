@@ -235,6 +235,10 @@ fn what_is_wrong_is_said() {
         let found = format!("{:?}", configure(&alarm(), text).err());
         assert!(found.contains(says), "{text}: {found}");
     }
+    let configured = configure(&alarm(), "field: v\nabove: 5\nacknowledge: pannel").unwrap();
+    let problems = configured.check_inputs(&["meter", "panel"]);
+    assert_eq!(problems[0].instead.as_deref(), Some("panel"));
+    assert_eq!(configured.check_inputs(&["pannel"]), []);
     let mut rig = Rig::new(&alarm(), "field: v\nabove: 5\nby: id");
     assert!(
         rig.send(Message::new("a", json!({ "v": 1 }))).unwrap_err().contains("`id` is missing")

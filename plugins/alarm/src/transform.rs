@@ -8,8 +8,8 @@ use std::{
 
 use forebay_sdk::{
     By, Capabilities, Configured, Due, Emitter, Fields, Held, Input, Mark, Message, Node, Path,
-    Port, Saved, Sends, Series, Site, Timestamp, Transform, Value, Witness, clock, clock::Now,
-    number,
+    Port, Problem, Saved, Sends, Series, Site, Timestamp, Transform, Value, Witness, clock,
+    clock::Now, number,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
@@ -59,6 +59,11 @@ impl Configured for Alarm {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { tells_inputs_apart: self.acknowledge.is_some(), ..Capabilities::default() }
+    }
+
+    fn check_inputs(&self, inputs: &[&str]) -> Vec<Problem> {
+        let acknowledge = self.acknowledge.iter();
+        acknowledge.filter_map(|name| Problem::unless_input("acknowledge", name, inputs)).collect()
     }
 
     fn fields(&self) -> Fields {

@@ -55,6 +55,11 @@ pub struct Due {
 }
 
 impl By {
+    /// All messages are of one series.
+    pub fn nothing() -> By {
+        By(Some(Vec::new()))
+    }
+
     /// Which series a message belongs to.
     ///
     /// # Errors

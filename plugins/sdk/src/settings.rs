@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use forebay_yaml::{Finding, Level, Rule, Span};
+use forebay_yaml::{
+    Finding, Level, Rule, Span,
+    finding::{nearest, quoted},
+};
 use futures_util::future::LocalBoxFuture;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -72,6 +75,12 @@ pub trait Configured: Any + Send + Sync {
     /// Reports what is wrong with the node on the connection that it uses. `connection` is what was
     /// understood of the settings of that connection, of whatever type it is.
     fn check_on(&self, _connection: &dyn Any) -> Vec<Problem> {
+        Vec::new()
+    }
+
+    /// Reports what is wrong with the node on its inputs, which are the entries of `from:` as written:
+    /// such as a setting that names another ([`Problem::unless_input`]).
+    fn check_inputs(&self, _inputs: &[&str]) -> Vec<Problem> {
         Vec::new()
     }
 
@@ -211,6 +220,25 @@ impl Problem {
             Some(text) => finding.edit("this would be right", span, text),
             None => finding,
         }
+    }
+
+    /// That a setting names an input which is none.
+    pub fn unless_input(
+        setting: impl Into<String>,
+        name: &str,
+        inputs: &[&str],
+    ) -> Option<Problem> {
+        if inputs.contains(&name) {
+            return None;
+        }
+        let setting = setting.into();
+        let message = format!("`{setting}` names `{name}`, which the node does not read");
+        let label = format!("expected one of `from`: {}", quoted(inputs.iter().copied()));
+        let problem = Problem::new(setting, message, label);
+        Some(match nearest(name, inputs.iter().copied()) {
+            Some(near) => problem.instead(near.to_owned()),
+            None => problem,
+        })
     }
 
     /// Files the problem under another rule.
