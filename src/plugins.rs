@@ -54,6 +54,8 @@ pub fn all() -> Vec<Plugin> {
         forebay_window::plugin(),
         #[cfg(feature = "forebay-join")]
         forebay_join::plugin(),
+        #[cfg(feature = "forebay-schedule")]
+        forebay_schedule::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]
