@@ -8,7 +8,7 @@ use crate::support::{Folder, program};
 const SECRET: &str = "hunter2";
 
 /// What holds a secret: a file with `VALUE` in the place of its value, and the value.
-const SETTINGS: [(&str, &str, &str); 28] = [
+const SETTINGS: [(&str, &str, &str); 29] = [
     (
         "passwd",
         "connections:\n  c:\n    type: mqtt\n    url: mqtts://a\n    passwd: VALUE\n",
@@ -39,6 +39,11 @@ const SETTINGS: [(&str, &str, &str); 28] = [
         "tls",
         "connections:\n  c:\n    type: mqtt\n    url: mqtts://a\n    tls: { client_certs: [{ cert: a, key: VALUE }] }\n",
         "-----BEGIN PRIVATE KEY-----SECRET",
+    ),
+    (
+        "inside-unknown",
+        "connections:\n  c:\n    type: mqtt\n    url: mqtts://a\n    tls: { of: [{ password: VALUE }] }\n",
+        "SECRET",
     ),
     (
         "auth",

@@ -324,6 +324,19 @@ impl<'a> Checker<'a> {
         Borrowed { whose, entry, entries, properties, problems }
     }
 
+    /// Hides what has the name of a secret in a map or list that no schema describes.
+    fn hide_named_secrets(&mut self, value: &Yaml) {
+        for entry in value.entries().into_iter().flatten() {
+            match names_secret(&entry.key) {
+                true => self.secrets.push(Hidden { span: entry.value.span, secret_in_clear: None }),
+                false => self.hide_named_secrets(&entry.value),
+            }
+        }
+        if let Content::List(items) = &value.content {
+            items.iter().for_each(|item| self.hide_named_secrets(item));
+        }
+    }
+
     fn unknown_setting(
         &mut self,
         entry: &Entry,
@@ -344,6 +357,7 @@ impl<'a> Checker<'a> {
         if names_secret(&entry.key) || meant.is_some_and(holds_secrets) && !is_plain() {
             self.secrets.push(Hidden { span: entry.value.span, secret_in_clear: None });
         }
+        self.hide_named_secrets(&entry.value);
         if self.borrowed(entry, entries, properties, name) {
             return;
         }
