@@ -52,7 +52,7 @@ impl Moment {
             }
             return Ok(of(sign * i64::try_from(offset.as_nanos()).map_err(|_| wrong())?));
         }
-        let parts: Option<Vec<i8>> = text.split(':').map(|part| two_digits(part)).collect();
+        let parts: Option<Vec<i8>> = text.split(':').map(two_digits).collect();
         let time = match parts.as_deref() {
             Some([hour, minute]) => Time::new(*hour, *minute, 0, 0),
             Some([hour, minute, second]) => Time::new(*hour, *minute, *second, 0),
