@@ -1,6 +1,8 @@
 //! What `window`, `counter`, `deadband` and `alarm` make of random series, with gaps, duplicates, late
 //! messages, changes of clocks and clocks that are set, is what pandas makes of them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     io::Write,
     process::{Command, Stdio},
