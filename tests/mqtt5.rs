@@ -37,6 +37,52 @@ sinks:
 }
 
 #[test]
+fn a_script_asks_and_knows_the_answer_by_what_it_asked_with() {
+    let broker = Mosquitto::start();
+    let folder = Folder::with(&[(
+        "a.yaml",
+        &format!(
+            "connections:
+  broker: {{ type: mqtt, url: '{}', client_id: forebay, version: 5 }}
+sources:
+  numbers: {{ type: mqtt, connection: broker, topics: [number] }}
+  asked: {{ type: mqtt, connection: broker, topics: [ask/double] }}
+  answers: {{ type: mqtt, connection: broker, topics: [answers/forebay] }}
+transforms:
+  question:
+    from: numbers
+    type: script
+    script: |
+      msg.meta.mqtt = #{{ response_topic: `answers/forebay`, correlation_data: `call-${{msg.payload}}` }};
+      msg
+  answer:
+    from: asked
+    type: script
+    script: |
+      msg.topic = msg.meta.mqtt.response_topic;
+      msg.payload = msg.payload * 2;
+      msg
+sinks:
+  ask: {{ from: question, type: mqtt, connection: broker, topic: ask/double }}
+  say: {{ from: answer, type: mqtt, connection: broker }}
+  done: {{ from: answers, type: mqtt, connection: broker, topic: 'done/{{meta.mqtt.correlation_data}}' }}
+",
+            broker.url()
+        ),
+    )]);
+    let done = Subscriber::to(broker.port, "done/#");
+    let _forebay = Forebay::run(folder.path());
+    until("subscribed", || broker.log.count_of("Sending SUBACK to forebay") == 1);
+    for number in ["21", "5"] {
+        publish(broker.port, "number", number, &["-q", "1"]);
+    }
+    until("both are answered", || done.got().len() == 2);
+    let said: Vec<_> =
+        done.got().into_iter().map(|it| format!("{} {}", it.topic, it.payload)).collect();
+    assert_eq!(said, ["done/call-21 42", "done/call-5 10"]);
+}
+
+#[test]
 fn a_message_that_the_broker_refuses_is_an_error_and_the_others_arrive_once() {
     let folder = Folder::new();
     folder.write("acl", "topic read #\ntopic write in/#\ntopic write out/#\ntopic write refused\n");

@@ -8,6 +8,7 @@ mod edits;
 mod fields;
 mod index;
 mod levels;
+mod loops;
 mod names;
 /// The pages of rules.
 #[cfg(test)]
@@ -127,6 +128,7 @@ fn check(draft: &Draft, findings: &mut Vec<Finding>) {
             findings.push(names::empty(nodes, draft));
         }
     }
+    loops::check(&pipelines, &connections, findings);
     sharing::check(draft, findings);
 }
 

@@ -1577,3 +1577,76 @@ fn certificates_that_are_not_here_keep_nothing_from_running_that_was_accepted_or
     let copy = config::load_copy(copy, &types, &|_| None).unwrap();
     assert_eq!(found(copy), <[&str; 0]>::default());
 }
+
+#[test]
+fn what_comes_back_from_the_broker_is_said_where_that_is_sure() {
+    let found = |more: &str, nodes: &str| {
+        let file = format!(
+            "connections:\n  a: {{ type: mqtt, url: 'mqtt://a', version: 5, client_id: x }}\n  \
+             b: {{ type: mqtt, url: 'mqtt://b' }}\n{more}{nodes}"
+        );
+        let found = find(&file, Format::Short);
+        let loops = found.lines().filter(|line| line.contains("message-loop"));
+        loops.map(|line| line.split("]: ").nth(1).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let one_way = |topics: &str, transforms: &str, from: &str, topic: &str| {
+        format!(
+            "sources:\n  in: {{ type: mqtt, connection: a, topics: {topics} }}\n{transforms}\
+             sinks:\n  out: {{ from: {from}, type: mqtt, connection: a{topic} }}\n  \
+             other: {{ from: in, type: mqtt, connection: b }}\n"
+        )
+    };
+    let looped = "`out` publishes what `in` subscribes to, on the same broker (each message comes back here)";
+    let script =
+        |text: &str| format!("transforms:\n  t: {{ from: in, type: script, script: '{text}' }}\n");
+    let map = "transforms:\n  t: { from: in, type: map, topic: 'site/{id}/tidy' }\n";
+    for (topics, transforms, from, topic) in [
+        ("['site/#']", "", "in", ""),
+        ("['site/#']", "", "in", ", topic: site/x"),
+        ("['site/+/tidy']", "", "in", ", topic: 'site/{id}/tidy'"),
+        ("['$share/g/site/#']", "", "in", ", topic: site/x"),
+        ("['site/#']", map, "t", ""),
+        ("['site/#']", &*script("msg.payload.a = 1; msg"), "t", ""),
+        (
+            "['site/#']",
+            "transforms:\n  t: { from: in, type: filter, when: msg.payload > 1 }\n",
+            "t",
+            "",
+        ),
+    ] {
+        assert_eq!(
+            found("", &one_way(topics, transforms, from, topic)),
+            [looped],
+            "{topics} {topic}"
+        );
+    }
+    let none: [String; 0] = [];
+    for (topics, transforms, from, topic) in [
+        ("['site/#']", "", "in", ", topic: other/x"),
+        ("[site/a]", "", "in", ", topic: 'site/{id}'"),
+        ("['site/#']", "", "in.errors", ""),
+        ("['+/a']", "", "in", ", topic: $x/a"),
+        ("['site/#']", &*script("msg.topic = `x`; msg"), "t", ""),
+        ("['site/#']", &*script("#{ payload: 1, topic: msg.meta.mqtt.response_topic }"), "t", ""),
+        ("['site/#'], no_local: true", "", "in", ""),
+    ] {
+        let nodes = one_way(topics, transforms, from, topic);
+        assert_eq!(found("", &nodes), none, "{topics} {topic}");
+    }
+    // Over two brokers, and over two connections to one.
+    let both = "sources:\n  ina: { type: mqtt, connection: a, topics: ['#'] }\n  \
+                inb: { type: mqtt, connection: b, topics: ['site/#'] }\nsinks:\n  \
+                outb: { from: ina, type: mqtt, connection: b, topic: site/x }\n  \
+                outa: { from: inb, type: mqtt, connection: a }\n";
+    assert_eq!(
+        found("", both),
+        [
+            "`outb` publishes what `inb` subscribes to, on the same broker (each message comes back here by way of `ina`)",
+            "`outa` publishes what `ina` subscribes to, on the same broker (each message comes back here by way of `inb`)",
+        ]
+    );
+    let again = "  c: { type: mqtt, url: 'mqtt://A:1883' }\n";
+    let nodes = one_way("['site/#'], no_local: true", "", "in", "");
+    let nodes = nodes.replacen("connection: a }\n  other", "connection: c }\n  other", 1);
+    assert_eq!(found(again, &nodes), [looped]);
+}

@@ -60,6 +60,8 @@ pub static EMPTY_PIPELINE: Rule = Rule::new("empty-pipeline", include_str!("empt
 pub static IGNORED_FILE: Rule = Rule::new("ignored-file", include_str!("ignored-file.md"));
 /// A source that cannot send again feeds, without a disk between, a sink that must deliver.
 pub static LOST_ON_RESTART: Rule = Rule::new("lost-on-restart", include_str!("lost-on-restart.md"));
+/// A sink publishes what a source that leads to it subscribes to, on the same broker.
+pub static MESSAGE_LOOP: Rule = Rule::new("message-loop", include_str!("message-loop.md"));
 /// A sink sends what waited no faster than its sources go on to send.
 pub static NEVER_CATCHES_UP: Rule =
     Rule::new("never-catches-up", include_str!("never-catches-up.md"));
@@ -111,7 +113,7 @@ pub static UNUSED_CONNECTION: Rule =
 pub static USELESS_ALLOW: Rule = Rule::new("useless-allow", include_str!("useless-allow.md"));
 
 /// Those above.
-static CORE: [&Rule; 34] = [
+static CORE: [&Rule; 35] = [
     &BAD_ALLOW,
     &BAD_NAME,
     &CLAIMED_TWICE,
@@ -124,6 +126,7 @@ static CORE: [&Rule; 34] = [
     &EMPTY_PIPELINE,
     &IGNORED_FILE,
     &LOST_ON_RESTART,
+    &MESSAGE_LOOP,
     &NEVER_CATCHES_UP,
     &NEVER_RECEIVES,
     &NO_INPUT,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
     Configured, Emitter, FieldRead, Fields, Format, Input, Message, Node, OwnTime, Path, Payload,
-    Sends, Site, Template, TimeForm, Transform, Value, json, number,
+    Sends, Site, Template, TimeForm, Topics, Transform, Value, json, number,
     template::{self, Place},
 };
 
@@ -232,6 +232,10 @@ impl Configured for MapNode {
             Rest::Goes => Sends::Only(made),
         };
         Fields { reads: self.0.reads.clone(), sends }
+    }
+
+    fn topics(&self) -> Topics {
+        self.0.topic.as_ref().map_or(Topics::Kept, |topic| Topics::Made(topic.pattern()))
     }
 
     fn meta(&self) -> Fields {

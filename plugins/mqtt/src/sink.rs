@@ -5,8 +5,8 @@ use std::{any::Any, sync::Arc, time::Duration};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use forebay_sdk::{
-    Capabilities, Coding, Configured, Emitter, Fields, Message, Node, Problem, Progress, Sink,
-    Site, Template, WriteError, Written,
+    Capabilities, Coding, Configured, Emitter, Exchange, Fields, Message, Node, Problem, Progress,
+    Sink, Site, Template, Topics, WriteError, Written,
     mqtt::{Broker, Properties, Publication},
     template::Place,
     topic::check_topic,
@@ -18,7 +18,7 @@ use crate::{
     rules::LOWERED_QOS,
     segments::{Segment, Segments},
     session::LONGEST_TRY,
-    understood::{MqttConnection, needs_version_5, refused_publisher},
+    understood::{self, MqttConnection, needs_version_5, refused_publisher},
 };
 
 /// Ten times as many as may be on their way without an acknowledgement: between two batches the line is idle
@@ -64,6 +64,14 @@ impl Configured for MqttSink {
 
     fn meta(&self) -> Fields {
         self.reads(Place::Meta)
+    }
+
+    fn topics(&self) -> Topics {
+        self.topic.as_ref().map_or(Topics::Kept, |topic| Topics::Made(topic.pattern()))
+    }
+
+    fn exchange(&self, connection: &dyn Any) -> Option<Exchange> {
+        Some(Exchange { broker: understood::broker(connection), ..Exchange::default() })
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {

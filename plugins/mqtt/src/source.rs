@@ -4,8 +4,8 @@ use std::{any::Any, collections::HashMap, sync::Arc};
 
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
-    Capabilities, Coding, Configured, Fields, Filter, Format, Message, Meta, Node, Outlet, Payload,
-    Problem, Sends, Site, Source,
+    Capabilities, Coding, Configured, Exchange, Fields, Filter, Format, Message, Meta, Node,
+    Outlet, Payload, Problem, Sends, Site, Source,
     coding::MOST_UNPACKED,
     mqtt::{Broker, Claim, Event, Manner, Parcel, Publication, Retained, Subscribe, Subscription},
 };
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     properties,
-    understood::{needs_version_5, refused_filters},
+    understood::{self, needs_version_5, refused_filters},
 };
 
 /// A source of MQTT, as its settings were understood.
@@ -60,6 +60,12 @@ impl Configured for MqttSource {
         let names = self.filters.iter().flat_map(Filter::names).map(str::to_owned);
         let sends = Sends::Only(names.chain(["mqtt".to_owned()]).collect());
         Fields { reads: Vec::new(), sends }
+    }
+
+    fn exchange(&self, connection: &dyn Any) -> Option<Exchange> {
+        let hears = self.filters.iter().map(|filter| filter.without_group().to_owned()).collect();
+        let hears_itself = !self.manner.no_local;
+        Some(Exchange { broker: understood::broker(connection), hears, hears_itself })
     }
 
     fn capabilities(&self) -> Capabilities {

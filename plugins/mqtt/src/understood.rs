@@ -119,6 +119,13 @@ impl MqttConnection {
     }
 }
 
+/// Which broker a connection leads to, the same for all that do. None for one of another type.
+pub fn broker(connection: &dyn Any) -> Option<String> {
+    let session = connection.downcast_ref::<MqttConnection>()?;
+    // The names of hosts are the same in either case.
+    Some(session.address.to_string().to_lowercase())
+}
+
 /// What is wrong with settings that are for MQTT 5 on a connection, which may be of another type: the
 /// embedded broker has no use for them.
 pub fn needs_version_5<'a>(

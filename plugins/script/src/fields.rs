@@ -26,6 +26,30 @@ pub(crate) fn of(ast: &AST) -> (Fields, Fields) {
     (found.payload.facts(), found.meta.facts())
 }
 
+/// Whether a script may give messages other topics than those that they came with.
+pub(crate) fn sets_topic(ast: &AST) -> bool {
+    if Uses::of(ast) == Uses::everything() {
+        return true;
+    }
+    let mut sets = false;
+    for statement in ast.statements() {
+        statement.walk(&mut Vec::new(), &mut |path: &[ASTNode]| {
+            sets |= match path {
+                [.., ASTNode::Expr(Expr::Map(parts, _))] => parts.1.contains_key("topic"),
+                [.., ASTNode::Expr(Expr::DynamicConstant(value, _))] => {
+                    value.as_map_ref().is_ok_and(|map| map.contains_key("topic"))
+                }
+                [.., ASTNode::Stmt(Stmt::Assignment(parts))] => {
+                    matches!(steps(&parts.1.lhs).first(), Some(Step::Field("topic", _)))
+                }
+                _ => false,
+            };
+            !sets
+        });
+    }
+    sets
+}
+
 /// What a script does with the fields of the payload, or with the entries of `meta`.
 #[derive(Default)]
 struct Part {

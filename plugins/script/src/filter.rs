@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use forebay_sdk::{
-    Configured, Emitter, Fields, Input, Node, Port, Problem, Settings, Site, Transform,
+    Configured, Emitter, Fields, Input, Node, Port, Problem, Settings, Site, Topics, Transform,
 };
 use indexmap::IndexMap;
 use schemars::JsonSchema;
@@ -94,6 +94,10 @@ impl Configured for Filter {
     fn meta(&self) -> Fields {
         Fields::passing([])
     }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
+    }
 }
 
 impl Configured for Route {
@@ -111,6 +115,10 @@ impl Configured for Route {
 
     fn meta(&self) -> Fields {
         Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use forebay_sdk::{
     Configured, Emitter, Fields, Format, Input, Message, Meta, Node, Payload, Port, Saved, Site,
-    Timestamp, Transform, Value, template::TOPIC_LEVELS,
+    Timestamp, Topics, Transform, Value, template::TOPIC_LEVELS,
 };
 use rhai::{AST, Array, Dynamic, Expr, Map, Scope, Stmt};
 
@@ -39,6 +39,8 @@ pub(crate) struct Program {
     uses: Uses,
     fields: Fields,
     meta: Fields,
+    /// It may give messages other topics.
+    sets_topic: bool,
     /// What the script reads as `settings`.
     settings: Map,
     outputs: Arc<[String]>,
@@ -83,6 +85,7 @@ impl Program {
         limits: Limits,
     ) -> Program {
         let (fields, meta) = fields::of(&written);
+        let sets_topic = fields::sets_topic(&written);
         let settings = convert::to_map(settings);
         // The optimizer would put the value of a constant where it is assigned to, and running that is
         // a panic.
@@ -94,7 +97,7 @@ impl Program {
         let needs = uses::needs(&ast);
         let file = None;
         let ast = without_copy(ast);
-        Program { ast, uses, fields, meta, settings, outputs, limits, needs, file }
+        Program { ast, uses, fields, meta, sets_topic, settings, outputs, limits, needs, file }
     }
 
     /// The same of a script that is no setting of the node. What it reads is told to nobody: there is no
@@ -148,6 +151,10 @@ impl Configured for ScriptType {
 
     fn meta(&self) -> Fields {
         self.0.meta.clone()
+    }
+
+    fn topics(&self) -> Topics {
+        if self.0.sets_topic { Topics::Unknown } else { Topics::Kept }
     }
 }
 

@@ -42,6 +42,29 @@ impl Fields {
     }
 }
 
+/// What topics messages have behind a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Topics {
+    /// Nobody can say.
+    #[default]
+    Unknown,
+    /// Those with which they came.
+    Kept,
+    /// These, as a filter: `+` stands for a level in which something is filled in.
+    Made(String),
+}
+
+/// What a node hears from a broker, when it exchanges messages with one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// Which broker it is, the same for every connection to it. None when there is but one connection.
+    pub broker: Option<String>,
+    /// The topic filters that it subscribes to, without groups. None for who only publishes.
+    pub hears: Vec<String>,
+    /// It also hears what is published on its own connection.
+    pub hears_itself: bool,
+}
+
 /// The time that a node takes of its connection, over and over. See [`crate::Configured::load`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {

@@ -85,7 +85,7 @@ pub use crate::{
     endpoint::{Endpoint, NoEndpoint},
     envelope::{Envelope, Port},
     examination::{Examination, Step},
-    facts::{Busy, FieldRead, Fields, Sends},
+    facts::{Busy, Exchange, FieldRead, Fields, Sends, Topics},
     fault::Fault,
     held::{Held, Saved},
     kept::Kept,

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     claim::Claim,
     examination::Examination,
-    facts::{Busy, Fields},
+    facts::{Busy, Exchange, Fields, Topics},
     node::{LONGEST_TRY, Node},
     rules::SETTING_VALUE,
     site::Site,
@@ -70,6 +70,16 @@ pub trait Configured: Any + Send + Sync {
     /// as they waited for a link, `historical`.
     fn meta(&self) -> Fields {
         Fields::default()
+    }
+
+    /// What topics messages have behind it; behind a sink, where it publishes.
+    fn topics(&self) -> Topics {
+        Topics::default()
+    }
+
+    /// What it exchanges with a broker, on this connection. None when it does not.
+    fn exchange(&self, _connection: &dyn Any) -> Option<Exchange> {
+        None
     }
 
     /// Reports what is wrong with the node on the connection that it uses. `connection` is what was

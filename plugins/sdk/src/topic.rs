@@ -110,6 +110,11 @@ impl Filter {
         &self.text
     }
 
+    /// What it asks for, whoever shares it.
+    pub fn without_group(&self) -> &str {
+        &self.text[self.start..]
+    }
+
     /// The names in it.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.named.iter().map(|named| named.name.as_str())
