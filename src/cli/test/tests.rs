@@ -1,3 +1,7 @@
+//! The plugins that are compiled in do what their tests say.
+
+#![cfg(feature = "forebay-script")]
+
 use super::run;
 use crate::{
     config::Texts,
