@@ -291,6 +291,36 @@ fn a_ci_system_may_ask_for_colours() {
 }
 
 #[test]
+fn what_a_node_reads_is_shown_with_its_addresses_on_the_wire() {
+    let folder = Folder::new();
+    folder.write(
+        "site.yaml",
+        "connections:\n  bus: { type: modbus, url: \"tcp://127.0.0.1\" }\nsources:\n  meter:\n    type: modbus\n    \
+         connection: bus\n    every: 5s\n    registers:\n      - { name: flow_temp, register: 30053, kind: f32, unit: degC }\n      \
+         - { name: valve, coil: 7 }\nsinks:\n  screen: { from: meter, type: log }\n",
+    );
+    let shown = |arguments: &[&str]| {
+        let place = folder.path().to_str().expect("a plain path");
+        forebay(["nodes", "--folder", place].iter().chain(arguments))
+    };
+    let table = "\
+modbus source `site/meter`
+
+  value      where              wire address  in manuals  unit
+  flow_temp  2 input registers  52 (0x0034)   30053       degC
+  valve      coil               7 (0x0007)    00008
+";
+    let text = shown(&["site/meter"]);
+    assert_eq!((stdout(&text).as_str(), text.status.code()), (table, Some(0)));
+    let json = shown(&["site/meter", "--format", "json"]);
+    assert!(stdout(&json).contains(r#""wire_address":"52 (0x0034)""#), "{}", stdout(&json));
+    let none = shown(&["site/screen"]);
+    assert!(stdout(&none).contains("name nothing by itself"), "{}", stdout(&none));
+    let unknown = shown(&["site/metre"]);
+    assert_eq!(unknown.status.code(), Some(2));
+}
+
+#[test]
 fn a_graph_shows_the_examples() {
     let drawn = in_root(["graph", "pipelines/power-meter.yaml"]);
     let expected = "\

@@ -8,25 +8,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use forebay_sdk::{Profile, units::form_of};
+use forebay_sdk::{Inventory, Profile, Role, units::form_of};
 use serde_json::{Value, json};
 
 use super::{
-    folder::{types, types_of},
+    folder::{process_environment, types, types_of},
     kinds::{self, Kind},
     output::{Ending, Format, Printed, print, use_color},
 };
 use crate::{
-    config::{Types, common::NEEDED},
+    config::{self, Types, common::NEEDED},
     lint::report::{self, render},
 };
 
 /// List the node types, or describe one with its settings and a sample.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The type to describe, such as `mqtt`; or a profile to print, such as `sdm630`.
+    /// The type to describe, such as `mqtt`; a profile to print, such as `sdm630`; or a node of the
+    /// folder, such as `boiler-room/meter`, to see what it reads and writes in its device.
     name: Option<String>,
-    /// A folder whose plugins are types, too. When left out, the one at hand.
+    /// The folder of that node, and whose plugins are types, too. When left out, the one at hand.
     #[arg(long, value_name = "DIR", default_value = ".")]
     folder: PathBuf,
     #[command(flatten)]
@@ -35,6 +36,9 @@ pub(super) struct Arguments {
 
 pub(super) fn nodes(arguments: Arguments) -> anyhow::Result<Ending> {
     let name = arguments.name.as_deref();
+    if let Some(node) = name.filter(|name| name.contains('/')) {
+        return inventory(node, &arguments);
+    }
     let types = types_at(&arguments.folder)?;
     let mut chosen = kinds::all(&types);
     let profile = chosen.iter().flat_map(|kind| kind.profiles).find(|p| Some(p.name) == name);
@@ -65,6 +69,51 @@ fn types_at(folder: &Path) -> anyhow::Result<Types> {
     let (types, findings, texts) = types_of(folder)?;
     eprint!("{}", render(&findings, &texts, report::Format::Full, use_color(&io::stderr())));
     Ok(types)
+}
+
+/// What a node of the folder reads and writes on the other side.
+fn inventory(node: &str, arguments: &Arguments) -> anyhow::Result<Ending> {
+    let draft = config::load(&arguments.folder, self::types(), &process_environment)?;
+    let named = draft.parts.iter().find(|part| {
+        part.role != Role::Connection && format!("{}/{}", part.pipeline, part.short) == node
+    });
+    let Some(part) = named else {
+        anyhow::bail!("there is no node `{node}` in {}", arguments.folder.display());
+    };
+    let Some(configured) = &part.configured else {
+        anyhow::bail!("{} cannot be read; `forebay lint` says why", part.title());
+    };
+    let Inventory { heads, rows } = configured.inventory();
+    if arguments.printed.format() == Format::Json {
+        let row = |row: &Vec<String>| {
+            heads
+                .iter()
+                .zip(row)
+                .map(|(head, cell)| (head.replace(' ', "_"), json!(cell)))
+                .collect::<Value>()
+        };
+        print(
+            &(json!({ "node": node, "rows": rows.iter().map(row).collect::<Value>() }).to_string()
+                + "\n"),
+        )?;
+        return Ok(Ending::Fine);
+    }
+    let mut text = format!("{} {} `{node}`\n\n", part.type_name, part.role.noun());
+    if rows.is_empty() {
+        text += "Its settings name nothing by itself on the other side.\n";
+    }
+    let heads = heads.iter().map(|head| (*head).to_owned()).collect();
+    let lines: Vec<Vec<String>> = if rows.is_empty() { rows } else { [vec![heads], rows].concat() };
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    for line in &lines {
+        let cells =
+            line.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", width(column)));
+        text += format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end();
+        text += "\n";
+    }
+    print(&text)?;
+    Ok(Ending::Fine)
 }
 
 fn list(kinds: &[Kind<'_>]) -> String {

@@ -4,6 +4,7 @@
 //! Read `settings.rs` for what users write, `turns.rs` and `connection.rs` for who may talk when, and
 //! `frame.rs` for what is believed of what comes.
 
+mod address;
 mod ask;
 mod block;
 mod bus;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use forebay_sdk::{Meta, Value};
+use forebay_sdk::{Inventory, Meta, Value};
 use serde_json::Map;
 
 use crate::{
+    address::in_manuals,
     block::Block,
     deadband::Sending,
     decode::{Form, bits, decode, raw},
@@ -42,6 +43,33 @@ pub struct Field {
     pub refine: Refine,
     /// How far it must move to be sent. None: it is always sent.
     pub deadband: Option<Sending>,
+}
+
+/// Where the values stand in the device, for `forebay nodes`.
+pub fn inventory<'a>(fields: impl Iterator<Item = &'a Field>) -> Inventory {
+    let row = |field: &Field| {
+        let Block { table, start, .. } = field.block;
+        let (wire, number) = match &field.models {
+            Some(models) => {
+                let models = models.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+                (format!("{start} in SunSpec model {models}"), String::new())
+            }
+            None => (format!("{start} (0x{start:04X})"), in_manuals(table, start)),
+        };
+        let place = match field.block.count {
+            0 | 1 => table.noun().to_owned(),
+            count => format!("{count} {}s", table.noun()),
+        };
+        vec![
+            field.name.clone(),
+            place,
+            wire,
+            number,
+            field.unit.as_deref().unwrap_or_default().to_owned(),
+        ]
+    };
+    let heads = vec!["value", "where", "wire address", "in manuals", "unit"];
+    Inventory { heads, rows: fields.map(row).collect() }
 }
 
 /// What came of one request: an answer, or why the device refused.

@@ -1,6 +1,5 @@
 //! What users write for a `modbus` connection and a `modbus` source, and what is wrong with it.
 
-mod address;
 mod kind;
 mod mistakes;
 mod profile;

@@ -8,8 +8,8 @@ use std::{any::Any, sync::Arc};
 
 use anyhow::{Context, Error, anyhow, bail};
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Message, Node, Port, Problem, Sink, Site, Value, WriteError,
-    Written,
+    Capabilities, Configured, Emitter, Inventory, Message, Node, Port, Problem, Sink, Site, Value,
+    WriteError, Written,
 };
 use serde_json::{Map, json};
 use tokio_modbus::ExceptionCode;
@@ -22,7 +22,7 @@ use crate::{
     encode::{Encoded, encode, truth},
     link::{Answer, Failure},
     orders::{self, ANSWERS, Bounds, Fate, Pace},
-    reading::Field,
+    reading::{Field, inventory},
     source::{Wants, unit_on_line},
 };
 
@@ -60,6 +60,10 @@ impl Configured for ModbusSink {
             sink: self.clone(),
             pace: Pace::default(),
         })
+    }
+
+    fn inventory(&self) -> Inventory {
+        inventory(self.points.iter().map(|point| &point.field))
     }
 
     fn capabilities(&self) -> Capabilities {

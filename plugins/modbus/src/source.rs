@@ -2,12 +2,12 @@
 
 use std::{any::Any, collections::BTreeSet, sync::Arc};
 
-use forebay_sdk::{Configured, Fields, Node, Period, Problem, Sends, Site};
+use forebay_sdk::{Configured, Fields, Inventory, Node, Period, Problem, Sends, Site};
 
 use crate::{
     bus::Bus,
     poll::{Device, Poll},
-    reading::{Reading, UNIT, name_of_unit},
+    reading::{Reading, UNIT, inventory, name_of_unit},
     rules::ASKS_TOO_SOON,
 };
 
@@ -45,6 +45,10 @@ impl Configured for ModbusSource {
         };
         let devices = self.units.iter().map(device).collect();
         Node::source(Poll { bus: site.connection(), every: self.every, devices, voice: site.voice })
+    }
+
+    fn inventory(&self) -> Inventory {
+        inventory(self.reading.fields.iter())
     }
 
     fn fields(&self) -> Fields {

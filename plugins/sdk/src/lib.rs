@@ -102,7 +102,7 @@ pub use crate::{
     },
     progress::Progress,
     series::{By, Due, Series},
-    settings::{Capabilities, Configured, Problem, Settings},
+    settings::{Capabilities, Configured, Inventory, Problem, Settings},
     site::Site,
     small_file::replace_file,
     template::Template,

@@ -88,6 +88,11 @@ pub trait Configured: Any + Send + Sync {
         Vec::new()
     }
 
+    /// What it reads and writes on the other side, for who holds the manual of a device beside it.
+    fn inventory(&self) -> Inventory {
+        Inventory::default()
+    }
+
     /// Reports what is wrong with the node on its inputs, which are the entries of `from:` as written:
     /// such as a setting that names another ([`Problem::unless_input`]).
     fn check_inputs(&self, _inputs: &[&str]) -> Vec<Problem> {
@@ -117,6 +122,15 @@ pub trait Configured: Any + Send + Sync {
     fn examine<'a>(&'a self, _: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
         None
     }
+}
+
+/// What a node reads or writes on the other side, one row each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// What stands above the cells.
+    pub heads: Vec<&'static str>,
+    /// As many cells as heads.
+    pub rows: Vec<Vec<String>>,
 }
 
 /// What a node of these settings can do.

@@ -9,11 +9,9 @@ use forebay_sdk::{DeadbandSettings, Problem, rules::MISSING_SETTING};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{
-    address,
-    kind::{Kind, Nature},
-};
+use super::kind::{Kind, Nature};
 use crate::{
+    address::of_manual,
     block::{Block, Table},
     deadband::Sending,
     decode::{Encoding, Form, NumberKind, Order, Sort},
@@ -192,7 +190,7 @@ impl RegisterSettings {
         match (first, self.register) {
             (Some(place), None) => Some(place),
             (None, Some(number)) => {
-                let place = address::of_manual(number);
+                let place = of_manual(number);
                 if place.is_none() {
                     wrong.add(
                         "register",

@@ -17,9 +17,40 @@ pub fn of_manual(number: u32) -> Option<(Table, u16)> {
     table.and_then(|(first, _, table)| Some((table, u16::try_from(number - first).ok()?)))
 }
 
+/// How manuals number a register of a table: `30053`, and `410001` beyond the ten thousandth.
+pub fn in_manuals(table: Table, address: u16) -> String {
+    let first = match table {
+        Table::Coil => 0,
+        Table::Discrete => 1,
+        Table::Input => 3,
+        Table::Holding => 4,
+    };
+    let number = u32::from(address) + 1;
+    match number {
+        ..10_000 => format!("{first}{number:04}"),
+        _ => format!("{first}{number:05}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_register_has_the_number_that_leads_to_it() {
+        for table in [Table::Coil, Table::Discrete, Table::Input, Table::Holding] {
+            for address in [0, 52, 9_997, 9_998, 9_999, 10_000, 65_535] {
+                let number = in_manuals(table, address);
+                let found = of_manual(number.parse().unwrap());
+                // Coils beyond have no numbers of their own.
+                if table != Table::Coil || address < 9_999 {
+                    assert_eq!(found, Some((table, address)), "{number}");
+                }
+            }
+        }
+        assert_eq!(in_manuals(Table::Holding, 52), "40053");
+        assert_eq!(in_manuals(Table::Coil, 0), "00001");
+    }
 
     #[test]
     fn the_numbers_of_manuals_are_read_as_manuals_mean_them() {
