@@ -84,6 +84,9 @@ enum Found {
 
 /// Transaction, protocol and length, each of two bytes.
 const HEAD_BYTES: usize = 6;
+/// From one transaction id to the next: odd, so that all come up before one comes again, and not 1. A device
+/// whose late answer has the id of the next request is known for what it is.
+const TRANSACTION_STEP: u16 = 0x0101;
 /// The address of the device, between the head and the function code.
 const UNIT_BYTES: usize = 1;
 /// Unit, function and one byte are the least; the standard's most is 254.
@@ -106,7 +109,7 @@ impl Frames {
     /// Takes a request, from its function code on, and gives what goes on the wire. From now on its
     /// answer is what is waited for.
     pub fn ask(&mut self, unit: u8, request: &[u8]) -> Vec<u8> {
-        self.transaction = self.transaction.wrapping_add(1);
+        self.transaction = self.transaction.wrapping_add(TRANSACTION_STEP);
         let transaction = self.transaction.to_be_bytes();
         let expected = Expected::of(request);
         let wire = envelope(self.framing, transaction, unit, request);
@@ -332,7 +335,7 @@ mod tests {
     const ANSWER: [u8; 4] = [4, 2, 0xAB, 0xCD];
 
     fn tcp(transaction: u8, unit: u8, answer: &[u8]) -> Vec<u8> {
-        [&[0, transaction, 0, 0, 0, answer.len() as u8 + 1, unit], answer].concat()
+        [&[transaction, transaction, 0, 0, 0, answer.len() as u8 + 1, unit], answer].concat()
     }
 
     fn rtu(unit: u8, answer: &[u8]) -> Vec<u8> {

@@ -18,6 +18,7 @@ use forebay_sdk::{
     connection::Down,
     world::{Dial, Stream},
 };
+use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -167,11 +168,20 @@ impl Link {
 
     /// Asks a device, and waits for its answer.
     pub async fn call(&mut self, unit: u8, ask: &Ask, patience: Period) -> Result<Answer, Failure> {
+        self.forget_what_came();
         let request = self.frames.ask(unit, &ask.request());
         match timeout(*patience, self.exchange(&request)).await {
             Ok(Ok(answer)) => self.understand(answer, ask),
             Ok(Err(error)) => Err(self.explain(&error)),
             Err(_) => Err(Failure::Silence { patience, stray: self.frames.stray() }),
+        }
+    }
+
+    /// Throws away what came while nothing was asked: it answers no request that is still to come.
+    fn forget_what_came(&mut self) {
+        let mut buffer = [0; BUFFER_BYTES];
+        while let Some(Ok(count @ 1..)) = self.stream.read(&mut buffer).now_or_never() {
+            self.voice.count(Figure::BytesIn, count as u64);
         }
     }
 
