@@ -229,7 +229,7 @@ transforms:
   named: {{ from: scans, type: map, topic: 'parts/{{serial}}' }}
 sinks:
   parts: {{ from: named, type: mqtt, connection: broker }}
-  refused: {{ from: parts.errors, type: mqtt, connection: broker, topic: refused }}
+  refused: {{ from: [named.errors, parts.errors], type: mqtt, connection: broker, topic: refused }}
 ",
             broker.url()
         ),
@@ -243,7 +243,7 @@ sinks:
     }
     parts.wait_for("the part after it", |got| got.topic == "parts/SN3");
     let said = refused.wait_for("the refusal", |_| true);
-    assert!(said.payload.contains("without the character U+000D"), "{said:?}");
+    assert!(said.payload.contains("has the character U+000D"), "{said:?}");
     assert_eq!(broker.connections_of("forebay"), 1);
 }
 

@@ -706,7 +706,7 @@ fn every_connection_is_there_and_fits() {
         &(with_sink("from: meter, type: mqtt, connection: bus, topic: a")
             + "connections:\n  bus: { type: modbus, url: 'tcp://a' }\n"),
         &[
-            "pipelines/x.yaml:4:47: error[unknown-connection]: mqtt sink `out` cannot use connection `bus` (expected one of type `mqtt` or `broker`, found `modbus`)",
+            "pipelines/x.yaml:4:47: error[unknown-connection]: mqtt sink `out` cannot use connection `bus` (expected one of type `mqtt` or `broker` or `aws-iot` or `azure-iot` or `hivemq-cloud` or `flespi` or `thingsboard`, found `modbus`)",
         ],
     );
     check(

@@ -1,6 +1,6 @@
 //! What users write under a `split` transform.
 
-use forebay_sdk::{Configured, Path, Problem, Settings};
+use forebay_sdk::{Configured, Path, Problem, Settings, units::form};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -19,7 +19,7 @@ pub(crate) struct SplitSettings {
     /// in a list, from 0. Without `into` items must be maps to have room for it.
     key: Option<String>,
     /// Splits a text at each of these, such as `"\n"` or `";"`.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), extend("format" = form::LINES))]
     separator: Option<String>,
 }
 
