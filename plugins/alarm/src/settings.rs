@@ -8,8 +8,10 @@ use serde::Deserialize;
 
 use crate::transform::{Alarm, Storm};
 
+/// Shorter than this nothing happens.
+const SHORTEST: Period = Period(Duration::from_millis(1));
 /// Later than this nobody is told.
-const LONGEST: Duration = Duration::from_secs(30 * 86_400);
+const LONGEST: Period = Period::seconds(30 * 86_400);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -146,12 +148,8 @@ impl AlarmSettings {
             ("repeat", self.repeat),
             ("storm_within", Some(self.storm_within)),
         ] {
-            if let Some(period) = period
-                && !(Duration::from_millis(1)..=LONGEST).contains(&period.0)
-            {
-                let label = format!("expected 1ms to 30d, found {period}");
-                problems.push(Problem::new(setting, format!("`{setting}` is out of range"), label));
-            }
+            let within = |period| Problem::unless_within(setting, &period, SHORTEST..=LONGEST);
+            problems.extend(period.and_then(within));
         }
     }
 }

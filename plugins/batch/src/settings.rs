@@ -8,10 +8,12 @@ use serde::Deserialize;
 
 use crate::transform::{Batch, Items};
 
+/// Shorter than this nothing happens.
+const SHORTEST: Period = Period(Duration::from_millis(1));
 /// Later than this nobody waits for.
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+const LONGEST: Period = Period::seconds(7 * 86_400);
 /// The largest message that a batch becomes, about.
-const MOST_BYTES: u64 = 4 << 20;
+const MOST_BYTES: Size = Size(4 << 20);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,14 +50,8 @@ fn max_bytes() -> Size {
 impl Settings for BatchSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let BatchSettings { max_messages, longest, max_bytes, items, into, by } = self;
-        if !(Duration::from_millis(1)..=LONGEST).contains(&longest.0) {
-            let label = format!("expected 1ms to 7d, found {longest}");
-            problems.push(Problem::new("longest", "`longest` is out of range", label));
-        }
-        if !(1..=MOST_BYTES).contains(&max_bytes.0) {
-            let label = format!("expected 1B to 4MiB, found {max_bytes}");
-            problems.push(Problem::new("max_bytes", "`max_bytes` is out of range", label));
-        }
+        problems.extend(Problem::unless_within("longest", &longest, SHORTEST..=LONGEST));
+        problems.extend(Problem::unless_within("max_bytes", &max_bytes, Size(1)..=MOST_BYTES));
         let max_bytes = usize::try_from(max_bytes.0).unwrap_or(usize::MAX);
         Some(Batch { max_messages, longest: longest.0, max_bytes, items, into, by })
     }

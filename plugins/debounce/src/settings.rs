@@ -8,8 +8,10 @@ use serde::Deserialize;
 
 use crate::transform::Debounce;
 
+/// Shorter than this nothing happens.
+const SHORTEST: Period = Period(Duration::from_millis(1));
 /// What comes to rest later than this was never restless.
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+const LONGEST: Period = Period::seconds(7 * 86_400);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -31,10 +33,7 @@ pub(crate) struct DebounceSettings {
 impl Settings for DebounceSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let DebounceSettings { quiet, field, longest, by } = self;
-        if !(Duration::from_millis(1)..=LONGEST).contains(&quiet.0) {
-            let label = format!("expected 1ms to 7d, found {quiet}");
-            problems.push(Problem::new("quiet", "`quiet` is out of range", label));
-        }
+        problems.extend(Problem::unless_within("quiet", &quiet, SHORTEST..=LONGEST));
         if let Some(longest) = longest {
             if field.is_some() {
                 let message = "`longest` does nothing beside `field`";

@@ -8,8 +8,10 @@ use serde::Deserialize;
 
 use crate::transform::Dedupe;
 
+/// Shorter than this nothing happens.
+const SHORTEST: Period = Period(Duration::from_millis(1));
 /// What a node remembers longer than this, it remembers for ever.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const LONGEST: Period = Period::seconds(366 * 86_400);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,10 +44,7 @@ fn most() -> usize {
 impl Settings for DedupeSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let DedupeSettings { fields, by, within, most } = self;
-        if !(Duration::from_millis(1)..=LONGEST).contains(&within.0) {
-            let label = format!("expected 1ms to 366d, found {within}");
-            problems.push(Problem::new("within", "`within` is out of range", label));
-        }
+        problems.extend(Problem::unless_within("within", &within, SHORTEST..=LONGEST));
         Some(Dedupe { fields, by, within: within.0, most })
     }
 }

@@ -8,10 +8,12 @@ use serde::Deserialize;
 
 use crate::transform::Delay;
 
+/// Shorter than this nothing happens.
+const SHORTEST: Period = Period(Duration::from_millis(1));
 /// Later than this is another job's.
-const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+const LONGEST: Period = Period::seconds(7 * 86_400);
 /// The most memory that a node may be given.
-const MOST_BYTES: u64 = 64 << 20;
+const MOST_BYTES: Size = Size(64 << 20);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -39,14 +41,8 @@ fn max_bytes() -> Size {
 impl Settings for DelaySettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let DelaySettings { time, max_messages, max_bytes } = self;
-        if !(Duration::from_millis(1)..=LONGEST).contains(&time.0) {
-            let label = format!("expected 1ms to 7d, found {time}");
-            problems.push(Problem::new("for", "`for` is out of range", label));
-        }
-        if !(1..=MOST_BYTES).contains(&max_bytes.0) {
-            let label = format!("expected 1B to 64MiB, found {max_bytes}");
-            problems.push(Problem::new("max_bytes", "`max_bytes` is out of range", label));
-        }
+        problems.extend(Problem::unless_within("for", &time, SHORTEST..=LONGEST));
+        problems.extend(Problem::unless_within("max_bytes", &max_bytes, Size(1)..=MOST_BYTES));
         let max_bytes = usize::try_from(max_bytes.0).unwrap_or(usize::MAX);
         Some(Delay { time: time.0, max_messages, max_bytes })
     }

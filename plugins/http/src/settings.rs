@@ -1,6 +1,6 @@
 //! What users write under an `http` sink, and what can be wrong with it.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use forebay_sdk::{
     Coding, Compression, Configured, Endpoint, Format, Period, Problem, Secret, Settings,
@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{answer, body, shape::Shape, sink::HttpSink};
 
-const SHORTEST_TIMEOUT: Duration = Duration::from_millis(10);
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
+const SHORTEST_TIMEOUT: Period = Period(Duration::from_millis(10));
+const LONGEST_TIMEOUT: Period = Period::seconds(3600);
 /// What a server hears of who calls.
 const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
 
@@ -105,12 +105,8 @@ impl Settings for HttpSettings {
         }
         for (name, period) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)]
         {
-            const RANGE: RangeInclusive<Duration> = SHORTEST_TIMEOUT..=LONGEST_TIMEOUT;
-            if !RANGE.contains(&period.0) {
-                let message = format!("`{name}` is out of range");
-                let label = format!("expected 10ms to 1h, found {period}");
-                problems.push(Problem::new(name, message, label));
-            }
+            let range = SHORTEST_TIMEOUT..=LONGEST_TIMEOUT;
+            problems.extend(Problem::unless_within(name, &period, range));
         }
         let url = url?;
         let secrets = answer::secrets(&headers, &url).into();

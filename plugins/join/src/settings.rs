@@ -8,8 +8,10 @@ use serde::Deserialize;
 
 use crate::transform::{Join, Need, Shape};
 
+/// Shorter than this nothing happens.
+const SHORTEST: Period = Period(Duration::from_millis(1));
 /// What is older was never together.
-const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+const LONGEST: Period = Period::seconds(31 * 86_400);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,12 +36,8 @@ pub(crate) struct JoinSettings {
 impl Settings for JoinSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let JoinSettings { send_on, max_age, need, shape, by } = self;
-        if let Some(max_age) = max_age
-            && !(Duration::from_millis(1)..=LONGEST).contains(&max_age.0)
-        {
-            let label = format!("expected 1ms to 31d, found {max_age}");
-            problems.push(Problem::new("max_age", "`max_age` is out of range", label));
-        }
+        let within = |max_age| Problem::unless_within("max_age", max_age, SHORTEST..=LONGEST);
+        problems.extend(max_age.as_ref().and_then(within));
         let max_age = max_age.map(|period| period.0);
         Some(Join { send_on, max_age, need, shape, by: by.unwrap_or_else(By::nothing) })
     }

@@ -115,10 +115,8 @@ impl Settings for ModbusSettings {
             ("idle_close", self.idle_close, none, hour),
         ];
         for (setting, period, least, most) in bounds {
-            if let Some(period) = period.filter(|period| !(least..=most).contains(period)) {
-                let label = format!("expected {least} to {most}, found {period}");
-                problems.push(Problem::new(setting, format!("`{setting}` is out of range"), label));
-            }
+            let within = |period| Problem::unless_within(setting, &period, least..=most);
+            problems.extend(period.and_then(within));
         }
         let (to, line) = place?;
         Some(Bus {
@@ -135,9 +133,9 @@ impl Settings for ModbusSettings {
 }
 
 /// Faster than any meter answers.
-const FASTEST: Duration = Duration::from_millis(10);
+const FASTEST: Period = Period(Duration::from_millis(10));
 /// A slip of the finger more likely than a wish, and far from where clocks overflow.
-const SLOWEST: Duration = Duration::from_secs(31 * 86_400);
+const SLOWEST: Period = Period::seconds(31 * 86_400);
 
 /// Reads registers of one device and sends them as one message.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -196,13 +194,7 @@ fn default_max_registers() -> u16 {
 
 impl Settings for ModbusSourceSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        if !(FASTEST..=SLOWEST).contains(&*self.every) {
-            problems.push(Problem::new(
-                "every",
-                "`every` is out of range",
-                format!("expected 10ms to 31d, found {}", self.every),
-            ));
-        }
+        problems.extend(Problem::unless_within("every", &self.every, FASTEST..=SLOWEST));
         let (only, profile) = (self.only.as_deref(), self.profile.as_deref());
         problems.extend(no_registers("source", &self.registers, only, profile));
         let units = match self.units.as_ref().map(units::parse) {

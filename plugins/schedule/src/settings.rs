@@ -130,10 +130,7 @@ fn place(
         [("latitude", latitude, 90.0, longitude), ("longitude", longitude, 180.0, latitude)]
     {
         let Some(degrees) = degrees else { continue };
-        if !(-most..=most).contains(&degrees) {
-            let label = format!("expected -{most} to {most}, found {degrees}");
-            problems.push(Problem::new(setting, format!("`{setting}` is out of range"), label));
-        }
+        problems.extend(Problem::unless_within(setting, &degrees, -most..=most));
         if other.is_none() {
             let message = format!("`{setting}` alone is no place");
             problems.push(Problem::new(setting, message, "expected `latitude` and `longitude`"));

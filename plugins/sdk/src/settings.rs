@@ -4,6 +4,8 @@
 use std::{
     any::Any,
     borrow::Cow,
+    fmt,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -244,6 +246,21 @@ impl Problem {
             Some(text) => finding.edit("this would be right", span, text),
             None => finding,
         }
+    }
+
+    /// That a value is out of its range. None when it lies in it.
+    pub fn unless_within<T: PartialOrd + fmt::Display>(
+        setting: impl Into<String>,
+        value: &T,
+        range: RangeInclusive<T>,
+    ) -> Option<Problem> {
+        if range.contains(value) {
+            return None;
+        }
+        let setting = setting.into();
+        let message = format!("`{setting}` is out of range");
+        let label = format!("expected {} to {}, found {value}", range.start(), range.end());
+        Some(Problem::new(setting, message, label))
     }
 
     /// That a setting names an input which is none.

@@ -8,8 +8,10 @@ use serde::Deserialize;
 
 use crate::transform::{Send, Throttle};
 
+/// Shorter than this nothing happens.
+const SHORTEST: Period = Period(Duration::from_millis(1));
 /// Longer is a schedule, not a rate.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const LONGEST: Period = Period::seconds(366 * 86_400);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,10 +38,7 @@ fn one() -> usize {
 impl Settings for ThrottleSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let ThrottleSettings { every, most, send, by } = self;
-        if !(Duration::from_millis(1)..=LONGEST).contains(&every.0) {
-            let label = format!("expected 1ms to 366d, found {every}");
-            problems.push(Problem::new("every", "`every` is out of range", label));
-        }
+        problems.extend(Problem::unless_within("every", &every, SHORTEST..=LONGEST));
         if send == Send::Latest && most != 1 {
             let message = "`most` does nothing beside `send: latest`";
             let label = "expected 1: there is one latest message";

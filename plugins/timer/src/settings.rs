@@ -9,9 +9,9 @@ use serde::Deserialize;
 use crate::source::Timer;
 
 /// Faster than this a pipeline does nothing but tick.
-const SHORTEST: Duration = Duration::from_millis(10);
+const SHORTEST: Period = Period(Duration::from_millis(10));
 /// The clock behind a timer cannot count much further.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+const LONGEST: Period = Period::seconds(366 * 86_400);
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -31,11 +31,7 @@ pub(crate) struct TimerSettings {
 impl Settings for TimerSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let TimerSettings { every, topic, payload } = self;
-        if !(SHORTEST..=LONGEST).contains(&every.0) {
-            let message = "`every` is out of range";
-            let label = format!("expected 10ms to 366d, found {every}");
-            problems.push(Problem::new("every", message, label));
-        }
+        problems.extend(Problem::unless_within("every", &every, SHORTEST..=LONGEST));
         Some(Timer { every: every.0, topic: topic.map(Arc::from), payload })
     }
 }

@@ -12,8 +12,10 @@ use crate::{
     transform::{Field, Kind, Window},
 };
 
+/// Shorter than this a window holds nothing.
+const SHORTEST: Period = Period(Duration::from_millis(100));
 /// Longer is a database's job.
-const LONGEST: Duration = Duration::from_secs(31 * 86_400);
+const LONGEST: Period = Period::seconds(31 * 86_400);
 /// The most fields that a node makes.
 const MOST_FIELDS: usize = 64;
 
@@ -83,11 +85,9 @@ impl Settings for WindowSettings {
 impl WindowSettings {
     fn kind(&self, problems: &mut Vec<Problem>) -> Option<Kind> {
         let in_range = |setting: &'static str, period: Period, problems: &mut Vec<Problem>| {
-            let is_right = (Duration::from_millis(100)..=LONGEST).contains(&period.0);
-            if !is_right {
-                let label = format!("expected 100ms to 31d, found {period}");
-                problems.push(Problem::new(setting, format!("`{setting}` is out of range"), label));
-            }
+            let problem = Problem::unless_within(setting, &period, SHORTEST..=LONGEST);
+            let is_right = problem.is_none();
+            problems.extend(problem);
             is_right
         };
         match (self.every, self.count, self.gap) {
@@ -107,7 +107,7 @@ impl WindowSettings {
                     problems
                         .push(Problem::new("length", message, label).also("every", "the distance"));
                 }
-                if self.late.0 > LONGEST {
+                if self.late > LONGEST {
                     problems.push(Problem::new(
                         "late",
                         "`late` is out of range",

@@ -149,9 +149,7 @@ impl Settings for ModbusSinkSettings {
 /// What is wrong with `expires_after`.
 pub fn too_old(expires_after: Option<Period>) -> Option<Problem> {
     let (least, most) = (Period::seconds(1), Period::seconds(31 * 86_400));
-    let period = expires_after.filter(|period| !(least..=most).contains(period))?;
-    let label = format!("expected 1s to 31d, found {period}");
-    Some(Problem::new("expires_after", "`expires_after` is out of range", label))
+    Problem::unless_within("expires_after", &expires_after?, least..=most)
 }
 
 impl PointSettings {
