@@ -51,13 +51,6 @@ impl Zone {
         i64::from(date.year()) * 12 + i64::from(date.month()) - 1
     }
 
-    /// The date and the time of day with the distance from UTC, such as `2026-11-21T10:00:00+01:00`.
-    pub fn text(&self, at: Timestamp) -> String {
-        let local = self.local(at);
-        let text = local.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
-        text.replace("+00:00", "Z")
-    }
-
     /// The slot of this length in which a moment lies. Slots count from midnight of the zone; those of
     /// days begin at midnight, and those of weeks on Mondays. On a day when clocks are changed a slot of
     /// more than an hour is as much longer or shorter.
@@ -229,8 +222,6 @@ mod tests {
         assert_eq!(zone.day(late), utc.day(late) + 1);
         assert_eq!(zone.month(late), utc.month(late) + 1);
         assert_eq!(utc.day(at("1970-01-02T00:00:00Z")), 1);
-        assert_eq!(zone.text(late), "2026-12-01T00:30:00+01:00");
-        assert_eq!(utc.text(late), "2026-11-30T23:30:00Z");
     }
 
     #[test]
