@@ -184,6 +184,37 @@ async fn an_alarm_that_was_lost_on_the_way_is_told_when_the_message_comes_again(
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_end_that_was_lost_on_the_way_is_told_when_the_message_comes_again() {
+    let mut rig = Rig::new(&alarm(), "field: v\nabove: 80");
+    rig.send(Message::new("a", json!({ "v": 90 }))).unwrap();
+    let low = || Message::new("a", json!({ "v": 50 }));
+    let (sent, receipt) = rig.send_tracked(low());
+    assert_eq!(sent.as_ref().unwrap().len(), 1);
+    drop(sent);
+    assert_eq!(receipt.await, Outcome::Lost);
+    for expected in [vec!["cleared above 50"], vec![]] {
+        let (sent, receipt) = rig.send_tracked(low());
+        let said: Vec<_> = sent.unwrap().into_iter().map(|(_, sent)| told(sent)).collect();
+        assert_eq!(said, expected);
+        assert_eq!(receipt.await, Outcome::Delivered);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_alarm_that_was_under_way_at_a_restart_was_forgotten_when_it_came_again() {
+    let mut rig = Rig::new(&alarm(), "field: v\nabove: 80");
+    let high = || Message::new("a", json!({ "v": 90 }));
+    let (_under_way, _) = rig.send_tracked(high());
+    let mut rig = rig.restart(&alarm(), "field: v\nabove: 80");
+    let mut tells = || {
+        let sent = rig.send(high()).unwrap();
+        sent.into_iter().map(|(_, sent)| told(sent)).collect::<Vec<_>>()
+    };
+    assert_eq!(tells(), ["raised above 90"]);
+    assert_eq!(tells(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_told_yet_is_owed_and_survives_a_restart() {
     let settings = "field: v\nabove: 80\nfor: 5s";
     let mut rig = Rig::new(&alarm(), settings);

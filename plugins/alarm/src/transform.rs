@@ -116,6 +116,8 @@ struct Watch {
     changing: Option<(Mark, Held)>,
     /// It is there.
     raised: Option<Raised>,
+    /// The one that was there before, and how the message of its end fared.
+    cleared: Option<(Raised, Witness)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,9 +129,8 @@ struct Raised {
     is_acknowledged: bool,
     /// It is over, and waits for somebody to acknowledge it.
     is_over: bool,
-    /// None for what was told before the node was made.
-    #[serde(skip)]
-    witness: Option<Witness>,
+    /// Of its first message.
+    witness: Witness,
 }
 
 /// What a message tells.
@@ -195,8 +196,15 @@ impl Alarming {
         let Some(device) = self.remembered.devices.get_mut(key) else { return };
         let watch = device.watches.entry(why).or_default();
         // What was lost on the way was told to nobody.
+        if watch.raised.is_none()
+            && !holds
+            && let Some((raised, _)) = watch.cleared.take_if(|(_, told)| told.was_broken())
+        {
+            watch.raised = Some(raised);
+            return self.tell(key, why, Told::Cleared, out.hold(), now, out);
+        }
         if let Some(raised) = &mut watch.raised
-            && raised.witness.as_ref().is_some_and(Witness::was_broken)
+            && raised.witness.was_broken()
         {
             raised.told = None;
         }
@@ -266,7 +274,7 @@ impl Alarming {
                     told: None,
                     is_acknowledged: false,
                     is_over: false,
-                    witness: None,
+                    witness: Witness::default(),
                 });
                 self.tell(key, why, Told::Raised, held, now, out);
             }
@@ -329,14 +337,14 @@ impl Alarming {
         match told {
             Told::Raised => {
                 raised.told = Some(Mark(now.at));
-                raised.witness = Some(witness);
+                raised.witness = witness;
                 if self.alarm.storm.is_some() {
                     self.remembered.told.push_back(Mark(now.at));
                 }
             }
             Told::Repeated => raised.told = Some(Mark(now.at)),
             Told::Acknowledged => (),
-            Told::Cleared => watch.raised = None,
+            Told::Cleared => watch.cleared = watch.raised.take().map(|raised| (raised, witness)),
         }
         // Nobody is told the end of what nobody was told of.
         match told == Told::Raised || was_told {

@@ -62,9 +62,7 @@ struct Watching {
 struct Sent {
     value: Value,
     at: Mark,
-    /// None for what was delivered before the node was made.
-    #[serde(skip)]
-    witness: Option<Witness>,
+    witness: Witness,
 }
 
 impl Transform for Watching {
@@ -84,8 +82,8 @@ impl Transform for Watching {
         if !there.is_empty() && there.iter().all(|(.., moved)| !moved) {
             // It counts as delivered once all that stands for it does.
             let owed = out.hold().into_delivery();
-            let sent = there.iter().filter_map(|(_, name, ..)| last.get(name)?.witness.as_ref());
-            sent.for_each(|witness| witness.share(owed.clone()));
+            let sent = there.iter().filter_map(|(_, name, ..)| last.get(name));
+            sent.for_each(|sent| sent.witness.share(owed.clone()));
             Delivery::settle_all(owed);
             return Ok(());
         }
@@ -99,36 +97,21 @@ impl Transform for Watching {
         }
         let (held, witness) = out.hold().witnessed();
         for (_, name, value, _) in there {
-            last.insert(name, Sent { value, at: now, witness: Some(witness.clone()) });
+            last.insert(name, Sent { value, at: now, witness: witness.clone() });
         }
         out.emit_held(held, Port::MAIN, message);
         Ok(())
     }
 
     fn save(&self) -> Option<Saved> {
-        // What is still under way may be lost, and then it must not be taken for sent.
-        let kept = self.sent.map(|fields| {
-            let kept = fields.iter().filter(|(_, sent)| sent.was_kept());
-            kept.map(|(name, sent)| (name.clone(), sent.clone())).collect::<HashMap<_, _>>()
-        });
-        Saved::of(VERSION, &kept).ok()
+        Saved::of(VERSION, &self.sent).ok()
     }
 }
 
 impl Watched {
     fn has_moved(&self, last: &Sent, value: &Value, now: Mark) -> bool {
-        last.was_lost()
+        last.witness.was_broken()
             || self.longest.is_some_and(|longest| last.at.age(now.0) >= longest)
             || self.deadband.has_moved(&last.value, value)
-    }
-}
-
-impl Sent {
-    fn was_kept(&self) -> bool {
-        self.witness.as_ref().is_none_or(Witness::was_kept)
-    }
-
-    fn was_lost(&self) -> bool {
-        self.witness.as_ref().is_some_and(Witness::was_broken)
     }
 }

@@ -96,6 +96,23 @@ async fn a_value_that_was_lost_on_the_way_is_sent_when_it_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_value_that_was_under_way_at_a_restart_was_forgotten_when_it_came_again() {
+    let settings = "quiet: 1s\nfield: '.'";
+    let mut rig = Rig::new(&debounce(), settings);
+    let _ = rig.send_tracked(of(true));
+    let _under_way = rig.pass(Duration::from_secs(1)).await;
+    let mut rig = rig.restart(&debounce(), settings);
+    for expected in [vec![json!(true)], vec![]] {
+        rig.send(of(true)).unwrap();
+        let sent = rig.pass(Duration::from_secs(1)).await;
+        assert_eq!(
+            sent.into_iter().map(|(_, _, sent)| payload(sent)).collect::<Vec<_>>(),
+            expected
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_waits_than_there_is_memory_for() {
     let mut rig = Rig::new(&debounce(), "quiet: 10s");
     for n in 0..5 {

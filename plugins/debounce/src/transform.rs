@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    By, Configured, Due, Emitter, Fields, Held, Input, Kept, Mark, Message, Node, Path, Port,
-    Saved, Series, Site, Transform, Value, Witness, clock::Now,
+    By, Configured, Due, Emitter, Fields, Input, Kept, Mark, Message, Node, Path, Port, Saved,
+    Series, Site, Transform, Value, Witness, clock::Now,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,12 +68,10 @@ struct Waiting {
     moved: Mark,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Sent {
     value: Value,
-    /// None for what was delivered before the node was made.
-    #[serde(skip)]
-    witness: Option<Witness>,
+    witness: Witness,
 }
 
 impl Transform for Debouncing {
@@ -115,7 +113,7 @@ impl Transform for Debouncing {
             kept.held = held;
             kept.send(Port::MAIN, out);
             match value {
-                Some(value) => restless.sent = Some(Sent { value, witness: Some(witness) }),
+                Some(value) => restless.sent = Some(Sent { value, witness }),
                 None => drop(self.series.remove(&series)),
             }
         }
@@ -154,7 +152,10 @@ impl Restless {
             over.kept.held.settle();
         }
         match &self.sent {
-            Some(sent) if sent.value == value && !sent.was_lost() => sent.stands_for(out.hold()),
+            // It counts as delivered once the one before does.
+            Some(sent) if sent.value == value && !sent.witness.was_broken() => {
+                sent.witness.share(out.hold().into_delivery());
+            }
             _ => {
                 let kept = Kept::of(message, out);
                 self.waits = Some(Waiting { value: Some(value), kept, since: now, moved: now });
@@ -167,20 +168,6 @@ impl Waiting {
     fn due(&self, debounce: &Debounce) -> Mark {
         let quiet = self.moved.0 + debounce.quiet;
         Mark(debounce.longest.map_or(quiet, |longest| quiet.min(self.since.0 + longest)))
-    }
-}
-
-impl Sent {
-    fn was_lost(&self) -> bool {
-        self.witness.as_ref().is_some_and(Witness::was_broken)
-    }
-
-    /// A message that need not be sent counts as delivered once this one does.
-    fn stands_for(&self, held: Held) {
-        match &self.witness {
-            Some(witness) => witness.share(held.into_delivery()),
-            None => held.settle(),
-        }
     }
 }
 

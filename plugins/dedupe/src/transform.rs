@@ -54,8 +54,7 @@ struct Deduping {
 
 struct Sent {
     at: Instant,
-    /// None for what was delivered before the node was made.
-    witness: Option<Witness>,
+    witness: Witness,
 }
 
 /// What is written down: each with how long ago it was sent, in milliseconds.
@@ -71,15 +70,13 @@ impl Transform for Deduping {
         let (print, now) = (self.dedupe.print(&message)?, out.now().at);
         self.forget_old(now);
         match self.sent.get(&print) {
-            Some(sent) if !sent.was_lost() => {
-                // It counts as delivered once the one before does.
-                if let Some(witness) = &sent.witness {
-                    witness.share(out.hold().into_delivery());
-                }
+            // It counts as delivered once the one before does.
+            Some(sent) if !sent.witness.was_broken() => {
+                sent.witness.share(out.hold().into_delivery());
             }
             _ => {
                 let (held, witness) = out.hold().witnessed();
-                self.take_note(print, Sent { at: now, witness: Some(witness) });
+                self.take_note(print, Sent { at: now, witness });
                 out.emit_held(held, Port::MAIN, message);
             }
         }
@@ -90,7 +87,7 @@ impl Transform for Deduping {
         let now = Instant::now();
         // What is still under way may be lost, and then it must not be taken for sent.
         let kept = self.order.iter().filter(|(print, at)| {
-            self.sent.get(print).is_some_and(|sent| sent.at == *at && sent.was_kept())
+            self.sent.get(print).is_some_and(|sent| sent.at == *at && sent.witness.was_kept())
         });
         let age = |at: Instant| u64::try_from((now - at).as_millis()).unwrap_or(u64::MAX);
         let sent = kept.map(|(print, at)| (format!("{print:x}"), age(*at))).collect();
@@ -103,7 +100,7 @@ impl Deduping {
         for (print, age) in sent {
             let sent_at = at.0.checked_sub(Duration::from_millis(age));
             if let (Ok(print), Some(at)) = (Print::from_str_radix(&print, 16), sent_at) {
-                self.take_note(print, Sent { at, witness: None });
+                self.take_note(print, Sent { at, witness: Witness::default() });
             }
         }
     }
@@ -129,16 +126,6 @@ impl Deduping {
         if self.sent.get(&print).is_some_and(|sent| sent.at == at) {
             self.sent.remove(&print);
         }
-    }
-}
-
-impl Sent {
-    fn was_kept(&self) -> bool {
-        self.witness.as_ref().is_none_or(Witness::was_kept)
-    }
-
-    fn was_lost(&self) -> bool {
-        self.witness.as_ref().is_some_and(Witness::was_broken)
     }
 }
 

@@ -9,12 +9,13 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
 };
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::sync::oneshot;
 
 /// How a tracked message ended, over all of its copies.
@@ -56,6 +57,10 @@ enum Close {
 
 /// Knows how a message ended that a node sent. A node that drops what it has sent before asks it:
 /// what was lost on the way was not sent, and must not be dropped when it comes again.
+///
+/// As part of what a node remembers it is written down as whether the message was delivered. What is
+/// still under way then may be lost, so to who reads it, it was. By itself it speaks of a message that
+/// was delivered.
 #[derive(Clone, Debug)]
 pub struct Witness(Arc<Mutex<Fate>>);
 
@@ -86,12 +91,9 @@ impl Delivery {
     /// The same promise, and a witness of how it ends. Without a promise nobody sends again, and what
     /// is sent is sent.
     pub fn witnessed(delivery: Option<Delivery>) -> (Option<Delivery>, Witness) {
-        let fate = match delivery {
-            Some(delivery) => Fate::Open(vec![delivery]),
-            None => return (None, Witness(Arc::new(Mutex::new(Fate::Kept)))),
-        };
-        let fate = Arc::new(Mutex::new(fate));
-        (Some(Delivery::open(Close::Tell(Arc::clone(&fate)))), Witness(fate))
+        let Some(delivery) = delivery else { return (None, Witness::default()) };
+        let witness = Witness::of(Fate::Open(vec![delivery]));
+        (Some(Delivery::open(Close::Tell(Arc::clone(&witness.0)))), witness)
     }
 
     /// Keeps the promise.
@@ -181,8 +183,31 @@ impl Witness {
         }
     }
 
-    fn fate(&self) -> std::sync::MutexGuard<'_, Fate> {
+    fn of(fate: Fate) -> Witness {
+        Witness(Arc::new(Mutex::new(fate)))
+    }
+
+    fn fate(&self) -> MutexGuard<'_, Fate> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Witness {
+    fn default() -> Witness {
+        Witness::of(Fate::Kept)
+    }
+}
+
+impl Serialize for Witness {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.was_kept().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Witness {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Witness, D::Error> {
+        let was_kept = bool::deserialize(deserializer)?;
+        Ok(if was_kept { Witness::default() } else { Witness::of(Fate::Broken) })
     }
 }
 
@@ -240,6 +265,10 @@ mod tests {
             let (again, again_receipt) = Delivery::track();
             witness.share(Some(again));
             assert!(!witness.was_kept() && !witness.was_broken());
+            let again = |witness: &Witness| -> Witness {
+                serde_json::from_value(serde_json::to_value(witness).unwrap()).unwrap()
+            };
+            assert!(again(&witness).was_broken(), "nobody knows whether it arrived");
             let sent = sent.unwrap();
             if is_kept {
                 sent.settle()
@@ -247,6 +276,7 @@ mod tests {
                 drop(sent)
             }
             assert_eq!((witness.was_kept(), witness.was_broken()), (is_kept, !is_kept));
+            assert_eq!(again(&witness).was_kept(), is_kept);
             let outcome = if is_kept { Outcome::Delivered } else { Outcome::Lost };
             assert_eq!((first_receipt.await, again_receipt.await), (outcome, outcome));
             let (late, late_receipt) = Delivery::track();

@@ -188,24 +188,6 @@ impl<T> Series<T> {
         self.entries.iter_mut().map(|(key, entry)| (key.as_str(), &mut entry.remembered))
     }
 
-    /// Something about each of them, under the same names.
-    pub fn map<U>(&self, of: impl Fn(&T) -> U) -> Series<U> {
-        let entry =
-            |entry: &Entry<T>| Entry { last: entry.last, remembered: of(&entry.remembered) };
-        let entries = self.entries.iter().map(|(key, there)| (key.clone(), entry(there))).collect();
-        Series { entries, messages: self.messages }
-    }
-
-    /// Forgets those for which this does not hold.
-    pub fn retain(&mut self, mut holds: impl FnMut(&T) -> bool) {
-        self.entries.retain(|_, entry| holds(&entry.remembered));
-    }
-
-    /// Whether nothing is remembered.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     fn forget_most_silent(&mut self) -> Option<T> {
         let (key, _) = self.entries.iter().min_by_key(|(_, entry)| entry.last)?;
         let key = key.clone();

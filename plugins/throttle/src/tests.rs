@@ -94,6 +94,14 @@ async fn a_message_that_was_lost_on_the_way_finds_room_when_it_comes_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_that_was_under_way_at_a_restart_found_no_room_when_it_came_again() {
+    let mut rig = Rig::new(&throttle(), "every: 10s");
+    let (_under_way, _) = rig.send_tracked(of(1));
+    let mut rig = rig.restart(&throttle(), "every: 10s");
+    assert_eq!([goes(&mut rig, 1), goes(&mut rig, 2)], [true, false]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_waits_than_there_is_memory_for() {
     let mut rig = Rig::new(&throttle(), "every: 10s\nsend: latest");
     for n in 0..5 {

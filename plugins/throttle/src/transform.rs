@@ -69,7 +69,6 @@ struct Turn {
     /// What went on since.
     sent: usize,
     /// The same, of what is not known to have arrived.
-    #[serde(skip)]
     witnesses: Vec<Witness>,
     /// The latest message, which goes at the end.
     waits: Option<Kept>,
