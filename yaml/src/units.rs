@@ -336,7 +336,7 @@ fn schema(format: &'static str) -> Schema {
 }
 
 /// Reads a value from a text, and says what would be right when it cannot.
-fn read<'de, D: Deserializer<'de>, T>(
+pub fn parsed<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     parse: fn(&str) -> Result<T, String>,
 ) -> Result<T, D::Error> {
@@ -345,7 +345,7 @@ fn read<'de, D: Deserializer<'de>, T>(
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Period, D::Error> {
-        read(deserializer, Period::parse)
+        parsed(deserializer, Period::parse)
     }
 }
 
@@ -370,7 +370,7 @@ impl JsonSchema for Period {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
-        read(deserializer, Size::parse)
+        parsed(deserializer, Size::parse)
     }
 }
 
@@ -394,7 +394,7 @@ impl JsonSchema for Size {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Rate, D::Error> {
-        read(deserializer, Rate::parse)
+        parsed(deserializer, Rate::parse)
     }
 }
 
@@ -418,7 +418,7 @@ impl JsonSchema for Rate {
 
 impl<'de> Deserialize<'de> for SyncPolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SyncPolicy, D::Error> {
-        read(deserializer, SyncPolicy::parse)
+        parsed(deserializer, SyncPolicy::parse)
     }
 }
 

@@ -1,14 +1,11 @@
 //! What users write, and what it comes to.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::sync::Arc;
 
-use forebay_sdk::{Configured, Level, Path, Problem, Settings, Template, TimeForm, Value};
+use forebay_sdk::{Configured, Level, Path, Problem, Settings, ShortOr, Template, TimeForm, Value};
 use indexmap::IndexMap;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::transform::{Arithmetic, How, MapNode, Mapping};
 
@@ -72,43 +69,11 @@ struct FieldSettings {
 }
 
 /// A field as users write it: as a map, or as the path of the field to take and nothing else.
-struct Written(FieldSettings);
+type Written = ShortOr<String, FieldSettings>;
 
 /// Null is a value like any other.
 fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
-}
-
-impl<'de> Deserialize<'de> for Written {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Written, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = FieldSettings;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the path of a field, or a map")
-            }
-            fn visit_str<E: de::Error>(self, path: &str) -> Result<FieldSettings, E> {
-                Ok(FieldSettings { from: Some(path.to_owned()), ..FieldSettings::default() })
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FieldSettings, A::Error> {
-                FieldSettings::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        deserializer.deserialize_any(Either).map(Written)
-    }
-}
-
-impl JsonSchema for Written {
-    fn schema_name() -> Cow<'static, str> {
-        "Field".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let field = generator.subschema_for::<FieldSettings>();
-        json_schema!({ "anyOf": [{ "type": "string" }, field] })
-    }
 }
 
 impl Settings for MapSettings {
@@ -128,7 +93,11 @@ impl Settings for MapSettings {
                 }
             }
         }
-        for (name, Written(field)) in self.fields {
+        for (name, written) in self.fields {
+            let field = match written {
+                ShortOr::Short(path) => FieldSettings { from: Some(path), ..Default::default() },
+                ShortOr::Long(field) => field,
+            };
             field.resolve(&name, &mut mapping, problems);
         }
         match self.topic.as_deref().map(Template::parse) {

@@ -3,11 +3,11 @@
 use std::{borrow::Cow, time::Duration};
 
 use forebay_sdk::{
-    Period, Timestamp, Zone,
+    Period, Timestamp, Zone, units,
     zone::{Date, Time, Weekday},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
 use crate::sun::Place;
 
@@ -118,8 +118,7 @@ impl Day {
 
 impl<'de> Deserialize<'de> for Moment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        Moment::parse(&text).map_err(de::Error::custom)
+        units::parsed(deserializer, Moment::parse)
     }
 }
 

@@ -1,15 +1,12 @@
 //! How far a value must move to be worth sending.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use forebay_yaml::units::Period;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::Deserialize;
 
-use crate::payload::Value;
+use crate::{payload::Value, short::ShortOr};
 
 /// The distance from what was sent last within which a value is not sent again.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -21,8 +18,8 @@ pub struct Deadband {
 }
 
 /// A deadband as users write it: as the distance and nothing else, or as a map.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DeadbandSettings(Written);
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct DeadbandSettings(ShortOr<f64, Written>);
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +40,10 @@ impl DeadbandSettings {
     ///
     /// Names the setting that is no distance: `abs` or `percent`.
     pub fn resolve(&self) -> Result<(Deadband, Option<Duration>), &'static str> {
-        let Written { abs, percent, max_interval } = self.0;
+        let Written { abs, percent, max_interval } = match self.0 {
+            ShortOr::Short(abs) => Written { abs: Some(abs), ..Written::default() },
+            ShortOr::Long(written) => written,
+        };
         for (setting, bound) in [("abs", abs), ("percent", percent)] {
             if bound.is_some_and(|bound| !bound.is_finite() || bound < 0.0) {
                 return Err(setting);
@@ -51,31 +51,6 @@ impl DeadbandSettings {
         }
         let deadband = Deadband { abs: abs.unwrap_or(0.0), percent: percent.unwrap_or(0.0) };
         Ok((deadband, max_interval.map(|period| *period)))
-    }
-}
-
-impl<'de> Deserialize<'de> for DeadbandSettings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<DeadbandSettings, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Written;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a distance, or a map")
-            }
-            fn visit_f64<E: de::Error>(self, abs: f64) -> Result<Written, E> {
-                Ok(Written { abs: Some(abs), ..Written::default() })
-            }
-            fn visit_i64<E: de::Error>(self, abs: i64) -> Result<Written, E> {
-                self.visit_f64(abs as f64)
-            }
-            fn visit_u64<E: de::Error>(self, abs: u64) -> Result<Written, E> {
-                self.visit_f64(abs as f64)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Written, A::Error> {
-                Written::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        deserializer.deserialize_any(Either).map(DeadbandSettings)
     }
 }
 

@@ -44,6 +44,7 @@ mod progress;
 pub mod rules;
 pub mod series;
 pub mod settings;
+pub mod short;
 pub mod site;
 mod small_file;
 pub mod template;
@@ -103,6 +104,7 @@ pub use crate::{
     progress::Progress,
     series::{By, Due, Series},
     settings::{Capabilities, Configured, Inventory, Problem, Settings},
+    short::ShortOr,
     site::Site,
     small_file::replace_file,
     template::Template,

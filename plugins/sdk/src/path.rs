@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, fmt};
 
+use forebay_yaml::units;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     facts::FieldRead,
@@ -138,8 +139,7 @@ impl Serialize for Path {
 
 impl<'de> Deserialize<'de> for Path {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Path, D::Error> {
-        let text = Cow::<str>::deserialize(deserializer)?;
-        Path::parse(&text).map_err(de::Error::custom)
+        units::parsed(deserializer, Path::parse)
     }
 }
 

@@ -3,15 +3,12 @@
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap},
-    fmt::{self, Write},
+    fmt::Write,
 };
 
 use anyhow::anyhow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{self, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use tokio::time::Instant;
 
@@ -20,6 +17,7 @@ use crate::{
     message::Message,
     path::{Path, Step},
     payload::{Value, kind},
+    short::ShortOr,
 };
 
 /// The most series that a node tells apart. For one more, it forgets that which was silent longest.
@@ -29,8 +27,8 @@ const MOST_FIELDS: usize = 8;
 
 /// The setting that says which messages belong to one series: some fields of the payload, or the
 /// topic when left out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct By(Option<Vec<Path>>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct By(Option<ShortOr<Path, Vec<Path>>>);
 
 /// What is remembered of each series.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,7 +55,7 @@ pub struct Due {
 impl By {
     /// All messages are of one series.
     pub fn nothing() -> By {
-        By(Some(Vec::new()))
+        By(Some(ShortOr::Long(Vec::new())))
     }
 
     /// Which series a message belongs to.
@@ -66,9 +64,11 @@ impl By {
     ///
     /// When it lacks a field that says so, or has no value there to tell by.
     pub fn of(&self, message: &Message) -> anyhow::Result<String> {
-        let Some(paths) = &self.0 else { return Ok(message.topic.as_ref().to_owned()) };
+        if self.0.is_none() {
+            return Ok(message.topic.as_ref().to_owned());
+        }
         let mut key = String::new();
-        for path in paths {
+        for path in self.paths() {
             match path.find(&message.payload)? {
                 None | Some(Value::Null) => {
                     return Err(anyhow!("`{path}` is missing, by which messages are told apart"));
@@ -89,7 +89,6 @@ impl By {
     /// The values that tell the series of a message from others, by the names of their fields: for what
     /// speaks of the series and not of the message. None when they are told apart by topic.
     pub fn members(&self, message: &Message) -> Map<String, Value> {
-        let paths = self.0.iter().flatten();
         let member = |path: &Path| {
             let value = path.find(&message.payload).ok()??.clone();
             match path.0.last()? {
@@ -97,35 +96,20 @@ impl By {
                 Step::Index(_) => None,
             }
         };
-        paths.filter_map(member).collect()
+        self.paths().iter().filter_map(member).collect()
     }
 
     /// The fields that it reads, for [`crate::Fields::reads`].
     pub fn reads(&self) -> impl Iterator<Item = FieldRead> {
-        self.0.iter().flatten().filter_map(|path| path.reads("by"))
+        self.paths().iter().filter_map(|path| path.reads("by"))
     }
-}
 
-impl<'de> Deserialize<'de> for By {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<By, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = By;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field, or a list of fields")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<By, E> {
-                Ok(By(Some(vec![Path::parse(text).map_err(E::custom)?])))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<By, A::Error> {
-                let mut paths = Vec::new();
-                while let Some(path) = list.next_element()? {
-                    paths.push(path);
-                }
-                Ok(By(Some(paths)))
-            }
+    fn paths(&self) -> &[Path] {
+        match &self.0 {
+            None => &[],
+            Some(ShortOr::Short(path)) => std::slice::from_ref(path),
+            Some(ShortOr::Long(paths)) => paths,
         }
-        deserializer.deserialize_any(Either)
     }
 }
 

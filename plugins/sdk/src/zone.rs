@@ -2,10 +2,11 @@
 
 use std::{borrow::Cow, time::Duration};
 
+use forebay_yaml::units;
 pub use jiff::civil::{Date, Time, Weekday};
 use jiff::{Span, ToSpan, Unit, Zoned, civil::DateTime, tz::TimeZone};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer};
 
 use crate::timestamp::Timestamp;
 
@@ -118,8 +119,7 @@ fn days_since_1970(date: Date) -> i64 {
 
 impl<'de> Deserialize<'de> for Zone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Zone, D::Error> {
-        let name = Cow::<str>::deserialize(deserializer)?;
-        Zone::parse(&name).map_err(de::Error::custom)
+        units::parsed(deserializer, Zone::parse)
     }
 }
 

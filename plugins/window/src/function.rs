@@ -2,11 +2,9 @@
 
 use std::{borrow::Cow, fmt};
 
+use forebay_sdk::{ShortOr, units};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, SeqAccess, Visitor},
-};
+use serde::{Deserialize, Deserializer};
 
 /// One number out of many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,37 +145,16 @@ fn percentile(mut numbers: Vec<f64>, percent: f64) -> Option<f64> {
     Some(below + (above - below) * place.fract())
 }
 
-/// The functions of one field, as users write them: one, or a list.
-#[derive(Clone, Debug)]
-pub(crate) enum Functions {
-    /// Under the name of the field.
-    One(Function),
-    /// Under the name of the field and theirs.
-    Several(Vec<Function>),
-}
-
-impl<'de> Deserialize<'de> for Functions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Functions, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Functions;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a function such as `mean`, or a list of them")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Functions, E> {
-                Function::parse(text).map(Functions::One).map_err(E::custom)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Functions, A::Error> {
-                let mut functions = Vec::new();
-                while let Some(text) = list.next_element::<Cow<str>>()? {
-                    functions.push(Function::parse(&text).map_err(de::Error::custom)?);
-                }
-                Ok(Functions::Several(functions))
-            }
-        }
-        deserializer.deserialize_any(Either)
+impl<'de> Deserialize<'de> for Function {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Function, D::Error> {
+        units::parsed(deserializer, Function::parse)
     }
 }
+
+/// The functions of one field, as users write them: one, under the name of the field, or a list, each
+/// under that and its own.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Functions(pub ShortOr<Function, Vec<Function>>);
 
 impl JsonSchema for Functions {
     fn schema_name() -> Cow<'static, str> {

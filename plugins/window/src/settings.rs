@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forebay_sdk::{By, Configured, Path, Period, Problem, Settings, Zone, zone::fits_the_day};
+use forebay_sdk::{
+    By, Configured, Path, Period, Problem, Settings, ShortOr, Zone, zone::fits_the_day,
+};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -158,9 +160,9 @@ impl WindowSettings {
             };
             // A bare number has no name of its own.
             let name = if path.0.is_empty() { "value" } else { name };
-            let made = match functions {
-                Functions::One(function) => vec![(name.to_owned(), *function)],
-                Functions::Several(functions) => functions
+            let made = match &functions.0 {
+                ShortOr::Short(function) => vec![(name.to_owned(), *function)],
+                ShortOr::Long(functions) => functions
                     .iter()
                     .map(|function| (format!("{name}_{function}"), *function))
                     .collect(),
