@@ -6,15 +6,14 @@
 use std::{
     io::Write,
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
 use forebay::plugins;
 use forebay_sdk::{
-    Delivery, Message, NodeType, Timestamp, clock,
-    clock::Moment,
-    testing::{Rig, Sent},
+    Message, NodeType, Timestamp,
+    testing::{Rig, Sent, WallClock, delivered},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -67,20 +66,12 @@ fn node_type(name: &str) -> Arc<dyn NodeType> {
 /// Sends the readings at their times to a node, and gives the payloads that it sent.
 async fn run(name: &str, settings: &str, start: i64, readings: &[Reading]) -> Vec<Value> {
     let began = Instant::now();
-    let shift = Arc::new(Mutex::new(0));
-    let shared = Arc::clone(&shift);
-    let _replaced = clock::replace(Arc::new(move || {
-        let passed = i64::try_from(began.elapsed().as_nanos()).unwrap();
-        let wall_nanos = start * SECOND + passed + *shared.lock().unwrap();
-        Moment { boot: 1, uptime_nanos: passed, wall_nanos, is_set: true }
-    }));
+    let clock = WallClock::at(start);
+    let mut is_ahead = false;
     let mut rig = Rig::new(&*node_type(name), settings);
     let mut sent = Vec::new();
     let mut take = |made: Sent| {
-        sent.extend(made.into_iter().map(|(_, envelope)| {
-            Delivery::settle_all(envelope.delivery);
-            envelope.message.payload.value().unwrap().clone()
-        }));
+        sent.extend(made.into_iter().map(|(_, envelope)| delivered(envelope)));
     };
     for (number, reading) in readings.iter().enumerate() {
         let due = began + Duration::from_secs(u64::try_from(reading.comes).unwrap());
@@ -88,8 +79,9 @@ async fn run(name: &str, settings: &str, start: i64, readings: &[Reading]) -> Ve
         take(passed.into_iter().map(|(_, port, envelope)| (port, envelope)).collect());
         if number % 50 == 0 {
             // Somebody corrects the clock by some seconds, forth and back.
-            let before = *shift.lock().unwrap();
-            *shift.lock().unwrap() = 3 * SECOND - before;
+            is_ahead = !is_ahead;
+            let passed = i64::try_from(began.elapsed().as_secs()).unwrap();
+            clock.set(start + passed + if is_ahead { 3 } else { 0 });
             rig.clock_was_moved();
         }
         let time = Timestamp::from_unix_nanos((start + reading.read) * SECOND);

@@ -1,9 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use forebay_sdk::{
     Delivery, Envelope, Format, Message, Outcome, Payload,
-    clock::{self, Moment},
-    testing::{Rig, Sent, configure},
+    testing::{Rig, Sent, WallClock, configure},
 };
 use serde_json::{Value, json};
 
@@ -107,25 +106,12 @@ async fn the_parts_share_the_fate_of_the_whole_also_over_a_reload() {
 
 #[tokio::test(start_paused = true)]
 async fn times_from_before_the_clock_was_set_are_put_right() {
-    const SECOND: i64 = 1_000_000_000;
-    let moment = Arc::new(std::sync::Mutex::new(Moment {
-        boot: 7,
-        uptime_nanos: 50 * SECOND,
-        wall_nanos: 50 * SECOND,
-        is_set: false,
-    }));
-    let shared = Arc::clone(&moment);
-    let _replaced = clock::replace(Arc::new(move || *shared.lock().unwrap()));
+    let clock = WallClock::not_set(50);
     let mut rig = Rig::new(&batch(), "longest: 10s\nitems: message");
     rig.send(of(1)).unwrap();
     let (_, _, mut sent) = rig.pass(Duration::from_secs(10)).await.remove(0);
     assert!(sent.message.payload.value().unwrap()[0]["time"].as_str().unwrap().starts_with("1970"));
-    *moment.lock().unwrap() = Moment {
-        boot: 7,
-        uptime_nanos: 60 * SECOND,
-        wall_nanos: 1_795_251_610 * SECOND,
-        is_set: true,
-    };
+    clock.set(1_795_251_610);
     sent.message.restamp();
     let time = sent.message.payload.value().unwrap()[0]["time"].clone();
     assert_eq!(time, "2026-11-21T09:00:00.000Z");

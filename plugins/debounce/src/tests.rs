@@ -1,17 +1,12 @@
 use std::time::Duration;
 
 use forebay_sdk::{
-    Delivery, Envelope, Message, Outcome,
-    testing::{Rig, configure},
+    Message, Outcome,
+    testing::{Rig, configure, delivered},
 };
 use serde_json::{Value, json};
 
 use super::{debounce, plugin};
-
-fn payload(envelope: Envelope) -> Value {
-    Delivery::settle_all(envelope.delivery);
-    envelope.message.payload.value().unwrap().clone()
-}
 
 fn of(payload: impl Into<Value>) -> Message {
     Message::new("door", payload.into())
@@ -24,7 +19,7 @@ async fn goes(settings: &str, came: &[(u64, Value)], until: u64) -> Vec<(u64, Va
     for (at, value) in came.iter().chain([&(until, Value::Null)]) {
         let sent = rig.pass(Duration::from_millis(at - now)).await;
         let millis = |passed: Duration| now + u64::try_from(passed.as_millis()).unwrap();
-        went.extend(sent.into_iter().map(|(passed, _, sent)| (millis(passed), payload(sent))));
+        went.extend(sent.into_iter().map(|(passed, _, sent)| (millis(passed), delivered(sent))));
         now = *at;
         if *at < until {
             assert_eq!(rig.send(of(value.clone())).unwrap().len(), 0, "nothing goes at once");
@@ -76,7 +71,7 @@ async fn what_waits_is_owed_and_survives_a_reload() {
     let mut rig = rig.reload(&debounce(), "quiet: 3s");
     assert!(futures_util::FutureExt::now_or_never(&mut second).is_none());
     let sent = rig.pass(Duration::from_secs(3)).await;
-    assert_eq!(sent.into_iter().map(|(_, _, sent)| payload(sent)).collect::<Vec<_>>(), [2]);
+    assert_eq!(sent.into_iter().map(|(_, _, sent)| delivered(sent)).collect::<Vec<_>>(), [2]);
     assert_eq!(second.await, Outcome::Delivered);
 }
 
@@ -91,7 +86,7 @@ async fn a_value_that_was_lost_on_the_way_is_sent_when_it_comes_again() {
     assert_eq!((receipt.await, same.await), (Outcome::Lost, Outcome::Lost));
     let (_, again) = rig.send_tracked(of(true));
     let sent = rig.pass(Duration::from_secs(1)).await;
-    assert_eq!(sent.into_iter().map(|(_, _, sent)| payload(sent)).collect::<Vec<_>>(), [true]);
+    assert_eq!(sent.into_iter().map(|(_, _, sent)| delivered(sent)).collect::<Vec<_>>(), [true]);
     assert_eq!(again.await, Outcome::Delivered);
 }
 
@@ -106,7 +101,7 @@ async fn a_value_that_was_under_way_at_a_restart_was_forgotten_when_it_came_agai
         rig.send(of(true)).unwrap();
         let sent = rig.pass(Duration::from_secs(1)).await;
         assert_eq!(
-            sent.into_iter().map(|(_, _, sent)| payload(sent)).collect::<Vec<_>>(),
+            sent.into_iter().map(|(_, _, sent)| delivered(sent)).collect::<Vec<_>>(),
             expected
         );
     }

@@ -1,17 +1,12 @@
 use std::time::Duration;
 
 use forebay_sdk::{
-    Delivery, Envelope, Message, Outcome, Site,
-    testing::{self, Rig, configure},
+    Message, Outcome, Site,
+    testing::{self, Rig, configure, delivered},
 };
 use serde_json::{Value, json};
 
 use super::{delay, plugin};
-
-fn payload(envelope: Envelope) -> Value {
-    Delivery::settle_all(envelope.delivery);
-    envelope.message.payload.value().unwrap().clone()
-}
 
 fn of(payload: impl Into<Value>) -> Message {
     Message::new("a", payload.into())
@@ -19,7 +14,7 @@ fn of(payload: impl Into<Value>) -> Message {
 
 async fn later(rig: &mut Rig, seconds: u64) -> Vec<(u64, Value)> {
     let sent = rig.pass(Duration::from_secs(seconds)).await;
-    sent.into_iter().map(|(at, _, envelope)| (at.as_secs(), payload(envelope))).collect()
+    sent.into_iter().map(|(at, _, envelope)| (at.as_secs(), delivered(envelope))).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -54,7 +49,7 @@ async fn what_does_not_fit_is_sent_early_and_said() {
         let mut rig = Rig::at(&delay(), &format!("for: 5s\n{full}"), site);
         let sent: Vec<Value> = (0..4)
             .flat_map(|n| rig.send(of(json!([n, "x".repeat(2000)]))).unwrap())
-            .map(|(_, envelope)| payload(envelope)[0].clone())
+            .map(|(_, envelope)| delivered(envelope)[0].clone())
             .collect();
         assert_eq!(sent, [0, 1], "{full}");
         assert!(heard.said().lasting["full"].contains("the oldest are sent before 5s"));

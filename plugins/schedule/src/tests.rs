@@ -1,12 +1,8 @@
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
     Message, Node, NodeType, Timestamp, Zone,
-    clock::{self, Moment as Clocks},
-    testing::{self, Rig, configure},
+    testing::{self, Rig, WallClock, configure},
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -16,20 +12,6 @@ use super::{events, gate, moment::Moment, plugin, source::Schedule};
 /// 2026-11-20T09:00:00Z, a Friday; ten in Berlin.
 const FRIDAY: i64 = 1_795_165_200;
 const SECOND: i64 = 1_000_000_000;
-
-fn wall_clock(is_set: bool) -> (clock::Replaced, Arc<Mutex<Clocks>>) {
-    let began = Instant::now();
-    let clocks = Clocks { boot: 7, uptime_nanos: 0, wall_nanos: FRIDAY * SECOND, is_set };
-    let shared = Arc::new(Mutex::new(clocks));
-    let origin = Arc::clone(&shared);
-    let replaced = clock::replace(Arc::new(move || {
-        let passed = i64::try_from(began.elapsed().as_nanos()).unwrap();
-        let clocks = *origin.lock().unwrap();
-        let (uptime_nanos, wall_nanos) = (clocks.uptime_nanos + passed, clocks.wall_nanos + passed);
-        Clocks { uptime_nanos, wall_nanos, ..clocks }
-    }));
-    (replaced, shared)
-}
 
 /// When a source sends within so many hours: minutes from the start.
 async fn sends(settings: &str, hours: u64) -> Vec<u64> {
@@ -54,7 +36,7 @@ async fn sends(settings: &str, hours: u64) -> Vec<u64> {
 
 #[tokio::test(start_paused = true)]
 async fn messages_are_sent_at_times_of_the_day() {
-    let (_clock, _) = wall_clock(true);
+    let _clock = WallClock::at(FRIDAY);
     let sent = sends("at: ['12:00', '06:30']\nzone: Europe/Berlin", 48).await;
     let (noon, morning, day) = (2 * 60, 20 * 60 + 30, 24 * 60);
     assert_eq!(sent, [noon, morning, noon + day, morning + day]);
@@ -64,7 +46,7 @@ async fn messages_are_sent_at_times_of_the_day() {
 
 #[tokio::test(start_paused = true)]
 async fn before_the_clock_is_set_nothing_is_sent() {
-    let (_clock, _) = wall_clock(false);
+    let _clock = WallClock::not_set(FRIDAY);
     assert_eq!(sends("at: ['12:00']", 48).await, [0; 0]);
 }
 
@@ -92,10 +74,10 @@ fn the_next_time_is_found_over_days_zones_and_the_sun() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gate_is_open_at_its_times() {
-    let (_clock, clocks) = wall_clock(true);
+    let clock = WallClock::at(FRIDAY);
     let open = |settings: &str, hour: i64| {
         let mut rig = Rig::new(&gate(), &format!("zone: Europe/Berlin\n{settings}"));
-        clocks.lock().unwrap().wall_nanos = (FRIDAY + (hour - 10) * 3600) * SECOND;
+        clock.set(FRIDAY + (hour - 10) * 3600);
         rig.send(Message::new("a", json!(1))).unwrap().len() == 1
     };
     let day = "open: [{ from: '06:00', to: '18:00' }]";
@@ -114,7 +96,7 @@ async fn a_gate_is_open_at_its_times() {
 
 #[tokio::test(start_paused = true)]
 async fn a_gate_drops_nothing_before_the_clock_is_set() {
-    let (_clock, _) = wall_clock(false);
+    let _clock = WallClock::not_set(FRIDAY);
     let mut rig = Rig::new(&gate(), "open: [{ from: '22:00', to: '23:00' }]");
     assert_eq!(rig.send(Message::new("a", json!(1))).unwrap().len(), 1);
 }

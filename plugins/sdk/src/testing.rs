@@ -14,7 +14,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    clock,
+    clock::{self, Moment},
     connection::Shared,
     delivery::{Delivery, Receipt},
     emitter::Emitter,
@@ -23,12 +23,15 @@ use crate::{
     message::Message,
     node::{Input, Node, Transform},
     outlet::{Outlet, Wires},
+    payload::Value,
     plugin::{NodeType, Taken},
     settings::{Configured, Problem},
     site::Site,
     voice::{Figure, Hears, Voice},
     world::World,
 };
+
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Reads settings from YAML as the engine does. The findings are those of the schema and of
 /// [`crate::Settings::resolve`], each as `rule: message [label]`.
@@ -199,6 +202,53 @@ impl Rig {
         drop(self.node);
         let memory = saved.map(|saved| Saved { held: Vec::new(), ..saved });
         Rig::at(node_type, text, Site { memory, ..site(None) })
+    }
+}
+
+/// What a message says that a node sent. It arrived.
+pub fn delivered(envelope: Envelope) -> Value {
+    Delivery::settle_all(envelope.delivery);
+    envelope.message.payload.value().expect("what a node sends can be read").clone()
+}
+
+/// A wall clock on this thread that goes with the stopped clock of a test, and that somebody can set.
+pub struct WallClock {
+    wall: Arc<Mutex<(Instant, i64, bool)>>,
+    _replaced: clock::Replaced,
+}
+
+impl WallClock {
+    /// A clock that is right, and shows this second since 1970.
+    pub fn at(second: i64) -> WallClock {
+        WallClock::new(second, true)
+    }
+
+    /// A clock that nobody has set yet.
+    pub fn not_set(second: i64) -> WallClock {
+        WallClock::new(second, false)
+    }
+
+    /// Somebody sets it to this second since 1970.
+    pub fn set(&self, second: i64) {
+        *self.wall.lock().unwrap_or_else(PoisonError::into_inner) =
+            (Instant::now(), second * NANOS_PER_SECOND, true);
+    }
+
+    fn new(second: i64, is_set: bool) -> WallClock {
+        let began = Instant::now();
+        let wall = Arc::new(Mutex::new((began, second * NANOS_PER_SECOND, is_set)));
+        let shared = Arc::clone(&wall);
+        let nanos = |passed: Duration| i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX);
+        let replaced = clock::replace(Arc::new(move || {
+            let (since, wall, is_set) = *shared.lock().unwrap_or_else(PoisonError::into_inner);
+            Moment {
+                boot: 7,
+                uptime_nanos: nanos(began.elapsed()),
+                wall_nanos: wall + nanos(since.elapsed()),
+                is_set,
+            }
+        }));
+        WallClock { wall, _replaced: replaced }
     }
 }
 

@@ -1,18 +1,12 @@
 use std::time::Duration;
 
 use forebay_sdk::{
-    Delivery, Envelope, Message, Outcome,
-    testing::{Rig, configure},
+    Message, Outcome,
+    testing::{Rig, configure, delivered},
 };
 use serde_json::{Value, json};
 
 use super::{plugin, throttle};
-
-/// Settles it, and gives its payload.
-fn payload(envelope: Envelope) -> Value {
-    Delivery::settle_all(envelope.delivery);
-    envelope.message.payload.value().unwrap().clone()
-}
 
 fn of(payload: impl Into<Value>) -> Message {
     Message::new("meter", payload.into())
@@ -20,13 +14,13 @@ fn of(payload: impl Into<Value>) -> Message {
 
 fn goes(rig: &mut Rig, payload_in: impl Into<Value>) -> bool {
     let sent = rig.send(of(payload_in)).unwrap();
-    let payloads: Vec<Value> = sent.into_iter().map(|(_, sent)| payload(sent)).collect();
+    let payloads: Vec<Value> = sent.into_iter().map(|(_, sent)| delivered(sent)).collect();
     payloads.len() == 1
 }
 
 async fn later(rig: &mut Rig, millis: u64) -> Vec<(u128, Value)> {
     let sent = rig.pass(Duration::from_millis(millis)).await;
-    sent.into_iter().map(|(at, _, envelope)| (at.as_millis(), payload(envelope))).collect()
+    sent.into_iter().map(|(at, _, envelope)| (at.as_millis(), delivered(envelope))).collect()
 }
 
 #[tokio::test(start_paused = true)]

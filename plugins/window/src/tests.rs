@@ -1,15 +1,10 @@
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use forebay_sdk::{
-    Delivery, Envelope, Message, Outcome, Timestamp,
-    clock::{self, Moment},
-    testing::{Rig, configure},
+    Envelope, Message, Outcome, Timestamp,
+    testing::{Rig, WallClock, configure, delivered},
 };
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{plugin, window};
 
@@ -17,29 +12,13 @@ use super::{plugin, window};
 const START: i64 = 1_795_251_600;
 const SECOND: i64 = 1_000_000_000;
 
-/// A wall clock that goes with the stopped clock of the test, from a second that can be moved.
-fn wall_clock() -> (clock::Replaced, Arc<Mutex<Moment>>) {
-    let began = Instant::now();
-    let moment = Moment { boot: 7, uptime_nanos: 0, wall_nanos: START * SECOND, is_set: true };
-    let origin = Arc::new(Mutex::new(moment));
-    let shared = Arc::clone(&origin);
-    let replaced = clock::replace(Arc::new(move || {
-        let passed = i64::try_from(began.elapsed().as_nanos()).unwrap();
-        let moment = *shared.lock().unwrap();
-        let (uptime_nanos, wall_nanos) = (moment.uptime_nanos + passed, moment.wall_nanos + passed);
-        Moment { uptime_nanos, wall_nanos, ..moment }
-    }));
-    (replaced, origin)
-}
-
 fn at(second: i64, payload: Value) -> Message {
     let time = Timestamp::from_unix_nanos((START + second) * SECOND);
     Message { time, ..Message::new("meter", payload) }
 }
 
 fn told(envelope: Envelope) -> Value {
-    Delivery::settle_all(envelope.delivery);
-    let mut payload = envelope.message.payload.value().unwrap().clone();
+    let mut payload = delivered(envelope);
     // Minutes and seconds are enough.
     for name in ["start", "end"] {
         let text = payload[name].as_str().unwrap()[14..19].to_owned();
@@ -55,7 +34,7 @@ async fn later(rig: &mut Rig, seconds: u64) -> Vec<(u64, Value)> {
 
 #[tokio::test(start_paused = true)]
 async fn a_window_ends_by_the_clock_and_tells_what_was_in_it() {
-    let (_clock, _) = wall_clock();
+    let _clock = WallClock::at(START);
     let settings = "every: 1m\nlate: 2s\nfields: { p: [mean, max], e: last }";
     let mut rig = Rig::new(&window(), settings);
     assert_eq!(rig.send(at(0, json!({ "p": 1, "e": 10 }))).unwrap().len(), 0);
@@ -73,7 +52,7 @@ async fn a_window_ends_by_the_clock_and_tells_what_was_in_it() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_too_late_is_an_error_that_says_so() {
-    let (_clock, _) = wall_clock();
+    let _clock = WallClock::at(START);
     let mut rig = Rig::new(&window(), "every: 1m\nfields: { p: sum }");
     rig.send(at(0, json!({ "p": 1 }))).unwrap();
     assert_eq!(later(&mut rig, 100).await.len(), 1);
@@ -85,7 +64,7 @@ async fn what_is_too_late_is_an_error_that_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn windows_that_overlap_see_a_message_more_than_once() {
-    let (_clock, _) = wall_clock();
+    let _clock = WallClock::at(START);
     let mut rig = Rig::new(&window(), "every: 1m\nlength: 2m\nfields: { p: sum }");
     let (_, mut first) = rig.send_tracked(at(30, json!({ "p": 1 })));
     rig.send(at(90, json!({ "p": 10 }))).unwrap();
@@ -102,7 +81,7 @@ async fn windows_that_overlap_see_a_message_more_than_once() {
 
 #[tokio::test(start_paused = true)]
 async fn windows_of_messages_and_of_silence() {
-    let (_clock, _) = wall_clock();
+    let _clock = WallClock::at(START);
     let mut rig = Rig::new(&window(), "count: 2\ngap: 10s\nfields: { p: sum }");
     rig.send(at(0, json!({ "p": 1 }))).unwrap();
     let (_, sent) = rig.send(at(5, json!({ "p": 2 }))).unwrap().remove(0);
@@ -114,7 +93,7 @@ async fn windows_of_messages_and_of_silence() {
 
 #[tokio::test(start_paused = true)]
 async fn a_value_stands_until_the_next() {
-    let (_clock, _) = wall_clock();
+    let _clock = WallClock::at(START);
     let settings = "every: 1m\nfields: { kw: [integral, time_mean] }";
     let mut rig = Rig::new(&window(), settings);
     rig.send(at(0, json!({ "kw": 60 }))).unwrap();
@@ -127,7 +106,7 @@ async fn a_value_stands_until_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn each_series_has_its_own_window_and_says_which_it_is() {
-    let (_clock, _) = wall_clock();
+    let _clock = WallClock::at(START);
     let mut rig = Rig::new(&window(), "every: 1m\nby: id\nfields: { '.': count, p: max }");
     assert!(rig.send(at(0, json!({ "id": 1, "p": 1 }))).unwrap_err().starts_with("`.` is a map"));
     let mut rig = Rig::new(&window(), "every: 1m\nby: id\nfields: { p: max }");
@@ -145,7 +124,7 @@ async fn each_series_has_its_own_window_and_says_which_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn an_open_window_survives_a_restart() {
-    let (_clock, _) = wall_clock();
+    let _clock = WallClock::at(START);
     let settings = "every: 1m\nfields: { p: sum }";
     let mut rig = Rig::new(&window(), settings);
     rig.send(at(0, json!({ "p": 1 }))).unwrap();
@@ -167,15 +146,11 @@ async fn an_open_window_survives_a_restart() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_read_before_the_clock_was_set_is_in_the_window_of_its_real_time() {
-    let (_clock, moment) = wall_clock();
-    *moment.lock().unwrap() =
-        Moment { boot: 7, uptime_nanos: 0, wall_nanos: 5 * SECOND, is_set: false };
-    let _again = clock::replace(clock::current());
+    let clock = WallClock::not_set(5);
     let mut rig = Rig::new(&window(), "every: 1m\nfields: { p: sum }");
     rig.send(Message::new("meter", json!({ "p": 1 }))).unwrap();
     later(&mut rig, 20).await;
-    *moment.lock().unwrap() =
-        Moment { boot: 7, uptime_nanos: 0, wall_nanos: START * SECOND, is_set: true };
+    clock.set(START + 20);
     rig.clock_was_moved();
     rig.send(at(20, json!({ "p": 2 }))).unwrap();
     let expected = json!({ "start": "00:00", "end": "01:00", "count": 2, "p": 3 });
