@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use forebay_sdk::{Finding, Span};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::short::{Part, level};
@@ -74,16 +75,13 @@ fn place(span: Span, texts: &Texts) -> Value {
     })
 }
 
+/// All but what stands in a path as it is (RFC 3986, section 3.3), and its slashes.
+const NOT_OF_A_PATH: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// A path as a URI: an absolute one with its scheme.
 fn uri(path: &str) -> String {
     let path = path.strip_prefix("./").unwrap_or(path);
-    let mut uri = if path.starts_with('/') { "file://".to_owned() } else { String::new() };
-    for byte in path.bytes() {
-        match byte {
-            b'/' | b'-' | b'_' | b'.' | b'~' => uri.push(char::from(byte)),
-            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(byte)),
-            byte => uri += &format!("%{byte:02X}"),
-        }
-    }
-    uri
+    let scheme = if path.starts_with('/') { "file://" } else { "" };
+    format!("{scheme}{}", utf8_percent_encode(path, NOT_OF_A_PATH))
 }
