@@ -24,13 +24,16 @@ pub fn round_to_15_digits(number: f64) -> f64 {
     quickly_rounded(number).unwrap_or_else(|| by_text(number))
 }
 
-/// A number that was computed, as it is written: a whole one as that, any other with 15 digits. Null
-/// for what is none.
+/// A number that was computed, with 15 digits. Null for what is none.
 pub fn value(number: f64) -> Value {
-    let rounded = round_to_15_digits(number);
-    match rounded.fract() == 0.0 && rounded.abs() < NO_FRACTION_FROM {
-        true => Value::from(rounded as i64),
-        false => Value::from(rounded),
+    as_written(round_to_15_digits(number))
+}
+
+/// A number as people write it: `0`, not `0.0`. Null for what is none.
+pub fn as_written(number: f64) -> Value {
+    match number.fract() == 0.0 && number.abs() < NO_FRACTION_FROM {
+        true => Value::from(number as i64),
+        false => Value::from(number),
     }
 }
 

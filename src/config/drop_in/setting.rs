@@ -1,6 +1,6 @@
 //! One setting that a plugin has: what its author says of it, and what a node says.
 
-use forebay_sdk::{Finding, Period, Span, schema_of};
+use forebay_sdk::{Finding, Period, Span, number::as_written, schema_of};
 use forebay_yaml::{self as yaml, Content, Entry, Meaning, Yaml};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -145,7 +145,7 @@ impl Setting {
         };
         let default = self.default.as_ref().map(|(_, written)| written.clone());
         let bounds = [("minimum", self.min), ("maximum", self.max)];
-        let bounds = bounds.into_iter().filter_map(|(key, bound)| Some((key, number(bound?))));
+        let bounds = bounds.into_iter().filter_map(|(key, bound)| Some((key, as_written(bound?))));
         let about = (!self.about.is_empty()).then(|| Value::from(self.about.as_str()));
         let more = [("description", about), ("default", default)];
         let more = more.into_iter().filter_map(|(key, value)| Some((key, value?)));
@@ -191,21 +191,12 @@ impl Setting {
         match self.kind {
             Kind::String => self.one_of.first().map_or("text", String::as_str).to_owned(),
             Kind::Number | Kind::Integer => {
-                number(self.min.or(self.max).unwrap_or(1.0)).to_string()
+                as_written(self.min.or(self.max).unwrap_or(1.0)).to_string()
             }
             Kind::Boolean => "true".to_owned(),
             Kind::Duration => "10s".to_owned(),
             Kind::List => "[]".to_owned(),
             Kind::Map => "{}".to_owned(),
         }
-    }
-}
-
-/// As it was written: `0`, not `0.0`.
-fn number(number: f64) -> Value {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
-    match number.fract() == 0.0 && number.abs() < EXACT {
-        true => (number as i64).into(),
-        false => number.into(),
     }
 }
