@@ -55,7 +55,7 @@ impl Settings for DeadbandNodeSettings {
             match (path, deadband) {
                 (Ok(path), Ok((deadband, longest))) => {
                     let longest = longest.or(max_interval.map(|period| period.0));
-                    watched.push(Watched { path, deadband, longest });
+                    watched.push(Watched { name: name.clone(), path, deadband, longest });
                 }
                 (path, deadband) => {
                     problems.extend([path.err(), deadband.err()].into_iter().flatten())

@@ -32,6 +32,7 @@ pub(crate) struct DeadbandNode {
 
 /// A field that decides.
 pub(crate) struct Watched {
+    pub name: String,
     pub path: Path,
     pub deadband: Deadband,
     /// It is sent after this time all the same.
@@ -46,7 +47,7 @@ impl Configured for DeadbandNode {
 
     fn fields(&self) -> Fields {
         let own = self.watched.iter();
-        let own = own.filter_map(|field| field.path.reads(format!("fields.{}", field.path)));
+        let own = own.filter_map(|field| field.path.reads(format!("fields.{}", field.name)));
         Fields::passing(own.chain(self.by.reads()))
     }
 }
@@ -74,15 +75,15 @@ impl Transform for Watching {
         let mut there = Vec::with_capacity(self.node.watched.len());
         for field in self.node.watched.iter() {
             if let Some(value) = field.path.find(&message.payload)? {
-                let name = field.path.to_string();
-                let moved = last.get(&name).is_none_or(|last| field.has_moved(last, value, now));
-                there.push((field, name, value.clone(), moved));
+                let sent = last.get(&field.name);
+                let moved = sent.is_none_or(|sent| field.has_moved(sent, value, now));
+                there.push((field, value.clone(), moved));
             }
         }
         if !there.is_empty() && there.iter().all(|(.., moved)| !moved) {
             // It counts as delivered once all that stands for it does.
             let owed = out.hold().into_delivery();
-            let sent = there.iter().filter_map(|(_, name, ..)| last.get(name));
+            let sent = there.iter().filter_map(|(field, ..)| last.get(&field.name));
             sent.for_each(|sent| sent.witness.share(owed.clone()));
             Delivery::settle_all(owed);
             return Ok(());
@@ -96,8 +97,8 @@ impl Transform for Watching {
             there.retain(|(.., moved)| *moved);
         }
         let (held, witness) = out.hold().witnessed();
-        for (_, name, value, _) in there {
-            last.insert(name, Sent { value, at: now, witness: witness.clone() });
+        for (field, value, _) in there {
+            last.insert(field.name.clone(), Sent { value, at: now, witness: witness.clone() });
         }
         out.emit_held(held, Port::MAIN, message);
         Ok(())
