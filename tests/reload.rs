@@ -610,10 +610,10 @@ fn counting(version: u32) -> (String, String) {
     (manifest, script)
 }
 
-#[test]
-fn a_hundred_reloads_of_a_script_plugin_leak_nothing_and_keep_its_state() {
-    let (manifest, script) = counting(0);
-    let folder = Folder::with(&[
+/// A folder with that plugin, and a pipeline that uses it.
+fn folder_that_counts(version: u32) -> Folder {
+    let (manifest, script) = counting(version);
+    Folder::with(&[
         (
             "pipelines/a.yaml",
             "sources:\n  beat: { type: timer, every: 20ms }\ntransforms:\n  c: { from: beat, type: \
@@ -621,7 +621,12 @@ fn a_hundred_reloads_of_a_script_plugin_leak_nothing_and_keep_its_state() {
         ),
         ("plugins/counts/plugin.yaml", &manifest),
         ("plugins/counts/counts.rhai", &script),
-    ]);
+    ])
+}
+
+#[test]
+fn a_hundred_reloads_of_a_script_plugin_leak_nothing_and_keep_its_state() {
+    let folder = folder_that_counts(0);
     let forebay = Forebay::run(folder.path());
     forebay.wait_for_log(r#""version":0"#);
     let reload = |version: u32| {
@@ -646,16 +651,7 @@ fn a_hundred_reloads_of_a_script_plugin_leak_nothing_and_keep_its_state() {
 
 #[test]
 fn a_plugin_that_is_wrong_replaces_nothing_and_the_last_good_one_starts() {
-    let (manifest, script) = counting(1);
-    let folder = Folder::with(&[
-        (
-            "pipelines/a.yaml",
-            "sources:\n  beat: { type: timer, every: 20ms }\ntransforms:\n  c: { from: beat, type: \
-             counts }\nsinks:\n  screen: { from: c, type: log }\n",
-        ),
-        ("plugins/counts/plugin.yaml", &manifest),
-        ("plugins/counts/counts.rhai", &script),
-    ]);
+    let folder = folder_that_counts(1);
     let data = Folder::new();
     let forebay = Forebay::run_on(folder.path(), data.path());
     forebay.wait_for_log(r#""version":1"#);
