@@ -17,6 +17,13 @@ pub fn of_manual(number: u32) -> Option<(Table, u16)> {
     table.and_then(|(first, _, table)| Some((table, u16::try_from(number - first).ok()?)))
 }
 
+/// Whether an address from 0 could be meant as a number of a manual, whose lists begin at 30001 and 40001, and with
+/// 10001 those of single bits.
+pub fn looks_like_number(table: Table, address: u16) -> bool {
+    let is_near = |first| (first..first + 1000).contains(&address);
+    if table.holds_bits() { is_near(10_001) } else { is_near(30_001) || is_near(40_001) }
+}
+
 /// How manuals number a register of a table: `30053`, and `410001` beyond the ten thousandth.
 pub fn in_manuals(table: Table, address: u16) -> String {
     let first = match table {

@@ -177,6 +177,13 @@ impl Session<'_> {
             _ => false,
         };
         let whole = ask.reads();
+        if let (Some(whole), true) = (whole, serving.waiting.len() > 1) {
+            match &answer {
+                Ok(_) => self.turns.answered_together(unit, whole),
+                Err(failure) if failure.is_silence() => self.turns.silent_together(unit, whole),
+                Err(_) => (),
+            }
+        }
         for waiting in serving.waiting {
             let answered =
                 if busy { self.turns.enter_again(waiting, Instant::now()) } else { Err(waiting) };
@@ -238,11 +245,7 @@ impl Session<'_> {
         let ended = Instant::now();
         match &answer {
             Ok(_) => self.turns.answered(unit, ended),
-            // The gateway answers in the place of a device that does not (section 7 of the standard).
-            Err(Failure::Exception(
-                ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice,
-            ))
-            | Err(Failure::Silence { .. }) => {
+            Err(failure) if failure.is_silence() => {
                 self.turns.was_silent(unit, ask, ended - began, ended);
             }
             Err(Failure::Exception(_)) => self.turns.refused(unit, ask, ended),

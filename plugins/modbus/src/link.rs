@@ -245,6 +245,17 @@ impl Link {
 }
 
 impl Failure {
+    /// Whether the device was asked and did not answer; also when a gateway says so in its place (MODBUS
+    /// Application Protocol V1.1b3, section 7).
+    pub fn is_silence(&self) -> bool {
+        use ExceptionCode::{GatewayPathUnavailable, GatewayTargetDevice};
+        matches!(
+            self,
+            Failure::Silence { .. }
+                | Failure::Exception(GatewayPathUnavailable | GatewayTargetDevice)
+        )
+    }
+
     /// As the error of a sink: while its connection is down, it waits for that.
     pub fn into_error(self) -> anyhow::Error {
         match self {

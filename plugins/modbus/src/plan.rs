@@ -74,8 +74,7 @@ pub fn plan(wanted: &[Block], limits: &Limits, cost: impl Fn(Block) -> Duration)
     let mut end = blocks.len();
     while end > 0 {
         let first = best[end].1;
-        let wanted = blocks[first..end].to_vec();
-        requests.push(Request { block: cover(&wanted), wanted });
+        requests.push(Request::for_all(&blocks[first..end]));
         end = first;
     }
     requests.reverse();
@@ -130,18 +129,48 @@ impl Request {
     /// refused: what stands between the two. None when one value is wanted, or several that overlap.
     pub fn halves(&self) -> Option<(Request, Request, Refused)> {
         let middle = self.wanted.len() / 2;
-        let front_end = |at: usize| self.wanted[..at].iter().map(|block| block.end()).max();
-        let starts = (1..self.wanted.len())
-            .filter(|at| front_end(*at).is_some_and(|end| end <= self.wanted[*at].start.into()));
-        let at = starts.min_by_key(|at| at.abs_diff(middle))?;
+        let seams = self.seams().into_iter();
+        let (at, between) = seams.min_by_key(|(at, _)| at.abs_diff(middle))?;
         let (front, back) = self.wanted.split_at(at);
-        let request = |wanted: &[Block]| Request { block: cover(wanted), wanted: wanted.to_vec() };
-        let between = Refused {
-            table: self.block.table,
-            start: front_end(at)?,
-            end: self.wanted[at].start.into(),
-        };
-        Some((request(front), request(back), between))
+        Some((Request::for_all(front), Request::for_all(back), between))
+    }
+
+    /// The requests for what a device does not answer at once, and what stands between them. They read over
+    /// no hole, or one value each when there is none. None when one value is wanted, or several that overlap.
+    pub fn parts(&self) -> Option<(Vec<Request>, Vec<Refused>)> {
+        let seams = self.seams();
+        let is_hole = |(_, between): &&(usize, Refused)| between.start < between.end;
+        let holes: Vec<_> = seams.iter().filter(is_hole).copied().collect();
+        let seams = if holes.is_empty() { seams } else { holes };
+        let ends = seams.iter().map(|(at, _)| *at).chain([self.wanted.len()]);
+        let mut parts = Vec::with_capacity(seams.len() + 1);
+        let mut start = 0;
+        for end in ends {
+            parts.push(Request::for_all(&self.wanted[start..end]));
+            start = end;
+        }
+        let between = seams.into_iter().map(|(_, between)| between);
+        (parts.len() > 1).then(|| (parts, between.collect()))
+    }
+
+    /// Where it can be parted without splitting a value: in front of which of the wanted, and what stands
+    /// between.
+    fn seams(&self) -> Vec<(usize, Refused)> {
+        let table = self.block.table;
+        let mut end = 0;
+        let mut seams = Vec::new();
+        for (at, block) in self.wanted.iter().enumerate() {
+            let start = u32::from(block.start);
+            if at > 0 && end <= start {
+                seams.push((at, Refused { table, start: end, end: start }));
+            }
+            end = end.max(block.end());
+        }
+        seams
+    }
+
+    fn for_all(wanted: &[Block]) -> Request {
+        Request { block: cover(wanted), wanted: wanted.to_vec() }
     }
 }
 
@@ -235,10 +264,7 @@ mod tests {
 
     #[test]
     fn a_refused_request_is_asked_in_halves_until_one_value_is_left() {
-        let request = |text: &str| {
-            let wanted = blocks(text);
-            Request { block: cover(&wanted), wanted }
-        };
+        let request = |text: &str| Request::for_all(&blocks(text));
         let (front, back, between) = request("h0+2 h2+2 h7+1").halves().unwrap();
         assert_eq!((front, back), (request("h0+2"), request("h2+2 h7+1")));
         assert_eq!((between.start, between.end), (2, 2));
@@ -246,6 +272,22 @@ mod tests {
         assert_eq!((between.start, between.end), (4, 7));
         assert_eq!(request("h2+2").halves(), None);
         assert_eq!(request("h0+4 h1+1").halves(), None);
+    }
+
+    #[test]
+    fn a_request_without_an_answer_is_parted_at_its_holes_and_else_between_its_values() {
+        let request = |text: &str| Request::for_all(&blocks(text));
+        let parts = |text: &str| {
+            let (parts, between) = request(text).parts()?;
+            let parts: Vec<Block> = parts.iter().map(|part| part.block).collect();
+            Some((parts, between.iter().map(|hole| hole.start..hole.end).collect::<Vec<_>>()))
+        };
+        let expected = (blocks("h0+4 h7+1 h9+1"), vec![4..7, 8..9]);
+        assert_eq!(parts("h0+2 h2+2 h7+1 h9+1"), Some(expected));
+        assert_eq!(parts("h0+2 h2+2 h4+1"), Some((blocks("h0+2 h2+2 h4+1"), vec![2..2, 4..4])));
+        assert_eq!(parts("h0+4 h1+1 h4+1"), Some((blocks("h0+4 h4+1"), vec![4..4])));
+        assert_eq!(parts("h0+4 h1+1"), None);
+        assert_eq!(parts("h0+4"), None);
     }
 
     /// Every way to put blocks into groups.

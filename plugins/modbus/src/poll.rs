@@ -1,15 +1,22 @@
 //! The running source: at each beat it reads its registers of each of its devices, and sends a message
 //! for each.
 
-use std::{collections::VecDeque, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context, anyhow, bail};
 use forebay_sdk::{Beat, Figure, Message, Meta, Outlet, Period, Source, Value, Voice};
 use serde_json::Map;
 use tokio::time::Instant;
 use tokio_modbus::ExceptionCode;
+use tracing::debug;
 
 use crate::{
+    address::looks_like_number,
+    ask::Ask,
     block::Block,
     bus::SharedBus,
     deadband::Sent,
@@ -22,6 +29,17 @@ use crate::{
 
 /// What came of a poll.
 type Outcomes = Vec<(Request, Outcome)>;
+
+/// What is still to be done in a poll.
+enum Step {
+    Ask(Request),
+    /// The parts of it were all answered: it is asked once more to learn whether it is not answered itself.
+    Doubt(Request),
+}
+
+/// So many polls in a row that end with the same request, and its parts are asked in its place. A device that
+/// is gone answers none of them, so nothing is learnt of it.
+const MOST_SILENT: u32 = 3;
 
 /// Reads the registers of its devices, over and over.
 pub struct Poll {
@@ -48,6 +66,8 @@ pub struct Device {
     limits: Arc<Limits>,
     /// What the device refuses.
     known: Known,
+    /// How many polls in a row ended with a request.
+    silent: BTreeMap<Block, u32>,
     /// Whether it refused something in the last poll.
     refuses: bool,
     /// Of each field with a deadband, what was sent last.
@@ -100,6 +120,7 @@ impl Device {
             limits: Arc::new(Limits::of(reading.merging)),
             reading,
             known,
+            silent: BTreeMap::new(),
             refuses: false,
             sent,
         }
@@ -118,6 +139,7 @@ impl Device {
         let heads = self.models.iter().flatten().map(|model| model.head());
         let blocks: Vec<Block> = fields.chain(heads).collect();
         self.requests = plan(&blocks, &limits, |block| bus.cost(block));
+        self.silent.clear();
         self.limits = Arc::new(limits);
     }
 
@@ -165,25 +187,43 @@ impl Device {
     ) -> anyhow::Result<Option<Message>> {
         let unit = self.unit;
         self.find_models(bus).await?;
-        let mut waiting: VecDeque<Request> = self.requests.iter().cloned().collect();
+        let mut steps: VecDeque<Step> = self.requests.iter().cloned().map(Step::Ask).collect();
         let mut outcomes = Outcomes::new();
-        let mut splits = Vec::new();
-        while let Some(request) = waiting.pop_front() {
+        let (mut splits, mut silent) = (Vec::new(), Vec::new());
+        while let Some(step) = steps.pop_front() {
+            let request = match step {
+                Step::Ask(request) => request,
+                Step::Doubt(request) => {
+                    silent.extend(self.resolve(request, bus).await);
+                    continue;
+                }
+            };
+            if let Some((parts, _)) = request.parts().filter(|_| self.is_in_doubt(request.block)) {
+                steps.push_front(Step::Doubt(request));
+                parts.into_iter().rev().for_each(|part| steps.push_front(Step::Ask(part)));
+                continue;
+            }
             match bus.read(unit, request.block, due, &self.limits).await {
-                Ok(answer) => outcomes.push((request, Ok(answer))),
+                Ok(answer) => {
+                    self.silent.remove(&request.block);
+                    outcomes.push((request, Ok(answer)));
+                }
                 // One register that is not there must not cost its neighbours.
                 Err(Failure::Exception(
                     ExceptionCode::IllegalDataAddress | ExceptionCode::IllegalDataValue,
                 )) if let Some((front, back, between)) = request.halves() => {
                     splits.push((request.block, between));
-                    waiting.push_front(back);
-                    waiting.push_front(front);
+                    steps.push_front(Step::Ask(back));
+                    steps.push_front(Step::Ask(front));
                 }
-                Err(refusal @ Failure::Exception(code)) if !is_silence(code) => {
+                Err(refusal @ Failure::Exception(_)) if !refusal.is_silence() => {
                     outcomes.push((request, Err(refusal.to_string())));
                 }
                 Err(failure) => {
                     let (block, place) = (request.block, bus.place());
+                    if failure.is_silence() {
+                        *self.silent.entry(block).or_default() += 1;
+                    }
                     return Err(failure)
                         .with_context(|| format!("reading {block} of unit {unit} at {place}"));
                 }
@@ -196,11 +236,31 @@ impl Device {
                 "the SunSpec models of unit {unit} at {place} are no longer where they were; they are looked for at the next poll"
             );
         }
-        if !splits.is_empty() {
-            self.learn(&splits, &outcomes, bus).await;
+        if !splits.is_empty() || !silent.is_empty() {
+            self.learn(&splits, silent, &outcomes, bus).await;
         }
         self.tell_refused(&outcomes, voice);
         Ok(self.compose(&outcomes, due))
+    }
+
+    fn is_in_doubt(&self, block: Block) -> bool {
+        self.silent.get(&block).is_some_and(|times| *times >= MOST_SILENT)
+    }
+
+    /// What stands between the parts of a request that the device does not answer, while it answers them.
+    async fn resolve(&mut self, request: Request, bus: &SharedBus) -> Vec<Refused> {
+        let (unit, block) = (self.unit, request.block);
+        match bus.ask(unit, Ask::Read(block)).await {
+            Ok(_) => {
+                self.silent.remove(&block);
+            }
+            Err(failure) if failure.is_silence() => {
+                debug!(unit, %block, "no answer, but to its parts; they are asked apart from now on");
+                return request.parts().map(|(_, between)| between).unwrap_or_default();
+            }
+            Err(_) => (),
+        }
+        Vec::new()
     }
 
     /// Tells which registers the device refuses, and which it does not any more. Those of one request
@@ -227,8 +287,8 @@ impl Device {
             match outcome {
                 Ok(_) => voice.trouble_is_over(&what),
                 Err(why) => {
-                    let unit = self.unit;
-                    let why = anyhow!("unit {unit} refuses it, so it is null: {why}");
+                    let (unit, hint) = (self.unit, hint(request.block));
+                    let why = anyhow!("unit {unit} refuses it, so it is null: {why}{hint}");
                     voice.trouble_lasts(&what, &why);
                 }
             }
@@ -236,8 +296,14 @@ impl Device {
     }
 
     /// What refused requests teach: the registers that are refused alone, or else what stands between
-    /// two parts that were both answered.
-    async fn learn(&mut self, splits: &[(Block, Refused)], outcomes: &Outcomes, bus: &SharedBus) {
+    /// two parts that were both answered. `silent` is what no request without an answer may hold again.
+    async fn learn(
+        &mut self,
+        splits: &[(Block, Refused)],
+        silent: Vec<Refused>,
+        outcomes: &Outcomes,
+        bus: &SharedBus,
+    ) {
         let alone: Vec<Refused> = outcomes
             .iter()
             .filter(|(_, outcome)| outcome.is_err())
@@ -246,7 +312,7 @@ impl Device {
         let is_explained = |whole: Block| alone.iter().any(|refused| refused.is_in(whole));
         let between = splits.iter().filter(|(whole, _)| !is_explained(*whole));
         let between: Vec<Refused> = between.map(|(_, between)| *between).collect();
-        self.known.add(alone.into_iter().chain(between));
+        self.known.add(alone.into_iter().chain(between).chain(silent));
         self.known.save(bus.place()).await;
         self.plan(bus);
     }
@@ -299,6 +365,16 @@ impl Device {
     }
 }
 
+/// What may be wrong with an address that is refused.
+fn hint(block: Block) -> String {
+    match block.start {
+        start if looks_like_number(block.table, start) => {
+            format!("; should {start} be a number of the manual, write `register: {start}`")
+        }
+        _ => String::new(),
+    }
+}
+
 fn value_in(field: &Field, outcomes: &Outcomes, exponent: Option<i64>) -> Result<Value, String> {
     if let Some(why) = &field.missing {
         return Err(why.to_string());
@@ -317,10 +393,4 @@ fn registers(block: Block, outcomes: &Outcomes) -> Option<&[u16]> {
         (request, Ok(Answer::Registers(all))) => all.get(request.block.position_of(block)),
         _ => None,
     }
-}
-
-/// Whether a gateway says that the device behind it does not answer (MODBUS Application Protocol
-/// V1.1b3, section 7).
-fn is_silence(code: ExceptionCode) -> bool {
-    matches!(code, ExceptionCode::GatewayPathUnavailable | ExceptionCode::GatewayTargetDevice)
 }

@@ -10,6 +10,7 @@ mod writing;
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -311,6 +312,22 @@ registers:
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_number_of_the_manual_that_is_refused_was_not_told_for_one() {
+    let mut peers = JoinSet::new();
+    let (memory, _) = peer(&mut peers, |frame| Some(answer_to(frame, &[0x83, 2])));
+    let mut rig = Rig::new(&memory, "");
+    let mut collected = rig.source(
+        "every: 1s\nmax_gap: 0\nregisters: [{ name: power, holding: 40107 }, { name: pv, holding: 32080 }]",
+    );
+    next(&mut collected).await;
+    let lasting = rig.sources_heard.said().lasting;
+    let refused = "unit 1 refuses it, so it is null: illegal data address (exception 2)";
+    let hint = "should 40107 be a number of the manual, write `register: 40107`";
+    assert_eq!(lasting["register `power`"], format!("{refused}; {hint}"));
+    assert_eq!(lasting["register `pv`"], refused);
+}
+
+#[tokio::test(start_paused = true)]
 async fn coils_and_registers_find_their_way_to_their_names() {
     let mut peers = JoinSet::new();
     let (memory, _) = peer(&mut peers, |frame| match frame[7] {
@@ -409,6 +426,85 @@ async fn what_a_device_refuses_was_asked_for_again_after_a_restart() {
         }
     }
     assert_eq!(*refused.lock().unwrap(), [0]);
+}
+
+/// A device whose registers are their own addresses, and which does not answer some requests: by their number, from 0
+/// on, and registers. Says what it was asked for, as `start+count`.
+fn device_silent_about(
+    tasks: &mut JoinSet<()>,
+    what: impl Fn(usize, Range<u16>) -> bool + Send + Sync + 'static,
+) -> (Memory, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&asked);
+    let (memory, _) = counting_peer(tasks, move |index, frame| {
+        let [start, count] = [8, 10].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
+        seen.lock().unwrap().push(format!("{start}+{count}"));
+        let is_silent = what(index, start..start + count);
+        Some(if is_silent { Vec::new() } else { addresses(frame) })
+    });
+    (memory, asked)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_that_a_device_does_not_answer_for_cost_all_of_its_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut peers = JoinSet::new();
+    let (memory, asked) = device_silent_about(&mut peers, |_, asked| asked.contains(&3));
+    let text = "every: 5s\nregisters: [{ name: a, input: 0 }, { name: b, input: 2 }, { name: c, input: 4 }]";
+    for round in 0..2 {
+        let mut rig = Rig::new(&memory, "");
+        let site = testing::site(Some(rig.shared.clone()));
+        let mut collected = rig.source_at(Site { data: folder.path().into(), ..site }, text);
+        for _ in 0..2 {
+            let message = next(&mut collected).await;
+            let values = json!({ "a": 0, "b": 2, "c": 4 });
+            assert_eq!(message.payload.value(), Ok(&values));
+        }
+        let mut errors = 0;
+        while collected.errors.try_recv().is_ok() {
+            errors += 1;
+        }
+        assert_eq!(errors, if round == 0 { 3 } else { 0 }, "it is remembered");
+    }
+    // Three polls in vain, then its parts and once more all of it; from then on its parts.
+    let parts = ["0+1", "2+1", "4+1"];
+    let expected = [&["0+5"; 3][..], &parts, &["0+5"], &parts, &parts, &parts].concat();
+    assert_eq!(*asked.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_boundary_that_a_device_does_not_answer_across_cost_all_of_its_values() {
+    let mut peers = JoinSet::new();
+    let (memory, asked) =
+        device_silent_about(&mut peers, |_, asked| asked.start < 10 && asked.end > 10);
+    let mut rig = Rig::new(&memory, "");
+    let mut collected =
+        rig.source("every: 5s\nregisters: [{ name: a, input: 9 }, { name: b, input: 10 }]");
+    for _ in 0..2 {
+        let message = next(&mut collected).await;
+        assert_eq!(message.payload.value(), Ok(&json!({ "a": 9, "b": 10 })));
+    }
+    let expected = ["9+2", "9+2", "9+2", "9+1", "10+1", "9+2", "9+1", "10+1"];
+    assert_eq!(*asked.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_was_away_was_taken_for_one_with_holes() {
+    for back in [1, 3, 4, 7] {
+        let mut peers = JoinSet::new();
+        let (memory, asked) = device_silent_about(&mut peers, move |index, _| index < back);
+        let mut rig = Rig::new(&memory, "");
+        let text = "every: 2s\nregisters: [{ name: a, input: 0 }, { name: b, input: 4 }]";
+        let mut collected = rig.source(text);
+        for _ in 0..3 {
+            next(&mut collected).await;
+        }
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked[asked.len() - 2..], ["0+5", "0+5"], "back at {back}: {asked:?}");
+        // While it is away, each poll asks it once.
+        let in_vain = std::iter::from_fn(|| collected.errors.try_recv().ok()).count();
+        assert!(in_vain + 1 >= back, "{in_vain} errors, back at {back}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

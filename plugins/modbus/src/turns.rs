@@ -65,8 +65,19 @@ struct Unit {
     owes: Vec<Shape>,
     /// Until then they may.
     owes_until: Option<Instant>,
-    /// What it refused to answer in one request, and answers in several.
+    /// What it does not answer in one request, and answers in several.
     apart: Vec<Block>,
+    /// What may be such.
+    doubt: Option<Doubt>,
+}
+
+/// What several asked for together, and got no answer.
+struct Doubt {
+    whole: Block,
+    /// How often in a row.
+    silent: u32,
+    /// Whether the unit has answered since it is asked by each apart. One that is gone does not.
+    is_there: bool,
 }
 
 /// What to do next.
@@ -80,6 +91,8 @@ pub enum Turn {
 
 /// After the first answer of a device that is busy; each further pause is twice as long.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// So often what several ask for together is asked without an answer before it is asked apart.
+const MOST_SILENT: u32 = 3;
 /// What is remembered of each unit.
 const MOST_APART: usize = 100;
 
@@ -143,7 +156,9 @@ impl Turns {
     ) -> Serving {
         let Job { unit, ref ask, .. } = first.job;
         let mut serving = Serving { unit, ask: ask.clone(), waiting: vec![first] };
-        let apart = &self.units[&unit].apart;
+        let Unit { apart, doubt, .. } = &self.units[&unit];
+        let doubtful = doubt.iter().filter(|doubt| doubt.keeps_apart()).map(|doubt| &doubt.whole);
+        let apart: Vec<Block> = apart.iter().chain(doubtful).copied().collect();
         let mut index = 0;
         while index < self.waiting.len() {
             let other = &self.waiting[index];
@@ -166,12 +181,33 @@ impl Turns {
 
     /// A unit refused to answer several at once: each is asked by itself, now and from then on.
     pub fn split(&mut self, serving: Serving) {
-        let apart = &mut self.units.entry(serving.unit).or_default().apart;
-        if apart.len() == MOST_APART {
-            apart.remove(0);
-        }
-        apart.extend(serving.ask.reads());
+        let unit = self.units.entry(serving.unit).or_default();
+        serving.ask.reads().into_iter().for_each(|whole| unit.keep_apart(whole));
         self.waiting.extend(serving.waiting);
+    }
+
+    /// A unit did not answer several at once. When that goes on, each is asked by itself; and once the unit
+    /// answers them, all together once more. It is learnt only when they then get no answer again.
+    pub fn silent_together(&mut self, unit: u8, whole: Block) {
+        let unit = self.units.entry(unit).or_default();
+        let first = Doubt { whole, silent: 1, is_there: false };
+        let doubt = match unit.doubt.take() {
+            Some(doubt) if doubt.is_there && whole.holds(doubt.whole) => {
+                return unit.keep_apart(doubt.whole);
+            }
+            Some(doubt) if whole.holds(doubt.whole) => Doubt { silent: doubt.silent + 1, ..doubt },
+            Some(doubt) if doubt.whole.holds(whole) => Doubt { silent: doubt.silent + 1, ..first },
+            _ => first,
+        };
+        unit.doubt = Some(doubt);
+    }
+
+    /// A unit answered several at once.
+    pub fn answered_together(&mut self, unit: u8, whole: Block) {
+        let unit = self.units.entry(unit).or_default();
+        if unit.doubt.as_ref().is_some_and(|doubt| whole.holds(doubt.whole)) {
+            unit.doubt = None;
+        }
     }
 
     /// For how long a unit is still left alone.
@@ -191,8 +227,11 @@ impl Turns {
     /// A unit did as it was asked. It answers in the order in which it was asked, so it owes nothing.
     pub fn answered(&mut self, unit: u8, now: Instant) {
         let unit = self.units.entry(unit).or_default();
-        let apart = std::mem::take(&mut unit.apart);
-        *unit = Unit { served: Some(now), apart, ..Unit::default() };
+        let (apart, mut doubt) = (std::mem::take(&mut unit.apart), unit.doubt.take());
+        if let Some(doubt) = &mut doubt {
+            doubt.is_there |= doubt.keeps_apart();
+        }
+        *unit = Unit { served: Some(now), apart, doubt, ..Unit::default() };
     }
 
     /// A unit said that it will not. That tells only the function, so it may have been said to an
@@ -219,6 +258,22 @@ impl Turns {
                 unit.owes.push(ask.shape());
             }
         }
+    }
+}
+
+impl Unit {
+    fn keep_apart(&mut self, whole: Block) {
+        if self.apart.len() == MOST_APART {
+            self.apart.remove(0);
+        }
+        self.apart.push(whole);
+    }
+}
+
+impl Doubt {
+    /// Whether nobody asks for it together.
+    fn keeps_apart(&self) -> bool {
+        self.silent >= MOST_SILENT && !self.is_there
     }
 }
 
@@ -347,6 +402,53 @@ mod tests {
         assert_eq!(served(&mut turns, now), fewer);
         // Also at the next beat, and whatever else was answered.
         assert_eq!(asked(&mut turns, &["1: h0+2", "1: h4+2", "1: h8+2"], FREE, now), fewer);
+    }
+
+    /// Two nodes ask for neighbours over a hole, beat by beat, of a unit of which this says whether it answers a
+    /// block. Says what each beat asked.
+    fn beats(answers: impl Fn(usize, Block) -> bool, count: usize) -> Vec<String> {
+        let mut now = Instant::now();
+        let mut turns = turns(Framing::Tcp);
+        let limits = Some(Arc::new(Limits::of(FREE)));
+        let mut beats = Vec::new();
+        for beat in 0..count {
+            for at in ["h0+2", "h4+2"] {
+                let (ask, limits) = (Ask::Read(Block::written(at)), limits.clone());
+                turns.enter(Job { unit: 1, ask, due: now, limits, reply: oneshot::channel().0 });
+            }
+            let mut asked = Vec::new();
+            while let Turn::Serve(Serving { ask, waiting, .. }) = turns.next(now, &cost) {
+                let block = ask.reads().unwrap();
+                asked.push(format!("{}+{}", block.start, block.count));
+                match (answers(beat, block), waiting.len() > 1) {
+                    (true, is_together) => {
+                        turns.answered(1, now);
+                        if is_together {
+                            turns.answered_together(1, block);
+                        }
+                    }
+                    (false, is_together) => {
+                        turns.was_silent(1, &ask, TIMEOUT, now);
+                        if is_together {
+                            turns.silent_together(1, block);
+                        }
+                    }
+                }
+                now += TIMEOUT;
+            }
+            beats.push(asked.join(" "));
+        }
+        beats
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_gets_no_answer_together_was_asked_together_over_and_over() {
+        let apart = ["0+6", "0+6", "0+6", "0+2 4+2", "0+6", "0+2 4+2", "0+2 4+2"];
+        assert_eq!(beats(|_, block| block.count < 6, 7), apart);
+        // Of a unit that was away, nothing is learnt.
+        let away = ["0+6", "0+6", "0+6", "0+2 4+2", "0+2 4+2", "0+6", "0+6"];
+        assert_eq!(beats(|beat, _| beat > 3, 7), away);
+        assert_eq!(beats(|beat, _| beat > 1, 4), ["0+6"; 4]);
     }
 
     #[tokio::test(start_paused = true)]

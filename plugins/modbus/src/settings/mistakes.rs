@@ -2,7 +2,10 @@
 
 use forebay_sdk::Problem;
 
-use super::register::{RegisterSettings, path, table_setting};
+use super::{
+    kind::Kind,
+    register::{RegisterSettings, path, table_setting},
+};
 use crate::{
     block::Table,
     decode::Form,
@@ -29,6 +32,9 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
         .filter(|(_, of, _)| *of == table)
         .map(|(index, _, address)| (index, address))
         .collect();
+    if is_sun_spec(registers, &addresses) {
+        return None;
+    }
     let (index, address) = *addresses.first()?;
     let other = of_another_table(table, &addresses);
     if other.is_some() {
@@ -55,12 +61,32 @@ pub fn counted_from_one(registers: &[RegisterSettings], table: Table) -> Option<
     Some(problem.warning().note(note).help(help))
 }
 
-/// Whether all addresses look like numbers of a manual from `first` on. Lists of a manual begin near that; inverters
-/// by the million have their registers at 32000, 35100 or 43000, and mean it.
+/// Whether all addresses look like numbers of a manual from `first` on. Lists of a manual begin near that; devices
+/// by the million have their registers at 30775 (SMA), 32080, 35100 or 40083 (SunSpec, E3/DC), and mean it.
 fn are_numbers(addresses: &[(usize, u16)], first: u16) -> bool {
-    let addresses = || addresses.iter().map(|(_, address)| *address);
-    addresses().all(|address| (first..=first + 9998).contains(&address))
-        && addresses().any(|address| address < first + 1000)
+    /// In front of what is measured, SunSpec and E3/DC have some sixty registers that say what they are.
+    const NEAR: u16 = 50;
+    /// As many as a meter has. What SMA measures begins behind it.
+    const METER: u16 = 400;
+    let mut all = addresses.iter().map(|(_, address)| *address);
+    let (Some(least), Some(most)) = (all.clone().min(), all.clone().max()) else { return false };
+    let has_so_many = all.all(|address| (first..=first + 9998).contains(&address));
+    let begins_there = match first {
+        40_001 => least < first + NEAR,
+        30_001 => least < first + NEAR || most < first + METER,
+        _ => least < first + 1000,
+    };
+    has_so_many && begins_there
+}
+
+/// Whether these are the registers of a SunSpec device, or of one that is laid out as such (E3/DC), on the wire from
+/// 40000 on: its texts stand where theirs do, or its numbers have scale factors.
+fn is_sun_spec(registers: &[RegisterSettings], addresses: &[(usize, u16)]) -> bool {
+    addresses.iter().any(|(index, address)| {
+        let register = &registers[*index];
+        let is_text = register.kind == Some(Kind::String) && (40_003..=40_066).contains(address);
+        is_text || register.scale_by.is_some()
+    })
 }
 
 /// `input: 40001`: the number of a holding register.

@@ -140,6 +140,33 @@ fn a_number_of_another_table_gets_a_hint() {
     assert!(of_registers(&["input: 40001", "input: 7"]).is_empty());
 }
 
+/// `register: 40083` of such a device would be another register.
+#[test]
+fn maps_that_mean_addresses_from_30001_and_40001_on_got_a_hint() {
+    for registers in [
+        // SolarEdge and Fronius, on the wire: power and its factor, energy, state.
+        &["holding: 40083, kind: i16", "holding: 40084, kind: i16", "holding: 40093, kind: u32"][..],
+        &["holding: 40071, kind: f32", "holding: 40091, kind: f32"],
+        // With the texts in front.
+        &["holding: 40004, kind: string, length: 16", "holding: 40037", "holding: 40069"],
+        &["holding: 40002", "holding: 40083, kind: i16, scale_by: c", "holding: 40084, kind: i16"],
+        // E3/DC: photovoltaics, battery, house, grid; charge.
+        &["holding: 40067, kind: i32, order: CDAB", "holding: 40069, kind: i32, order: CDAB"],
+        &["holding: 40082"],
+        // SMA.
+        &["holding: 30775, kind: i32", "holding: 30529, kind: u32"],
+        &["input: 30053, kind: u32", "input: 30775, kind: i32"],
+        &["holding: 40149, kind: i32", "holding: 40151, kind: u32"],
+        // Huawei, GoodWe, Growatt and Sungrow.
+        &["holding: 32080, kind: i32", "holding: 37113, kind: i32"],
+        &["holding: 35105, kind: i32", "holding: 36025, kind: i32"],
+        &["input: 13007, kind: i32, order: CDAB", "input: 5016, kind: u32, order: CDAB"],
+    ] {
+        let found = of_registers(registers);
+        assert!(found.is_empty(), "{registers:?}: {found:?}");
+    }
+}
+
 #[test]
 fn numbers_of_a_manual_get_a_hint_and_no_refusal() {
     for (fields, label) in [
