@@ -207,7 +207,8 @@ mod tests {
             breaker: 5,
         };
         let wanted: Vec<Block> = wanted.iter().map(|block| Block::written(block)).collect();
-        let free = Merging { max_gap: None, max_registers: 125, one_by_one: false };
+        let free =
+            Merging { max_gap: None, max_registers: 125, one_by_one: false, bits_from_zero: false };
         plan(&wanted, &Limits::of(free), |block| bus.cost(block)).len()
     }
 

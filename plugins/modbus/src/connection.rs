@@ -217,7 +217,7 @@ impl Session<'_> {
             // Many devices hang up on who was silent for a minute.
             Err(Failure::HungUp { .. }) => was_open,
             Err(Failure::Silence { .. }) => {
-                was_alive && idle > FORGOTTEN_AFTER && self.owner.bus.to.framing() == Framing::Tcp
+                was_alive && idle > FORGOTTEN_AFTER && self.owner.bus.to.framing() != Framing::Rtu
             }
             _ => false,
         };

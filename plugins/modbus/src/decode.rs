@@ -377,6 +377,9 @@ mod tests {
         assert_eq!(text(&[0x43B0], Encoding::Latin1, Badc), Ok(json!("°C")));
         let utf16 = |registers: &[u16]| text(registers, Encoding::Utf16, Abcd);
         assert_eq!(utf16(&[0x00B0, 0x0043, 0, 0x58]), Ok(json!("°C")));
+        // One character in each register, in its upper byte.
+        let upper = text(&[0x4F00, 0x4B00, 0], Encoding::Utf16, Badc);
+        assert_eq!(upper, Ok(json!("OK")));
         assert_eq!(utf16(&[0xD800]), Err("not UTF-16 text".to_owned()));
     }
 

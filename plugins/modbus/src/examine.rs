@@ -9,6 +9,7 @@ use crate::{
     ask::Ask,
     block::{Block, Table},
     bus::Bus,
+    frame::Framing,
     link::{Failure, Link, Place},
     source::ModbusSource,
 };
@@ -45,9 +46,38 @@ pub async fn examine(bus: &Bus, asked: &Examination<'_>) {
         asked.fine("line", format!("{} is open", device.display()));
     }
     sleep(*bus.after_connect).await;
-    for (unit, block) in units(asked) {
-        ask(bus, &mut link, unit, block, asked).await;
+    let units = units(asked);
+    let mut is_there = false;
+    for (unit, block) in &units {
+        is_there |= ask(bus, &mut link, *unit, *block, asked).await;
         link.settle(*bus.pause).await;
+    }
+    // A device may serve one connection at a time.
+    drop(link);
+    if !is_there && let Some((unit, block)) = units.first_key_value() {
+        try_other_frames(bus, *unit, *block, asked).await;
+    }
+}
+
+/// Converters speak RTU or Modbus TCP, as they are set.
+async fn try_other_frames(bus: &Bus, unit: u8, block: Block, asked: &Examination<'_>) {
+    let Place::Network(to, framing) = &bus.to else { return };
+    let (other, scheme, name) = match framing {
+        Framing::Rtu => (Framing::Tcp, "tcp://", "Modbus TCP"),
+        Framing::Tcp | Framing::Unnumbered => (Framing::Rtu, "rtu+tcp://", "RTU over TCP"),
+    };
+    let place = Place::Network(to.clone(), other);
+    let (world, voice) = (&asked.site.world, Voice::unheard());
+    let Ok(mut link) = Link::open(world, &place, bus.connect_timeout, &voice).await else { return };
+    sleep(*bus.after_connect).await;
+    if let Ok(_) | Err(Failure::Exception(_)) =
+        link.call(unit, &Ask::Read(block), bus.timeout).await
+    {
+        asked.wrong(
+            "frames",
+            format!("unit {unit} answers in {name}"),
+            format!("`url: \"{scheme}{to}\"`"),
+        );
     }
 }
 
@@ -67,7 +97,8 @@ fn units(asked: &Examination<'_>) -> BTreeMap<u8, Block> {
     units
 }
 
-async fn ask(bus: &Bus, link: &mut Link, unit: u8, block: Block, asked: &Examination<'_>) {
+/// Says whether it answers.
+async fn ask(bus: &Bus, link: &mut Link, unit: u8, block: Block, asked: &Examination<'_>) -> bool {
     let what = format!("unit {unit}");
     // A device may sleep through the first request after a while.
     let mut failure = None;
@@ -76,7 +107,8 @@ async fn ask(bus: &Bus, link: &mut Link, unit: u8, block: Block, asked: &Examina
         match link.call(unit, &Ask::Read(block), bus.timeout).await {
             Ok(_) => {
                 let ms = began.elapsed().as_millis();
-                return asked.fine(what, format!("{block} was read within {ms} ms"));
+                asked.fine(what, format!("{block} was read within {ms} ms"));
+                return true;
             }
             Err(Failure::Silence { patience, stray }) => {
                 failure = Some(Failure::Silence { patience, stray });
@@ -85,15 +117,17 @@ async fn ask(bus: &Bus, link: &mut Link, unit: u8, block: Block, asked: &Examina
                 let seen =
                     format!("it answers, and to reading {block}: {}", Failure::Exception(code));
                 let help = "`forebay probe` shows which registers it has";
-                return asked.doubt(what, seen, help);
+                asked.doubt(what, seen, help);
+                return true;
             }
             Err(other) => {
                 let help = "it may speak another kind of frames (`tcp://`, `rtu+tcp://`), or serve somebody else";
-                return asked.wrong(what, other.to_string(), help);
+                asked.wrong(what, other.to_string(), help);
+                return false;
             }
         }
     }
-    let Some(failure) = failure else { return };
+    let Some(failure) = failure else { return false };
     let help = match bus.to {
         Place::Serial(..) => {
             "`baud`, `parity`, the address that is set at the device, A and B, and the resistors at the ends"
@@ -103,4 +137,5 @@ async fn ask(bus: &Bus, link: &mut Link, unit: u8, block: Block, asked: &Examina
         }
     };
     asked.wrong(what, format!("reading {block}: {failure}"), help);
+    false
 }

@@ -15,6 +15,8 @@ pub enum Framing {
     /// By a head with a transaction id and a length (MODBUS Messaging on TCP/IP Implementation Guide
     /// V1.0b, section 3.1.3).
     Tcp,
+    /// The same, of a device whose answers have another transaction id than was asked with.
+    Unnumbered,
     /// By a checksum at the end (MODBUS over Serial Line V1.02, section 2.5.1).
     Rtu,
 }
@@ -24,6 +26,8 @@ pub enum Framing {
 pub enum Stray {
     /// The answer to an earlier request, or one that came twice.
     Late,
+    /// It has a transaction id that nobody asked with.
+    Transaction { asked: u16, came: u16 },
     /// The answer of another unit.
     Unit { asked: u8, came: u8 },
     /// The answer to another function.
@@ -42,6 +46,8 @@ pub struct Frames {
     framing: Framing,
     /// Of the last request.
     transaction: u16,
+    /// Requests so far, while they are few.
+    requests: u16,
     asked: Option<Asked>,
     came: Vec<u8>,
     stray: Option<Stray>,
@@ -53,7 +59,10 @@ pub struct Frames {
 /// A request whose answer is waited for.
 #[derive(Debug)]
 struct Asked {
-    transaction: [u8; 2],
+    /// None when the answer may have any.
+    transaction: Option<u16>,
+    /// How many transactions before it were asked for, as far as one looks back.
+    before: u16,
     unit: u8,
     function: u8,
     expected: Expected,
@@ -87,6 +96,8 @@ const HEAD_BYTES: usize = 6;
 /// From one transaction id to the next: odd, so that all come up before one comes again, and not 1. A device
 /// whose late answer has the id of the next request is known for what it is.
 const TRANSACTION_STEP: u16 = 0x0101;
+/// How many of them back an answer is known for a late one.
+const MOST_LATE: u16 = 64;
 /// The address of the device, between the head and the function code.
 const UNIT_BYTES: usize = 1;
 /// Unit, function and one byte are the least; the standard's most is 254.
@@ -103,20 +114,23 @@ const CHECKSUM: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS);
 impl Frames {
     pub fn new(framing: Framing) -> Frames {
         let (came, stray) = (Vec::new(), None);
-        Frames { framing, transaction: 0, asked: None, came, stray, echoes: false }
+        Frames { framing, transaction: 0, requests: 0, asked: None, came, stray, echoes: false }
     }
 
     /// Takes a request, from its function code on, and gives what goes on the wire. From now on its
     /// answer is what is waited for.
     pub fn ask(&mut self, unit: u8, request: &[u8]) -> Vec<u8> {
         self.transaction = self.transaction.wrapping_add(TRANSACTION_STEP);
-        let transaction = self.transaction.to_be_bytes();
         let expected = Expected::of(request);
-        let wire = envelope(self.framing, transaction, unit, request);
+        let wire = envelope(self.framing, self.transaction.to_be_bytes(), unit, request);
+        let transaction = (self.framing == Framing::Tcp).then_some(self.transaction);
+        let before = self.requests;
+        self.requests = MOST_LATE.min(before + 1);
         let is_told = self.echoes || !matches!(expected, Expected::Echo(_));
         let may_echo = self.framing == Framing::Rtu && is_told;
         let echo = if may_echo { wire.clone() } else { Vec::new() };
-        self.asked = Some(Asked { transaction, unit, function: request[0], expected, echo });
+        let function = request[0];
+        self.asked = Some(Asked { transaction, before, unit, function, expected, echo });
         self.came.clear();
         self.stray = None;
         wire
@@ -134,7 +148,7 @@ impl Frames {
                 return None;
             }
             let found = match self.framing {
-                Framing::Tcp => asked.look_at_tcp(&self.came),
+                Framing::Tcp | Framing::Unnumbered => asked.look_at_tcp(&self.came),
                 Framing::Rtu => asked.look_at_rtu(&self.came),
             };
             match found {
@@ -228,8 +242,8 @@ impl Asked {
         let Some(body) = came.get(HEAD_BYTES..length) else { return Found::Unfinished };
         let stray = |stray| Found::Stray(length, stray);
         let (unit, function, is_exception) = parts(body);
-        if head[..2] != self.transaction {
-            stray(Stray::Late)
+        if let Some(found) = self.other_transaction(u16::from_be_bytes([head[0], head[1]])) {
+            stray(found)
         } else if unit != self.unit {
             stray(Stray::Unit { asked: self.unit, came: unit })
         } else if function != self.function {
@@ -239,6 +253,14 @@ impl Asked {
         } else {
             stray(Stray::Extent)
         }
+    }
+
+    /// What an answer is whose transaction is not the one that was asked for.
+    fn other_transaction(&self, came: u16) -> Option<Stray> {
+        let asked = self.transaction.filter(|asked| *asked != came)?;
+        let mut earlier = (1..=self.before).map(|back| back.wrapping_mul(TRANSACTION_STEP));
+        let is_late = earlier.any(|back| asked.wrapping_sub(back) == came);
+        Some(if is_late { Stray::Late } else { Stray::Transaction { asked, came } })
     }
 
     /// There is no length on this wire: a frame is what ends with its own checksum. So a frame is
@@ -286,7 +308,7 @@ fn parts(body: &[u8]) -> (u8, u8, bool) {
 pub fn envelope(framing: Framing, transaction: [u8; 2], unit: u8, pdu: &[u8]) -> Vec<u8> {
     let body = [&[unit], pdu].concat();
     match framing {
-        Framing::Tcp => {
+        Framing::Tcp | Framing::Unnumbered => {
             let length = (body.len() as u16).to_be_bytes();
             [&transaction, &[0, 0], &length, &body[..]].concat()
         }
@@ -313,6 +335,11 @@ impl fmt::Display for Stray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Stray::Late => f.write_str("the answer to an earlier request"),
+            Stray::Transaction { asked, came } => write!(
+                f,
+                "an answer with transaction {came}, and {asked} was asked; for a device that never repeats it \
+                 there is `ignore_transaction: true` of the connection"
+            ),
             Stray::Unit { asked, came } => {
                 write!(f, "an answer of unit {came}, and unit {asked} was asked")
             }
@@ -351,9 +378,32 @@ mod tests {
             frames.ask(9, request);
             match framing {
                 Framing::Tcp => check(frames, &|unit, answer| tcp(2, unit, answer)),
-                Framing::Rtu => check(frames, &rtu),
+                Framing::Rtu | Framing::Unnumbered => check(frames, &rtu),
             }
         }
+    }
+
+    #[test]
+    fn a_transaction_that_nobody_asked_with_is_told_from_a_late_one() {
+        let mut frames = Frames::new(Framing::Tcp);
+        for _ in 0..3 {
+            frames.ask(9, &REQUEST);
+        }
+        for (came, expected) in [
+            (2, Stray::Late),
+            (1, Stray::Late),
+            (0, Stray::Transaction { asked: 0x0303, came: 0 }),
+            (4, Stray::Transaction { asked: 0x0303, came: 0x0404 }),
+        ] {
+            assert_eq!(frames.take(&tcp(came, 9, &ANSWER)), None);
+            assert_eq!(frames.stray(), Some(expected));
+        }
+        // All else is checked also where it is not.
+        let mut frames = Frames::new(Framing::Unnumbered);
+        frames.ask(9, &REQUEST);
+        let strays = [tcp(0, 8, &ANSWER), tcp(0, 9, &[3, 2, 1, 1]), tcp(0, 9, &[4, 4, 1, 1, 1, 1])];
+        assert_eq!(frames.take(&strays.concat()), None);
+        assert_eq!(frames.take(&tcp(0, 9, &ANSWER)), Some(ANSWER.to_vec()));
     }
 
     #[test]
@@ -407,10 +457,6 @@ mod tests {
                 assert_eq!(frames.stray(), Some(stray));
             });
         }
-        let mut frames = Frames::new(Framing::Tcp);
-        frames.ask(9, &REQUEST);
-        assert_eq!(frames.take(&tcp(0, 9, &ANSWER)), None);
-        assert_eq!(frames.stray(), Some(Stray::Late));
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Merging {
     pub max_registers: u16,
     /// Each value in a request of its own.
     pub one_by_one: bool,
+    /// Coils and discrete inputs in requests that begin at 0.
+    pub bits_from_zero: bool,
 }
 
 /// How far the reads of a node may be merged, with what its device refuses.
@@ -65,7 +67,7 @@ pub fn plan(wanted: &[Block], limits: &Limits, cost: impl Fn(Block) -> Duration)
                 }
                 continue;
             }
-            let total = best[first].0.saturating_add(cost(cover(run)));
+            let total = best[first].0.saturating_add(cost(merging.cover(run)));
             cheapest = cheapest.min((total, first));
         }
         best.push(cheapest);
@@ -74,7 +76,8 @@ pub fn plan(wanted: &[Block], limits: &Limits, cost: impl Fn(Block) -> Duration)
     let mut end = blocks.len();
     while end > 0 {
         let first = best[end].1;
-        requests.push(Request::for_all(&blocks[first..end]));
+        let wanted = &blocks[first..end];
+        requests.push(Request { block: merging.cover(wanted), wanted: wanted.to_vec() });
         end = first;
     }
     requests.reverse();
@@ -83,7 +86,7 @@ pub fn plan(wanted: &[Block], limits: &Limits, cost: impl Fn(Block) -> Duration)
 
 /// Whether several blocks may be read by one request.
 fn is_allowed(run: &[Block], merging: Merging, refused: &[Refused]) -> bool {
-    let whole = cover(run);
+    let whole = merging.cover(run);
     let mut end = run[0].end();
     let gaps_are_small = run.iter().all(|block| {
         let gap = u32::from(block.start).saturating_sub(end);
@@ -98,7 +101,7 @@ fn is_allowed(run: &[Block], merging: Merging, refused: &[Refused]) -> bool {
 }
 
 fn is_too_long(run: &[Block], merging: Merging) -> bool {
-    let whole = cover(run);
+    let whole = merging.cover(run);
     whole.end() - u32::from(whole.start) > whole.table.most_in_one_request(merging.max_registers)
 }
 
@@ -107,6 +110,19 @@ fn cover(blocks: &[Block]) -> Block {
     let first = blocks[0];
     let end = blocks.iter().map(|block| block.end()).max().unwrap_or_default();
     Block { count: u16::try_from(end - u32::from(first.start)).unwrap_or(u16::MAX), ..first }
+}
+
+/// This block, begun at another address in front of its own.
+fn begun_at(start: u16, block: Block) -> Block {
+    Block { start, count: block.count.saturating_add(block.start - start), ..block }
+}
+
+impl Merging {
+    /// The block that is read for these, which are of one table and in order.
+    pub fn cover(&self, blocks: &[Block]) -> Block {
+        let block = cover(blocks);
+        if self.bits_from_zero && block.table.holds_bits() { begun_at(0, block) } else { block }
+    }
 }
 
 impl Limits {
@@ -132,7 +148,7 @@ impl Request {
         let seams = self.seams().into_iter();
         let (at, between) = seams.min_by_key(|(at, _)| at.abs_diff(middle))?;
         let (front, back) = self.wanted.split_at(at);
-        Some((Request::for_all(front), Request::for_all(back), between))
+        Some((self.part(front), self.part(back), between))
     }
 
     /// The requests for what a device does not answer at once, and what stands between them. They read over
@@ -146,7 +162,7 @@ impl Request {
         let mut parts = Vec::with_capacity(seams.len() + 1);
         let mut start = 0;
         for end in ends {
-            parts.push(Request::for_all(&self.wanted[start..end]));
+            parts.push(self.part(&self.wanted[start..end]));
             start = end;
         }
         let between = seams.into_iter().map(|(_, between)| between);
@@ -169,8 +185,12 @@ impl Request {
         seams
     }
 
-    fn for_all(wanted: &[Block]) -> Request {
-        Request { block: cover(wanted), wanted: wanted.to_vec() }
+    /// A request for some of what is wanted. It begins in front of that when this one does.
+    fn part(&self, wanted: &[Block]) -> Request {
+        let block = cover(wanted);
+        let is_begun_before = self.block.start < self.wanted[0].start;
+        let block = if is_begun_before { begun_at(self.block.start, block) } else { block };
+        Request { block, wanted: wanted.to_vec() }
     }
 }
 
@@ -203,10 +223,16 @@ mod tests {
         Duration::from_millis(10 + u64::from(block.count))
     }
 
-    const FREE: Merging = Merging { max_gap: None, max_registers: 125, one_by_one: false };
+    const FREE: Merging =
+        Merging { max_gap: None, max_registers: 125, one_by_one: false, bits_from_zero: false };
 
     fn merging(max_gap: u16, max_registers: u16) -> Merging {
-        Merging { max_gap: Some(max_gap), max_registers, one_by_one: false }
+        Merging { max_gap: Some(max_gap), max_registers, ..FREE }
+    }
+
+    fn request(text: &str) -> Request {
+        let wanted = blocks(text);
+        Request { block: cover(&wanted), wanted }
     }
 
     #[track_caller]
@@ -264,7 +290,6 @@ mod tests {
 
     #[test]
     fn a_refused_request_is_asked_in_halves_until_one_value_is_left() {
-        let request = |text: &str| Request::for_all(&blocks(text));
         let (front, back, between) = request("h0+2 h2+2 h7+1").halves().unwrap();
         assert_eq!((front, back), (request("h0+2"), request("h2+2 h7+1")));
         assert_eq!((between.start, between.end), (2, 2));
@@ -274,9 +299,22 @@ mod tests {
         assert_eq!(request("h0+4 h1+1").halves(), None);
     }
 
+    /// Some devices answer other requests for bits with those of the byte in which the first stands.
+    #[test]
+    fn bits_that_a_device_only_answers_right_from_zero_on_were_those_of_others() {
+        let from_zero = Merging { bits_from_zero: true, ..FREE };
+        check("c4+1 c7+1 d1000+1 h4+1", from_zero, &[], "h4+1 c0+8 d0+1001");
+        check("c1990+1 c2010+1 c9+1", from_zero, &[], "c0+1991 c0+2011");
+        let one_by_one = Merging { one_by_one: true, ..from_zero };
+        check("c4+1 c7+1", one_by_one, &[], "c0+5 c0+8");
+        let limits = Limits::of(from_zero);
+        let planned = plan(&blocks("c4+1 c7+1 c9+1"), &limits, cost);
+        let (front, back, _) = planned[0].halves().unwrap();
+        assert_eq!([front.block, back.block], *blocks("c0+5 c0+10"));
+    }
+
     #[test]
     fn a_request_without_an_answer_is_parted_at_its_holes_and_else_between_its_values() {
-        let request = |text: &str| Request::for_all(&blocks(text));
         let parts = |text: &str| {
             let (parts, between) = request(text).parts()?;
             let parts: Vec<Block> = parts.iter().map(|part| part.block).collect();
@@ -325,7 +363,7 @@ mod tests {
             let merging = Merging {
                 max_gap: random.bool().then(|| random.u16(0..20)),
                 max_registers: random.u16(4..30),
-                one_by_one: false,
+                ..FREE
             };
             let refused: Vec<Refused> = (0..random.usize(0..3))
                 .map(|_| {

@@ -159,7 +159,7 @@ async fn look(looker: &mut Looker<'_>, wanted: &Wanted, url: &str) -> anyhow::Re
     if there.is_empty() {
         bail!("{}", nobody(looker, &wanted.units, &units));
     }
-    let is_network = matches!(looker.to, Place::Network(_, Framing::Tcp));
+    let is_network = matches!(looker.to, Place::Network(_, Framing::Tcp | Framing::Unnumbered));
     let answers_all = is_network && units.len() > 2 && there.len() == units.len();
     there.truncate(if answers_all { 1 } else { MOST_UNITS.max(wanted.ranges.len()) });
     let mut tables = Vec::new();
@@ -238,7 +238,7 @@ fn nobody(looker: &Looker<'_>, asked: &[u8], units: &[(u8, Result<(), String>)])
              `tcp://` is Modbus TCP"
                 .to_owned()
         }
-        Place::Network(_, Framing::Tcp) => {
+        Place::Network(_, Framing::Tcp | Framing::Unnumbered) => {
             "does a device have such an address (`--unit 1-20`), and is it Modbus TCP that is spoken \
              there? `rtu+tcp://` is RTU over TCP"
                 .to_owned()

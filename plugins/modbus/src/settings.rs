@@ -27,8 +27,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    block::Table,
+    block::{Block, Table},
     bus::Bus,
+    frame::Framing,
+    link::Place,
     place,
     plan::Merging,
     profiles,
@@ -69,6 +71,10 @@ pub struct ModbusSettings {
     /// Closes the connection when nothing was asked for so long, up to `1h`. For gateways and devices
     /// that serve one client at a time. Never, unless given.
     idle_close: Option<Period>,
+    /// Takes answers with any transaction id, for a device on Modbus TCP that does not repeat that of the request.
+    /// Its answers are then told apart as those on a serial line are. Only of `tcp://`.
+    #[serde(default)]
+    ignore_transaction: bool,
     /// The most of the bus's time, in percent, that a device which does not answer may take from
     /// the others, 1 to 100. With 5 and `timeout: 1s` it is asked every 20 s until it answers.
     #[serde(default = "default_breaker")]
@@ -118,7 +124,17 @@ impl Settings for ModbusSettings {
             let within = |period| Problem::unless_within(setting, &period, least..=most);
             problems.extend(period.and_then(within));
         }
-        let (to, line) = place?;
+        let (mut to, line) = place?;
+        if self.ignore_transaction {
+            match &mut to {
+                Place::Network(_, framing @ Framing::Tcp) => *framing = Framing::Unnumbered,
+                Place::Network(..) | Place::Serial(..) => {
+                    const MESSAGE: &str = "there is no transaction id to ignore";
+                    let label = "only answers of `tcp://` have one";
+                    problems.push(Problem::new("ignore_transaction", MESSAGE, label));
+                }
+            }
+        }
         Some(Bus {
             to,
             line,
@@ -183,6 +199,10 @@ pub struct ModbusSourceSettings {
     /// Asks for each value in a request of its own, for devices that answer nothing else right.
     #[serde(default)]
     one_by_one: bool,
+    /// Reads coils and discrete inputs from address 0 on, for devices that answer wrong when asked for others
+    /// alone.
+    #[serde(default)]
+    bits_from_zero: bool,
     /// How long the device loses what comes after a connection was opened. `forebay lint` says so when the
     /// connection does not wait for as long, by its own `after_connect`; profiles know of their devices.
     after_connect: Option<Period>,
@@ -218,7 +238,8 @@ impl Settings for ModbusSourceSettings {
 
         let fields = fields.into_iter().map(|(_, field)| field).collect();
         let (max_gap, max_registers) = (self.max_gap, self.max_registers);
-        let merging = Merging { max_gap, max_registers, one_by_one: self.one_by_one };
+        let (one_by_one, bits_from_zero) = (self.one_by_one, self.bits_from_zero);
+        let merging = Merging { max_gap, max_registers, one_by_one, bits_from_zero };
         Some(ModbusSource {
             every: self.every,
             topic: Some(self.topic.as_str()).filter(|topic| !topic.is_empty()).map(Arc::from),
@@ -247,7 +268,14 @@ impl ModbusSourceSettings {
     }
 
     fn too_wide(&self, index: usize, field: &Field) -> Option<Problem> {
-        let count = field.block.count;
+        let Block { table, count, .. } = field.block;
+        let most = table.most_in_one_request(self.max_registers);
+        if self.bits_from_zero && table.holds_bits() && field.block.end() > most {
+            let message = format!("`{}` is out of reach of a request from 0", field.name);
+            let label = format!("expected 0 to {}, with `bits_from_zero`", most - 1);
+            let table = table_setting(table);
+            return Some(Problem::new(format!("{}.{table}", path(index)), message, label));
+        }
         (count > self.max_registers).then(|| {
             Problem::new(
                 path(index),

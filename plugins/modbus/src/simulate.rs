@@ -268,7 +268,7 @@ async fn listen(world: &World, url: &str, simulator: &Simulator) -> anyhow::Resu
     let listener = world.listen(at).await.with_context(|| format!("listening at {at}"))?;
     let at = listener.local_addr().with_context(|| format!("listening at {at}"))?;
     let (scheme, words) = match wire.framing {
-        Framing::Tcp => ("tcp", "Modbus TCP"),
+        Framing::Tcp | Framing::Unnumbered => ("tcp", "Modbus TCP"),
         Framing::Rtu => ("rtu+tcp", "Modbus RTU over TCP"),
     };
     let url = format!("{scheme}://{at}");

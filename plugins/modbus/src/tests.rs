@@ -1,6 +1,7 @@
 //! Sources and their bus against peers in memory, on a stopped clock: the simulated meter, and
 //! servers that do everything wrong.
 
+mod doctor;
 mod faults;
 mod kinds;
 mod profiles;
@@ -598,7 +599,10 @@ async fn an_answer_to_another_question_is_not_taken() {
         answer[1] ^= 1;
         Some(answer)
     };
-    assert_says(&error_about(other_transaction).await, "was the answer to an earlier request");
+    assert_says(
+        &error_about(other_transaction).await,
+        "an answer with transaction 256, and 257 was asked",
+    );
     let other_unit = |frame: &[u8; 12]| {
         let mut answer = addresses(frame);
         answer[6] += 1;
@@ -710,6 +714,27 @@ async fn a_connection_that_a_firewall_forgot_lost_every_second_poll() {
         assert_eq!(next(&mut collected).await.payload.value(), Ok(&json!({ "a": 5 })));
     }
     assert!(collected.errors.try_recv().is_err());
+}
+
+/// An answer with a transaction id of its own in the place of the one that was asked with.
+fn with_transaction(mut answer: Vec<u8>, id: u16) -> Vec<u8> {
+    answer[..2].copy_from_slice(&id.to_be_bytes());
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_device_that_never_repeats_the_transaction_never_gave_a_value() {
+    let says = error_about(|frame| Some(with_transaction(addresses(frame), 0))).await;
+    assert_says(&says, "an answer with transaction 0, and 257 was asked");
+    assert_says(&says, "`ignore_transaction: true` of the connection");
+    let mut peers = JoinSet::new();
+    let (memory, clients) = peer(&mut peers, |frame| Some(with_transaction(addresses(frame), 0)));
+    let mut rig = Rig::new(&memory, "ignore_transaction: true");
+    let mut collected = rig.source("every: 1s\nregisters: [{ name: a, input: 5 }]");
+    for _ in 0..3 {
+        assert_eq!(next(&mut collected).await.payload.value(), Ok(&json!({ "a": 5 })));
+    }
+    assert_eq!(clients.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -252,7 +252,7 @@ impl Turns {
         unit.served = Some(now);
         // Alone, nobody else has a use for the time.
         unit.rests_until = (!alone).then(|| now + took.mul_f64(1.0 / self.share - 1.0));
-        if self.framing == Framing::Rtu {
+        if self.framing != Framing::Tcp {
             unit.owes_until = Some(now + self.timeout);
             if !unit.owes.contains(&ask.shape()) {
                 unit.owes.push(ask.shape());
@@ -363,7 +363,8 @@ mod tests {
         served(turns, now)
     }
 
-    const FREE: Merging = Merging { max_gap: None, max_registers: 125, one_by_one: false };
+    const FREE: Merging =
+        Merging { max_gap: None, max_registers: 125, one_by_one: false, bits_from_zero: false };
 
     #[tokio::test(start_paused = true)]
     async fn nodes_that_read_neighbours_at_one_beat_share_a_request() {

@@ -53,6 +53,8 @@ struct ProfileSettings {
     max_gap: Option<u16>,
     /// Asks for each value by itself, unless the source says otherwise.
     one_by_one: Option<bool>,
+    /// Reads coils and discrete inputs from 0 on, unless the source says otherwise.
+    bits_from_zero: Option<bool>,
     /// How long the device loses what comes after a connection was opened: what the connection should have as
     /// `after_connect`.
     after_connect: Option<Period>,
@@ -123,7 +125,7 @@ const WRITABLE: &str = "writable";
 /// Those that say where a register is.
 const TABLES: [&str; 5] = ["holding", "input", "coil", "discrete", "register"];
 /// What a profile knows of how its device is read, and of how it is asked for anything.
-const OF_READS: [&str; 3] = ["max_registers", "max_gap", "one_by_one"];
+const OF_READS: [&str; 4] = ["max_registers", "max_gap", "one_by_one", "bits_from_zero"];
 const OF_ALL: [&str; 1] = ["after_connect"];
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<ProfileSettings>);

@@ -142,6 +142,16 @@ fn a_number_of_another_table_gets_a_hint() {
 
 /// `register: 40083` of such a device would be another register.
 #[test]
+fn bits_beyond_a_request_from_zero_are_out_of_reach() {
+    let of = |coil: u16| {
+        format!("every: 1s\nbits_from_zero: true\nregisters: [{{ name: a, coil: {coil} }}]")
+    };
+    assert!(problems(&of(1999)).is_empty());
+    let found = problems(&of(2000));
+    assert_eq!(found[0].label, "expected 0 to 1999, with `bits_from_zero`");
+}
+
+#[test]
 fn maps_that_mean_addresses_from_30001_and_40001_on_got_a_hint() {
     for registers in [
         // SolarEdge and Fronius, on the wire: power and its factor, energy, state.
@@ -496,6 +506,12 @@ fn a_url_without_its_scheme_is_completed() {
 #[test]
 fn a_serial_line_needs_its_speed() {
     check_connection("url: rtu:///dev/rs485?baud=9600", &[]);
+    let ignores = |url: &str| format!("url: {url}\nignore_transaction: true");
+    check_connection(&ignores("tcp://plc"), &[]);
+    for url in ["rtu:///dev/rs485?baud=9600", "rtu+tcp://gateway"] {
+        let expected = "setting-value: there is no transaction id to ignore [only answers of `tcp://` have one]";
+        check_connection(&ignores(url), &[expected]);
+    }
     check_connection("url: rtu+tcp://gateway:4196", &[]);
     check_connection(
         "url: rtu:///dev/rs485",

@@ -116,7 +116,7 @@ impl Simulator {
     pub async fn talk(&self, client: Box<dyn Stream>, wire: Wire) -> io::Result<()> {
         let swallows_until = Instant::now() + self.devices().swallow;
         match wire.framing {
-            Framing::Tcp => self.talk_tcp(client, wire, swallows_until).await,
+            Framing::Tcp | Framing::Unnumbered => self.talk_tcp(client, wire, swallows_until).await,
             Framing::Rtu => self.talk_rtu(client, wire, swallows_until).await,
         }
     }
@@ -282,7 +282,7 @@ impl Reply {
         }
         let mut frame = envelope(wire.framing, transaction, unit, &answer);
         if strikes.contains(&What::BitError) {
-            let bytes = if wire.framing == Framing::Tcp { HEAD_BYTES } else { frame.len() };
+            let bytes = if wire.framing == Framing::Rtu { frame.len() } else { HEAD_BYTES };
             let bit = random.usize(..bytes * 8);
             frame[bit / 8] ^= 1 << (bit % 8);
         }

@@ -65,6 +65,8 @@ fn simulator(units: &[u8], faults: Vec<Fault>, seed: u64) -> (Simulator, Writes)
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Transport {
     Tcp,
+    /// The same, and nobody looks at transactions.
+    Unnumbered,
     RtuOverTcp,
     Line,
 }
@@ -73,6 +75,9 @@ impl Transport {
     fn settings(self) -> String {
         let url = match self {
             Transport::Tcp => "tcp://meter.lan?baud=9600".to_owned(),
+            Transport::Unnumbered => {
+                "tcp://meter.lan?baud=9600\nignore_transaction: true".to_owned()
+            }
             Transport::RtuOverTcp => "rtu+tcp://meter.lan?baud=9600".to_owned(),
             Transport::Line => format!("rtu://{LINE}?baud=9600"),
         };
@@ -97,7 +102,7 @@ impl Transport {
                 let wire = Wire { framing: Framing::Rtu, line };
                 tasks.spawn(simulator.serve(Box::new(memory.open(PLACE)), wire));
             }
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Unnumbered => {
                 let wire = Wire { framing: Framing::Tcp, line: None };
                 tasks.spawn(simulator.serve(Box::new(memory.open(PLACE)), wire));
             }
@@ -301,6 +306,14 @@ async fn hours_of_faults_on_tcp_make_no_wrong_value_and_no_second_write() {
     let (hours, seeds) = extent();
     for seed in 1..=seeds {
         hours_of_faults(Transport::Tcp, seed, hours).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hours_of_faults_without_transactions_make_no_wrong_value_and_no_second_write() {
+    let (hours, seeds) = extent();
+    for seed in 1..=seeds {
+        hours_of_faults(Transport::Unnumbered, seed, hours).await;
     }
 }
 
