@@ -160,7 +160,7 @@ impl Session<'_> {
         }
         let Serving { unit, ref ask, .. } = serving;
         let answer = match self.turns.rests(unit, Instant::now()) {
-            Some(left) => Err(Failure::Resting(left)),
+            Some(rest) => Err(Failure::Resting(rest)),
             None => self.ask(unit, ask).await?,
         };
         let busy = match &answer {

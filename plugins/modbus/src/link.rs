@@ -101,14 +101,23 @@ pub enum Failure {
     Exception(ExceptionCode),
     /// No answer in time, and what came in its stead.
     Silence { patience: Period, stray: Option<Stray> },
-    /// Not asked, because the device did not answer lately. Says for how long it is left alone.
-    Resting(Period),
+    /// Not asked, because the device did not answer lately.
+    Resting(Rest),
     /// There is no link. Says why.
     NotConnected(Arc<str>),
     /// The other side closed the link before it answered. Says who, and what came before.
     HungUp { place: Arc<str>, stray: Option<Stray> },
     /// Anything else, in words. The link is of no more use.
     Broken(String),
+}
+
+/// How a device is left alone that does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Until it is asked again.
+    pub left: Period,
+    /// How often it is asked until it answers.
+    pub every: Period,
 }
 
 /// A link to Modbus devices. Of no use any more when a request was not waited for.
@@ -277,9 +286,10 @@ impl fmt::Display for Failure {
             Failure::Silence { patience, stray: Some(stray) } => {
                 write!(f, "no answer within {patience}; what came was {stray}")
             }
-            Failure::Resting(left) => {
-                let seconds = left.as_millis().div_ceil(1000);
-                write!(f, "not asked: it did not answer, and is asked again in {seconds}s")
+            // The same words each time, so that a log that leaves out what it said lately knows them.
+            Failure::Resting(Rest { every, .. }) => {
+                let seconds = every.as_millis().div_ceil(1000);
+                write!(f, "not asked: it does not answer, and is asked every {seconds}s")
             }
             Failure::NotConnected(reason) => write!(f, "not connected: {reason}"),
             Failure::HungUp { place, stray: None } => write!(f, "{place} closed the connection"),

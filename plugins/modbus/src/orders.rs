@@ -90,7 +90,7 @@ impl Fate {
             | Failure::Exception(
                 ExceptionCode::ServerDeviceBusy | ExceptionCode::GatewayPathUnavailable,
             ) => Fate::NotSent(None),
-            Failure::Resting(left) => Fate::NotSent(Some(*left)),
+            Failure::Resting(rest) => Fate::NotSent(Some(rest.left)),
             // The gateway heard nothing of the device, which may have heard the gateway; or the device
             // has begun, and says that it needs longer than one waits.
             Failure::Exception(ExceptionCode::GatewayTargetDevice | ExceptionCode::Acknowledge)

@@ -318,12 +318,12 @@ mod tests {
         let parts = |text: &str| {
             let (parts, between) = request(text).parts()?;
             let parts: Vec<Block> = parts.iter().map(|part| part.block).collect();
-            Some((parts, between.iter().map(|hole| hole.start..hole.end).collect::<Vec<_>>()))
+            Some((parts, between.iter().map(|hole| (hole.start, hole.end)).collect::<Vec<_>>()))
         };
-        let expected = (blocks("h0+4 h7+1 h9+1"), vec![4..7, 8..9]);
+        let expected = (blocks("h0+4 h7+1 h9+1"), vec![(4, 7), (8, 9)]);
         assert_eq!(parts("h0+2 h2+2 h7+1 h9+1"), Some(expected));
-        assert_eq!(parts("h0+2 h2+2 h4+1"), Some((blocks("h0+2 h2+2 h4+1"), vec![2..2, 4..4])));
-        assert_eq!(parts("h0+4 h1+1 h4+1"), Some((blocks("h0+4 h4+1"), vec![4..4])));
+        assert_eq!(parts("h0+2 h2+2 h4+1"), Some((blocks("h0+2 h2+2 h4+1"), vec![(2, 2), (4, 4)])));
+        assert_eq!(parts("h0+4 h1+1 h4+1"), Some((blocks("h0+4 h4+1"), vec![(4, 4)])));
         assert_eq!(parts("h0+4 h1+1"), None);
         assert_eq!(parts("h0+4"), None);
     }

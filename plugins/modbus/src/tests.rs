@@ -474,6 +474,22 @@ async fn a_hole_that_a_device_does_not_answer_for_cost_all_of_its_values() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hole_that_a_device_on_a_serial_line_does_not_answer_for_cost_all_of_its_values() {
+    let mut devices = JoinSet::new();
+    let memory = serial_device_without(&mut devices, 3, |_| Duration::from_millis(20));
+    let mut rig = Rig::at(memory.world(), SERIAL);
+    // All parts look alike.
+    let text = "registers: [{ name: a, input: 0 }, { name: b, input: 2 }, { name: c, input: 4 }]";
+    let mut collected = rig.source(&format!("every: 4s\n{text}"));
+    for _ in 0..3 {
+        let message = next(&mut collected).await;
+        assert_eq!(message.payload.value(), Ok(&json!({ "a": 0, "b": 2, "c": 4 })));
+    }
+    let errors = std::iter::from_fn(|| collected.errors.try_recv().ok()).count();
+    assert_eq!(errors, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_boundary_that_a_device_does_not_answer_across_cost_all_of_its_values() {
     let mut peers = JoinSet::new();
     let (memory, asked) =
@@ -785,6 +801,23 @@ async fn a_dead_unit_behind_a_gateway_took_the_connection_of_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_dead_unit_filled_the_log_with_how_long_it_was_still_left_alone() {
+    let mut peers = JoinSet::new();
+    let dead = |frame: &[u8; 12]| if frame[6] == 2 { Vec::new() } else { addresses(frame) };
+    let (memory, _) = peer(&mut peers, move |frame| Some(dead(frame)));
+    let mut rig = Rig::new(&memory, "");
+    let text = "registers: [{ name: a, input: 5 }]";
+    let mut alive = rig.source(&format!("unit: 1\nevery: 1s\n{text}"));
+    let mut dead = rig.source(&format!("unit: 2\nevery: 2s\n{text}"));
+    next(&mut alive).await;
+    assert_says(&next_error(&mut dead).await, "no answer within 1s");
+    for _ in 0..5 {
+        let error = next_error(&mut dead).await;
+        assert_says(&error, "not asked: it does not answer, and is asked every 20s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_gateway_whose_device_is_gone_sent_a_message_of_nulls() {
     for code in [10, 11] {
         let error = error_about(move |frame| Some(answer_to(frame, &[0x84, code]))).await;
@@ -811,9 +844,18 @@ async fn a_busy_device_is_asked_again_within_the_poll() {
 }
 
 /// A device at the end of a serial line that answers each request, a frame of 8 bytes, after
-/// `delay`, with `values(start)` in its registers.
+/// `delay`, with its own address in each register.
 fn serial_device(
     tasks: &mut JoinSet<()>,
+    delay: impl Fn(usize) -> Duration + Send + 'static,
+) -> Memory {
+    serial_device_without(tasks, u16::MAX, delay)
+}
+
+/// One that does not answer when asked for a register among others.
+fn serial_device_without(
+    tasks: &mut JoinSet<()>,
+    hole: u16,
     delay: impl Fn(usize) -> Duration + Send + 'static,
 ) -> Memory {
     const CHECKSUM: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_MODBUS);
@@ -829,6 +871,9 @@ fn serial_device(
             sleep(delay(n)).await;
             let start = u16::from_be_bytes([request[2], request[3]]);
             let count = u16::from_be_bytes([request[4], request[5]]);
+            if (start..start + count).contains(&hole) {
+                continue;
+            }
             let values: Vec<u8> = (start..start + count).flat_map(u16::to_be_bytes).collect();
             let mut frame = [&[request[0], request[1], values.len() as u8], &values[..]].concat();
             frame.extend(CHECKSUM.checksum(&frame).to_le_bytes());

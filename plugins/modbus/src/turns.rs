@@ -15,7 +15,7 @@ use crate::{
     ask::{Ask, Shape},
     block::Block,
     frame::Framing,
-    link::{Answer, Failure},
+    link::{Answer, Failure, Rest},
     plan::Limits,
 };
 
@@ -59,8 +59,8 @@ pub struct Serving {
 #[derive(Default)]
 struct Unit {
     served: Option<Instant>,
-    /// It did not answer, and is left alone until then.
-    rests_until: Option<Instant>,
+    /// It did not answer, and is left alone until then; how often it is asked.
+    rests: Option<(Instant, Duration)>,
     /// Answers that may still come.
     owes: Vec<Shape>,
     /// Until then they may.
@@ -210,10 +210,11 @@ impl Turns {
         }
     }
 
-    /// For how long a unit is still left alone.
-    pub fn rests(&self, unit: u8, now: Instant) -> Option<Period> {
-        let until = self.units[&unit].rests_until?;
-        until.checked_duration_since(now).filter(|left| !left.is_zero()).map(Period)
+    /// How a unit is still left alone.
+    pub fn rests(&self, unit: u8, now: Instant) -> Option<Rest> {
+        let (until, every) = self.units[&unit].rests?;
+        let left = until.checked_duration_since(now).filter(|left| !left.is_zero())?;
+        Some(Rest { left: Period(left), every: Period(every) })
     }
 
     /// What to ask a unit first, and to throw away, so that no answer to something earlier is taken
@@ -251,7 +252,8 @@ impl Turns {
         let unit = self.units.entry(unit).or_default();
         unit.served = Some(now);
         // Alone, nobody else has a use for the time.
-        unit.rests_until = (!alone).then(|| now + took.mul_f64(1.0 / self.share - 1.0));
+        let every = took.mul_f64(1.0 / self.share);
+        unit.rests = (!alone).then(|| (now + every - took, every));
         if self.framing != Framing::Tcp {
             unit.owes_until = Some(now + self.timeout);
             if !unit.owes.contains(&ask.shape()) {
@@ -461,7 +463,8 @@ mod tests {
         assert_eq!(turns.rests(1, now), None, "alone on its bus it harms nobody");
         enter(&mut turns, 2, read(0), now);
         turns.was_silent(1, &read(0), TIMEOUT, now);
-        assert_eq!(turns.rests(1, now), Some(Period::seconds(19)));
+        let [left, every] = [19, 20].map(Period::seconds);
+        assert_eq!(turns.rests(1, now), Some(Rest { left, every }));
         assert_eq!(turns.rests(2, now), None);
         assert_eq!(turns.rests(1, now + TIMEOUT * 19), None);
         turns.answered(1, now);

@@ -295,7 +295,7 @@ impl Commands {
     }
 }
 
-/// `FOREBAY_LONG=1`: 24 hours, and more seeds.
+/// `FOREBAY_LONG=1 cargo test --profile long -p forebay-modbus hours`: 24 hours, and more seeds.
 fn extent() -> (u64, u64) {
     let is_long = std::env::var_os("FOREBAY_LONG").is_some_and(|value| value == "1");
     if is_long { (24, 8) } else { (1, 1) }

@@ -85,10 +85,34 @@ fn switch_by(device: &str, rs485: Rs485) -> io::Result<DriverPort> {
     config.set_delay_before_send(before);
     config.set_delay_after_send(after);
     let port = DriverPort::open(device, KeepSettings).map_err(busy)?;
-    match port.set_rs4xx_mode(TransceiverMode::Rs485(config)) {
-        Ok(()) => Ok(port),
-        Err(error) => Err(not_switched(error)),
+    port.set_rs4xx_mode(TransceiverMode::Rs485(config)).map_err(not_switched)?;
+    // The kernel leaves out in silence what a driver cannot do (`uart_sanitize_serial_rs485`).
+    match port.get_rs4xx_mode().ok().map(|mode| taken(&mode)) {
+        Some(taken) if taken != Some(rs485) => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, not_as_told(taken)))
+        }
+        _ => Ok(port),
     }
+}
+
+/// How a driver switches. None when it does not.
+fn taken(mode: &TransceiverMode) -> Option<Rs485> {
+    let TransceiverMode::Rs485(config) = mode else { return None };
+    Some(Rs485 {
+        sends: if config.get_invert_rts() { Rts::Low } else { Rts::High },
+        before: config.get_delay_before_send(),
+        after: config.get_delay_after_send(),
+    })
+}
+
+/// What a driver does in the place of what it was told.
+fn not_as_told(taken: Option<Rs485>) -> String {
+    let Some(Rs485 { sends, before, after }) = taken else {
+        return "its driver took `rts`, and does not switch the direction by it".to_owned();
+    };
+    let rts = if sends == Rts::Low { "low" } else { "high" };
+    let [before, after] = [before, after].map(|delay| delay.as_millis());
+    format!("its driver only does `rts={rts}&rts_before={before}ms&rts_after={after}ms`")
 }
 
 /// Most drivers of USB adapters leave this to the adapter, and know nothing of it.
@@ -151,5 +175,22 @@ impl Stream for Pseudo {
 impl Stream for SerialStream {
     fn into_tcp(self: Box<Self>) -> Result<TcpStream, Box<dyn Stream>> {
         Err(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_driver_that_does_another_thing_than_it_was_told_said_nothing() {
+        let mut config = Rs485Config::new();
+        config.set_delay_after_send(Duration::from_millis(2));
+        let says = |mode| not_as_told(taken(&mode));
+        let expected = "its driver only does `rts=high&rts_before=0ms&rts_after=2ms`";
+        assert_eq!(says(TransceiverMode::Rs485(config)), expected);
+        assert!(says(TransceiverMode::Default).contains("does not switch"));
     }
 }
