@@ -21,5 +21,7 @@ COPY --from=build /forebay /forebay
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /empty /var/lib/forebay
 COPY --from=build /empty /tmp
+# Says "unhealthy" when nothing runs, not when a broker is away. It wakes the processor each time, so not too often.
+HEALTHCHECK --interval=60s --timeout=10s --start-period=30s CMD ["/forebay", "health"]
 ENTRYPOINT ["/forebay"]
 CMD ["run", "/etc/forebay"]

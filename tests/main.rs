@@ -31,6 +31,7 @@ mod editor;
 mod examples;
 mod mutations;
 mod secrets;
+mod seeing;
 mod tidy;
 mod tools;
 mod verbs;

@@ -20,8 +20,9 @@ use forebay_sdk::{Rule, rules::RULES as CONTRACT};
 use crate::support::{Folder, python};
 
 /// What the files of a folder under `src/` may import of the crate.
-const MAY_IMPORT: [(&str, &[&str]); 5] = [
-    ("cli", &["cli", "lint", "engine", "config", "rules", "plugins"]),
+const MAY_IMPORT: [(&str, &[&str]); 6] = [
+    ("cli", &["cli", "api", "lint", "engine", "config", "rules", "plugins"]),
+    ("api", &["api"]),
     ("lint", &["lint", "config", "rules"]),
     ("engine", &["engine", "config"]),
     ("config", &["config", "rules"]),

@@ -25,7 +25,7 @@ use anyhow::Context;
 use forebay_sdk::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::output::count_of;
+use super::output::about;
 use crate::config::{self, Draft, Environment, Texts, Types};
 
 /// The copies of a folder that there are, the newest first.
@@ -114,14 +114,6 @@ const ACCEPTED: &str = "accepted.json";
 /// changes, and may not be there.
 fn absolute(folder: &Path) -> PathBuf {
     std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
-}
-
-/// A time for people, in the largest unit that fits.
-fn about(seconds: u64) -> String {
-    let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
-    let fits = units.into_iter().find(|(_, length)| seconds >= *length);
-    let (unit, length) = fits.unwrap_or(("second", 1));
-    count_of(usize::try_from(seconds / length).unwrap_or(usize::MAX), unit)
 }
 
 fn place(data: &Path) -> PathBuf {

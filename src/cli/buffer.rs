@@ -15,7 +15,7 @@ use forebay_sdk::{Format as PayloadFormat, Message, Role, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::{
-    folder::{DEFAULT_FOLDER, check, data_folder, process_environment},
+    folder::{check, data_of, process_environment},
     lock,
     output::{Ending, Format, print},
 };
@@ -112,15 +112,6 @@ pub(super) fn buffer(arguments: Arguments) -> anyhow::Result<Ending> {
     Ok(Ending::Fine)
 }
 
-/// Where the data are. A folder of pipelines says it, when nothing else does.
-fn data(argument: &Option<PathBuf>, folder: Option<&Path>) -> PathBuf {
-    let is_said = argument.is_some() || std::env::var_os("FOREBAY_DATA").is_some();
-    let folder = folder.unwrap_or(Path::new(DEFAULT_FOLDER));
-    let setting = || check(folder, &process_environment).ok()?.runtime.data;
-    let setting = if is_said { None } else { setting() };
-    data_folder(argument.clone(), setting)
-}
-
 /// One line of the list.
 struct Row {
     node: String,
@@ -137,7 +128,7 @@ fn list(arguments: &List) -> anyhow::Result<()> {
         Some(folder) => Some(graph(folder)?),
         None => None,
     };
-    let data = data(&arguments.data, arguments.folder.as_deref());
+    let data = data_of(&arguments.data, arguments.folder.as_deref());
     let found = buffer::list(&data).with_context(|| format!("reading {}", data.display()))?;
     let rows = found.into_iter().map(|(node, folder)| row(node, folder, graph.as_ref()));
     match arguments.format {
@@ -250,7 +241,7 @@ fn size_text(bytes: u64) -> String {
 
 impl Node {
     fn folder(&self) -> anyhow::Result<PathBuf> {
-        let data = data(&self.data, None);
+        let data = data_of(&self.data, None);
         let folder = buffer::folder_of(&data, &self.node);
         if folder.is_dir() {
             return Ok(folder);
@@ -450,7 +441,7 @@ fn move_buffer(arguments: &Move) -> anyhow::Result<()> {
     if old == new {
         bail!("the buffer of `{old}` has that name already");
     }
-    let data = data(&arguments.node.data, None);
+    let data = data_of(&arguments.node.data, None);
     let from = arguments.node.folder()?;
     // Nothing begins to run with half of it.
     let _run = lock::take_now(&data)?;

@@ -10,6 +10,8 @@ pub mod kinds;
 mod lock;
 mod look;
 mod output;
+mod receipts;
+mod report;
 mod running;
 mod runtime;
 
@@ -19,6 +21,7 @@ mod doctor;
 mod explain;
 mod fmt;
 mod graph;
+mod health;
 mod last_seen;
 mod lint;
 mod new;
@@ -26,6 +29,7 @@ pub mod nodes;
 mod plan;
 mod run;
 pub mod schema;
+mod status;
 mod test;
 mod tools;
 
@@ -47,6 +51,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Run(run::Arguments),
+    Status(status::Arguments),
+    Health(health::Arguments),
     Lint(lint::Arguments),
     Test(test::Arguments),
     Explain(explain::Arguments),
@@ -87,6 +93,8 @@ pub fn main() -> ExitCode {
 fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
     match verb {
         Verb::Run(arguments) => run::run(arguments),
+        Verb::Status(arguments) => status::status(arguments),
+        Verb::Health(arguments) => health::health(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
         Verb::Test(arguments) => test::test(arguments),
         Verb::Explain(arguments) => explain::explain(arguments),

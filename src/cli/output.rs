@@ -130,6 +130,14 @@ pub(super) fn count_of(count: usize, noun: &str) -> String {
     }
 }
 
+/// A time for people, in the largest unit that fits.
+pub(super) fn about(seconds: u64) -> String {
+    let units = [("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1)];
+    let fits = units.into_iter().find(|(_, length)| seconds >= *length);
+    let (unit, length) = fits.unwrap_or(("second", 1));
+    count_of(usize::try_from(seconds / length).unwrap_or(usize::MAX), unit)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,10 +16,12 @@ use super::{
     init_log, last_seen, lock,
     look::{Refused, Variables, last_good_beside, look, print_findings},
     output::Ending,
+    report,
     running::{Cause, Running},
     runtime::block_on,
 };
 use crate::{
+    api::{self, Questions},
     config::{Watched, runtime::LogFormat, watch::Watch},
     engine::Stopped,
 };
@@ -80,7 +82,9 @@ pub(super) async fn run_folder(
     }
     let signals = Signals::new()?;
     clock::begin(last_seen::read(&data));
+    let questions = api::open(&data);
     let mut running = Running::new(folder, arguments.data.clone(), data);
+    running.remember_receipts().await;
     let watched = match (looked, last_good) {
         (Ok(checked), _) => {
             let watched = checked.watched.clone();
@@ -95,7 +99,7 @@ pub(super) async fn run_folder(
             watched
         }
     };
-    serve(&arguments, &variables, running, signals, &watched).await
+    serve(&arguments, &variables, running, signals, questions, &watched).await
 }
 
 /// The first start of a folder that cannot run.
@@ -114,6 +118,7 @@ async fn serve(
     variables: &Variables,
     mut running: Running,
     mut signals: Signals,
+    mut questions: Questions,
     watched: &Watched,
 ) -> anyhow::Result<Ending> {
     let folder = &arguments.folder;
@@ -133,6 +138,7 @@ async fn serve(
                     reason = signals.next() => break Some(reason),
                     () = running.engine.damaged() => running.engine.mend().await,
                     () = &mut clock => (),
+                    question = questions.next() => report::answer(question, &running),
                     _ = rest.tick() => running.engine.write_rest(),
                     _ = remnants.tick() => running.engine.remove_remnants().await,
                 }
@@ -150,9 +156,10 @@ async fn serve(
                 break;
             }
         }
-        let looked = look(folder, variables, running.place()).await;
+        let look = look(folder, variables, running.place());
+        let looked = answering(&running, &mut questions, look).await;
         // Half a file may well be one that lints.
-        if !watch.is_undisturbed().await {
+        if !answering(&running, &mut questions, watch.is_undisturbed()).await {
             continue;
         }
         let read = looked.as_ref().ok().or_else(|| looked.as_ref().err()?.checked.as_ref());
@@ -172,7 +179,7 @@ async fn serve(
             }
             Err(refused) => {
                 watch.set(&running.watched(&refused.watched(folder)));
-                running.refuse(&refused, cause);
+                running.refuse(&refused, cause).await;
                 running.try_again(&refused, variables).await;
             }
         }
@@ -188,6 +195,21 @@ async fn serve(
     last_seen::write_down(&data).await;
     say_how_it_stopped(stopped);
     Ok(Ending::Fine)
+}
+
+/// Does something that takes a while, and answers meanwhile.
+async fn answering<T>(
+    running: &Running,
+    questions: &mut Questions,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            question = questions.next() => report::answer(question, running),
+        }
+    }
 }
 
 /// The last line, with all that did not arrive.

@@ -16,6 +16,7 @@ use super::{
     init_log,
     look::{LastGood, Refused, Variables, last_good_beside, print_findings},
     output::summary,
+    receipts::{Receipt, Receipts, Result},
 };
 use crate::{
     config::{
@@ -44,6 +45,14 @@ pub(super) struct Running {
     pub(super) half_written: HalfWritten,
     /// Where a change matters to what runs in the place of the folder.
     beside: Watched,
+    /// What came of the changes so far.
+    pub(super) receipts: Receipts,
+    /// Why the folder as it stands was refused.
+    refused: Option<String>,
+    /// When this process began.
+    pub(super) began: Instant,
+    /// How many pipelines run.
+    pub(super) pipelines: usize,
 }
 
 /// What is behind the nodes that run.
@@ -80,7 +89,17 @@ impl Running {
             seen: None,
             half_written: HalfWritten::default(),
             beside: Watched::default(),
+            receipts: Receipts::default(),
+            refused: None,
+            began: Instant::now(),
+            pipelines: 0,
         }
+    }
+
+    /// What came of changes in earlier runs.
+    pub(super) async fn remember_receipts(&mut self) {
+        let data = self.data.clone();
+        self.receipts = spawn_blocking(move || Receipts::read(&data)).await.unwrap_or_default();
     }
 
     /// Starts what the folder holds.
@@ -92,7 +111,9 @@ impl Running {
         self.log = checked.runtime.log.clone();
         self.runs = Runs::folder(&checked);
         let texts = checked.texts.clone();
+        let receipt = Receipt::of(Result::Started, &checked);
         self.begin(checked, "running").await;
+        self.write_receipt(receipt, &texts).await;
         self.keep_copy(texts).await;
     }
 
@@ -101,6 +122,7 @@ impl Running {
         self.seen = Some(refused.content_hash());
         let (why, when) = (&refused.why, last.copy.when());
         let LastGood { copy, checked } = last;
+        self.refused = Some(why.clone());
         self.beside = checked.watched.clone();
         if checked.graph.is_none() {
             print_findings(&checked, self.log.format);
@@ -118,13 +140,17 @@ impl Running {
         self.stop_within = *checked.runtime.stop_within;
         self.log = checked.runtime.log.clone();
         self.runs = Runs::LastGood(copy);
+        let texts = checked.texts.clone();
+        let receipt = Receipt::of(Result::LastGood, &checked).because(why);
         self.begin(checked, "running the last good configuration").await;
+        self.write_receipt(receipt, &texts).await;
     }
 
     async fn begin(&mut self, checked: Checked, what: &str) {
         let pipelines = checked.pipelines;
         let Some(graph) = checked.graph else { return };
         let nodes = graph.nodes.len();
+        self.pipelines = pipelines;
         self.engine.apply(graph).await;
         let folder = self.folder.display();
         info!(pipelines, nodes, %folder, version = env!("CARGO_PKG_VERSION"), "{what}");
@@ -139,22 +165,24 @@ impl Running {
         }
         print_findings(&checked, self.log.format);
         let runs = Runs::folder(&checked);
+        self.refused = None;
         if self.accepted == Some(checked.content_hash) {
             info!("the files are back to what runs; nothing to do");
             self.runs = runs;
+            let receipt = Receipt::of(Result::Back, &checked);
+            self.write_receipt(receipt, &checked.texts).await;
             return;
         }
         self.apply_runtime(&checked.runtime);
         let found = summary(&checked);
+        let receipt = Receipt::of(Result::Reloaded, &checked);
         let Checked { graph: Some(graph), texts, pipelines, content_hash, .. } = checked else {
             return;
         };
         let began = Instant::now();
         let plan = self.engine.apply(graph).await;
-        debug!(
-            millis = began.elapsed().as_millis(),
-            "went from the running graph to the wanted one"
-        );
+        let receipt = receipt.took(began.elapsed()).did(&plan);
+        self.pipelines = pipelines;
         self.accepted = Some(content_hash);
         self.runs = runs;
         self.beside = Watched::default();
@@ -162,14 +190,52 @@ impl Running {
             0 => warn!("reloaded: {plan}; no pipeline is left, waiting for files"),
             _ => info!("reloaded: {plan}; {found}"),
         }
+        self.write_receipt(receipt, &texts).await;
         self.keep_copy(texts).await;
     }
 
     /// Stays with what runs, and says why.
-    pub(super) fn refuse(&mut self, refused: &Refused, cause: Cause) {
-        if self.is_news(refused.content_hash(), cause) {
-            refused.print(self.log.format);
-            error!("reload refused: {}; {}", refused.why, self.goes_on());
+    pub(super) async fn refuse(&mut self, refused: &Refused, cause: Cause) {
+        self.refused = Some(refused.why.clone());
+        if !self.is_news(refused.content_hash(), cause) {
+            return;
+        }
+        refused.print(self.log.format);
+        error!("reload refused: {}; {}", refused.why, self.goes_on());
+        if let Some(checked) = &refused.checked {
+            let receipt = Receipt::of(Result::Refused, checked).because(&refused.why);
+            self.write_receipt(receipt, &checked.texts).await;
+        }
+    }
+
+    /// Why the folder as it stands does not run. None when it does.
+    pub(super) fn refused(&self) -> Option<&str> {
+        self.refused.as_deref()
+    }
+
+    /// Where the files are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What is behind the nodes, in words. None when there are none.
+    pub(super) fn what_runs(&self) -> Option<String> {
+        match &self.runs {
+            Runs::Folder { .. } => Some("the folder".to_owned()),
+            Runs::LastGood(copy) => {
+                Some(format!("the last good configuration, accepted {}", copy.when()))
+            }
+            Runs::Nothing => None,
+        }
+    }
+
+    /// A folder that cannot be written is no reason not to run.
+    async fn write_receipt(&mut self, receipt: Receipt, texts: &Texts) {
+        self.receipts.add(receipt, texts);
+        let (data, receipts) = (self.data.clone(), self.receipts.clone());
+        let written = spawn_blocking(move || receipts.write(&data)).await;
+        if let Ok(Err(error)) = written {
+            debug!(%error, "what came of the change cannot be kept");
         }
     }
 

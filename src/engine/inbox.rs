@@ -45,6 +45,15 @@ pub struct Inbox {
     finishing: AtomicBool,
 }
 
+/// What waits in an inbox.
+pub struct Waiting {
+    pub messages: usize,
+    /// On disk, where they are there, else in memory.
+    pub bytes: u64,
+    pub oldest: Option<Duration>,
+    pub limits: Buffer,
+}
+
 impl Inbox {
     pub fn new(status: Arc<Status>) -> Inbox {
         Inbox {
@@ -227,6 +236,17 @@ impl Inbox {
     /// How many messages wait.
     pub fn len(&self) -> usize {
         self.queue().len()
+    }
+
+    /// What waits, for showing.
+    pub fn look(&self) -> Waiting {
+        let queue = self.queue();
+        Waiting {
+            messages: queue.len(),
+            bytes: queue.size_bytes(),
+            oldest: queue.oldest_waits(),
+            limits: *queue.limits(),
+        }
     }
 
     /// How many of them would be gone with the program.

@@ -12,6 +12,7 @@ pub mod plan;
 mod post;
 mod queue;
 mod remnants;
+mod report;
 mod run_buffer;
 mod run_connection;
 mod run_sink;
@@ -44,6 +45,7 @@ use self::{
 };
 pub use self::{
     plan::{Plan, plan},
+    report::{PartReport, QueueReport, Report, RoleName, StateName},
     status::{Count, Counts, State},
 };
 use crate::config::{Graph, Name, NodeSpec};
@@ -239,11 +241,20 @@ impl Engine {
         }
     }
 
-    /// Writes into the log what was only counted for a minute. To be called now and then.
+    /// Writes into the log what was only counted for a minute, and remembers the numbers of now, for rates.
+    /// To be called every ten seconds.
     pub fn write_rest(&self) {
         let connections = self.connections.values().map(|connection| &connection.status);
         let statuses = self.stations.values().map(|station| &station.status).chain(connections);
-        statuses.for_each(|status| status.write_rest());
+        for status in statuses {
+            status.write_rest();
+            status.sample();
+        }
+    }
+
+    /// How everything is that runs.
+    pub fn report(&self) -> Report {
+        report::of(&self.graph, &self.stations, &self.connections)
     }
 
     /// Says which buffers on disk hold messages that no node of the graph will send, and removes those

@@ -179,6 +179,28 @@ impl Queue {
         self.lanes.len() + usize::try_from(in_log).unwrap_or(0)
     }
 
+    /// How many bytes wait: on disk, where there is a log that is used, else in memory.
+    pub fn size_bytes(&self) -> u64 {
+        match &self.log {
+            Some(log) if self.is_logging() => log.stored_bytes(),
+            _ => self.lanes.size_bytes() as u64,
+        }
+    }
+
+    /// How long the oldest message that is in memory has waited. What came back from the log has since it
+    /// was made.
+    pub fn oldest_waits(&self) -> Option<Duration> {
+        let now = Timestamp::now().unix_nanos();
+        let waits = |entry: &Entry| match entry.from {
+            Some(_) => entry.since.elapsed(),
+            None => {
+                let nanos = now.saturating_sub(entry.message.time.unix_nanos());
+                Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+            }
+        };
+        self.lanes.fronts().map(waits).max()
+    }
+
     /// How many would be gone with the program.
     pub fn unsafe_len(&self) -> usize {
         let unlogged = self.lanes.all().filter(|entry| entry.seq.is_none());

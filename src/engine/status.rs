@@ -1,14 +1,17 @@
 //! How a node is, and what it has done. Every number is only ever read for showing.
 
 use std::{
+    collections::VecDeque,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use forebay_sdk::{Figure, connection::Down, voice::Hears};
+use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::complaints::{Complaints, Kind, Lasting, Line, Seen};
@@ -78,6 +81,25 @@ pub enum State {
     Broken(String),
 }
 
+/// Numbers from which rates are computed, so many samples of them.
+const SAMPLED: [Count; 3] = [Count::Received, Count::Emitted, Count::Delivered];
+const MOST_SAMPLES: usize = 7;
+
+/// A state, and since when.
+struct Standing {
+    state: State,
+    since: Instant,
+}
+
+/// What happens per second, on the average of the last minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Rates {
+    /// Messages that the node read from its queue.
+    pub received: f64,
+    /// Messages that it sent on, or that the other side took.
+    pub sent: f64,
+}
+
 /// The status of a node or connection.
 pub struct Status {
     name: Name,
@@ -86,7 +108,10 @@ pub struct Status {
     counts: [AtomicU64; NAMES.len()],
     /// What is not shown of its settings.
     unshown: Mutex<Unshown>,
-    state: Mutex<State>,
+    standing: Mutex<Standing>,
+    /// What went wrong last, and when.
+    last_error: Mutex<Option<(String, Instant)>>,
+    samples: Mutex<VecDeque<(Instant, [u64; SAMPLED.len()])>>,
     complaints: Mutex<Complaints>,
     /// The disk failed, and has not worked since.
     has_disk_failed: AtomicBool,
@@ -104,7 +129,9 @@ impl Status {
             busy: AtomicU64::new(0),
             counts: Default::default(),
             unshown: Mutex::default(),
-            state: Mutex::new(State::Starting),
+            standing: Mutex::new(Standing { state: State::Starting, since: Instant::now() }),
+            last_error: Mutex::default(),
+            samples: Mutex::default(),
             complaints: Mutex::default(),
             has_disk_failed: AtomicBool::new(false),
             is_trouble_written: AtomicBool::new(false),
@@ -141,12 +168,58 @@ impl Status {
     }
 
     pub fn state(&self) -> State {
-        lock(&self.state).clone()
+        lock(&self.standing).state.clone()
+    }
+
+    /// How long it has been in its state, whatever the reason was meanwhile.
+    pub fn stands_for(&self) -> Duration {
+        lock(&self.standing).since.elapsed()
+    }
+
+    fn set_state(&self, state: State) -> State {
+        let mut standing = lock(&self.standing);
+        if std::mem::discriminant(&standing.state) != std::mem::discriminant(&state) {
+            standing.since = Instant::now();
+        }
+        std::mem::replace(&mut standing.state, state)
+    }
+
+    /// What went wrong last, and how long ago that is.
+    pub fn last_error(&self) -> Option<(String, Duration)> {
+        lock(&self.last_error).as_ref().map(|(text, at)| (text.clone(), at.elapsed()))
+    }
+
+    /// Whether the disk under its buffer failed, and has not worked since.
+    pub fn has_disk_failed(&self) -> bool {
+        self.has_disk_failed.load(Ordering::Relaxed)
+    }
+
+    /// Remembers the numbers as they are now. To be called at a steady pace.
+    pub fn sample(&self) {
+        let mut samples = lock(&self.samples);
+        if samples.len() == MOST_SAMPLES {
+            samples.pop_front();
+        }
+        samples.push_back((Instant::now(), self.sampled()));
+    }
+
+    /// None before there is something to compare with.
+    pub fn rates(&self) -> Option<Rates> {
+        let (at, before) = lock(&self.samples).front().copied()?;
+        let seconds = at.elapsed().as_secs_f64();
+        let now = self.sampled();
+        let [received, emitted, delivered] =
+            std::array::from_fn(|index| (now[index] - before[index]) as f64 / seconds);
+        (seconds >= 1.0).then_some(Rates { received, sent: emitted + delivered })
+    }
+
+    fn sampled(&self) -> [u64; SAMPLED.len()] {
+        SAMPLED.map(|count| self.counts[count as usize].load(Ordering::Relaxed))
     }
 
     /// The other side is there.
     pub fn running(&self) {
-        let before = std::mem::replace(&mut *lock(&self.state), State::Running);
+        let before = self.set_state(State::Running);
         if let State::Waiting(reason) | State::Broken(reason) = before {
             lock(&self.complaints).forget(Kind::Retry);
             // Who was not heard to fail need not be heard to work.
@@ -180,7 +253,7 @@ impl Status {
         } else if self.say(Kind::Retry, &text, 1) {
             self.is_trouble_written.store(true, Ordering::Relaxed);
         }
-        *lock(&self.state) = State::Waiting(text);
+        self.set_state(State::Waiting(text));
     }
 
     /// It could not be made, and waits for a reload.
@@ -188,7 +261,7 @@ impl Status {
         let text = self.hide(format!("{error:#}"));
         error!(node = %self.name, "cannot be made: {text}; the next reload tries again");
         self.is_trouble_written.store(true, Ordering::Relaxed);
-        *lock(&self.state) = State::Broken(text);
+        self.set_state(State::Broken(text));
     }
 
     /// Something went wrong and nothing is lost, such as a device that did not answer.
@@ -273,6 +346,7 @@ impl Status {
     /// Complains, and says whether that was written at once.
     fn say(&self, kind: Kind, text: &str, count: u64) -> bool {
         let text = self.hide(text.to_owned());
+        *lock(&self.last_error) = Some((text.clone(), Instant::now()));
         let line = lock(&self.complaints).say(kind, &text, count);
         line.inspect(|line| self.write(line)).is_some()
     }
@@ -354,13 +428,18 @@ impl Counts {
     pub fn get(&self, count: Count) -> u64 {
         self.0[count as usize]
     }
+
+    /// Those that are not zero, with their names.
+    pub fn some(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        NAMES.into_iter().zip(self.0).filter(|(_, number)| *number > 0)
+    }
 }
 
 impl fmt::Display for Counts {
     /// `received 3, delivered 3`: what is not zero.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut comma = "";
-        for (name, number) in NAMES.iter().zip(self.0).filter(|(_, number)| *number > 0) {
+        for (name, number) in self.some() {
             write!(f, "{comma}{name} {number}")?;
             comma = ", ";
         }

@@ -225,6 +225,11 @@ impl LogSide {
         self.only_in_log + self.stranded.as_ref().map_or(0, |stranded| stranded.count)
     }
 
+    /// What the log takes on disk.
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored_bytes
+    }
+
     /// Where to read on in memory, when the next message that is not in a lane is still there. A disk
     /// that is slow or fails is not asked for it.
     pub fn next_in_memory(&self) -> Option<u64> {

@@ -1,0 +1,225 @@
+//! `forebay status`: how the pipelines that run are.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::bail;
+
+use super::{
+    folder::data_of,
+    health, lock,
+    output::{Ending, Format, Printed, about, count_of, print},
+    receipts::Receipt,
+    report::Status,
+    runtime::block_on,
+};
+use crate::{
+    api::{Answer, ask},
+    engine::{PartReport, QueueReport, StateName},
+    lint::report::printable,
+};
+
+/// Show how the pipelines that run are: each node's state, numbers and what waits.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Only this node or connection, with all that is known of it, such as `boiler-room/meter`.
+    node: Option<String>,
+    /// The data folder of the runtime. [default: FOREBAY_DATA, `data` in forebay.yaml, or /var/lib/forebay]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    printed: Printed,
+}
+
+const WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) fn status(arguments: Arguments) -> anyhow::Result<Ending> {
+    block_on(async move {
+        let data = data_of(&arguments.data, None);
+        let said = match ask(&data, "/status", WITHIN).await? {
+            Answer::Said(said) => said,
+            Answer::Nobody => match lock::holder(&data) {
+                Some(holder) => bail!(
+                    "{holder} runs on {} and cannot be asked; it may be another version",
+                    data.display()
+                ),
+                None => bail!("nothing runs on {}; `--data` says where else", data.display()),
+            },
+        };
+        let status: Status = serde_json::from_value(said)?;
+        let text = match (&arguments.node, arguments.printed.format()) {
+            (None, Format::Json) => format!("{}\n", serde_json::to_string(&status)?),
+            (None, Format::Text) => all_as_text(&status),
+            (Some(name), format) => {
+                let part = find(&status, name)?;
+                match format {
+                    Format::Json => format!("{}\n", serde_json::to_string(part)?),
+                    Format::Text => one_as_text(part),
+                }
+            }
+        };
+        print(&text)?;
+        Ok(Ending::Fine)
+    })
+}
+
+/// The node of that name, which may leave out the pipeline when there is only one such.
+fn find<'a>(status: &'a Status, name: &str) -> anyhow::Result<&'a PartReport> {
+    let parts = || status.report.nodes.iter().chain(&status.report.connections);
+    if let Some(part) = parts().find(|part| part.name == name) {
+        return Ok(part);
+    }
+    let is_short = |part: &&PartReport| part.name.rsplit('/').next() == Some(name);
+    let found: Vec<&PartReport> = parts().filter(is_short).collect();
+    match found.as_slice() {
+        [part] => Ok(part),
+        [] => bail!("no node or connection is named `{name}`; `forebay status` lists them"),
+        several => {
+            let names: Vec<_> = several.iter().map(|part| format!("`{}`", part.name)).collect();
+            bail!("`{name}` can be {}", names.join(" or "))
+        }
+    }
+}
+
+fn all_as_text(status: &Status) -> String {
+    let Status { files, report, .. } = status;
+    let mut text = format!(
+        "forebay {}, process {}, running for {}\n",
+        status.version,
+        status.pid,
+        about(status.running_for_s)
+    );
+    let runs = match files.runs.as_deref() {
+        Some("the folder") => files.folder.clone(),
+        Some(other) => other.to_owned(),
+        None => "nothing".to_owned(),
+    };
+    let (pipelines, nodes) =
+        (count_of(files.pipelines, "pipeline"), count_of(report.nodes.len(), "node"));
+    text += &format!("runs {}: {pipelines}, {nodes}\n", printable(&runs));
+    if let Some(receipt) = &files.since {
+        text += &format!("{}\n", receipt_line(receipt));
+    }
+    if !status.clock_is_set {
+        text += "the clock was not set yet: times of messages are put right later\n";
+    }
+    text += &health::as_text(&status.health);
+    let parts: Vec<&PartReport> = report.connections.iter().chain(&report.nodes).collect();
+    if !parts.is_empty() {
+        text += &format!("\n{}", table(&parts));
+    }
+    text
+}
+
+/// `change 4 at 2026-11-29T12:00:00.000Z: reloaded, content 5f…; no findings in 2 pipelines`.
+fn receipt_line(receipt: &Receipt) -> String {
+    let Receipt { number, at, result, content, findings, .. } = receipt;
+    format!("change {number} at {at}: {}, content {content}, {findings}", result.word())
+}
+
+const HEADS: [&str; 7] = ["NODE", "STATE", "FOR", "IN/S", "OUT/S", "WAITING", "ERRORS"];
+
+fn table(parts: &[&PartReport]) -> String {
+    let rows: Vec<[String; HEADS.len()]> = parts.iter().map(|part| row(part)).collect();
+    let heads = HEADS.map(str::to_owned);
+    let width = |column: usize| {
+        let cells = rows.iter().chain([&heads]).map(|row| row[column].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: [usize; HEADS.len()] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in [&heads].into_iter().chain(&rows) {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            // Words to the left, numbers to the right.
+            line +=
+                &if column < 2 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn row(part: &PartReport) -> [String; HEADS.len()] {
+    let rate = |rate: f64| match rate {
+        0.0 => "0".to_owned(),
+        small if small < 10.0 => format!("{small:.2}"),
+        large => format!("{large:.0}"),
+    };
+    let rates = part.per_second.as_ref();
+    let count = |name: &str| part.counts.get(name).copied().unwrap_or(0);
+    let waiting = |queue: &QueueReport| match queue.messages {
+        0 => "0".to_owned(),
+        messages => format!("{messages} ({:.0} %)", queue.used * 100.0),
+    };
+    [
+        printable(&part.name).into_owned(),
+        state_word(part.state).to_owned(),
+        short(part.for_s),
+        rates.map_or_else(|| "-".to_owned(), |rates| rate(rates.received)),
+        rates.map_or_else(|| "-".to_owned(), |rates| rate(rates.sent)),
+        part.queue.as_ref().map_or_else(|| "-".to_owned(), waiting),
+        count("errors").to_string(),
+    ]
+}
+
+fn state_word(state: StateName) -> &'static str {
+    match state {
+        StateName::Starting => "starting",
+        StateName::Running => "running",
+        StateName::Waiting => "waiting",
+        StateName::Broken => "broken",
+    }
+}
+
+/// A time in a table: `45s`, `12m`, `3h12m`, `5d`.
+fn short(seconds: u64) -> String {
+    match (seconds / 86_400, seconds / 3600, seconds / 60) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, minutes) => format!("{hours}h{:02}m", minutes % 60),
+        (days, ..) => format!("{days}d"),
+    }
+}
+
+/// All that is known of one.
+fn one_as_text(part: &PartReport) -> String {
+    let mut text = format!(
+        "{}: {} of type {}\n",
+        printable(&part.name),
+        part.role.noun(),
+        printable(&part.type_name)
+    );
+    let mut line = |what: &str, value: String| {
+        text += &format!("{what:<14}{}\n", printable(&value));
+    };
+    let since = format!("{} for {}", state_word(part.state), about(part.for_s));
+    line("state", part.why.iter().fold(since, |since, why| format!("{since}: {why}")));
+    if let Some(by) = &part.held_up_by {
+        line("held up by", format!("{by}, which has no room"));
+    }
+    if let Some(used) = &part.connection {
+        line("connection", used.clone());
+    }
+    if let Some(queue) = &part.queue {
+        let messages = count_of(queue.messages, "message");
+        let used = format!("{messages}, {} bytes, {:.0} % full", queue.bytes, queue.used * 100.0);
+        let oldest = queue.oldest_s.map(|age| format!("{used}, the oldest for {}", about(age)));
+        line("waiting", oldest.unwrap_or(used));
+    }
+    if let Some(busy) = part.busy {
+        line("busy", format!("{:.0} % of the time", busy * 100.0));
+    }
+    if let Some(rates) = &part.per_second {
+        let (received, sent) = (rates.received, rates.sent);
+        line("per second", format!("{received:.2} received, {sent:.2} sent"));
+    }
+    for (name, number) in &part.counts {
+        line(&name.replace('_', " "), number.to_string());
+    }
+    if let Some(error) = &part.last_error {
+        line("last error", format!("{} ago: {}", about(error.ago_s), error.text));
+    }
+    text
+}

@@ -1,0 +1,217 @@
+//! How everything is that runs, at one moment, for showing.
+
+use std::collections::BTreeMap;
+
+use forebay_sdk::{Role, voice::Hears};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    inbox::{Inbox, Waiting},
+    run_connection::RunningConnection,
+    station::Station,
+    status::{State, Status},
+};
+use crate::config::{Graph, Name, Store};
+
+/// All nodes and connections.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// In the order of their names.
+    pub nodes: Vec<PartReport>,
+    /// The same.
+    pub connections: Vec<PartReport>,
+}
+
+/// A node or a connection.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PartReport {
+    /// `boiler-room/meter`.
+    pub name: String,
+    /// What it is.
+    pub role: RoleName,
+    /// What users write after `type:`.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// The connection it uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection: Option<String>,
+    /// How it is.
+    pub state: StateName,
+    /// How long it has been in its state, in seconds.
+    pub for_s: u64,
+    /// Why it waits or is broken, as the log says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The reader that has no room, and for which it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_up_by: Option<String>,
+    /// What went wrong last, also when it is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+    /// Whether the disk under its buffer fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disk_fails: bool,
+    /// What it did since it started: messages, or bytes. Only what is not zero.
+    pub counts: BTreeMap<String, u64>,
+    /// Of the last minute; absent in the first seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<PerSecond>,
+    /// What waits in front of it. Sources and connections have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueReport>,
+    /// The share of its time that it is busy, of a bus that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy: Option<f64>,
+}
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoleName {
+    /// Brings messages in.
+    Source,
+    /// Turns messages into others.
+    Transform,
+    /// Takes messages out.
+    Sink,
+    /// Something that nodes share.
+    Connection,
+}
+
+impl RoleName {
+    /// One such thing, as users call it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            RoleName::Source => "source",
+            RoleName::Transform => "transform",
+            RoleName::Sink => "sink",
+            RoleName::Connection => "connection",
+        }
+    }
+}
+
+/// How it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateName {
+    /// Nothing heard of it yet.
+    Starting,
+    /// The other side is there.
+    Running,
+    /// It is tried again, after a pause.
+    Waiting,
+    /// It could not be made. The next reload tries again.
+    Broken,
+}
+
+/// What went wrong last.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LastError {
+    /// As the log says it.
+    pub text: String,
+    /// Seconds.
+    pub ago_s: u64,
+}
+
+/// What happens per second.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PerSecond {
+    /// Messages that the node read from its queue.
+    pub received: f64,
+    /// Messages that it sent on, or that the other side took.
+    pub sent: f64,
+}
+
+/// What waits in front of a node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct QueueReport {
+    /// In memory and on disk.
+    pub messages: usize,
+    /// On disk, where they are there, else in memory.
+    pub bytes: u64,
+    /// How much of its limits is used, from 0 to 1.
+    pub used: f64,
+    /// How long the oldest that is in memory has waited, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_s: Option<u64>,
+}
+
+/// The report of what runs.
+pub(super) fn of(
+    graph: &Graph,
+    stations: &BTreeMap<Name, Station>,
+    connections: &BTreeMap<Name, RunningConnection>,
+) -> Report {
+    let node = |(name, station): (&Name, &Station)| {
+        let spec = graph.nodes.get(name)?;
+        let mut report = part(name, spec.role, &spec.type_name, &station.status);
+        report.queue = (spec.role != Role::Source).then(|| queue(&station.inbox));
+        report.connection = spec.connection.as_deref().map(str::to_owned);
+        // A sink waits for it without an attempt of its own, and has nothing to say.
+        let used = spec.connection.as_ref().and_then(|used| Some((used, connections.get(used)?)));
+        if let Some((used, connection)) = used
+            && report.state == StateName::Starting
+            && connection.status.state() != State::Running
+        {
+            report.state = StateName::Waiting;
+            report.why = Some(format!("its connection {used} is not there yet"));
+        }
+        Some(report)
+    };
+    let connection = |(name, running): (&Name, &RunningConnection)| {
+        let spec = graph.connections.get(name)?;
+        let busy = Some(running.status.busy()).filter(|share| *share > 0.0);
+        Some(PartReport { busy, ..part(name, Role::Connection, &spec.type_name, &running.status) })
+    };
+    Report {
+        nodes: stations.iter().filter_map(node).collect(),
+        connections: connections.iter().filter_map(connection).collect(),
+    }
+}
+
+fn part(name: &Name, role: Role, type_name: &str, status: &Status) -> PartReport {
+    let (state, why) = match status.state() {
+        State::Starting => (StateName::Starting, None),
+        State::Running => (StateName::Running, None),
+        State::Waiting(why) => (StateName::Waiting, Some(why)),
+        State::Broken(why) => (StateName::Broken, Some(why)),
+    };
+    let last_error = status.last_error();
+    let rates = status.rates();
+    PartReport {
+        name: name.to_string(),
+        role: match role {
+            Role::Source => RoleName::Source,
+            Role::Transform => RoleName::Transform,
+            Role::Sink => RoleName::Sink,
+            Role::Connection => RoleName::Connection,
+        },
+        type_name: type_name.to_owned(),
+        connection: None,
+        state,
+        for_s: status.stands_for().as_secs(),
+        why,
+        held_up_by: status.held_up_by().map(|name| name.to_string()),
+        last_error: last_error.map(|(text, ago)| LastError { text, ago_s: ago.as_secs() }),
+        disk_fails: status.has_disk_failed(),
+        counts: status
+            .counts()
+            .some()
+            .map(|(name, number)| (name.replace(' ', "_"), number))
+            .collect(),
+        per_second: rates.map(|rates| PerSecond { received: rates.received, sent: rates.sent }),
+        queue: None,
+        busy: None,
+    }
+}
+
+fn queue(inbox: &Inbox) -> QueueReport {
+    let Waiting { messages, bytes, oldest, limits } = inbox.look();
+    let of_bytes = bytes as f64 / limits.max_bytes.max(1) as f64;
+    let of_messages = messages as f64 / f64::from(limits.max_messages.max(1));
+    let used = match limits.store {
+        Store::Memory => of_bytes.max(of_messages),
+        Store::Disk | Store::Spill => of_bytes,
+    };
+    QueueReport { messages, bytes, used: used.min(1.0), oldest_s: oldest.map(|age| age.as_secs()) }
+}

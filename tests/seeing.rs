@@ -1,0 +1,122 @@
+//! Whoever cannot drive to the site asks the program that runs how it is, and hears what is wrong, since when, and why.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Folder, Forebay, Mosquitto, forebay, free_port, until};
+
+/// A beat to the screen, and to a broker that may not be there.
+fn pipeline(port: u16) -> String {
+    format!(
+        "connections:
+  plant: {{ type: mqtt, url: 'mqtt://127.0.0.1:{port}', username: u, password: '${{file:secrets/word}}' }}
+sources:
+  beat: {{ type: timer, every: 50ms }}
+sinks:
+  cloud: {{ from: beat, type: mqtt, connection: plant, topic: a, qos: 1, buffer: {{ max_messages: 40, when_full: drop_oldest }} }}
+  screen: {{ from: beat, type: log }}
+"
+    )
+}
+
+fn folder(port: u16) -> Folder {
+    Folder::with(&[("a.yaml", &pipeline(port)), ("secrets/word", "hunter2-hunter2\n")])
+}
+
+fn said(arguments: &[&str], data: &Path) -> (String, Option<i32>) {
+    let data = data.to_str().unwrap();
+    let output = forebay(arguments.iter().copied().chain(["--data", data]));
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8(text).unwrap(), output.status.code())
+}
+
+fn json(arguments: &[&str], data: &Path) -> Value {
+    let arguments = [arguments, &["--format", "json"]].concat();
+    let (text, _) = said(&arguments, data);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_node_that_is_stuck_is_named_with_since_when_why_and_what_waits() {
+    let mut broker = Mosquitto::stopped();
+    let port = broker.port;
+    let (folder, data) = (folder(port), Folder::new());
+    let mut running = Forebay::run_on(folder.path(), data.path());
+    until("the buffer is full", || json(&["status", "cloud"], data.path())["queue"]["used"] == 1.0);
+    let cloud = json(&["status", "a/cloud"], data.path());
+    assert_eq!((&cloud["state"], &cloud["role"]), (&"waiting".into(), &"sink".into()));
+    assert_eq!(cloud["why"], "its connection plant is not there yet");
+    assert_eq!(cloud["queue"]["messages"], 40);
+    let plant = json(&["status", "plant"], data.path());
+    assert_eq!(plant["state"], "waiting");
+    let words = format!("nothing listens at 127.0.0.1:{port}");
+    assert_eq!(plant["why"], words);
+    assert_eq!(json(&["status", "screen"], data.path())["state"], "running");
+    // A full buffer is worth a look at once, and no reason to start the container anew.
+    let (text, code) = said(&["health"], data.path());
+    assert!(text.contains("sink a/cloud: its buffer is 100 % full, with 40 messages"), "{text}");
+    assert_eq!(code, Some(0));
+    assert_eq!(said(&["health", "--strict"], data.path()).1, Some(1));
+    let (text, _) = said(&["status"], data.path());
+    for expected in ["a/cloud", "a/screen", "40 (100 %)", "1 pipeline, 3 nodes"] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let (text, _) = said(&["status", "plant"], data.path());
+    assert!(text.contains(&words), "{text}");
+    let (text, code) = said(&["status", "no-such"], data.path());
+    assert!(text.contains("no node or connection is named `no-such`"), "{text}");
+    assert_eq!(code, Some(2));
+
+    broker.resume();
+    until("all is well", || said(&["health", "--strict"], data.path()).0 == "well\n");
+    running.signal("TERM");
+    running.wait_exit();
+    let (text, code) = said(&["health"], data.path());
+    assert!(text.contains("nothing runs on"), "{text}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn what_came_of_each_change_is_told_also_after_a_restart() {
+    let (folder, data) = (folder(free_port()), Folder::new());
+    let mut running = Forebay::run_on(folder.path(), data.path());
+    running.log_after("reload refused", || folder.write("b.yaml", "sources: 3\n"));
+    let status = json(&["status"], data.path());
+    let refused = &status["reloads"][0];
+    assert_eq!((&refused["result"], &refused["changed"][0]), (&"refused".into(), &"b.yaml".into()));
+    assert_eq!(status["reloads"][1]["result"], "started");
+    assert_eq!(status["files"]["since"]["number"], 1);
+    let (text, _) = said(&["health"], data.path());
+    assert!(text.contains("the files on disk are refused (1 error in 2 pipelines)"), "{text}");
+    running.kill();
+
+    folder.remove("b.yaml");
+    let running = Forebay::run_on(folder.path(), data.path());
+    let more =
+        "sources:\n  more: { type: timer, every: 1s }\nsinks:\n  s: { from: more, type: log }\n";
+    running.log_after("reloaded: ", || folder.write("c.yaml", more));
+    until("it is told", || json(&["status"], data.path())["reloads"][0]["number"] == 4);
+    let status = json(&["status"], data.path());
+    let results: Vec<&Value> =
+        status["reloads"].as_array().unwrap().iter().map(|receipt| &receipt["result"]).collect();
+    assert_eq!(results, ["reloaded", "started", "refused", "started"]);
+    assert_eq!(status["reloads"][0]["changed"], serde_json::json!(["c.yaml"]));
+    assert_eq!(status["files"]["since"]["number"], 4);
+    assert_eq!(status["files"]["pipelines"], 2);
+}
+
+#[test]
+fn no_answer_shows_a_secret() {
+    let broker = Mosquitto::start();
+    let (folder, data) = (folder(broker.port), Folder::new());
+    let _running = Forebay::run_on(folder.path(), data.path());
+    for verb in [&["status"][..], &["status", "plant"], &["status", "cloud"], &["health"]] {
+        for format in ["text", "json"] {
+            let (text, _) = said(&[verb, &["--format", format]].concat(), data.path());
+            assert!(!text.contains("hunter2"), "{verb:?}: {text}");
+        }
+    }
+    let kept = data.read("reloads.json");
+    assert!(!kept.contains("hunter2"), "{kept}");
+}
