@@ -25,10 +25,10 @@ fn folder(port: u16) -> Folder {
 }
 
 fn said(arguments: &[&str], data: &Path) -> (String, Option<i32>) {
-    let data = data.to_str().unwrap();
+    let data = data.to_str().expect("the path is text");
     let output = forebay(arguments.iter().copied().chain(["--data", data]));
     let text = [output.stdout, output.stderr].concat();
-    (String::from_utf8(text).unwrap(), output.status.code())
+    (String::from_utf8_lossy(&text).into_owned(), output.status.code())
 }
 
 fn json(arguments: &[&str], data: &Path) -> Value {
@@ -105,6 +105,69 @@ fn what_came_of_each_change_is_told_also_after_a_restart() {
     assert_eq!(status["files"]["since"]["number"], 4);
     assert_eq!(status["files"]["pipelines"], 2);
 }
+
+/// Lines of `forebay tap`.
+fn tapped(arguments: &[&str], data: &Path) -> Vec<Value> {
+    let arguments = [&["tap"], arguments, &["--format", "json"]].concat();
+    let (text, _) = said(&arguments, data);
+    let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{text}"));
+    text.lines().map(parse).collect()
+}
+
+#[test]
+fn messages_are_seen_as_they_pass_and_nobody_is_slowed() {
+    let (folder, data) = (Folder::with(&[("a.yaml", SHAPED)]), Folder::new());
+    let running = Forebay::run_on(folder.path(), data.path());
+    let came = tapped(&["a/beat", "--count", "3", "--rate", "1000"], data.path());
+    let counts: Vec<i64> = came.iter().map(|m| m["payload"]["count"].as_i64().unwrap()).collect();
+    assert_eq!(counts, [counts[0], counts[0] + 1, counts[0] + 2]);
+    assert_eq!(came[0]["output"], "a/beat");
+    let came = tapped(&["a/even", "--in", "--count", "1"], data.path());
+    assert_eq!(came[0]["output"], "a/beat");
+    let came = tapped(&["a/screen", "--in", "--count", "2", "--rate", "1000"], data.path());
+    assert!(came.iter().all(|m| m["payload"]["count"].as_i64().unwrap() % 2 == 0), "{came:?}");
+    let came = tapped(&["a/even.errors", "--count", "1"], data.path());
+    assert!(came[0]["payload"]["error"].as_str().unwrap().contains("odd"), "{came:?}");
+    // What is more than was asked for is counted.
+    let came = tapped(&["a/beat", "--count", "2", "--rate", "4"], data.path());
+    assert!(came[1]["left_out"].as_u64().unwrap() > 1, "{came:?}");
+    let came = tapped(&["a/beat", "--count", "1", "--mask", "count"], data.path());
+    assert_eq!(came[0]["payload"]["count"], "***");
+
+    let refused: [(&[&str], &str); 5] = [
+        (&["no/such"], "no node is named `no/such`"),
+        (&["a/beat.high"], "a/beat has no output `high`"),
+        (&["a/screen"], "a/screen is a sink: look at what comes in"),
+        (&["a/beat", "--in"], "a/beat is a source: look at what comes out"),
+        (&["a/beat", "--rate", "0"], "`per_second` is a number from 0.001 to 1000"),
+    ];
+    for (arguments, words) in refused {
+        let (text, code) = said(&[&["tap"], arguments].concat(), data.path());
+        assert!(text.contains(words), "{words}: {text}");
+        assert_eq!(code, Some(2));
+    }
+    // One that does not read holds nobody up.
+    let mut idle = std::os::unix::net::UnixStream::connect(data.path().join("api.sock")).unwrap();
+    let question = "GET /tap?node=a/beat&per_second=1000 HTTP/1.1\r\nHost: x\r\n\r\n";
+    std::io::Write::write_all(&mut idle, question.as_bytes()).unwrap();
+    let from = running.log.count();
+    until("it goes on", || running.log.count() > from + 300);
+}
+
+const SHAPED: &str = "
+sources:
+  beat: { type: timer, every: 10ms }
+transforms:
+  even:
+    from: beat
+    type: script
+    script: |
+      if msg.payload.count % 2 == 1 { throw \"odd\" }
+      msg
+sinks:
+  screen: { from: even, type: log }
+  bad: { from: even.errors, type: log }
+";
 
 #[test]
 fn no_answer_shows_a_secret() {

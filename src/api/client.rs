@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::UnixStream, time::timeout};
 
-use super::SOCKET;
+use super::server::SOCKET;
 
 /// No answer is larger: thousands of nodes with their last errors are not.
 const MOST_BYTES: usize = 64 << 20;
@@ -37,19 +37,48 @@ pub enum Answer {
 /// Asks the process that runs on a data folder. An error when it does not answer `within` that time.
 pub async fn ask(data: &Path, path: &str, within: Duration) -> anyhow::Result<Answer> {
     let socket = data.join(SOCKET);
-    match timeout(within, ask_at(&socket, path)).await {
+    let asking = async {
+        let Some(body) = request(&socket, path).await? else { return Ok(Answer::Nobody) };
+        anyhow::Ok(Answer::Said(serde_json::from_slice(&read(body).await?)?))
+    };
+    match timeout(within, asking).await {
         Ok(answer) => answer.with_context(|| format!("asking at {}", socket.display())),
         Err(_) => bail!("no answer within {} s at {}", within.as_secs_f64(), socket.display()),
     }
 }
 
-async fn ask_at(socket: &Path, path: &str) -> anyhow::Result<Answer> {
+/// Listens to an answer that comes line by line, until it ends or `take` says no. False when nobody is
+/// there.
+pub async fn listen(
+    data: &Path,
+    path: &str,
+    mut take: impl FnMut(&str) -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
+    let Some(body) = request(&data.join(SOCKET), path).await? else { return Ok(false) };
+    let (mut body, mut rest) = (pin!(body), Vec::new());
+    while let Some(data) = next(body.as_mut()).await? {
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            if !take(String::from_utf8_lossy(&line).trim_end())? {
+                return Ok(true);
+            }
+        }
+        if rest.len() > MOST_BYTES {
+            bail!("its answer is too long");
+        }
+    }
+    Ok(true)
+}
+
+/// The body of the answer. None when nobody is there.
+async fn request(socket: &Path, path: &str) -> anyhow::Result<Option<Incoming>> {
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(error) => {
             return match error.kind() {
                 // Refused: its file was left behind.
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(Answer::Nobody),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(None),
                 _ => Err(error.into()),
             };
         }
@@ -59,26 +88,38 @@ async fn ask_at(socket: &Path, path: &str) -> anyhow::Result<Answer> {
     // It ends with the exchange.
     tokio::spawn(connection);
     let response = send.send_request(request).await?;
-    let status = response.status();
-    let body = read(response.into_body()).await?;
-    if !status.is_success() {
-        bail!("it says {status}");
+    let (status, body) = (response.status(), response.into_body());
+    if status.is_success() {
+        return Ok(Some(body));
     }
-    Ok(Answer::Said(serde_json::from_slice(&body)?))
+    let said = read(body).await?;
+    bail!("{}", String::from_utf8_lossy(&said).trim_end())
 }
 
 async fn read(body: Incoming) -> anyhow::Result<Vec<u8>> {
     let (mut body, mut bytes) = (pin!(body), Vec::new());
-    while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await
-    {
-        if let Ok(data) = frame?.into_data() {
-            bytes.extend_from_slice(&data);
-        }
+    while let Some(data) = next(body.as_mut()).await? {
+        bytes.extend_from_slice(&data);
         if bytes.len() > MOST_BYTES {
             bail!("its answer is too long");
         }
     }
     Ok(bytes)
+}
+
+/// The next piece of a body.
+async fn next(mut body: Pin<&mut Incoming>) -> anyhow::Result<Option<Bytes>> {
+    loop {
+        match std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await {
+            None => return Ok(None),
+            Some(frame) => {
+                // What is no data is of no interest.
+                if let Ok(data) = frame?.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
 }
 
 /// The body of a question.

@@ -10,9 +10,6 @@ mod server;
 mod tests;
 
 pub use self::{
-    client::{Answer, ask},
-    server::{Question, Questions, Wanted, open},
+    client::{Answer, ask, listen},
+    server::{Question, Questions, Side, Tap, Wanted, open},
 };
-
-/// The socket's name in the data folder.
-const SOCKET: &str = "api.sock";

@@ -6,8 +6,11 @@ use std::{
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    pin::Pin,
-    sync::Arc,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,6 +24,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
@@ -29,8 +33,8 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::SOCKET;
-
+/// The socket's name in the data folder.
+pub(super) const SOCKET: &str = "api.sock";
 /// Who comes beyond this many waits.
 const MOST_CONNECTIONS: usize = 16;
 /// How long one may take, from its first byte to the last of its answer.
@@ -39,26 +43,66 @@ const LONGEST: Duration = Duration::from_secs(30);
 const MOST_QUESTIONS: usize = 16;
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
     /// Everything that is known.
     Status,
     /// Whether all is well, and what is not.
     Health,
+    /// The messages of a node as they pass.
+    Tap(Tap),
+}
+
+/// Whose messages are asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tap {
+    /// `boiler/meter`.
+    pub node: String,
+    /// What of it.
+    pub side: Side,
+    /// No more than one in this time.
+    pub every: Duration,
+}
+
+/// Where messages are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// As the node reads them.
+    In,
+    /// As they come out, by the output of that name or the only one.
+    Out(Option<String>),
 }
 
 /// A question, and where its answer goes.
 pub struct Question {
     /// What is asked.
     pub wanted: Wanted,
-    answer: oneshot::Sender<String>,
+    answer: oneshot::Sender<Reply>,
+}
+
+/// How a question is answered.
+enum Reply {
+    Json(String),
+    Lines(mpsc::Receiver<String>),
+    /// There is no such thing.
+    Refused(String),
 }
 
 impl Question {
     /// Answers it, with JSON. Whoever asked may be gone.
     pub fn answer(self, json: &impl serde::Serialize) {
         let json = serde_json::to_string(json).unwrap_or_else(|error| format!("{error:?}"));
-        let _ = self.answer.send(json);
+        let _ = self.answer.send(Reply::Json(json));
+    }
+
+    /// Answers it with lines, as they come, until one side has enough.
+    pub fn answer_by_lines(self, lines: mpsc::Receiver<String>) {
+        let _ = self.answer.send(Reply::Lines(lines));
+    }
+
+    /// There is no such thing.
+    pub fn refuse(self, why: String) {
+        let _ = self.answer.send(Reply::Refused(why));
     }
 }
 
@@ -141,22 +185,34 @@ async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
 }
 
 async fn serve_one(stream: UnixStream, ask: mpsc::Sender<Question>, _place: OwnedSemaphorePermit) {
+    let is_long = AtomicBool::new(false);
     let answer = service_fn(|request: Request<Incoming>| {
-        let ask = ask.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &ask).await) }
+        let (ask, is_long) = (ask.clone(), &is_long);
+        async move {
+            let response = answer(&request, &ask).await;
+            is_long.store(matches!(response.body(), Said::Lines(_)), Ordering::Relaxed);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
     // Whoever hangs up in the middle has had enough.
-    let _ = timeout(LONGEST, connection).await;
+    if timeout(LONGEST, &mut connection).await.is_err() && is_long.load(Ordering::Relaxed) {
+        let _ = connection.await;
+    }
 }
 
-async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Response<Text> {
+async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Response<Said> {
     let wanted = match request.uri().path() {
         "/status" => Wanted::Status,
         "/health" => Wanted::Health,
+        "/tap" => match wanted_tap(request.uri().query().unwrap_or_default()) {
+            Ok(tap) => Wanted::Tap(tap),
+            Err(why) => return said(StatusCode::BAD_REQUEST, TEXT, format!("{why}\n")),
+        },
         _ => return refuse(StatusCode::NOT_FOUND),
     };
     if request.method() != Method::GET {
@@ -167,18 +223,51 @@ async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Re
     let (answer, answered) = oneshot::channel();
     let asked = ask.send(Question { wanted, answer }).await;
     match (asked, answered.await) {
-        (Ok(()), Ok(json)) => said(StatusCode::OK, "application/json", json),
+        (Ok(()), Ok(Reply::Json(json))) => said(StatusCode::OK, "application/json", json),
+        (Ok(()), Ok(Reply::Refused(why))) => said(StatusCode::NOT_FOUND, TEXT, format!("{why}\n")),
+        (Ok(()), Ok(Reply::Lines(lines))) => {
+            respond(StatusCode::OK, "application/x-ndjson", Said::Lines(lines))
+        }
         // It stops just now.
         _ => refuse(StatusCode::SERVICE_UNAVAILABLE),
     }
 }
 
-fn refuse(status: StatusCode) -> Response<Text> {
-    said(status, "text/plain; charset=utf-8", format!("{status}\n"))
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// `node=boiler/meter&output=errors&per_second=5`, or `in` in the place of `output`.
+fn wanted_tap(query: &str) -> Result<Tap, String> {
+    const MOST_PER_SECOND: f64 = 1000.0;
+    let (mut node, mut side, mut per_second) = (None, Side::Out(None), 10.0);
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        let value = percent_decode_str(value).decode_utf8().map_err(|error| error.to_string())?;
+        match key {
+            "node" => node = Some(value.into_owned()),
+            "in" => side = Side::In,
+            "output" => side = Side::Out(Some(value.into_owned())),
+            "per_second" => {
+                let rate =
+                    value.parse().ok().filter(|rate| (0.001..=MOST_PER_SECOND).contains(rate));
+                per_second = rate.ok_or("`per_second` is a number from 0.001 to 1000")?;
+            }
+            _ => return Err(format!("nothing is called `{key}` here")),
+        }
+    }
+    let node = node.ok_or("`node` is missing")?;
+    Ok(Tap { node, side, every: Duration::from_secs_f64(1.0 / per_second) })
 }
 
-fn said(status: StatusCode, kind: &'static str, text: String) -> Response<Text> {
-    let mut response = Response::new(Text(Some(text.into())));
+fn refuse(status: StatusCode) -> Response<Said> {
+    said(status, TEXT, format!("{status}\n"))
+}
+
+fn said(status: StatusCode, kind: &'static str, text: String) -> Response<Said> {
+    respond(status, kind, Said::Whole(Some(text.into())))
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: Said) -> Response<Said> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -186,25 +275,41 @@ fn said(status: StatusCode, kind: &'static str, text: String) -> Response<Text> 
     response
 }
 
-/// An answer in one piece.
-struct Text(Option<Bytes>);
+/// The body of an answer.
+enum Said {
+    /// In one piece.
+    Whole(Option<Bytes>),
+    /// As it comes.
+    Lines(mpsc::Receiver<String>),
+}
 
-impl Body for Text {
+impl Body for Said {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _context: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|text| Ok(Frame::data(text))))
+        match &mut *self {
+            Said::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Said::Lines(lines) => {
+                let line = std::task::ready!(lines.poll_recv(context));
+                Poll::Ready(line.map(|line| Ok(Frame::data((line + "\n").into()))))
+            }
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |text| text.len() as u64))
+        match self {
+            Said::Whole(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+            Said::Lines(_) => SizeHint::default(),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+        matches!(self, Said::Whole(None))
     }
 }

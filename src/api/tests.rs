@@ -6,7 +6,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::{Answer, Questions, SOCKET, ask, open};
+use super::{Answer, Questions, ask, open, server::SOCKET};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -14,7 +14,7 @@ const WITHIN: Duration = Duration::from_secs(20);
 async fn serve(mut questions: Questions) {
     loop {
         let question = questions.next().await;
-        let wanted = question.wanted;
+        let wanted = question.wanted.clone();
         question.answer(&json!({ "asked": format!("{wanted:?}") }));
     }
 }

@@ -356,10 +356,13 @@ pub(super) fn printable(text: &str) -> String {
 /// All of a message, with nothing lost. JSON stays as it came, but for line breaks; other bytes that
 /// are not text are base64.
 fn as_json(stored: &Stored) -> String {
-    let Message { topic, time, payload, meta } = &stored.message;
+    message_as_json(Map::from_iter([("seq".to_owned(), stored.seq.into())]), &stored.message)
+}
+
+/// The same, behind other members.
+pub(super) fn message_as_json(mut object: Map<String, Value>, message: &Message) -> String {
+    let Message { topic, time, payload, meta } = message;
     let format = payload.as_encoded().map_or(PayloadFormat::Json, |(_, format)| format);
-    let mut object = Map::new();
-    object.insert("seq".to_owned(), stored.seq.into());
     object.insert("time".to_owned(), time.to_rfc3339().into());
     object.insert("unix_nanos".to_owned(), time.unix_nanos().into());
     object.insert("topic".to_owned(), (&**topic).into());
@@ -374,7 +377,7 @@ fn as_json(stored: &Stored) -> String {
     let mut line = Value::Object(object).to_string();
     line.pop();
     match payload.to_json_line() {
-        Ok(json) if is_text(&stored.message) => {
+        Ok(json) if is_text(message) => {
             line += ",\"payload\":";
             line += &String::from_utf8_lossy(&json);
         }

@@ -30,6 +30,7 @@ mod plan;
 mod run;
 pub mod schema;
 mod status;
+mod tap;
 mod test;
 mod tools;
 
@@ -53,6 +54,7 @@ enum Verb {
     Run(run::Arguments),
     Status(status::Arguments),
     Health(health::Arguments),
+    Tap(tap::Arguments),
     Lint(lint::Arguments),
     Test(test::Arguments),
     Explain(explain::Arguments),
@@ -95,6 +97,7 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
         Verb::Run(arguments) => run::run(arguments),
         Verb::Status(arguments) => status::status(arguments),
         Verb::Health(arguments) => health::health(arguments),
+        Verb::Tap(arguments) => tap::tap(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
         Verb::Test(arguments) => test::test(arguments),
         Verb::Explain(arguments) => explain::explain(arguments),

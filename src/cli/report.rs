@@ -2,15 +2,18 @@
 
 use forebay_sdk::clock;
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
+use tokio::sync::mpsc;
 
 use super::{
+    buffer::message_as_json,
     output::{about, count_of},
     receipts::Receipt,
     running::Running,
 };
 use crate::{
-    api::{Question, Wanted},
-    engine::{PartReport, Report, RoleName, StateName},
+    api::{Question, Side, Tap, Wanted},
+    engine::{PartReport, Report, RoleName, StateName, Tapped},
 };
 
 /// A node that waits for a shorter time is no reason to worry: devices are switched off, links come and go.
@@ -74,28 +77,64 @@ pub(super) struct Files {
 
 /// Answers a question.
 pub(super) fn answer(question: Question, running: &Running) {
-    let report = running.engine.report();
-    let health = health(running, &report);
-    match question.wanted {
-        Wanted::Health => question.answer(&health),
-        Wanted::Status => question.answer(&Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            running_for_s: running.began.elapsed().as_secs(),
-            health,
-            files: Files {
-                folder: running.folder().display().to_string(),
-                data: running.data().display().to_string(),
-                runs: running.what_runs(),
-                pipelines: running.pipelines,
-                since: running.receipts.running().cloned(),
-                refused: running.refused().map(str::to_owned),
-            },
-            clock_is_set: clock::moment().is_set,
-            report,
-            reloads: running.receipts.newest_first().take(MOST_RECEIPTS).cloned().collect(),
-        }),
+    let report = || running.engine.report();
+    match question.wanted.clone() {
+        Wanted::Health => question.answer(&health(running, &report())),
+        Wanted::Status => question.answer(&status(running, report())),
+        Wanted::Tap(Tap { node, side, every }) => {
+            let tapped = match side {
+                Side::In => running.engine.tap_inputs(&node, every),
+                Side::Out(output) => running.engine.tap(&node, output.as_deref(), every),
+            };
+            match tapped {
+                Ok(tapped) => question.answer_by_lines(as_lines(tapped)),
+                Err(why) => question.refuse(why),
+            }
+        }
     }
+}
+
+fn status(running: &Running, report: Report) -> Status {
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        running_for_s: running.began.elapsed().as_secs(),
+        health: health(running, &report),
+        files: Files {
+            folder: running.folder().display().to_string(),
+            data: running.data().display().to_string(),
+            runs: running.what_runs(),
+            pipelines: running.pipelines,
+            since: running.receipts.running().cloned(),
+            refused: running.refused().map(str::to_owned),
+        },
+        clock_is_set: clock::moment().is_set,
+        report,
+        reloads: running.receipts.newest_first().take(MOST_RECEIPTS).cloned().collect(),
+    }
+}
+
+/// Messages as they pass, a line of JSON each. It ends when the node is gone or nobody listens.
+fn as_lines(mut tapped: mpsc::Receiver<Tapped>) -> mpsc::Receiver<String> {
+    let (say, lines) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            let message = tokio::select! {
+                message = tapped.recv() => message,
+                () = say.closed() => None,
+            };
+            let Some(message) = message else { return };
+            let mut first = Map::from_iter([("output".to_owned(), (&*message.output).into())]);
+            if message.left_out > 0 {
+                first.insert("left_out".to_owned(), message.left_out.into());
+            }
+            let line = message.hide(message_as_json(first, &message.message));
+            if say.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 fn health(running: &Running, report: &Report) -> Health {

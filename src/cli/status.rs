@@ -1,8 +1,11 @@
 //! `forebay status`: how the pipelines that run are.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 
 use super::{
     folder::data_of,
@@ -60,6 +63,17 @@ pub(super) fn status(arguments: Arguments) -> anyhow::Result<Ending> {
         print(&text)?;
         Ok(Ending::Fine)
     })
+}
+
+/// Why nobody answers.
+pub(super) fn nobody_there(data: &Path) -> anyhow::Error {
+    let place = data.display();
+    match lock::holder(data) {
+        Some(holder) => {
+            anyhow!("{holder} runs on {place} and cannot be asked; it may be another version")
+        }
+        None => anyhow!("nothing runs on {place}; `--data` says where else"),
+    }
 }
 
 /// The node of that name, which may leave out the pipeline when there is only one such.

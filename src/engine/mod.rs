@@ -23,6 +23,7 @@ mod simulation;
 mod station;
 mod status;
 mod stop;
+mod tap;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +34,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use forebay_sdk::{Role, Site, Voice, World, clock, outlet::Wires};
-use tokio::time::{Instant, timeout_at};
+use forebay_sdk::{Port, Role, Site, Voice, World, clock, outlet::Wires};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 use tracing::{debug, warn};
 
 use self::{
@@ -47,6 +51,7 @@ pub use self::{
     plan::{Plan, plan},
     report::{PartReport, QueueReport, Report, RoleName, StateName},
     status::{Count, Counts, State},
+    tap::Tapped,
 };
 use crate::config::{Graph, Name, NodeSpec};
 
@@ -305,6 +310,79 @@ impl Engine {
     pub fn loads(&self) -> BTreeMap<Name, f64> {
         let loads = self.connections.iter().map(|(name, c)| (Arc::clone(name), c.status.busy()));
         loads.filter(|(_, share)| *share > 0.0).collect()
+    }
+
+    /// Shows the messages that come out of a node, by one of its outputs, as long as somebody takes
+    /// them; no more than one in each pause.
+    ///
+    /// # Errors
+    ///
+    /// The name of what there is not.
+    pub fn tap(
+        &self,
+        node: &str,
+        output: Option<&str>,
+        every: Duration,
+    ) -> Result<mpsc::Receiver<Tapped>, String> {
+        let (name, spec) = self.node(node)?;
+        let outputs = spec.configured.outputs();
+        let port = match output {
+            None => Port::MAIN,
+            Some("errors") => Port::ERRORS,
+            Some(named) => {
+                let found = outputs.iter().position(|output| output == named);
+                let found = found.ok_or_else(|| format!("{name} has no output `{named}`"))?;
+                Port::named(found)
+            }
+        };
+        if spec.role == Role::Sink && output.is_none() {
+            return Err(format!("{name} is a sink: look at what comes in"));
+        }
+        let (looker, tapped) = tap::channel();
+        self.add_tap(name, port, output, looker, every);
+        Ok(tapped)
+    }
+
+    /// The same for the messages that a node reads.
+    ///
+    /// # Errors
+    ///
+    /// The name of what there is not.
+    pub fn tap_inputs(
+        &self,
+        node: &str,
+        every: Duration,
+    ) -> Result<mpsc::Receiver<Tapped>, String> {
+        let (name, spec) = self.node(node)?;
+        if spec.from.is_empty() {
+            return Err(format!("{name} is a source: look at what comes out"));
+        }
+        let (looker, tapped) = tap::channel();
+        for input in &spec.from {
+            let output = input.written.split_once('.').map(|(_, output)| output);
+            self.add_tap(&input.node, input.port, output, looker.clone(), every);
+        }
+        Ok(tapped)
+    }
+
+    fn node(&self, name: &str) -> Result<(&Name, &NodeSpec), String> {
+        let found = self.graph.nodes.get_key_value(name);
+        found.ok_or_else(|| format!("no node is named `{name}`"))
+    }
+
+    fn add_tap(
+        &self,
+        node: &Name,
+        port: Port,
+        output: Option<&str>,
+        looker: mpsc::Sender<Tapped>,
+        every: Duration,
+    ) {
+        let Some(station) = self.stations.get(node) else { return };
+        let output =
+            output.map_or_else(|| Arc::clone(node), |name| format!("{node}.{name}").into());
+        let status = Arc::clone(&station.status);
+        station.outbox.add_tap(tap::Tap::new((port, output), status, looker, every));
     }
 
     fn change_connections(&mut self, plan: &Plan) {

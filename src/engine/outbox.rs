@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{
     inbox::{Inbox, Pushed},
     status::{Count, Status},
+    tap::Tap,
 };
 use crate::config::{Name, Places};
 
@@ -44,6 +45,8 @@ struct State {
     /// Posted, and no room yet. Bounded by what a node posts before it waits for room: the outputs
     /// of one message, and what a source sends again of what it has under way.
     pending: VecDeque<(Wire, Envelope)>,
+    /// Who looks at what passes.
+    taps: Vec<Tap>,
 }
 
 impl Outbox {
@@ -75,6 +78,11 @@ impl Outbox {
     /// The node's scripts stand there now, wherever they stood before.
     pub fn set_places(&self, places: Places) {
         self.state().places = places;
+    }
+
+    /// Somebody looks at what passes.
+    pub fn add_tap(&self, tap: Tap) {
+        self.state().taps.push(tap);
     }
 
     /// From now on the node's outlet takes nothing new.
@@ -165,7 +173,10 @@ impl Wires for Outbox {
         if port != Port::ERRORS {
             self.status.add(Count::Emitted);
         }
-        let State { wires, pending, .. } = &mut *state;
+        let State { wires, pending, taps, .. } = &mut *state;
+        if !taps.is_empty() {
+            taps.retain_mut(|tap| tap.see(port, &envelope.message));
+        }
         let mut readers = wires.iter().filter(|wire| wire.port == port).peekable();
         let mut left = Some(envelope);
         while let Some(wire) = readers.next() {
