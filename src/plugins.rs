@@ -56,6 +56,8 @@ pub fn all() -> Vec<Plugin> {
         forebay_join::plugin(),
         #[cfg(feature = "forebay-schedule")]
         forebay_schedule::plugin(),
+        #[cfg(feature = "forebay-bridge")]
+        forebay_bridge::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

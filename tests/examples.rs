@@ -17,7 +17,7 @@ use crate::support::{Folder, Forebay, forebay, program, until};
 #[test]
 fn every_example_and_sample_lints_without_a_finding() {
     let examples = lint_strict(&root().join("pipelines"));
-    assert_eq!(stdout(&examples), "no findings in 5 pipelines\n");
+    assert_eq!(stdout(&examples), "no findings in 6 pipelines\n");
     assert_eq!(examples.status.code(), Some(0));
     for plugin in plugins::all() {
         for node_type in &plugin.types {
@@ -33,7 +33,7 @@ fn every_example_and_sample_lints_without_a_finding() {
 #[test]
 fn one_file_of_the_examples_lints_by_itself() {
     let one = lint_strict(&root().join("pipelines/power-meter.yaml"));
-    assert_eq!(stdout(&one), "no findings in 5 pipelines (power-meter.yaml)\n");
+    assert_eq!(stdout(&one), "no findings in 6 pipelines (power-meter.yaml)\n");
     assert_eq!(one.status.code(), Some(0));
 }
 

@@ -4,6 +4,7 @@
 mod support;
 
 mod black_hole;
+mod bridges;
 mod crash;
 mod devices;
 mod disk_buffer;

@@ -11,8 +11,11 @@ use std::{
 };
 
 use forebay::{
-    cli::{nodes, schema},
-    config::{NodeTypeEntry, Types},
+    cli::{
+        kinds::{self, Kind},
+        nodes, schema,
+    },
+    config::Types,
     plugins,
 };
 use forebay_sdk::{Rule, rules::RULES as CONTRACT};
@@ -293,24 +296,24 @@ fn the_tables_in_the_readmes_are_fresh() {
         let path = plugin_folder(&plugin.name).join("README.md");
         let types = Types::new(vec![plugin]);
         let mut text = read(&path);
-        for entry in types.iter() {
-            text = with_table(&text, entry, &path);
+        let kinds = kinds::all(&types);
+        for kind in &kinds {
+            text = with_table(&text, kind, &path);
         }
         let markers = text.matches("<!-- settings:").count();
-        assert_eq!(markers, types.iter().count(), "{} has other tables too", shown(&path));
+        assert_eq!(markers, kinds.len(), "{} has other tables too", shown(&path));
         must_be(&path, &text);
     }
 }
 
 /// The README with the table of one type as it should be.
-fn with_table(readme: &str, entry: &NodeTypeEntry, path: &Path) -> String {
+fn with_table(readme: &str, kind: &Kind<'_>, path: &Path) -> String {
     const END: &str = "<!-- /settings -->";
-    let (name, role) = (entry.node_type.name(), entry.node_type.role().noun());
-    let begin = format!("<!-- settings: {name} {role} -->\n");
+    let begin = format!("<!-- settings: {} {} -->\n", kind.name, kind.noun);
     let missing = format!("{} has no {}", shown(path), begin.trim_end());
     let (before, rest) = readme.split_once(&begin).expect(&missing);
     let (_, after) = rest.split_once(END).expect("a table has an end");
-    format!("{before}{begin}{}{END}{after}", nodes::markdown(&entry.schema))
+    format!("{before}{begin}{}{END}{after}", nodes::markdown(kind.schema))
 }
 
 #[test]

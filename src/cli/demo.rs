@@ -30,11 +30,12 @@ pub(super) struct Arguments {
 }
 
 /// The files under `pipelines/` of the repository.
-const EXAMPLES: [(&str, &str); 8] = [
+const EXAMPLES: [(&str, &str); 9] = [
     ("power-meter.yaml", include_str!("../../pipelines/power-meter.yaml")),
     ("scripts/load.rhai", include_str!("../../pipelines/scripts/load.rhai")),
     ("load-by-phase.yaml", include_str!("../../pipelines/load-by-phase.yaml")),
     ("plant-broker.yaml", include_str!("../../pipelines/plant-broker.yaml")),
+    ("bridge.yaml", include_str!("../../pipelines/bridge.yaml")),
     ("heartbeat.yaml", include_str!("../../pipelines/heartbeat.yaml")),
     ("modbus-on-request.yaml", include_str!("../../pipelines/modbus-on-request.yaml")),
     ("scripts/rutos-request.rhai", include_str!("../../pipelines/scripts/rutos-request.rhai")),
@@ -85,6 +86,8 @@ async fn play(folder: &Path) -> anyhow::Result<Ending> {
     let environment = move |name: &str| match name {
         "METER_URL" => Some(meter_url.clone()),
         "BROKER_LISTEN" => Some(broker.clone()),
+        // Under other topics on the same broker.
+        "COMPANY_BROKER" => Some(format!("mqtt://{broker}")),
         _ => process_environment(name),
     };
     let arguments = run::Arguments { folder: folder.to_owned(), data: Some(data), poll: false };

@@ -18,10 +18,12 @@ mod runtime;
 mod buffer;
 mod demo;
 mod doctor;
+mod expand;
 mod explain;
 mod fmt;
 mod graph;
 mod health;
+mod import;
 mod last_seen;
 mod lint;
 mod new;
@@ -67,6 +69,7 @@ enum Verb {
     Schema(schema::Arguments),
     Demo(demo::Arguments),
     Doctor(doctor::Arguments),
+    Import(import::Arguments),
 }
 
 /// Reads the command line, does what it says, and returns the exit code.
@@ -110,5 +113,6 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
         Verb::Schema(arguments) => schema::schema(arguments),
         Verb::Demo(arguments) => demo::demo(arguments),
         Verb::Doctor(arguments) => doctor::doctor(arguments),
+        Verb::Import(arguments) => import::import(arguments),
     }
 }

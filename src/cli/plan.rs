@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{
     buffer::{counted, printable},
+    expand::expanded,
     folder::{DEFAULT_FOLDER, check, data_folder, process_environment},
     lock,
     look::{LastGood, last_good},
@@ -25,6 +26,9 @@ pub(super) struct Arguments {
     /// Compare with this folder, not with what was accepted last.
     #[arg(long)]
     against: Option<PathBuf>,
+    /// Show the nodes that bridges and the like stand for, as YAML, instead.
+    #[arg(long)]
+    expand: bool,
     /// The data folder of the runtime.
     #[arg(long)]
     data: Option<PathBuf>,
@@ -33,6 +37,10 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn plan(arguments: Arguments) -> anyhow::Result<Ending> {
+    if arguments.expand {
+        print(&expanded(&arguments.folder)?)?;
+        return Ok(Ending::Fine);
+    }
     let wanted = check(&arguments.folder, &process_environment)?;
     let data = data_folder(arguments.data.clone(), wanted.runtime.data.clone());
     let Some(graph) = &wanted.graph else {

@@ -5,7 +5,7 @@
 
 use std::{any::Any, collections::BTreeSet};
 
-use forebay_sdk::{Exchange, Filter, Finding, Role, Topics};
+use forebay_sdk::{Exchange, Filter, Finding, Role, Topics, facts::Moved};
 
 use super::index::{Connections, Nodes};
 use crate::{config::Part, rules::MESSAGE_LOOP};
@@ -80,6 +80,7 @@ impl<'a> Round<'a> {
         }
         let mut found = Vec::new();
         let mut sent = Vec::new();
+        let topics = std::slice::from_ref(topics);
         sent_on(source.nodes, source.part, topics, &mut BTreeSet::new(), &mut sent);
         for (part, topics) in sent {
             let Some(sink) = self.speakers.iter().find(|it| it.part.name == part.name) else {
@@ -107,11 +108,11 @@ impl Speaker<'_> {
     }
 }
 
-/// The sinks that a message of these topics gets to from a node, and the topics that it has there.
+/// The sinks that messages of these topics get to from a node, and the topics that they have there.
 fn sent_on<'a>(
     nodes: &Nodes<'a>,
     from: &Part,
-    topics: &Filter,
+    topics: &[Filter],
     been: &mut BTreeSet<&'a str>,
     sent: &mut Vec<(&'a Part, Filter)>,
 ) {
@@ -126,17 +127,29 @@ fn sent_on<'a>(
         let Some(configured) = &reader.configured else { continue };
         let topics = match configured.topics() {
             Topics::Unknown => continue,
-            Topics::Kept => topics.clone(),
-            Topics::Made(pattern) => match Filter::parse(&pattern) {
-                Ok(made) => made,
-                Err(_) => continue,
-            },
+            Topics::Kept => topics.to_vec(),
+            Topics::Made(pattern) => Filter::parse(&pattern).into_iter().collect(),
+            Topics::Moved(ways) => topics
+                .iter()
+                .flat_map(|topics| ways.iter().filter_map(|way| moved(topics, way)))
+                .collect(),
         };
         match reader.role {
-            Role::Sink => sent.push((reader, topics)),
+            Role::Sink => sent.extend(topics.into_iter().map(|topics| (reader, topics))),
             _ => sent_on(nodes, reader, &topics, been, sent),
         }
     }
+}
+
+/// What becomes of topics that begin otherwise. None when it is not sure that these do.
+fn moved(topics: &Filter, way: &Moved) -> Option<Filter> {
+    let asked = Filter::parse(&way.filter).ok()?;
+    let some = if asked.covers(topics) { topics } else { &asked };
+    if !topics.covers(some) {
+        return None;
+    }
+    let rest = some.as_str().strip_prefix(&way.strip)?;
+    Filter::parse(&format!("{}{rest}", way.add)).ok()
 }
 
 fn finding(sink: &Speaker<'_>, listener: &Speaker<'_>, begin: &Speaker<'_>) -> Finding {

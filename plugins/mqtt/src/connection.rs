@@ -206,6 +206,7 @@ impl Driver {
             gate: Arc::clone(&self.session.inbound.gate),
             beheaded: Beheaded::default(),
             told: Told::default(),
+            is_bridge: version == Version::V4 && self.settings.is_bridge,
             voice: voice.clone(),
         };
         let words = self.settings.words(address);

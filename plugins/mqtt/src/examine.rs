@@ -223,6 +223,7 @@ async fn connect_in(
         gate: Arc::clone(&Inbound::new(Voice::unheard()).gate),
         beheaded: Beheaded::default(),
         told: Told::default(),
+        is_bridge: version == Version::V4 && settings.is_bridge,
         voice: Voice::unheard(),
     };
     let id = settings.client_id_or_random();

@@ -4,6 +4,7 @@
 //! acknowledgements of every sink. So each reader has a bounded queue here, and when one is full
 //! nothing more is read from the broker ([`crate::gate`]).
 
+mod kept;
 mod state;
 
 use std::{
@@ -64,6 +65,11 @@ impl Inbound {
     /// Acknowledges a message that was too large, of which nobody has the payload.
     pub fn beheaded(&self, publication: Publication, packet: u16, again: bool) {
         self.with(|state| state.acknowledge(publication, packet, again));
+    }
+
+    /// The broker has taken a message of ours.
+    pub fn published(&self, publication: &Publication) {
+        self.lock().published(publication);
     }
 
     /// The broker has released a message of QoS 2.
@@ -130,7 +136,8 @@ impl Subscription for Inlet {
 
 impl Inlet {
     fn parcel(&self, item: Item, node: Arc<str>) -> Parcel {
-        let (publication, again) = (item.publication.clone(), item.again);
+        let (mut publication, again) = (item.publication.clone(), item.again);
+        publication.is_known = item.is_known;
         // Nobody waits to hear how a message of QoS 0 ends.
         let claim = item.arrival.is_some().then(|| {
             let (inbound, reader) = (Arc::clone(&self.inbound), self.reader);

@@ -8,6 +8,7 @@ mod address;
 mod client;
 mod cloud;
 mod connection;
+mod declared;
 mod dialect;
 mod doubts;
 mod examine;

@@ -278,6 +278,7 @@ fn session(url: String) -> SessionSettings {
         will: None,
         birth: None,
         goodbye: None,
+        bridge: false,
         max_packet: forebay_sdk::Size(1 << 20),
         connect_timeout: default_connect_timeout(),
     }

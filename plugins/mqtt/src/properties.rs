@@ -3,7 +3,10 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use forebay_sdk::{Value, mqtt::Properties};
+use forebay_sdk::{
+    Message, Value,
+    mqtt::{Properties, Publication},
+};
 use serde_json::{Map, json};
 
 const CONTENT_TYPE: &str = "content_type";
@@ -84,6 +87,17 @@ pub fn read(said: Option<&Value>, settings: &Properties) -> Properties {
         correlation_data: data.or_else(|| settings.correlation_data.clone()),
         user,
     }
+}
+
+/// With the QoS that the message was published with, as far as that of the publication, and retained when
+/// it was. What did not come by MQTT stays as it is.
+pub fn as_published(publication: Publication, message: &Message) -> Publication {
+    let said = message.meta.get("mqtt");
+    let qos = said.and_then(|said| said.get("qos")?.as_u64());
+    let retain = said.and_then(|said| said.get("retain")?.as_bool());
+    let (most, otherwise) = (publication.qos, publication.retain);
+    let qos = qos.map_or(most, |qos| u8::try_from(qos).unwrap_or(most).min(most));
+    publication.qos(qos).retain(retain.unwrap_or(otherwise))
 }
 
 fn shown(value: &Value) -> String {

@@ -2,6 +2,11 @@
 
 use forebay_sdk::Rule;
 
+/// A bridge publishes what it subscribes to, on a connection that brings it back.
+pub static BRIDGE_ECHO: Rule = Rule::new("bridge-echo", include_str!("../rules/bridge-echo.md"));
+/// A bridge subscribes on a session that the broker forgets.
+pub static FORGETFUL_BRIDGE: Rule =
+    Rule::new("forgetful-bridge", include_str!("../rules/forgetful-bridge.md"));
 /// A topic holds a placeholder, and nothing is put in its place.
 pub static LITERAL_PLACEHOLDER: Rule =
     Rule::new("literal-placeholder", include_str!("../rules/literal-placeholder.md"));
@@ -35,7 +40,9 @@ pub static UNRETAINED_WILL: Rule =
     Rule::new("unretained-will", include_str!("../rules/unretained-will.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 11] = [
+pub static RULES: [&Rule; 13] = [
+    &BRIDGE_ECHO,
+    &FORGETFUL_BRIDGE,
     &LITERAL_PLACEHOLDER,
     &LOWERED_QOS,
     &NEEDS_MQTT_5,

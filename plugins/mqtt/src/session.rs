@@ -341,7 +341,7 @@ impl Session {
     ) -> Result<(), Unwritten> {
         let publication = &dealt.some[dealt.taken];
         match answer {
-            Ok(()) => (),
+            Ok(()) => self.inbound.published(publication),
             Err(Unwritten::Refused(why)) => {
                 dealt.refused.push((dealt.taken, self.refusal(publication, &why)));
             }

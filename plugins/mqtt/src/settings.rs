@@ -26,7 +26,7 @@ use crate::{
     segments::Segments,
     sink::MqttSink,
     source::MqttSource,
-    understood::{MqttConnection, needs_mqtt_5},
+    understood::{Bridged, MqttConnection, needs_mqtt_5},
     version::Version,
 };
 
@@ -102,6 +102,11 @@ pub struct SessionSettings {
     /// What is published last, before the connection is closed by a stop or a reload. With `birth`,
     /// and when left out, what the `will` says.
     pub goodbye: Option<StatusSettings>,
+    /// Tells a broker of MQTT 3.1.1 that a bridge connects: it sends back nothing that comes from here, and
+    /// marks messages as retained when they were published so. Mosquitto and others understand it; many
+    /// services refuse it. MQTT 5 has other means.
+    #[serde(default)]
+    pub bridge: bool,
     /// The largest packet to send or to take.
     #[serde(default = "default_max_packet")]
     pub max_packet: Size,
@@ -413,6 +418,7 @@ impl SessionSettings {
             cert: self.cert,
             key: self.key,
             alpn: self.alpn,
+            is_bridge: self.bridge,
             version,
             demands: None,
             tokens: None,
@@ -690,6 +696,9 @@ pub struct MqttSourceSettings {
     /// Which of the messages that the broker keeps come. All but `always` with MQTT 5.
     #[serde(default)]
     pub retained: Retained,
+    /// What comes here goes over a bridge. Then messages are marked as retained when they were published so,
+    /// as far as the broker says it, and what it keeps comes again only when it has changed.
+    pub bridged: Option<Bridged>,
     /// The most messages that are passed on and not delivered yet. What comes meanwhile waits; at
     /// QoS 0 no more than as many again, and what comes beyond that is dropped.
     #[serde(default = "default_in_flight")]
@@ -746,10 +755,12 @@ impl Settings for MqttSourceSettings {
             }
         }
         let MqttSourceSettings { no_local, retain_as_published, retained, qos, .. } = self;
+        let retain_as_published = retain_as_published || self.bridged.is_some();
         let manner = Manner { qos, no_local, retain_as_published, retained };
-        let MqttSourceSettings { in_flight, format, compression, .. } = self;
+        let MqttSourceSettings { in_flight, format, compression, bridged, .. } = self;
         let filters = parsed.into_iter().flatten().collect();
-        Some(MqttSource { filters, manner, in_flight, coding: Coding { format, compression } })
+        let coding = Coding { format, compression };
+        Some(MqttSource { filters, manner, in_flight, coding, bridged })
     }
 }
 
@@ -769,6 +780,10 @@ pub struct MqttSinkSettings {
     /// Whether the broker keeps the message for later subscribers.
     #[serde(default)]
     pub retain: bool,
+    /// A message that came by MQTT has the QoS that it was published with, as far as `qos`, and is retained
+    /// when it was.
+    #[serde(default)]
+    pub as_published: bool,
     /// How payloads are written.
     #[serde(default)]
     pub format: Format,
@@ -915,14 +930,19 @@ impl Settings for MqttSinkSettings {
                 None
             }
         });
-        let MqttSinkSettings { qos, retain, format, compression, segments, properties, .. } = self;
+        let MqttSinkSettings { as_published, format, compression, segments, properties, .. } = self;
         let properties = properties.map(|properties| properties.resolve(problems));
         let segments = segments.map(|segments| segments.resolve(format, problems));
         let (segments, longest_wait) = segments.unzip();
+        if as_published && segments.is_some() {
+            let message = "`as_published` has no use with `segments`";
+            problems.push(Problem::new("as_published", message, "a message is one of many then"));
+        }
         Some(MqttSink {
             topic,
-            qos,
-            retain,
+            qos: self.qos,
+            retain: self.retain,
+            as_published,
             coding: Coding { format, compression },
             properties,
             segments,

@@ -32,6 +32,8 @@ pub struct MqttSink {
     pub topic: Option<Template>,
     pub qos: u8,
     pub retain: bool,
+    /// As far as a message says how it was published, it goes on so.
+    pub as_published: bool,
     pub coding: Coding,
     /// What is said beside the payload of each message.
     pub properties: Option<Properties>,
@@ -177,8 +179,12 @@ impl Sink for Publishing {
         let written = self.segments(batch).map_err(WriteError::Reject)?;
         let broker = self.broker()?;
         let Some(segments) = &self.sink.segments else {
-            let publication = |it: Segment| {
+            let publication = |(it, message): (Segment, &Message)| {
                 let publication = self.publication(&it.topic, it.item);
+                let publication = match self.sink.as_published {
+                    true => properties::as_published(publication, message),
+                    false => publication,
+                };
                 match it.properties {
                     Some(properties) => publication.properties(properties),
                     None => publication,
@@ -186,7 +192,7 @@ impl Sink for Publishing {
             };
             return broker
                 .0
-                .publish(written.into_iter().map(publication).collect(), out.progress())
+                .publish(written.into_iter().zip(batch).map(publication).collect(), out.progress())
                 .await;
         };
         let grouped = segments.group(written);

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     properties,
-    understood::{self, needs_version_5, refused_filters},
+    understood::{self, Bridged, needs_version_5, refused_filters},
 };
 
 /// A source of MQTT, as its settings were understood.
@@ -26,6 +26,8 @@ pub struct MqttSource {
     pub manner: Manner,
     pub in_flight: u16,
     pub coding: Coding,
+    /// What comes goes over a bridge.
+    pub bridged: Option<Bridged>,
 }
 
 impl Configured for MqttSource {
@@ -40,10 +42,16 @@ impl Configured for MqttSource {
         let broker = site.connection::<Broker>();
         // Now, so that nothing is missed which comes before the source first runs.
         let subscription = broker.as_ref().map(|broker| broker.0.subscribe(wish.clone()));
-        Node::source(Reading { maker: Maker::new(self), broker, wish, subscription })
+        let is_bridged = self.bridged.is_some();
+        Node::source(Reading { maker: Maker::new(self), broker, wish, subscription, is_bridged })
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
+        if let Some(bridged) = self.bridged {
+            let mut problems = understood::unfit_for_bridge(connection, bridged, self.manner.qos);
+            problems.extend(refused_filters(connection, self.filters.iter().map(Filter::as_str)));
+            return problems;
+        }
         let Manner { no_local, retain_as_published, retained, .. } = self.manner;
         let asked = [
             ("no_local", no_local),
@@ -64,7 +72,7 @@ impl Configured for MqttSource {
 
     fn exchange(&self, connection: &dyn Any) -> Option<Exchange> {
         let hears = self.filters.iter().map(|filter| filter.without_group().to_owned()).collect();
-        let hears_itself = !self.manner.no_local;
+        let hears_itself = !self.manner.no_local && !understood::is_bridge(connection);
         Some(Exchange { broker: understood::broker(connection), hears, hears_itself })
     }
 
@@ -80,6 +88,8 @@ struct Reading {
     /// Kept when the engine stops the source for a while. None once it ended.
     subscription: Option<Box<dyn Subscription>>,
     maker: Maker,
+    /// What the broker keeps is sent on only when it has changed.
+    is_bridged: bool,
 }
 
 impl Source for Reading {
@@ -89,7 +99,8 @@ impl Source for Reading {
         };
         let subscription =
             self.subscription.get_or_insert_with(|| broker.0.subscribe(self.wish.clone()));
-        forward(&mut **subscription, self.wish.capacity, &mut self.maker, out).await;
+        let (maker, capacity) = (&mut self.maker, self.wish.capacity);
+        forward(&mut **subscription, capacity, maker, self.is_bridged, out).await;
         self.subscription = None;
         bail!("nobody serves the subscription any more");
     }
@@ -100,6 +111,7 @@ async fn forward(
     subscription: &mut dyn Subscription,
     capacity: usize,
     maker: &mut Maker,
+    is_bridged: bool,
     out: &Outlet,
 ) {
     // Of no more than `capacity` the claims are not settled, so that there is always room.
@@ -114,6 +126,10 @@ async fn forward(
                 }
                 Event::Ended => return,
                 Event::Parcel(Parcel { publication, again, claim }) => {
+                    if publication.is_known && is_bridged {
+                        claim.into_iter().for_each(Claim::settle);
+                        continue;
+                    }
                     let message = match maker.message(publication, again) {
                         Ok(message) => message,
                         Err(Unread { error, message }) => {

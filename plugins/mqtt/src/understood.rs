@@ -9,13 +9,15 @@ use forebay_sdk::{
     world::Via,
 };
 use http::{HeaderName, HeaderValue};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
 use crate::{
     address::Address,
     client::{Hello, Limits},
     cloud::{Demands, Device, Token, TokenMaker},
-    rules::{NEEDS_MQTT_5, REFUSED_BY_SERVICE},
+    rules::{BRIDGE_ECHO, FORGETFUL_BRIDGE, NEEDS_MQTT_5, REFUSED_BY_SERVICE},
     version::Version,
     words::Words,
 };
@@ -44,6 +46,8 @@ pub struct MqttConnection {
     pub cert: Option<String>,
     pub key: Option<Secret>,
     pub alpn: Option<String>,
+    /// Says so to a broker of MQTT 3.1.1.
+    pub is_bridge: bool,
     /// None for what the broker speaks.
     pub version: Option<Version>,
     /// What the service demands whose broker it is.
@@ -82,6 +86,7 @@ impl MqttConnection {
             tls: address.tls,
             is_web: address.path.is_some(),
             has_username: self.hello.username.is_some(),
+            is_bridge: self.is_bridge,
         }
     }
 
@@ -119,11 +124,48 @@ impl MqttConnection {
     }
 }
 
+/// How what comes in goes over a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bridged {
+    /// Nothing that the bridge publishes here is among it.
+    OneWay,
+    /// Some of what the bridge publishes here is asked for, and must not come back.
+    BothWays,
+}
+
 /// Which broker a connection leads to, the same for all that do. None for one of another type.
 pub fn broker(connection: &dyn Any) -> Option<String> {
     let session = connection.downcast_ref::<MqttConnection>()?;
     // The names of hosts are the same in either case.
     Some(session.address.to_string().to_lowercase())
+}
+
+/// Whether it is a connection that says of itself that it is a bridge, so that nothing of it comes back.
+pub fn is_bridge(connection: &dyn Any) -> bool {
+    let session = connection.downcast_ref::<MqttConnection>();
+    session.is_some_and(|session| session.is_bridge && session.version != Some(Version::V5))
+}
+
+/// What is wrong with a connection for a bridge that subscribes on it. There is nothing wrong with the embedded broker.
+pub fn unfit_for_bridge(connection: &dyn Any, bridged: Bridged, qos: u8) -> Vec<Problem> {
+    let Some(session) = connection.downcast_ref::<MqttConnection>() else { return Vec::new() };
+    let mut problems = Vec::new();
+    let may_echo = !session.is_bridge && session.version != Some(Version::V5);
+    if bridged == Bridged::BothWays && may_echo {
+        let message = "what the bridge publishes comes back to it, and goes round for ever";
+        let label = "expected `bridge: true` or `version: \"5\"` at the connection";
+        let note = "MQTT 3.1.1 sends a message to its publisher too, when he asks for its topic";
+        let problem = Problem::new("bridged", message, label).rule(&BRIDGE_ECHO);
+        problems.push(problem.note(note));
+    }
+    if session.hello.clean_session && qos > 0 {
+        let message = "what is published while the bridge is away does not go over it";
+        let label = "expected `clean_session: false` and a `client_id` at the connection";
+        let problem = Problem::new("connection", message, label).rule(&FORGETFUL_BRIDGE);
+        problems.push(problem.warning());
+    }
+    problems
 }
 
 /// What is wrong with settings that are for MQTT 5 on a connection, which may be of another type: the

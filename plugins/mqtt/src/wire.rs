@@ -24,6 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     address::WebSocket,
+    declared::Declared,
     frames::{Frames, ThrownAway},
     gate::Gate,
     websocket::upgrade,
@@ -97,6 +98,8 @@ pub struct Way {
     pub beheaded: Beheaded,
     /// What the broker says of the connection.
     pub told: Told,
+    /// Whether CONNECT says that a bridge connects.
+    pub is_bridge: bool,
     /// Hears of the bytes.
     pub voice: Voice,
 }
@@ -126,6 +129,10 @@ impl Way {
         let stream: Box<dyn Bytes> = match &self.websocket {
             None => stream,
             Some(websocket) => Box::new(upgrade(stream, websocket).await?),
+        };
+        let stream: Box<dyn Bytes> = match self.is_bridge {
+            true => Box::new(Declared::new(stream)),
+            false => stream,
         };
         Ok(Wire {
             stream,

@@ -132,6 +132,8 @@ pub struct Words {
     /// The client id, when it was not left to us.
     pub client_id: Option<String>,
     pub has_username: bool,
+    /// Whether we say that we are a bridge.
+    pub is_bridge: bool,
     /// Whether TLS is spoken.
     pub tls: bool,
     /// Whether WebSocket is.
@@ -180,6 +182,9 @@ impl Words {
         let mut text = format!("the broker at {broker} closed the connection before it answered");
         if !self.tls {
             text += "; if it speaks TLS on that port, write `mqtts://` in `url`";
+        }
+        if self.is_bridge {
+            text += "; if it takes no bridges, leave out `bridge: true`";
         }
         OtherVersion { text, is_said: false }.into()
     }
@@ -285,6 +290,9 @@ impl Words {
 
     fn refusal(&self, code: ConnectReturnCode) -> String {
         match code {
+            ConnectReturnCode::RefusedProtocolVersion if self.is_bridge => {
+                "it does not take `bridge: true` with MQTT 3.1.1".to_owned()
+            }
             ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1".to_owned(),
             ConnectReturnCode::BadClientId => self.bad_client_id(),
             ConnectReturnCode::ServiceUnavailable => "it is not available at the moment".to_owned(),

@@ -52,6 +52,19 @@ pub enum Topics {
     Kept,
     /// These, as a filter: `+` stands for a level in which something is filled in.
     Made(String),
+    /// Those with which they came, but for how they begin. The first that fits counts.
+    Moved(Vec<Moved>),
+}
+
+/// Topics that begin otherwise behind a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Which topics, as a filter.
+    pub filter: String,
+    /// What is taken away in front of them.
+    pub strip: String,
+    /// What is put there instead.
+    pub add: String,
 }
 
 /// What a node hears from a broker, when it exchanges messages with one.

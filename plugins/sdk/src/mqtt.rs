@@ -180,13 +180,16 @@ pub struct Publication {
     pub retain: bool,
     /// What MQTT 5 says beside the payload. None when it says nothing.
     pub properties: Option<Arc<Properties>>,
+    /// From a broker: it kept the message, and sends it anew because it was asked once more. It is as it
+    /// came last, or as it was published from here.
+    pub is_known: bool,
 }
 
 impl Publication {
     /// A publication of QoS 0 that is not retained.
     pub fn new(topic: impl Into<Arc<str>>, payload: impl Into<Bytes>) -> Publication {
         let (topic, payload) = (topic.into(), payload.into());
-        Publication { topic, payload, qos: 0, retain: false, properties: None }
+        Publication { topic, payload, qos: 0, retain: false, properties: None, is_known: false }
     }
 
     /// Sets the QoS: 0, 1 or 2.

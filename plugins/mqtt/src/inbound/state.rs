@@ -15,6 +15,7 @@ use forebay_sdk::{
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::kept::Kept;
 use crate::{client::Client, ledger::Ledger};
 
 /// What the session should be subscribed to.
@@ -78,6 +79,9 @@ pub(super) struct State {
     pub ledger: Ledger,
     /// Set while connected. Acknowledgements go here.
     pub client: Option<Client>,
+    /// How many connections there were.
+    connections: u64,
+    kept: Kept,
     pub readers: Vec<Reader>,
     next_reader: u64,
     pub waiting: VecDeque<Waiting>,
@@ -127,6 +131,8 @@ pub(super) struct Item {
     pub again: bool,
     /// Its number in the ledger. None at QoS 0.
     pub arrival: Option<u64>,
+    /// See [`Publication::is_known`].
+    pub is_known: bool,
 }
 
 impl Item {
@@ -147,6 +153,8 @@ impl State {
         State {
             ledger: Ledger::default(),
             client: None,
+            connections: 0,
+            kept: Kept::default(),
             readers: Vec::new(),
             next_reader: 0,
             waiting: VecDeque::new(),
@@ -190,6 +198,7 @@ impl State {
 
     /// A connection begins.
     pub fn begin(&mut self, resumed: bool) {
+        self.connections += 1;
         if resumed {
             self.ledger.resume();
         } else {
@@ -256,6 +265,11 @@ impl State {
         taken
     }
 
+    /// The broker has taken a message of ours.
+    pub fn published(&mut self, publication: &Publication) {
+        self.kept.note(publication, self.connections);
+    }
+
     /// Acknowledges a message that nobody is given.
     pub fn acknowledge(&mut self, publication: Publication, packet: u16, again: bool) {
         if !self.ledger.recognise(&publication, packet, again) {
@@ -293,11 +307,12 @@ impl State {
         };
         let arrival =
             tracked.then(|| self.ledger.enter(publication.clone(), packet, readers.len()));
+        let is_known = self.kept.repeats(&publication, again, self.connections);
+        let item = Item { publication, again, arrival, is_known };
         for at in others {
-            let item = Item { publication: publication.clone(), again, arrival };
-            self.readers[*at].offer(item, &self.voice);
+            self.readers[*at].offer(item.clone(), &self.voice);
         }
-        self.readers[*last].offer(Item { publication, again, arrival }, &self.voice);
+        self.readers[*last].offer(item, &self.voice);
         Ok(())
     }
 
@@ -324,7 +339,8 @@ impl State {
             return Err(Full(format!("{count} messages wait for sources that are not there")));
         }
         let arrival = Some(self.ledger.enter(publication.clone(), packet, 1));
-        let item = Item { publication, again, arrival };
+        let is_known = self.kept.repeats(&publication, again, self.connections);
+        let item = Item { publication, again, arrival, is_known };
         self.waiting.push_back(Waiting { node: None, item, since });
         Ok(())
     }

@@ -112,6 +112,25 @@ async fn a_sink_publishes_on_the_broker_in_this_process() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn as_published_keeps_qos_and_retain_of_each_message() {
+    let broker = Arc::new(FakeBroker::default());
+    let came = |mqtt: serde_json::Value| {
+        let mut message = Message::new("t", json!(1));
+        message.meta.insert("mqtt", mqtt);
+        message
+    };
+    let batch = [
+        came(json!({ "qos": 0, "retain": true })),
+        came(json!({ "qos": 2, "retain": false })),
+        came(json!({})),
+        Message::new("t", json!(1)),
+    ];
+    write(&broker, "qos: 1\nretain: true\nas_published: true", &batch).await.unwrap();
+    let taken: Vec<_> = broker.taken.lock().unwrap().iter().map(|it| (it.qos, it.retain)).collect();
+    assert_eq!(taken, [(0, true), (1, false), (1, true), (1, true)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_that_closes_connections_is_refused_whatever_the_broker() {
     let broker = Arc::new(FakeBroker::default());
     let batch = [Message::new("own", json!(1)), Message::new("parts/SN2\r", json!(2))];

@@ -3,7 +3,7 @@
 use forebay_sdk::{Configured, connection::Down};
 use futures_util::FutureExt;
 use rumqttc::{ConnectAuth, ConnectReturnCode, Packet, PubAck, QoS};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     peer::{self, Port},
@@ -65,6 +65,24 @@ async fn a_refusal_is_said_in_words() {
         let expected = format!("the broker at {broker} refused the connection: {why}");
         assert_eq!(running.error().await, expected);
     }
+}
+
+#[tokio::test]
+async fn a_bridge_says_so_and_is_told_when_it_is_not_wanted() {
+    let port = Port::open().await;
+    let mut running = Running::start(&format!("url: {}\nbridge: true", port.url()));
+    let mut stream = port.accept_tcp().await;
+    let mut connect = [0; 9];
+    soon(stream.read_exact(&mut connect)).await.unwrap();
+    assert_eq!(connect[4..], *b"MQTT\x84");
+    // CONNACK: unacceptable protocol version.
+    soon(stream.write_all(&[0x20, 2, 0, 1])).await.unwrap();
+    let broker = format!("127.0.0.1:{}", port.number());
+    let expected = format!(
+        "the broker at {broker} refused the connection: it does not take `bridge: true` with MQTT 3.1.1; \
+         write `version: \"5\"`"
+    );
+    assert_eq!(running.error().await, expected);
 }
 
 #[tokio::test(start_paused = true)]
