@@ -112,6 +112,11 @@ impl Connection for Owner {
             let next = match session.turns.next(now, &|block| owner.bus.cost(block)) {
                 Turn::Serve(serving) => {
                     session.serve(serving).await?;
+                    // Who was answered may want more of the same unit, in one request with those who wait.
+                    // With nobody else, that would be a turn of the event loop for each request.
+                    if session.turns.has_waiting() || !queue.is_empty() {
+                        yield_now().await;
+                    }
                     continue;
                 }
                 Turn::WaitUntil(instant) => instant.min(session.next_look()),
@@ -196,8 +201,6 @@ impl Session<'_> {
                 let _ = job.reply.send(answer.as_ref().map(part).map_err(Clone::clone));
             }
         }
-        // Who was answered may want more of the same unit, in one request with the others.
-        yield_now().await;
         Ok(())
     }
 

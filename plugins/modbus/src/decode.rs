@@ -162,7 +162,14 @@ fn bytes(registers: &[u16], order: Order) -> Vec<u8> {
 
 /// Up to four registers as one number.
 pub fn bits(registers: &[u16], order: Order) -> u64 {
-    bytes(registers, order).into_iter().fold(0, |bits, byte| bits << 8 | u64::from(byte))
+    let low_first = matches!(order, Order::Badc | Order::Dcba);
+    let add = |bits: u64, register: &u16| {
+        bits << 16 | u64::from(if low_first { register.swap_bytes() } else { *register })
+    };
+    match order {
+        Order::Abcd | Order::Badc => registers.iter().fold(0, add),
+        Order::Cdab | Order::Dcba => registers.iter().rev().fold(0, add),
+    }
 }
 
 fn number(bits: u64, kind: NumberKind) -> Result<Number, String> {

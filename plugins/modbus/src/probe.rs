@@ -202,6 +202,7 @@ async fn look(looker: &mut Looker<'_>, wanted: &Wanted, url: &str) -> anyhow::Re
     units.sort_by_key(|(unit, _)| *unit);
     Ok(Report {
         url: url.to_owned(),
+        ignores_transaction: looker.to.framing() == Framing::Unnumbered,
         units,
         answers_all,
         identities,

@@ -110,6 +110,11 @@ impl Turns {
         self.waiting.push(Waiting { job, not_before, busy: None });
     }
 
+    /// Whether anybody waits.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Lines up again behind a device that said it is busy. Gives the job back when it has been
     /// asked for as long as one waits for an answer.
     pub fn enter_again(&mut self, mut waiting: Waiting, now: Instant) -> Result<(), Waiting> {

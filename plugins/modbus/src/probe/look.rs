@@ -19,7 +19,7 @@ use tokio_modbus::ExceptionCode;
 use crate::{
     ask::{Ask, Level},
     block::{Block, Table},
-    frame::Framing,
+    frame::{Framing, Stray},
     link::{Answer, Failure, Identity, Link, Place},
     serial::SerialLine,
 };
@@ -278,11 +278,22 @@ impl<'a> Looker<'a> {
                     ExceptionCode::ServerDeviceBusy | ExceptionCode::Acknowledge,
                 )) => sleep(BUSY_PAUSE).await,
                 Err(Failure::HungUp { .. }) => (),
+                Err(Failure::Silence { stray: Some(Stray::Transaction { .. }), .. })
+                    if self.ignore_transaction() => {}
                 _ => return Ok(answer),
             }
             answer = self.try_once(unit, &ask).await?;
         }
         Ok(answer)
+    }
+
+    /// A device that does not repeat transactions is looked at without them, on a new link. Says whether
+    /// it was looked at with them.
+    fn ignore_transaction(&mut self) -> bool {
+        let Place::Network(_, framing @ Framing::Tcp) = &mut self.to else { return false };
+        *framing = Framing::Unnumbered;
+        self.link = None;
+        true
     }
 
     async fn try_once(&mut self, unit: u8, ask: &Ask) -> Result<Result<Answer, Failure>, End> {
@@ -385,5 +396,45 @@ fn explain_opening(error: anyhow::Error) -> anyhow::Error {
             "{error:#}; two who ask at once on a serial line are not understood: stop that one first"
         ),
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use forebay_sdk::world::{Listener, memory::Memory};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::place;
+
+    struct Nobody;
+
+    impl Screen for Nobody {
+        fn print(&self, _: &str) {}
+        fn progress(&self, _: &str) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_that_never_repeats_the_transaction_was_not_found() {
+        let memory = Memory::new(1_795_251_600_000_000_000);
+        let door = memory.open("10.0.0.5:502");
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = door.accept().await.unwrap();
+                let mut request = [0; 12];
+                while client.read_exact(&mut request).await.is_ok() {
+                    let answer = [0, 0, 0, 0, 0, 5, request[6], request[7], 2, 0, 7];
+                    client.write_all(&answer).await.unwrap();
+                }
+            }
+        });
+        let (to, line) = place::parse("tcp://10.0.0.5").unwrap();
+        let budget = Budget { requests: 20, time: Duration::from_secs(60) };
+        let world = memory.world();
+        let timeout = Period::seconds(1);
+        let mut looker = Looker::new(to, line, timeout, budget, &world, &Nobody);
+        let Ok(units) = looker.units(&[1]).await else { panic!("it can be asked") };
+        assert_eq!(units, [(1, Ok(()))]);
+        assert_eq!(looker.to.framing(), Framing::Unnumbered);
     }
 }

@@ -14,6 +14,8 @@ use crate::{block::Table, decode::Order, settings::table_setting};
 /// All that was seen.
 pub struct Report {
     pub url: String,
+    /// Whether its answers had other transactions than were asked with.
+    pub ignores_transaction: bool,
     /// Each unit that was asked, and why it does not answer.
     pub units: Vec<(u8, Result<(), String>)>,
     /// Whether units answered that nobody asked for one by one, as over TCP.
@@ -131,8 +133,9 @@ impl Report {
 
     /// A pipeline that reads what was found.
     pub fn yaml(&self) -> String {
+        let more = if self.ignores_transaction { ", ignore_transaction: true" } else { "" };
         let mut text = format!(
-            "connections:\n  bus: {{ type: modbus, url: \"{}\" }}\n\nsources:\n",
+            "connections:\n  bus: {{ type: modbus, url: \"{}\"{more} }}\n\nsources:\n",
             self.url.replace('\\', "\\\\").replace('"', "\\\"")
         );
         let mut sources = Vec::new();
