@@ -32,6 +32,11 @@ pub(crate) fn content_type(shape: Shape, format: Format) -> &'static str {
 }
 
 fn item(message: &Message, shape: Shape, format: Format) -> anyhow::Result<Bytes> {
+    // What nobody reads as a value leaves as it came.
+    let format = match message.payload.as_encoded() {
+        Some((_, Format::Bytes)) if shape == Shape::Single => Format::Bytes,
+        _ => format,
+    };
     let is_plain = shape == Shape::Single && matches!(format, Format::Text | Format::Bytes);
     if is_plain {
         return Ok(message.payload.to_bytes(format));

@@ -185,12 +185,15 @@ impl Payload {
     }
 
     /// The same, for who must not write anything else than the payload: to be written in another format,
-    /// bytes have to be read.
+    /// bytes have to be read. What nobody reads as a value is no JSON either, and leaves as it came.
     ///
     /// # Errors
     ///
     /// When they cannot be.
     pub fn written(&self, format: Format) -> Result<Bytes, DecodeError> {
+        if let (Some((bytes, Format::Bytes)), Format::Json) = (self.as_encoded(), format) {
+            return Ok(bytes.clone());
+        }
         let is_to_be_read = matches!(format, Format::Cbor | Format::Msgpack)
             && self.as_encoded().is_some_and(|(_, came)| came != format);
         if is_to_be_read {
@@ -584,5 +587,12 @@ mod tests {
         let bytes = Payload::encoded(&b"\xff\x00"[..], Format::Bytes);
         assert!(bytes.value().is_err());
         assert_eq!(bytes.to_bytes(Format::Bytes), &b"\xff\x00"[..]);
+    }
+
+    #[test]
+    fn bytes_that_went_out_where_json_was_expected_were_a_broken_text() {
+        let bytes = Payload::encoded(&b"\xff\x00"[..], Format::Bytes);
+        assert_eq!(bytes.written(Format::Json).unwrap(), &b"\xff\x00"[..]);
+        assert!(bytes.written(Format::Cbor).is_err());
     }
 }

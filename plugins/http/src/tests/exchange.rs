@@ -203,6 +203,11 @@ async fn method_headers_and_format_are_as_set() {
     let bytes = Message::new("", Payload::encoded("raw", Format::Bytes));
     let (_, heard) = exchange(ok(), "format: bytes", &[bytes]).await;
     assert!(heard.contains("\r\ncontent-type: application/octet-stream\r\n"), "{heard}");
+
+    // What an `encode` made is written already.
+    let bytes = Message::new("", Payload::encoded("a,b\n1,2\n", Format::Bytes));
+    let (_, heard) = exchange(ok(), "headers: { Content-Type: text/csv }", &[bytes]).await;
+    assert!(heard.ends_with("\r\n\r\na,b\n1,2\n"), "{heard}");
 }
 
 #[tokio::test]
