@@ -19,6 +19,8 @@ pub fn types() -> Types {
 
 /// Every native plugin that this build has.
 pub fn all() -> Vec<Plugin> {
+    #[cfg(feature = "forebay-script")]
+    forebay_sdk::expression::learn(&forebay_script::Rhai);
     vec![
         #[cfg(feature = "forebay-modbus")]
         forebay_modbus::plugin(),
@@ -58,6 +60,10 @@ pub fn all() -> Vec<Plugin> {
         forebay_schedule::plugin(),
         #[cfg(feature = "forebay-bridge")]
         forebay_bridge::plugin(),
+        #[cfg(feature = "forebay-codec")]
+        forebay_codec::plugin(),
+        #[cfg(feature = "forebay-validate")]
+        forebay_validate::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

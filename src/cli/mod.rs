@@ -31,6 +31,7 @@ pub mod nodes;
 mod plan;
 mod run;
 pub mod schema;
+mod script;
 mod status;
 mod tap;
 mod test;
@@ -70,6 +71,7 @@ enum Verb {
     Demo(demo::Arguments),
     Doctor(doctor::Arguments),
     Import(import::Arguments),
+    Script(script::Arguments),
 }
 
 /// Reads the command line, does what it says, and returns the exit code.
@@ -114,5 +116,6 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
         Verb::Demo(arguments) => demo::demo(arguments),
         Verb::Doctor(arguments) => doctor::doctor(arguments),
         Verb::Import(arguments) => import::import(arguments),
+        Verb::Script(arguments) => script::script(arguments),
     }
 }

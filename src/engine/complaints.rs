@@ -56,6 +56,8 @@ pub struct Complaints {
 struct Known {
     kind: Kind,
     text: String,
+    /// Of the last one.
+    detail: String,
     is_written: bool,
     /// When it was written last, or else came up.
     since: Instant,
@@ -98,18 +100,21 @@ struct Trouble {
 }
 
 impl Complaints {
-    /// Complains about `count` messages, or so often. The line, when it is to be written now.
-    pub fn say(&mut self, kind: Kind, text: &str, count: u64) -> Option<Line> {
+    /// Complains about `count` messages, or so often. The line, when it is to be written now. `detail` stands behind the text
+    /// and makes no other complaint of it.
+    pub fn say(&mut self, kind: Kind, text: &str, detail: &str, count: u64) -> Option<Line> {
         let known = self.known.iter().position(|known| known.kind == kind && known.text == text);
         let at = known.unwrap_or_else(|| {
             if self.known.len() == MOST_KNOWN {
                 self.left_out += self.known.remove(0).unwritten;
             }
             let (text, since) = (text.to_owned(), Instant::now());
-            self.known.push(Known { kind, text, is_written: false, since, unwritten: 0 });
+            let detail = String::new();
+            self.known.push(Known { kind, text, detail, is_written: false, since, unwritten: 0 });
             self.known.len() - 1
         });
         let known = &mut self.known[at];
+        detail.clone_into(&mut known.detail);
         known.unwritten += count;
         let is_due = !known.is_written || known.since.elapsed() >= BETWEEN_EQUALS;
         (is_due && self.lines.take(LINES_OF_A_NODE) && take_of_all()).then(|| known.line())
@@ -153,7 +158,11 @@ impl Known {
     fn line(&mut self) -> Line {
         (self.is_written, self.since) = (true, Instant::now());
         let count = std::mem::take(&mut self.unwritten);
-        Line { kind: self.kind, text: self.text.clone(), count }
+        let text = match self.detail.is_empty() {
+            true => self.text.clone(),
+            false => format!("{} ({})", self.text, self.detail),
+        };
+        Line { kind: self.kind, text, count }
     }
 }
 
@@ -235,15 +244,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn two_thousand_that_are_dropped_are_two_thousand_in_the_log() {
         let mut complaints = Complaints::default();
-        let first = complaints.say(Kind::Dropped, "full", 1);
+        let first = complaints.say(Kind::Dropped, "full", "", 1);
         assert_eq!(first.map(|line| line.count), Some(1));
         for _ in 1..2000 {
-            assert_eq!(complaints.say(Kind::Dropped, "full", 1), None);
+            assert_eq!(complaints.say(Kind::Dropped, "full", "", 1), None);
         }
         assert_eq!(complaints.rest(), []);
         tokio::time::advance(BETWEEN_EQUALS).await;
         assert_eq!(counts(&complaints.rest()), [("full", 1999)]);
-        assert_eq!(complaints.say(Kind::Dropped, "full", 7), None);
+        assert_eq!(complaints.say(Kind::Dropped, "full", "", 7), None);
         assert_eq!(counts(&complaints.all_the_rest()), [("full", 7)], "at the stop");
         assert_eq!(complaints.all_the_rest(), []);
     }
@@ -254,7 +263,7 @@ mod tests {
         let mut written = 0;
         for second in 0..120 {
             for text in ["no answer", "bad value"] {
-                written += usize::from(complaints.say(Kind::Trouble, text, 1).is_some());
+                written += usize::from(complaints.say(Kind::Trouble, text, "", 1).is_some());
             }
             if second % 10 == 0 {
                 written += complaints.rest().len();
@@ -273,7 +282,7 @@ mod tests {
             told += line.count;
         };
         for number in 0..12_000 {
-            complaints.say(Kind::Trouble, &format!("bad value {number}"), 1).map(&mut tell);
+            complaints.say(Kind::Trouble, &format!("bad value {number}"), "", 1).map(&mut tell);
             if number % 1000 == 0 {
                 complaints.rest().into_iter().for_each(&mut tell);
             }
@@ -289,7 +298,7 @@ mod tests {
         let mut complaints = Complaints::default();
         let mut written = 0;
         for _ in 0..1000 {
-            written += usize::from(complaints.say(Kind::Retry, "no answer", 1).is_some());
+            written += usize::from(complaints.say(Kind::Retry, "no answer", "", 1).is_some());
             complaints.forget(Kind::Retry);
         }
         assert_eq!(written, 20);
@@ -333,5 +342,15 @@ mod tests {
         assert_eq!(lasting.0.len(), MOST_LASTING);
         lasting.over("1");
         assert_eq!(lasting.see("a new one", || "why".to_owned()), Seen::Begins);
+    }
+
+    #[test]
+    fn what_differs_from_message_to_message_makes_no_other_complaint() {
+        let mut complaints = Complaints::default();
+        let first = complaints.say(Kind::Trouble, "division by zero", "a = 1", 1);
+        assert_eq!(first.unwrap().text, "division by zero (a = 1)");
+        assert_eq!(complaints.say(Kind::Trouble, "division by zero", "a = 2", 1), None);
+        let rest = complaints.all_the_rest();
+        assert_eq!((rest[0].text.as_str(), rest[0].count), ("division by zero (a = 2)", 1));
     }
 }

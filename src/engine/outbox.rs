@@ -128,16 +128,21 @@ impl Outbox {
         let at = fault.map(|fault| self.state().places.tell(fault));
         let words = fault.map_or_else(|| format!("{error:#}"), |fault| fault.words.clone());
         let words = self.status.hide(words);
+        let used = fault.map(|fault| self.status.hide(fault.used.clone())).unwrap_or_default();
         let line = at.as_ref().map_or_else(|| words.clone(), |at| format!("{at}: {words}"));
         match (self.is_read(Port::ERRORS), about) {
-            (true, _) => self.status.handed_on(&line),
+            (true, _) => self.status.handed_on(&line, &used),
             (false, None) => self.status.unheard(&line),
-            (false, Some(_)) => self.status.refused(&line),
+            (false, Some(_)) => self.status.refused(&line, &used),
         }
         let topic =
             about.map_or_else(|| Arc::clone(&self.node), |message| Arc::clone(&message.topic));
         let mut message = Message::new(topic, Value::Null);
-        message.payload = complaint(&self.node, &words, at, message.time, about).into();
+        let mut complaint = complaint(&self.node, &words, at, message.time, about);
+        if !used.is_empty() {
+            complaint["values"] = used.into();
+        }
+        message.payload = complaint.into();
         message.note_own_time(message.time);
         about.inspect(|about| message.note_own_time(about.time));
         message.meta.source = Some(Arc::clone(&self.node));

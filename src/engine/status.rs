@@ -266,13 +266,14 @@ impl Status {
 
     /// Something went wrong and nothing is lost, such as a device that did not answer.
     pub fn trouble(&self, error: &anyhow::Error) {
-        self.handed_on(&format!("{error:#}"));
+        self.handed_on(&format!("{error:#}"), "");
     }
 
-    /// Something went wrong, and somebody reads the `errors` output and has the message.
-    pub fn handed_on(&self, error: &str) {
+    /// Something went wrong, and somebody reads the `errors` output and has the message. `used` are the values
+    /// that it had in hand.
+    pub fn handed_on(&self, error: &str, used: &str) {
         self.add(Count::Errors);
-        self.say(Kind::Trouble, error, 1);
+        self.say_with(Kind::Trouble, error, used, 1);
     }
 
     /// Something went wrong, and nobody reads the `errors` output.
@@ -281,11 +282,11 @@ impl Status {
         self.say(Kind::Unheard, &format!("{error:#}"), 1);
     }
 
-    /// A message could not be handled, and nobody reads the `errors` output.
-    pub fn refused(&self, error: &str) {
+    /// The same of a message that could not be handled, when nobody reads the `errors` output.
+    pub fn refused(&self, error: &str, used: &str) {
         self.add(Count::Errors);
         self.add(Count::Refused);
-        self.say(Kind::Refused, error, 1);
+        self.say_with(Kind::Refused, error, used, 1);
     }
 
     /// Messages are gone though no limit said so, and nobody sends them again.
@@ -345,9 +346,13 @@ impl Status {
 
     /// Complains, and says whether that was written at once.
     fn say(&self, kind: Kind, text: &str, count: u64) -> bool {
-        let text = self.hide(text.to_owned());
+        self.say_with(kind, text, "", count)
+    }
+
+    fn say_with(&self, kind: Kind, text: &str, detail: &str, count: u64) -> bool {
+        let (text, detail) = (self.hide(text.to_owned()), self.hide(detail.to_owned()));
         *lock(&self.last_error) = Some((text.clone(), Instant::now()));
-        let line = lock(&self.complaints).say(kind, &text, count);
+        let line = lock(&self.complaints).say(kind, &text, &detail, count);
         line.inspect(|line| self.write(line)).is_some()
     }
 

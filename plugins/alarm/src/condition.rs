@@ -17,6 +17,7 @@ pub(crate) enum Why {
     Is,
     Changes,
     Silent,
+    When,
 }
 
 /// The values that came lately, with their times in nanoseconds since 1970.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use forebay_sdk::{By, Configured, Path, Period, Problem, Settings, Value};
+use forebay_sdk::{By, Configured, Gives, Path, Period, Problem, Settings, Value, expression};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::transform::{Alarm, Storm};
+use crate::transform::{Alarm, Storm, When};
 
 /// Shorter than this nothing happens.
 const SHORTEST: Period = Period(Duration::from_millis(1));
@@ -16,8 +16,10 @@ const LONGEST: Period = Period::seconds(30 * 86_400);
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AlarmSettings {
-    /// The field that is watched, such as `temp` or `motor.state`; `.` for a bare value.
-    field: Path,
+    /// The field that is watched, such as `temp` or `motor.state`; `.` for a bare value. Needed but with `when`.
+    field: Option<Path>,
+    /// Alarm when this holds, an expression in the language of scripts: `msg.payload.flow < 1 && msg.payload.pump`.
+    when: Option<String>,
     /// Alarm above this.
     above: Option<f64>,
     /// Alarm below this.
@@ -66,9 +68,17 @@ impl Settings for AlarmSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         self.check_conditions(problems);
         self.check_times(problems);
+        let when = self.when.as_deref().and_then(|text| {
+            let expression = expression::compile(text, "when", Gives::Truth, problems)?;
+            Some(When { text: text.trim().into(), expression })
+        });
+        if self.when.is_some() && when.is_none() {
+            return None;
+        }
         let changes_by = self.changes_by.zip(self.within.map(|period| period.0));
         Some(Alarm {
             field: self.field,
+            when,
             above: self.above,
             below: self.below,
             hysteresis: self.hysteresis.unwrap_or(0.0),
@@ -88,13 +98,26 @@ impl Settings for AlarmSettings {
 
 impl AlarmSettings {
     fn check_conditions(&self, problems: &mut Vec<Problem>) {
+        let AlarmSettings { field, when, .. } = self;
         let AlarmSettings { above, below, hysteresis, is, changes_by, within, silent_for, .. } =
             self;
         let has_limit = above.is_some() || below.is_some();
-        if !has_limit && is.is_empty() && changes_by.is_none() && silent_for.is_none() {
+        let of_field = has_limit || !is.is_empty() || changes_by.is_some() || silent_for.is_some();
+        if !of_field && when.is_none() {
             let message = "an alarm without a condition is never told";
-            let label = "expected `above`, `below`, `is`, `changes_by` or `silent_for`";
+            let label = "expected `above`, `below`, `is`, `changes_by`, `silent_for` or `when`";
             problems.push(Problem::new("", message, label));
+        }
+        match field {
+            None if when.is_none() || of_field => {
+                let message = "an alarm has no `field` to watch";
+                problems.push(Problem::new("", message, "expected `field`, such as `temp`"));
+            }
+            Some(_) if when.is_some() && !of_field => {
+                let message = "`field` does nothing, as `when` says which fields it reads";
+                problems.push(Problem::new("field", message, "to be taken out"));
+            }
+            _ => (),
         }
         for (setting, number, least) in [
             ("above", above, f64::MIN),

@@ -7,9 +7,9 @@ use std::{
 };
 
 use forebay_sdk::{
-    By, Capabilities, Configured, Due, Emitter, Fields, Held, Input, Mark, Message, Node, Path,
-    Port, Problem, Saved, Sends, Series, Site, Timestamp, Transform, Value, Witness, clock,
-    clock::Now, number,
+    By, Capabilities, Configured, Due, Emitter, Expression, Fields, Held, Input, Mark, Message,
+    Node, Path, Port, Problem, Saved, Sends, Series, Site, Timestamp, Transform, Value, Witness,
+    clock, clock::Now, number,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
@@ -25,7 +25,9 @@ const FIELDS: [&str; 9] =
 /// A node that was understood.
 #[derive(Clone)]
 pub(crate) struct Alarm {
-    pub field: Path,
+    /// None when all that counts is `when`.
+    pub field: Option<Path>,
+    pub when: Option<When>,
     pub above: Option<f64>,
     pub below: Option<f64>,
     pub hysteresis: f64,
@@ -41,6 +43,23 @@ pub(crate) struct Alarm {
     pub by: By,
 }
 
+/// A condition that its author wrote.
+#[derive(Clone)]
+pub(crate) struct When {
+    pub text: Arc<str>,
+    pub expression: Arc<dyn Expression>,
+}
+
+impl When {
+    /// Whether a message has all fields that must be there to say something.
+    fn is_about(&self, message: &Message) -> bool {
+        let fields = message.payload.value().ok().and_then(Value::as_object);
+        fields.is_none_or(|fields| {
+            self.expression.reads().iter().all(|read| fields.contains_key(&read.field))
+        })
+    }
+}
+
 /// How many are too many.
 #[derive(Clone, Copy)]
 pub(crate) struct Storm {
@@ -51,8 +70,9 @@ pub(crate) struct Storm {
 impl Configured for Alarm {
     fn build(&self, site: Site) -> Node {
         let remembered: Remembered = site.remembered(VERSION).unwrap_or_default();
-        let name = self.name.as_deref().map_or_else(|| Arc::clone(&site.name), Arc::from);
-        let mut node = Alarming { alarm: self.clone(), name, remembered, due: Due::default() };
+        let (alarm, node, due) = (self.clone(), site.name, Due::default());
+        let name = self.name.as_deref().map_or_else(|| Arc::clone(&node), Arc::from);
+        let mut node = Alarming { alarm, node, name, remembered, due };
         node.plan_all();
         Node::transform(node)
     }
@@ -67,7 +87,9 @@ impl Configured for Alarm {
     }
 
     fn fields(&self) -> Fields {
-        let reads = self.field.reads("field").into_iter().chain(self.by.reads()).collect();
+        let field = self.field.as_ref().and_then(|field| field.reads("field"));
+        let when = self.when.iter().flat_map(|when| when.expression.reads());
+        let reads = field.into_iter().chain(when).chain(self.by.reads()).collect();
         // Of several inputs one may have nothing but acknowledgements.
         let reads = if self.acknowledge.is_some() { Vec::new() } else { reads };
         let about = self.by.reads().map(|read| read.field);
@@ -80,6 +102,8 @@ impl Configured for Alarm {
 
 struct Alarming {
     alarm: Alarm,
+    node: Arc<str>,
+    /// What the alarm is called.
     name: Arc<str>,
     remembered: Remembered,
     due: Due,
@@ -150,20 +174,31 @@ impl Transform for Alarming {
             return Ok(());
         }
         // What lacks the field says nothing about it.
-        let Some(value) = self.alarm.field.find(&message.payload)?.cloned() else { return Ok(()) };
+        let value = match &self.alarm.field {
+            Some(field) => field.find(&message.payload)?.cloned(),
+            None => None,
+        };
+        let when = self.alarm.when.as_ref().filter(|when| when.is_about(&message));
+        let when = when.map(|when| when.expression.holds(&message, &self.node));
+        let when = when.transpose()?;
+        if value.is_none() && when.is_none() {
+            return Ok(());
+        }
         let key = self.alarm.by.of(&message)?;
         let now = out.now();
         let (device, _) = self.remembered.devices.of(key.clone());
         message.topic.as_ref().clone_into(&mut device.topic);
         device.about = self.alarm.by.members(&message);
-        if !value.is_null() {
+        let mut held: Vec<(Why, bool)> = Vec::new();
+        if let Some(value) = value.filter(|value| !value.is_null()) {
             device.heard = Some(Mark(now.at));
             let time = clock::restamped(message.time);
-            let held: Vec<(Why, bool)> = self.alarm.judge(device, &value, time).collect();
+            held.extend(self.alarm.judge(device, &value, time));
             device.value = value;
-            for (why, holds) in held {
-                self.step(&key, why, holds, now, out);
-            }
+        }
+        held.extend(when.map(|holds| (Why::When, holds)));
+        for (why, holds) in held {
+            self.step(&key, why, holds, now, out);
         }
         self.plan(&key);
         Ok(())
@@ -510,14 +545,19 @@ impl Alarm {
             Why::Is => Some(self.is.clone().into()),
             Why::Changes => self.changes_by.map(|(by, _)| number::value(by)),
             Why::Silent => self.silent_for.map(|time| number::value(time.as_secs_f64())),
+            Why::When => None,
+        };
+        let (field, value) = match (why, &self.when) {
+            (Why::When, Some(when)) => (json!(&*when.text), json!(told != Told::Cleared)),
+            _ => (json!(self.field.as_ref().map(Path::to_string)), value.clone()),
         };
         let members = [
             ("alarm", json!(name)),
             ("state", json!(told.word())),
             ("active", json!(told != Told::Cleared && !raised.is_over)),
             ("why", json!(why)),
-            ("field", json!(self.field.to_string())),
-            ("value", value.clone()),
+            ("field", field),
+            ("value", value),
             ("limit", json!(limit)),
             ("since", json!(raised.since)),
             ("time", json!(now.wall.to_rfc3339())),

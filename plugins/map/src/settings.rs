@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use forebay_sdk::{Configured, Level, Path, Problem, Settings, ShortOr, Template, TimeForm, Value};
+use forebay_sdk::{
+    Configured, Gives, Level, Path, Problem, Settings, ShortOr, Template, TimeForm, Value,
+    expression,
+};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -50,6 +53,9 @@ struct FieldSettings {
     /// A value that is always the same.
     #[serde(default, deserialize_with = "written", skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
+    /// An expression, in the language of scripts: `msg.payload.volts * msg.payload.amps`. It sees the message as it
+    /// came. What it reads stays in the payload.
+    compute: Option<String>,
     /// The time of the message.
     time: Option<TimeForm>,
     /// A level of the topic that came in: 1 for the first.
@@ -173,8 +179,8 @@ impl FieldSettings {
         mapping: &mut Mapping,
         problems: &mut Vec<Problem>,
     ) -> Option<How> {
-        match (&self.from, &self.value, self.time, self.topic_level) {
-            (Some(from), None, None, None) => {
+        match (&self.from, &self.value, &self.compute, self.time, self.topic_level) {
+            (Some(from), None, None, None, None) => {
                 let arithmetic = self.arithmetic(setting, problems);
                 let path = Path::parse(from).map_err(|label| {
                     let message = format!("`{setting}` takes a field that cannot be");
@@ -186,15 +192,22 @@ impl FieldSettings {
                     Some(_) => mapping.take_if_there(&path, arithmetic),
                 })
             }
-            (None, Some(value), None, None) => {
+            (None, Some(value), None, None, None) => {
                 problems.extend(self.idle_beside("value", setting, &[]));
                 Some(How::fixed(value))
             }
-            (None, None, Some(form), None) => {
+            (None, None, Some(text), None, None) => {
+                problems.extend(self.idle_beside("compute", setting, &["round"]));
+                let setting = format!("{setting}.compute");
+                let expression = expression::compile(text, &setting, Gives::Value, problems)?;
+                let arithmetic = self.round.map(Arithmetic::rounding);
+                Some(mapping.compute(expression, arithmetic))
+            }
+            (None, None, None, Some(form), None) => {
                 problems.extend(self.idle_beside("time", setting, &[]));
                 Some(How::Time(form))
             }
-            (None, None, None, Some(number)) => {
+            (None, None, None, None, Some(number)) => {
                 problems.extend(self.idle_beside("topic_level", setting, &["default"]));
                 // The schema has it begin with 1.
                 Some(How::TopicLevel(usize::from(number).saturating_sub(1)))
@@ -210,6 +223,7 @@ impl FieldSettings {
         let ways = [
             ("from", self.from.is_some()),
             ("value", self.value.is_some()),
+            ("compute", self.compute.is_some()),
             ("time", self.time.is_some()),
             ("topic_level", self.topic_level.is_some()),
         ];
@@ -219,7 +233,8 @@ impl FieldSettings {
             several => several.join(", "),
         };
         let message = format!("`{setting}` needs one thing that it is made of");
-        let label = format!("expected `from`, `value`, `time` or `topic_level`, found {found}");
+        let label =
+            format!("expected `from`, `value`, `compute`, `time` or `topic_level`, found {found}");
         Problem::new(setting, message, label)
     }
 
@@ -228,7 +243,7 @@ impl FieldSettings {
         let extras = [
             ("scale", self.scale.is_some(), "`from`"),
             ("offset", self.offset.is_some(), "`from`"),
-            ("round", self.round.is_some(), "`from`"),
+            ("round", self.round.is_some(), "`from` or `compute`"),
             ("default", self.default.is_some(), "`from` or `topic_level`"),
         ];
         let idle = extras.iter().filter(|(extra, is_set, _)| *is_set && !useful.contains(extra));

@@ -339,11 +339,11 @@ fn a_mistake_is_found_where_it_stands() {
     check_finding("fields: {a: {form: b}}", "unknown-setting: `fields.a` has no setting `form` []");
     check_finding(
         "fields: {a: {}}",
-        "setting-value: `fields.a` needs one thing that it is made of [expected `from`, `value`, `time` or `topic_level`, found none]",
+        "setting-value: `fields.a` needs one thing that it is made of [expected `from`, `value`, `compute`, `time` or `topic_level`, found none]",
     );
     check_finding(
         "fields: {a: {from: b, value: 1}}",
-        "setting-value: `fields.a` needs one thing that it is made of [expected `from`, `value`, `time` or `topic_level`, found `from`, `value`]",
+        "setting-value: `fields.a` needs one thing that it is made of [expected `from`, `value`, `compute`, `time` or `topic_level`, found `from`, `value`]",
     );
     check_finding(
         "fields: {a: b..c}",

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
-    Configured, Emitter, FieldRead, Fields, Format, Input, Message, Node, OwnTime, Path, Payload,
-    Sends, Site, Template, TimeForm, Topics, Transform, Value, json, number,
+    Configured, Emitter, Expression, FieldRead, Fields, Format, Input, Message, Node, OwnTime,
+    Path, Payload, Sends, Site, Template, TimeForm, Topics, Transform, Value, json, number,
     template::{self, Place},
 };
 
@@ -14,9 +14,13 @@ use crate::piece::{self, Members, Piece, Wanted};
 /// From here on a whole number is written with an exponent: it has more than 21 digits.
 const LONGEST_WHOLE: f64 = 1e21;
 
-/// A node. It remembers nothing, so all it has is what its settings say.
-#[derive(Clone)]
+/// A node that was understood. It remembers nothing.
 pub(crate) struct MapNode(pub Arc<Mapping>);
+
+struct Mapped {
+    name: Arc<str>,
+    mapping: Arc<Mapping>,
+}
 
 /// All that settings can say, worked out beforehand.
 #[derive(Default)]
@@ -34,6 +38,8 @@ pub(crate) struct Mapping {
     /// Some field takes the whole payload, so it need not be a map.
     takes_whole: bool,
     topic: Option<Template>,
+    /// What is computed, each by the place of its value.
+    expressions: Vec<Arc<dyn Expression>>,
 }
 
 /// What becomes of fields that nobody takes.
@@ -61,6 +67,11 @@ pub(crate) enum How {
     },
     /// Always this JSON.
     Fixed(Vec<u8>),
+    /// What an expression gives.
+    Compute {
+        place: usize,
+        arithmetic: Option<Arithmetic>,
+    },
     /// The time of the message.
     Time(TimeForm),
     /// A level of the topic that came in, from 0.
@@ -137,6 +148,18 @@ impl Mapping {
         How::Take { slot: self.slot(path), arithmetic }
     }
 
+    /// What an expression gives. It sees any payload.
+    pub(crate) fn compute(
+        &mut self,
+        expression: Arc<dyn Expression>,
+        arithmetic: Option<Arithmetic>,
+    ) -> How {
+        self.reads.extend(expression.reads());
+        self.takes_whole = true;
+        self.expressions.push(expression);
+        How::Compute { place: self.expressions.len() - 1, arithmetic }
+    }
+
     /// The topic of what goes out. What it is filled with stays in the payload.
     pub(crate) fn set_topic(&mut self, topic: Template) {
         self.reads.extend(topic.reads(Place::Payload, "topic"));
@@ -159,7 +182,9 @@ impl Mapping {
 
 /// Each message.
 impl Mapping {
-    fn apply(&self, mut message: Message) -> anyhow::Result<Message> {
+    fn apply(&self, mut message: Message, node: &Arc<str>) -> anyhow::Result<Message> {
+        let computed = self.expressions.iter().map(|expression| expression.value(&message, node));
+        let computed: Vec<Value> = computed.collect::<Result<_, _>>()?;
         let mut slots = vec![None; self.paths.len()];
         let mut members = Members::new();
         if self.changes_payload || !self.paths.is_empty() {
@@ -177,7 +202,8 @@ impl Mapping {
         let topic = self.topic.as_ref().map(|topic| topic.fill_with(&message, found));
         let topic = topic.transpose()?;
         if self.changes_payload {
-            let writing = Writing { mapping: self, message: &message, slots: &slots };
+            let writing =
+                Writing { mapping: self, message: &message, slots: &slots, computed: &computed };
             let mut out = Vec::with_capacity(message.payload.size_bytes());
             writing.level(&self.level, &members, &mut out)?;
             message.payload = Payload::encoded(out, Format::Json);
@@ -208,7 +234,10 @@ impl Mapping {
                         message.meta.add_own_time(OwnTime { path: path(), ..own.clone() });
                     }
                 }
-                How::Take { .. } | How::Fixed(_) | How::TopicLevel(_) => (),
+                How::Compute { place, .. } if self.expressions[*place].reads_time() => {
+                    message.note_own_time(message.time);
+                }
+                How::Take { .. } | How::Compute { .. } | How::Fixed(_) | How::TopicLevel(_) => (),
             }
         }
         for path in self.topic.iter().flat_map(in_payload) {
@@ -220,8 +249,8 @@ impl Mapping {
 }
 
 impl Configured for MapNode {
-    fn build(&self, _: Site) -> Node {
-        Node::transform(self.clone())
+    fn build(&self, site: Site) -> Node {
+        Node::transform(Mapped { name: site.name, mapping: Arc::clone(&self.0) })
     }
 
     fn fields(&self) -> Fields {
@@ -243,9 +272,9 @@ impl Configured for MapNode {
     }
 }
 
-impl Transform for MapNode {
+impl Transform for Mapped {
     fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
-        out.emit(self.0.apply(input.message)?);
+        out.emit(self.mapping.apply(input.message, &self.name)?);
         Ok(())
     }
 }
@@ -286,6 +315,11 @@ impl How {
 }
 
 impl Arithmetic {
+    /// Rounds to so many digits behind the point, and computes nothing else.
+    pub(crate) fn rounding(digits: u8) -> Arithmetic {
+        Arithmetic { scale: 1.0, offset: 0.0, digits: Some(digits) }
+    }
+
     /// Rounding leaves a whole number as it is, however many digits it has.
     fn leaves(self, piece: Piece) -> bool {
         self.scale == 1.0 && self.offset == 0.0 && piece.is_whole_number()
@@ -317,6 +351,7 @@ struct Writing<'a> {
     mapping: &'a Mapping,
     message: &'a Message,
     slots: &'a [Option<Piece<'a>>],
+    computed: &'a [Value],
 }
 
 impl Writing<'_> {
@@ -402,19 +437,12 @@ impl Writing<'_> {
                     None => return Ok(field.write_default(out)),
                 }
             }
-            How::Take { slot, arithmetic } => match (self.slots[*slot], arithmetic) {
-                (None, _) => return Ok(field.write_default(out)),
-                (Some(piece), Some(arithmetic))
-                    if !piece.is_null() && !arithmetic.leaves(piece) =>
-                {
-                    let name = &field.name;
-                    let number = piece.number().map_err(|_| anyhow!("`{name}` is too large"))?;
-                    let number = number.ok_or_else(|| {
-                        anyhow!("`{name}` is {}; expected a number to compute with", piece.kind())
-                    })?;
-                    arithmetic.write(number, out).map_err(|error| anyhow!("`{name}` {error}"))?;
-                }
-                (Some(piece), _) => piece.write(out),
+            How::Compute { place, arithmetic } => {
+                field.write(Piece::Value(&self.computed[*place]), *arithmetic, out)?;
+            }
+            How::Take { slot, arithmetic } => match self.slots[*slot] {
+                None => return Ok(field.write_default(out)),
+                Some(piece) => field.write(piece, *arithmetic, out)?,
             },
         }
         Ok(true)
@@ -422,6 +450,25 @@ impl Writing<'_> {
 }
 
 impl Made {
+    fn write(
+        &self,
+        piece: Piece<'_>,
+        arithmetic: Option<Arithmetic>,
+        out: &mut Vec<u8>,
+    ) -> anyhow::Result<()> {
+        let computes = |by: &Arithmetic| !piece.is_null() && !by.leaves(piece);
+        let Some(arithmetic) = arithmetic.filter(computes) else {
+            piece.write(out);
+            return Ok(());
+        };
+        let name = &self.name;
+        let number = piece.number().map_err(|_| anyhow!("`{name}` is too large"))?;
+        let number = number.ok_or_else(|| {
+            anyhow!("`{name}` is {}; expected a number to compute with", piece.kind())
+        })?;
+        arithmetic.write(number, out).map_err(|error| anyhow!("`{name}` {error}"))
+    }
+
     fn write_default(&self, out: &mut Vec<u8>) -> bool {
         self.default.as_ref().inspect(|json| out.extend_from_slice(json)).is_some()
     }

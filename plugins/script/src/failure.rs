@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use forebay_sdk::{Fault, Period};
-use rhai::{AST, ASTNode, EvalAltResult, Expr, Position, Stmt};
+use rhai::{AST, ASTNode, Dynamic, EvalAltResult, Expr, Position, Scope, Stmt};
 
 use crate::{
     convert::kind_of_type,
@@ -16,6 +16,10 @@ use crate::{
     words::lowercase_first,
 };
 
+/// How many values an error shows, and how much of each, in characters.
+const MOST_USED: usize = 6;
+const MOST_SHOWN: usize = 40;
+
 /// What is needed to describe an error of a script.
 pub(crate) struct Failure<'a> {
     pub ast: &'a AST,
@@ -25,14 +29,14 @@ pub(crate) struct Failure<'a> {
 }
 
 impl Failure<'_> {
-    /// `division by zero: 1 / 0`, and its place when it has one.
-    pub(crate) fn describe(&self, error: EvalAltResult) -> anyhow::Error {
+    /// `division by zero: 1 / 0`, and its place when it has one. `scope` are the variables as the script left them.
+    pub(crate) fn describe(&self, error: EvalAltResult, scope: &Scope) -> anyhow::Error {
         let (words, place) = self.words_and_place(error);
         match place.line() {
             Some(line) => {
                 let inside = (line, place.position().unwrap_or(1));
-                let file = self.file.map(Arc::clone);
-                Fault { setting: "script", file, inside, words }.into()
+                let (file, used) = (self.file.map(Arc::clone), self.used(line, scope));
+                Fault { setting: "script", file, inside, words, used }.into()
             }
             None => anyhow!(words),
         }
@@ -41,6 +45,27 @@ impl Failure<'_> {
     /// The same without a place.
     pub(crate) fn words_of(&self, error: EvalAltResult) -> String {
         self.words_and_place(error).0
+    }
+
+    /// The values of what stands in a line of the script: `msg.payload.a = 5, msg.payload.b = 0`.
+    fn used(&self, line: usize, scope: &Scope) -> String {
+        let mut names: Vec<(String, String)> = Vec::new();
+        self.ast.walk(&mut |path: &[ASTNode]| {
+            if let Some(ASTNode::Expr(expr)) = path.last()
+                && place_of(expr).line() == Some(line)
+                && let (Some(name), Some(value)) = (name_of(expr), value_of(expr, scope))
+                && !names.iter().any(|(known, _)| *known == name)
+            {
+                names.push((name, value));
+            }
+            true
+        });
+        let shown: Vec<String> = names
+            .into_iter()
+            .take(MOST_USED)
+            .map(|(name, value)| format!("{name} = {value}"))
+            .collect();
+        shown.join(", ")
     }
 
     fn words_and_place(&self, error: EvalAltResult) -> (String, Position) {
@@ -236,6 +261,49 @@ fn name_of(expr: &Expr) -> Option<String> {
         }
     }
     Some(name)
+}
+
+/// Where an expression that only reads fields begins.
+fn place_of(expr: &Expr) -> Position {
+    match expr {
+        Expr::Variable(_, _, at) => *at,
+        Expr::Dot(parts, ..) | Expr::Index(parts, ..) => place_of(&parts.lhs),
+        _ => Position::NONE,
+    }
+}
+
+/// What such an expression gives, for people. None for a list or a map, and for what may be secret.
+fn value_of(expr: &Expr, scope: &Scope) -> Option<String> {
+    let name = match expr {
+        Expr::Variable(variable, ..) => variable.1.to_string(),
+        _ => base(expr)?,
+    };
+    if name == "settings" {
+        return None;
+    }
+    let mut value = scope.get(&name)?.flatten_clone();
+    for step in steps(expr) {
+        let Step::Field(field, _) = step else { return None };
+        let inside = match value.as_map_ref() {
+            Ok(map) => map.get(field).map_or(Dynamic::UNIT, Dynamic::flatten_clone),
+            Err(_) => return None,
+        };
+        value = inside;
+    }
+    if value.is_unit() {
+        return Some("null".to_owned());
+    }
+    let text = match value.as_immutable_string_ref() {
+        Ok(text) => format!("{:?}", text.as_str()),
+        Err(_) if value.is_map() || value.is_array() || value.is_fnptr() || value.is_blob() => {
+            return None;
+        }
+        Err(_) => value.to_string(),
+    };
+    match text.chars().count() {
+        0..=MOST_SHOWN => Some(text),
+        _ => Some(text.chars().take(MOST_SHOWN).chain("…".chars()).collect()),
+    }
 }
 
 /// The name of the variable that a chain begins with.

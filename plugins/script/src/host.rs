@@ -22,7 +22,7 @@ use rhai::{
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{bytes, convert, statistics, words::did_you_mean};
+use crate::{bytes, convert, hashes, patterns, statistics, times, words::did_you_mean};
 
 // Sizes count what lies inside, too: a list of texts is as long as all of its texts together.
 // They bound how deep values are nested, and with it the stack that copying a value takes.
@@ -342,6 +342,9 @@ pub(crate) fn engine() -> Engine {
     // The standard one for maps would be taken before one for any value; it makes what is not JSON.
     engine.register_fn("to_json", |map: Map| to_json(&Dynamic::from_map(map)));
     statistics::register(&mut engine);
+    hashes::register(&mut engine);
+    patterns::register(&mut engine, MAX_TEXT_BYTES);
+    times::register(&mut engine);
     bytes::register(&mut engine, MAX_TEXT_BYTES, MAX_LIST_VALUES);
     // The standard ones leave out what is missing.
     engine.register_fn("+", |_: ImmutableString, (): ()| joins_nothing("+ (string, ())"));

@@ -10,6 +10,7 @@ use rhai::{
 use crate::{
     host,
     mistakes::{self, without_comment},
+    patterns,
     rules::{SCRIPT_SYNTAX, UNDECLARED_OUTPUT, UNKNOWN_FIELD, UNKNOWN_FUNCTION, UNKNOWN_VARIABLE},
     uses::{FIELDS, Step, starts_chain, steps},
     words::{did_you_mean, for_function, for_object, lowercase_first, problem},
@@ -193,6 +194,8 @@ struct Call {
     emits_to: Option<(String, Position)>,
     /// Whether the first value is a text that is written out.
     gets_text: bool,
+    /// The last value, when it is one.
+    last_text: Option<(String, Position)>,
 }
 
 impl Tree {
@@ -268,8 +271,13 @@ impl Tree {
             call.args.first(),
             Some(Expr::StringConstant(..) | Expr::InterpolatedString(..))
         );
+        let last_text = match call.args.last() {
+            Some(Expr::StringConstant(text, at)) => Some((text.to_string(), *at)),
+            _ => None,
+        };
         self.calls.push(Call {
             gets_text,
+            last_text,
             name: call.name.to_string(),
             values,
             is_method,
@@ -316,6 +324,7 @@ impl Tree {
         let mut problems = Vec::new();
         problems.extend(self.calls.iter().filter_map(|call| self.function(call)));
         problems.extend(self.calls.iter().filter_map(|call| output(call, outputs)));
+        problems.extend(self.calls.iter().filter_map(|call| self.pattern(call)));
         // A variable of that name may be anything.
         let fields = self.fields.iter().filter(|_| !self.has_variable("msg"));
         problems.extend(fields.map(|(field, at)| {
@@ -330,6 +339,16 @@ impl Tree {
             problem(&UNKNOWN_VARIABLE, *at, format!("function has no variable `{name}`"), label)
         }));
         problems
+    }
+
+    /// A pattern that is written out and is none.
+    fn pattern(&self, call: &Call) -> Option<Problem> {
+        let is_own = self.functions.iter().any(|(own, _)| *own == call.name);
+        let at_end = patterns::AT_END.contains(&call.name.as_str()) && !is_own;
+        let (text, at) = call.last_text.as_ref().filter(|_| at_end)?;
+        let why = patterns::compile(text).err()?;
+        let message = "script has a pattern that is no regular expression".to_owned();
+        Some(problem(&SCRIPT_SYNTAX, *at, message, why))
     }
 
     /// Whether the script gives a name to a function, a variable or a field of its own.

@@ -1680,3 +1680,91 @@ fn bytes_become_texts_and_come_back() {
     said("{ let t = \"x\"; t.pad(60000, 'x'); to_hex(t) }", "a text grew beyond 65536 bytes");
     said("{ let t = \"x\"; t.pad(9000, 'x'); to_blob(t) }", "a list grew beyond 4096 values");
 }
+
+/// The first are the vectors of FIPS 180, RFC 4231 and RFC 2202.
+#[test]
+fn hashes_patterns_and_times() {
+    let of = |call: &str, expected: &str| {
+        let script = format!("msg.payload = #{{ x: {call} }}; msg");
+        check(&script, "{}", &format!(r#"{{"x":{expected}}}"#));
+    };
+    of("to_hex(sha1(\"abc\"))", r#""a9993e364706816aba3e25717850c26c9cd0d89d""#);
+    of(
+        "to_hex(sha256(to_blob(\"abc\")))",
+        r#""ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad""#,
+    );
+    of(
+        "to_hex(hmac_sha256(\"Jefe\", \"what do ya want for nothing?\"))",
+        r#""5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843""#,
+    );
+    of(
+        "to_base64(hmac_sha1(to_blob(\"Jefe\"), \"what do ya want for nothing?\"))",
+        r#""7/zfauXrL6LSdBbV8YTfnCWafHk=""#,
+    );
+    of("regex_matches(\"m-17\", `^m-\\d+$`)", "true");
+    of("regex_find(\"t=21.5C\", \"[0-9.]+\")", r#""21.5""#);
+    of("regex_find(\"t\", \"[0-9]+\")", "null");
+    of("regex_captures(\"a=1\", \"(\\\\w)=(\\\\d)(x)?\")", r#"["a=1","a","1",null]"#);
+    of("regex_replace(\"a1b22\", \"([0-9]+)\", \"<$1>\")", r#""a<1>b<22>""#);
+    of("parse_time(\"2026-10-25T00:30:00Z\")", "1792888200000");
+    of("parse_time(\"2026-10-25 02:30\", \"Europe/Berlin\")", "1792888200000");
+    of(
+        "format_time(1792888200000, \"%d.%m.%Y %H:%M\", \"Europe/Berlin\")",
+        r#""25.10.2026 02:30""#,
+    );
+    of("format_time(1792888200000, \"%H:%M\")", r#""00:30""#);
+    of("local_time(1792888200000, \"Europe/Berlin\").weekday", "7");
+    of("local_time(1792888200000).hour", "0");
+    of("day_start(1792888200000, \"Europe/Berlin\")", "1792879200000");
+    let said = |call: &str, expected: &str| {
+        let said =
+            shown(&run(&mut node(&format!("msg.payload = {call}; msg")), json_message("{}")));
+        assert!(said.contains(expected), "{said}");
+    };
+    said("local_time(1, \"Europe/Berln\")", "expected the name of a time zone");
+    said("format_time(1, \"%!\")", "is no form of a time");
+    said("parse_time(\"soon\")", "expected a time such as");
+    said("{ let p = \"(\"; regex_find(\"a\", p) }", "is no regular expression");
+    said("{ let t = \"x\"; t.pad(17000, 'x'); regex_find(t, \"y\") }", "16384 bytes at most");
+    said(
+        "{ let t = \"x\"; t.pad(9000, 'x'); regex_replace(t, \"x\", \"xxxxxxxxx\") }",
+        "a text grew beyond",
+    );
+}
+
+#[test]
+fn a_pattern_that_is_none_is_found_by_lint() {
+    let found = format!(
+        "{:?}",
+        testing::configure(&script(), "script: 'regex_find(msg.topic, \"(\"); msg'").err()
+    );
+    assert!(found.contains("a pattern that is no regular expression"), "{found}");
+}
+
+#[test]
+fn a_pattern_that_would_take_for_ever_does_not() {
+    let script =
+        "let t = \"a\"; t.pad(16000, 'a'); msg.payload = regex_matches(t, `^(a+)+$b`); msg";
+    let started = tokio::time::Instant::now();
+    let _ = run(&mut node(script), json_message("{}"));
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn an_error_has_the_values_that_it_had_and_no_setting_among_them() {
+    let said = |script: &str, payload: &str| {
+        let input = Input { message: json_message(payload), from: "meter".into() };
+        let error = node(script).apply(input, &mut Emitter::default()).unwrap_err();
+        error
+            .downcast_ref::<forebay_sdk::Fault>()
+            .map(|fault| fault.used.clone())
+            .unwrap_or_default()
+    };
+    let script =
+        "let n = 3;\nstate.t = 1;\nlet x = (msg.payload.a.b - n) / state.z + msg.payload.c;\nmsg";
+    assert_eq!(
+        said(script, r#"{"a":{"b":5},"c":"long"}"#),
+        "msg.payload.a.b = 5, n = 3, state.z = null, msg.payload.c = \"long\""
+    );
+    assert_eq!(said("msg.payload.a - settings.token", r#"{"a":[1]}"#), "");
+}

@@ -184,11 +184,12 @@ impl ScriptNode {
             let is_msg = result.is_unit() && result.tag() == ENDS_WITH_MSG;
             if is_msg { take_msg(&mut self.scope) } else { result }
         });
-        // What was there before the message stays.
-        self.scope.rewind(host::LASTING);
         let file = program.file.as_ref();
         let failure = Failure { ast: &program.ast, limits: program.limits, file };
-        let result = result.map_err(|error| failure.describe(*error))?;
+        let result = result.map_err(|error| failure.describe(*error, &self.scope));
+        // What was there before the message stays.
+        self.scope.rewind(host::LASTING);
+        let result = result?;
         let mut outgoing = Vec::new();
         for (index, value) in emitted {
             incoming.read(Port::named(index), value, "`emit` got", &mut outgoing)?;

@@ -11,7 +11,9 @@ pub(crate) fn did_you_mean<'a>(word: &str, choices: impl IntoIterator<Item = &'a
 /// How something is written here that JavaScript and its kin have in an object.
 pub(crate) fn for_object(theirs: &str) -> Option<&'static str> {
     Some(match theirs {
-        "Date" => "`Date.now()` is `now()` here",
+        "Date" => "`Date.now()` is `now()` here, and `parse_time(text)` reads a date",
+        "crypto" => "a hash is `sha256(x)` or `hmac_sha256(key, x)` here",
+        "RegExp" => "`regex_find(text, \"[0-9]+\")` looks for a pattern here",
         "Math" | "math" => "`Math.round(x)` is `round(x)` here, and so with the others",
         "JSON" | "json" => {
             "`JSON.parse(x)` is `parse_json(x)` here, `JSON.stringify(x)` `to_json(x)`"
@@ -35,6 +37,10 @@ pub(crate) fn for_function(theirs: &str) -> Option<&'static str> {
         "toFixed" => "`x.toFixed(2)` is `round(x, 2)` here",
         "toUpperCase" | "upper" => "`x.toUpperCase()` is `x.to_upper()` here",
         "toLowerCase" | "lower" => "`x.toLowerCase()` is `x.to_lower()` here",
+        "match" | "exec" => "`x.match(/y/)` is `regex_captures(x, \"y\")` here",
+        "replaceAll" => {
+            "`x.replaceAll(\"a\", \"b\")` is `x.replace(\"a\", \"b\");` here, which changes `x`"
+        }
         "includes" | "has" => "`x.includes(y)` is `y in x` here",
         _ => return None,
     })

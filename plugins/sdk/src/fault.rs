@@ -14,6 +14,9 @@ pub struct Fault {
     pub inside: (usize, usize),
     /// What went wrong, without the place.
     pub words: String,
+    /// The values that it had in hand, such as `msg.payload.a = 5`. They differ from message to message, and the words do not.
+    /// Empty when nobody knows.
+    pub used: String,
 }
 
 impl Fault {

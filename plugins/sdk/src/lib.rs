@@ -25,6 +25,7 @@ pub mod endpoint;
 pub mod envelope;
 mod evidence;
 pub mod examination;
+pub mod expression;
 pub mod facts;
 pub mod fault;
 pub mod held;
@@ -86,6 +87,7 @@ pub use crate::{
     endpoint::{Endpoint, NoEndpoint},
     envelope::{Envelope, Port},
     examination::{Examination, Step},
+    expression::{Expression, Gives},
     facts::{Busy, Exchange, FieldRead, Fields, Sends, Topics},
     fault::Fault,
     held::{Held, Saved},

@@ -78,6 +78,35 @@ impl Zone {
         moment.unwrap_or_default().to_zoned(self.0.clone())
     }
 
+    /// What clocks show, in a form such as `%Y-%m-%d %H:%M`.
+    ///
+    /// # Errors
+    ///
+    /// When the form has a part that there is not.
+    pub fn format(&self, at: Timestamp, form: &str) -> Result<String, String> {
+        jiff::fmt::strtime::format(form, &self.local(at)).map_err(|error| error.to_string())
+    }
+
+    /// The moment of a text such as `2026-11-21T09:14:02.12Z`, `2026-11-21T10:14:02+01:00`, or, as clocks show it here,
+    /// `2026-11-21 10:14`.
+    ///
+    /// # Errors
+    ///
+    /// When it is none.
+    pub fn read(&self, text: &str) -> Result<Timestamp, String> {
+        let text = text.trim();
+        if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+            let nanos = i64::try_from(moment.as_nanosecond());
+            return nanos
+                .map(Timestamp::from_unix_nanos)
+                .map_err(|_| "it is too far away".to_owned());
+        }
+        let civil = text.parse::<DateTime>().map_err(|_| {
+            format!("expected a time such as `2026-11-21T09:14:02Z` or `2026-11-21 10:14`, found `{text}`")
+        })?;
+        Ok(self.moment(civil))
+    }
+
     /// When clocks show this: the first time, where they are set back, and where they are put forward
     /// over it, as much later.
     pub fn moment(&self, civil: DateTime) -> Timestamp {

@@ -1,0 +1,305 @@
+//! `forebay script`: tries a script on messages, on the code that runs.
+
+mod recorded;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, anyhow, bail};
+use forebay_sdk::{
+    Configured, Delivery, Emitter, Fault, Finding, Input, Message, Node, Port, Role, Site, Span,
+    Transform, Value, Voice, World,
+};
+use forebay_yaml::{self as yaml, Limits};
+use serde_json::{Map, json};
+
+use self::recorded::messages;
+use super::{
+    folder::types,
+    output::{Ending, Format, print, use_color},
+};
+use crate::{
+    config::{Texts, folder::read_text},
+    lint::report::{self, render},
+};
+
+/// What the message is when nobody says.
+const TOPIC: &str = "test";
+/// The type that runs scripts.
+const TYPE: &str = "script";
+
+/// Try a script on messages and see what comes of them; without a script, line by line.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// A `.rhai` file. Without one, each line that is typed is run on the message.
+    file: Option<PathBuf>,
+    /// A payload in JSON, once for each message; any other text is a text.
+    #[arg(long, value_name = "PAYLOAD")]
+    msg: Vec<String>,
+    /// Messages that were recorded: lines of JSON, as a `file` sink or `forebay buffer export` writes them; `-` for
+    /// standard input.
+    #[arg(long, value_name = "FILE")]
+    messages: Option<PathBuf>,
+    /// The topic of each `--msg`.
+    #[arg(long, default_value = TOPIC)]
+    topic: String,
+    /// What the script reads as `settings`, in JSON.
+    #[arg(long, value_name = "MAP", default_value = "{}")]
+    settings: String,
+    /// The outputs that it may `emit` to.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    outputs: Vec<String>,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn script(arguments: Arguments) -> anyhow::Result<Ending> {
+    let messages = messages(&arguments.msg, &arguments.topic, arguments.messages.as_deref())?;
+    let settings: Map<String, Value> = serde_json::from_str(&arguments.settings)
+        .context("reading --settings, which is a map in JSON such as '{\"limit\":3}'")?;
+    match &arguments.file {
+        Some(file) => try_file(file, settings, &arguments.outputs, messages, arguments.format),
+        None => line_by_line(settings, messages),
+    }
+}
+
+fn try_file(
+    file: &Path,
+    settings: Map<String, Value>,
+    outputs: &[String],
+    messages: Vec<Message>,
+    format: Format,
+) -> anyhow::Result<Ending> {
+    let text = read_text(file, Limits::default().size_bytes)
+        .map_err(|wrong| anyhow!("{} {}: {}", file.display(), wrong.message, wrong.label))?;
+    let path = file.display().to_string();
+    let Understood { configured, findings, texts } = understood(&path, &text, settings, outputs)?;
+    if !findings.is_empty() {
+        let full = match format {
+            Format::Text => report::Format::Full,
+            Format::Json => report::Format::Json,
+        };
+        print(&render(&findings, &texts, full, use_color(&io::stdout())))?;
+    }
+    let Some(configured) = configured else { return Ok(Ending::Findings) };
+    let mut tried = Tried::new(&*configured)?;
+    let mut ending = Ending::Fine;
+    for message in messages {
+        match tried.send(message) {
+            Ok(made) => made.iter().try_for_each(|(output, message)| {
+                print(&(shown(output, message, format) + "\n"))
+            })?,
+            Err(error) => {
+                ending = Ending::Findings;
+                let words = said(&error, &path);
+                match format {
+                    Format::Text => print(&format!("error: {words}\n"))?,
+                    Format::Json => print(&(json!({ "error": words }).to_string() + "\n"))?,
+                }
+            }
+        }
+    }
+    Ok(ending)
+}
+
+/// What was understood of a script, and what is wrong with it, at its places in the file.
+struct Understood {
+    /// None when an error is among the findings.
+    configured: Option<Arc<dyn Configured>>,
+    findings: Vec<Finding>,
+    texts: Texts,
+}
+
+fn understood(
+    path: &str,
+    text: &str,
+    settings: Map<String, Value>,
+    outputs: &[String],
+) -> anyhow::Result<Understood> {
+    let Some(entry) = types().get(Role::Transform, TYPE) else {
+        bail!("this build has no node type `{TYPE}`");
+    };
+    let mut texts = Texts::default();
+    let file = texts.add(path.to_owned(), text.to_owned());
+    let written = json!({ "script": text, "settings": settings, "outputs": outputs }).to_string();
+    let mut findings = Vec::new();
+    let tree = yaml::parse(&written, file, Limits::default(), &mut findings);
+    let tree = tree.context("the script is too long")?;
+    let resolved = entry.node_type.configure(&tree, &mut findings);
+    // Whatever else is wrong has no place in the file.
+    findings.iter_mut().for_each(|finding| finding.span = Some(Span::new(file, 0..0)));
+    let problems = resolved.problems.into_iter().map(|problem| {
+        let inside = problem.inside.filter(|_| problem.setting == "script");
+        let range = inside.map_or(0..0, |(line, column)| word_at(text, line, column));
+        problem.at(|_| Span::new(file, range.clone()))
+    });
+    findings.extend(problems);
+    let is_wrong = findings.iter().any(|finding| finding.level == forebay_sdk::Level::Error);
+    Ok(Understood { configured: resolved.configured.filter(|_| !is_wrong), findings, texts })
+}
+
+/// The word that begins at a line and a column, both from 1.
+fn word_at(text: &str, line: usize, column: usize) -> Range<usize> {
+    let begin_of_line: usize = text.split_inclusive('\n').take(line - 1).map(str::len).sum();
+    let rest = &text[begin_of_line.min(text.len())..];
+    let in_line: usize = rest.chars().take(column - 1).map(char::len_utf8).sum();
+    let begin = begin_of_line + in_line;
+    let word = &text[begin.min(text.len())..];
+    let length = word.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(word.len());
+    let first = word.chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+    begin..begin + length.max(first)
+}
+
+/// A node that runs outside of any graph.
+struct Tried {
+    node: Box<dyn Transform>,
+    outputs: Vec<String>,
+}
+
+impl Tried {
+    fn new(configured: &dyn Configured) -> anyhow::Result<Tried> {
+        let site = Site {
+            name: "try/script".into(),
+            folder: Path::new(".").into(),
+            data: Path::new("no-data").into(),
+            connection: None,
+            inputs: Arc::new([TOPIC.into()]),
+            memory: None,
+            world: World::system(),
+            voice: Voice::unheard(),
+        };
+        match configured.build(site) {
+            Node::Transform(node) => Ok(Tried { node, outputs: configured.outputs() }),
+            _ => bail!("`{TYPE}` is no transform in this build"),
+        }
+    }
+
+    /// What comes of a message, each with the output on which it leaves.
+    fn send(&mut self, message: Message) -> anyhow::Result<Vec<(String, Message)>> {
+        let mut out = Emitter::default();
+        out.begin(None);
+        let called = self.node.apply(Input { message, from: TOPIC.into() }, &mut out);
+        if let Err(error) = called.and_then(|()| out.end()) {
+            Delivery::settle_all(out.discard());
+            return Err(error);
+        }
+        let name = |port: Port| {
+            let named = (0..).zip(&self.outputs).find(|(index, _)| Port::named(*index) == port);
+            named.map_or("main", |(_, name)| name.as_str()).to_owned()
+        };
+        Ok(out.drain().map(|(port, envelope)| (name(port), envelope.message)).collect())
+    }
+}
+
+fn shown(output: &str, message: &Message, format: Format) -> String {
+    let payload = message.payload.to_value_lossy();
+    let meta: Map<String, Value> =
+        message.meta.entries().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    match format {
+        Format::Json => {
+            let time = message.time.to_rfc3339();
+            json!({ "output": output, "topic": &*message.topic, "time": time, "payload": payload, "meta": meta })
+                .to_string()
+        }
+        Format::Text => {
+            let output = if output == "main" { String::new() } else { format!("{output}: ") };
+            let meta = if meta.is_empty() { String::new() } else { format!("  {}", json!(meta)) };
+            format!("{output}{} {payload}{meta}", message.topic)
+        }
+    }
+}
+
+/// An error with its place in the file.
+fn said(error: &anyhow::Error, path: &str) -> String {
+    match error.downcast_ref::<Fault>() {
+        Some(Fault { inside: (line, column), words, used, .. }) => {
+            let used = if used.is_empty() { String::new() } else { format!(" ({used})") };
+            format!("{path}:{line}:{column}: {words}{used}")
+        }
+        None => format!("{error:#}"),
+    }
+}
+
+/// Runs what is typed, line by line, and shows what it gives. `state` lasts, and so does what a line changed in `msg`.
+fn line_by_line(settings: Map<String, Value>, messages: Vec<Message>) -> anyhow::Result<Ending> {
+    let mut message = messages.into_iter().next().unwrap_or_else(|| Message::new(TOPIC, json!({})));
+    let is_person = io::stdin().is_terminal();
+    if is_person {
+        print("Each line is run on `msg`; `state` lasts. Ctrl-D ends it.\n")?;
+    }
+    let (mut state, mut ending) = (json!({}), Ending::Fine);
+    let mut lines = io::stdin().lock();
+    loop {
+        if is_person {
+            print("> ")?;
+            io::stdout().flush()?;
+        }
+        let mut line = String::new();
+        if lines.read_line(&mut line)? == 0 {
+            return Ok(ending);
+        }
+        if line.trim().is_empty() {
+            continue;
+        }
+        match run_line(line.trim(), &settings, &state, &message) {
+            Ok((value, new_state, new_message)) => {
+                (state, message) = (new_state, new_message);
+                print(&format!("{value}\n"))?;
+            }
+            Err(error) => {
+                ending = Ending::Findings;
+                print(&format!("error: {error}\n"))?;
+            }
+        }
+    }
+}
+
+/// What a line gives, with the state and the message as it left them.
+fn run_line(
+    line: &str,
+    settings: &Map<String, Value>,
+    state: &Value,
+    message: &Message,
+) -> Result<(Value, Value, Message), String> {
+    // The state comes with the message, as each line is a node of its own.
+    let text = format!(
+        "for name in msg.meta.state.keys() {{ state[name] = msg.meta.state[name]; }} msg.meta.remove(\"state\");\n\
+         let it = {{\n{line}\n}};\n\
+         msg.meta.state = state; msg.meta.it = it; msg"
+    );
+    let understood = understood("line", &text, settings.clone(), &[]);
+    let Understood { configured, findings, .. } =
+        understood.map_err(|error| format!("{error:#}"))?;
+    let Some(configured) = configured else {
+        let errors = findings.iter().filter(|found| found.level == forebay_sdk::Level::Error);
+        let words = errors.map(|found| format!("{}: {}", found.message, found.label));
+        return Err(words.collect::<Vec<_>>().join("; "));
+    };
+    let mut given = message.clone();
+    given.meta.insert("state", state.clone());
+    let mut tried = Tried::new(&*configured).map_err(|error| format!("{error:#}"))?;
+    let mut made = tried.send(given).map_err(|error| match error.downcast_ref::<Fault>() {
+        Some(fault) => fault.words.clone(),
+        None => format!("{error:#}"),
+    })?;
+    let (_, mut left) = made.pop().ok_or("the line sent the message away")?;
+    let entries: Vec<(String, Value)> =
+        left.meta.entries().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    left.meta = Default::default();
+    let (mut it, mut state) = (Value::Null, json!({}));
+    for (name, value) in entries {
+        match name.as_str() {
+            "it" => it = value,
+            "state" => state = value,
+            _ => left.meta.insert(name, value),
+        }
+    }
+    Ok((it, state, left))
+}

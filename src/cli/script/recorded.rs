@@ -1,0 +1,74 @@
+//! The messages that a script is tried on.
+
+use std::{fs, io, path::Path};
+
+use anyhow::{Context, bail};
+use forebay_sdk::{Message, Timestamp, Value, Zone};
+use serde_json::{Map, json};
+
+/// The names that a message has for its parts in a line of JSON, as the sink `file` and `buffer export` write them.
+const TOPIC: &str = "topic";
+const TIME: &str = "time";
+const PAYLOAD: &str = "payload";
+const META: &str = "meta";
+
+/// Those of the command line, then those of a file. One with an empty map when there are none.
+pub(super) fn messages(
+    payloads: &[String],
+    topic: &str,
+    file: Option<&Path>,
+) -> anyhow::Result<Vec<Message>> {
+    let payload = |text: &String| serde_json::from_str(text).unwrap_or(Value::String(text.clone()));
+    let mut messages: Vec<Message> =
+        payloads.iter().map(|text| Message::new(topic, payload(text))).collect();
+    if let Some(file) = file {
+        let text = text_of(file)?;
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        for (number, line) in lines {
+            let place = || format!("{}:{number}", file.display());
+            messages.push(recorded(line, topic).with_context(place)?);
+        }
+    } else if messages.is_empty() {
+        messages.push(Message::new(topic, json!({})));
+    }
+    Ok(messages)
+}
+
+/// A message of a line: with its topic, time and meta, or a bare payload.
+fn recorded(line: &str, topic: &str) -> anyhow::Result<Message> {
+    let value: Value = serde_json::from_str(line).context("expected a line of JSON")?;
+    let is_whole = |map: &Map<String, Value>| {
+        map.contains_key(PAYLOAD) && (map.contains_key(TOPIC) || map.contains_key(TIME))
+    };
+    let Some(map) = value.as_object().filter(|map| is_whole(map)) else {
+        return Ok(Message::new(topic, value));
+    };
+    let topic = map.get(TOPIC).and_then(Value::as_str).unwrap_or(topic);
+    let mut message = Message::new(topic, map[PAYLOAD].clone());
+    message.time = match map.get(TIME) {
+        Some(Value::String(text)) => match Zone::default().read(text) {
+            Ok(time) => time,
+            Err(why) => bail!("`{TIME}`: {why}"),
+        },
+        Some(Value::Number(millis)) => {
+            Timestamp::from_unix_nanos(millis.as_i64().unwrap_or(0).saturating_mul(1_000_000))
+        }
+        _ => message.time,
+    };
+    for (name, value) in map.get(META).and_then(Value::as_object).into_iter().flatten() {
+        match (name.as_str(), value.as_str()) {
+            ("source", Some(source)) => message.meta.source = Some(source.into()),
+            _ => message.meta.insert(name, value.clone()),
+        }
+    }
+    Ok(message)
+}
+
+/// Reads a file of text, or standard input for `-`.
+fn text_of(path: &Path) -> anyhow::Result<String> {
+    let reading = || format!("reading {}", path.display());
+    match path == Path::new("-") {
+        true => io::read_to_string(io::stdin()).with_context(reading),
+        false => fs::read_to_string(path).with_context(reading),
+    }
+}
