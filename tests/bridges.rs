@@ -248,6 +248,38 @@ fn a_bridge_that_is_killed_while_the_link_is_silent_loses_nothing() {
     );
 }
 
+/// eclipse-mosquitto/mosquitto#2604: with a clean session far away, what was queued here was lost by a restart.
+#[test]
+fn what_is_queued_here_survives_a_restart_whatever_the_session_far_away() {
+    let (left, mut right) = (Mosquitto::start(), Mosquitto::start());
+    let text = bridge(V311, left.port, right.port, &["out/# out 1"]);
+    let text = text.replacen("client_id: far, clean_session: false", "clean_session: true", 1);
+    let (folder, data) = (Folder::with(&[("a.yaml", &text)]), Folder::new());
+    let far = Subscriber::remembered(right.port, "out/#");
+    let mut forebay = Forebay::run_on(folder.path(), data.path());
+    until("subscribed near", || left.log.count_of("Sending SUBACK to near") > 0);
+    right.stop();
+    for n in 0..30 {
+        publish(left.port, "out/n", &format!("{n}"), &["-q", "1"]);
+    }
+    forebay.kill();
+    let _forebay = Forebay::run_on(folder.path(), data.path());
+    right.resume();
+    let wanted: BTreeSet<String> = (0..30).map(|n| n.to_string()).collect();
+    until("all arrive", || far.payloads().into_iter().collect::<BTreeSet<_>>() == wanted);
+}
+
+/// eclipse-mosquitto/mosquitto#3098: what was published while the bridge was away never came.
+#[test]
+fn what_is_published_far_away_while_the_bridge_is_gone_comes_later() {
+    let mut bridged = Bridged::start(V5, &["a/+ both 2"]);
+    let near = Subscriber::to(bridged.left.port, "a/+");
+    bridged.forebay.kill();
+    publish(bridged.right.port, "a/x", "late", &["-q", "2"]);
+    bridged.forebay = Forebay::run_on(bridged.folder.path(), bridged.data.path());
+    near.wait_for("what came meanwhile", |got| got.payload == "late");
+}
+
 /// The broker in the program on the one side, which other nodes use too.
 #[track_caller]
 fn check_own_broker(speech: Speech) {
@@ -286,12 +318,87 @@ fn a_bridge_from_the_own_broker_loops_with_nothing_in_mqtt_3() {
     check_own_broker(V311);
 }
 
+#[test]
+fn it_is_said_here_whether_the_broker_far_away_is_there() {
+    let (left, mut right) = (Mosquitto::start(), Mosquitto::start());
+    let text = bridge(V311, left.port, right.port, &["# both 1"]);
+    let text = text.trim_end().strip_suffix('}').expect("it ends so");
+    let folder = Folder::with(&[("a.yaml", &format!("{text}, notifications: {{}} }}\n"))]);
+    let near = Subscriber::to(left.port, "bridge/b/state");
+    let far = Subscriber::to(right.port, "#");
+    let _forebay = Forebay::run(folder.path());
+    let is_said = |state: &str| near.payloads().last().is_some_and(|last| last == state);
+    until("it is there", || is_said("1"));
+    right.stop();
+    until("it is not there", || is_said("0"));
+    right.resume();
+    until("it is there", || is_said("1"));
+    // It is about the bridge, and stays on this side.
+    throughout(LONG_ENOUGH, "nothing of it goes over", || far.got().is_empty());
+}
+
+#[test]
+fn a_lazy_bridge_connects_when_there_is_something_to_say() {
+    let (left, right) = (Mosquitto::start(), Mosquitto::start());
+    let text = bridge(V5, left.port, right.port, &["# out 1"]);
+    let text = text.replacen("client_id: far", "client_id: far, start: lazy, idle_close: 1s", 1);
+    let folder = Folder::with(&[("a.yaml", &text)]);
+    let far = Subscriber::to(right.port, "#");
+    let _forebay = Forebay::run(folder.path());
+    until("subscribed near", || left.log.count_of("Sending SUBACK to near") > 0);
+    for n in 1..=2 {
+        throughout(LONG_ENOUGH, "nobody comes without a reason", || {
+            right.connections_of("far") == n - 1
+        });
+        publish(left.port, "x", &format!("{n}"), &["-q", "1"]);
+        far.wait_for("the message", |got| got.payload == n.to_string());
+        until("it hangs up", || right.log.count_of("Received DISCONNECT from far") == n);
+    }
+}
+
 /// What lint says of a folder with this pipeline.
 fn lint(text: &str) -> String {
     let folder = Folder::with(&[("a.yaml", text)]);
     let path = folder.path().display().to_string();
     let said = forebay(["lint", "--format", "short", &path]).stdout;
     String::from_utf8(said).expect("it is text").replace(&format!("{path}/"), "")
+}
+
+#[test]
+fn the_words_of_mosquitto_say_what_works_here() {
+    let bridge = |more: &str| {
+        lint(&format!(
+            "connections:\n  a: {{ type: broker, listen: [] }}\n  \
+             b: {{ type: mqtt, url: 'mqtt://10.0.0.1', client_id: x, clean_session: false }}\n\
+             bridges:\n  up:\n    local: a\n    remote: b\n    {more}\n"
+        ))
+    };
+    for (theirs, said) in [
+        ("topic: ['x/# out']", "here it is called `topics`"),
+        ("address: 10.0.0.1", ""),
+        ("remote_username: me", ""),
+        ("try_private: true", ""),
+    ] {
+        let lint = bridge(
+            &format!("topics: ['x/# out']\n    {theirs}")
+                .replace("topics: ['x/# out']\n    topic:", "topic:"),
+        );
+        let setting = theirs.split(':').next().expect("it has a name");
+        assert!(
+            lint.contains(&format!("has no setting `{setting}`")) && lint.contains(said),
+            "{lint}"
+        );
+    }
+    let folder = Folder::with(&[(
+        "a.yaml",
+        "connections: { a: { type: broker } }\nbridges: { u: { local: a, remote: a, topics: [x], remote_username: me } }\n",
+    )]);
+    let path = folder.path().display().to_string();
+    let said = String::from_utf8(forebay(["lint", &path]).stdout).expect("it is text");
+    assert!(
+        said.contains("it stands with the settings of the connection that `remote` names"),
+        "{said}"
+    );
 }
 
 #[test]

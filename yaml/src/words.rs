@@ -14,7 +14,7 @@ use crate::{
 
 /// Their names of settings, each with those of ours that it may mean. Compared without case, `_` and
 /// `-`, and without a unit of time at the end.
-const SETTINGS: [(&[&str], &[&str]); 45] = [
+const SETTINGS: [(&[&str], &[&str]); 47] = [
     (&["slave", "slaveid", "unitid", "serverid", "deviceid", "station"], &["unit"]),
     (
         &[
@@ -139,6 +139,8 @@ const SETTINGS: [(&[&str], &[&str]); 45] = [
     (&["maxsize"], &["max_bytes"]),
     (&["maxevents", "maxcount", "count"], &["max_messages"]),
     (&["timeout", "period", "linger"], &["max_wait"]),
+    (&["notificationtopic", "notificationslocalonly"], &["notifications"]),
+    (&["threshold"], &["batch"]),
 ];
 
 /// What their settings say of a serial line stands behind the address here.
@@ -152,7 +154,40 @@ const OF_EVERY_LINE: [&str; 5] = ["bytesize", "databits", "method", "transmissio
 
 /// Their settings for which there is none here, where it stands of which one is there, and what is to
 /// be done.
-const ADVICE: [(&[&str], &[&str], &str); 13] = [
+const ADVICE: [(&[&str], &[&str], &str); 15] = [
+    (
+        &[
+            "address",
+            "addresses",
+            "url",
+            "host",
+            "remoteusername",
+            "remotepassword",
+            "remoteclientid",
+            "clientid",
+            "username",
+            "password",
+            "cleansession",
+            "localcleansession",
+            "keepaliveinterval",
+            "starttype",
+            "idletimeout",
+            "bridgecafile",
+            "bridgecapath",
+            "bridgecertfile",
+            "bridgekeyfile",
+            "bridgeinsecure",
+            "bridgealpn",
+            "bridgetlsversion",
+            "bridgeprotocolversion",
+            "restarttimeout",
+            "roundrobin",
+        ],
+        &["remote"],
+        "it stands with the settings of the connection that `remote` names; `forebay import` takes over a whole \
+         `mosquitto.conf`",
+    ),
+    (&["tryprivate"], &["remote"], "it is `bridge: true` at the connection that `remote` names"),
     (
         &[
             "timeout",

@@ -38,7 +38,7 @@ impl Expansion for Bridges {
         self.0.get_or_init(schema_of::<BridgeSettings>)
     }
 
-    fn expand(&self, _: &str, settings: &Yaml, findings: &mut Vec<Finding>) -> Vec<Expanded> {
+    fn expand(&self, name: &str, settings: &Yaml, findings: &mut Vec<Finding>) -> Vec<Expanded> {
         let Some(bridge) = decode::<BridgeSettings>(settings, "bridge", findings) else {
             return Vec::new();
         };
@@ -51,6 +51,9 @@ impl Expansion for Bridges {
             own.map(|(name, end)| part(Role::Connection, name, (*end).clone(), end.span)).collect();
         parts.extend(half(&OUT, &bridge, settings, &rules));
         parts.extend(half(&IN, &bridge, settings, &rules));
+        if let Some(notifications) = &bridge.notifications {
+            parts.extend(state(notifications.topic.as_deref(), name, settings));
+        }
         parts
     }
 }
@@ -154,15 +157,11 @@ fn half(way: &Way, bridge: &BridgeSettings, settings: &Yaml, rules: &[Placed]) -
     let span = first.span;
     let qos = |rule: &Rule| rule.written.qos.min(bridge.max_qos.unwrap_or(2));
     let most = mine.iter().map(|it| qos(&it.rule)).max().unwrap_or_default();
-    let connection = |end: &str| match settings.at(end).entries() {
-        Some(_) => text(&format!(":{end}"), settings.at(end).span),
-        None => settings.at(end).clone(),
-    };
     let heard = way.heard(rules);
 
     let mut source = vec![
         entry("type", text("mqtt", span)),
-        entry("connection", connection(way.from)),
+        entry("connection", connection(way.from, settings)),
         entry("topics", list(asked(way, &mine), span)),
         entry("qos", number(most, span)),
         entry("format", text("bytes", span)),
@@ -204,7 +203,7 @@ fn half(way: &Way, bridge: &BridgeSettings, settings: &Yaml, rules: &[Placed]) -
 
     let mut sink = vec![
         entry("type", text("mqtt", span)),
-        entry("connection", connection(way.to)),
+        entry("connection", connection(way.to, settings)),
         entry("from", text(&format!(":{}", way.middle), span)),
         entry("qos", number(most, span)),
         entry("as_published", plain("true", span)),
@@ -216,6 +215,9 @@ fn half(way: &Way, bridge: &BridgeSettings, settings: &Yaml, rules: &[Placed]) -
         None if most == 0 => (),
         None => sink.push(entry("buffer", map(vec![entry("store", text("spill", span))], span))),
     }
+    if way.to == "remote" {
+        sink.extend(settings.entry("batch").cloned());
+    }
     sink.extend(settings.entry("must_deliver").cloned());
 
     vec![
@@ -223,6 +225,49 @@ fn half(way: &Way, bridge: &BridgeSettings, settings: &Yaml, rules: &[Placed]) -
         part(Role::Transform, way.middle, map(middle, span), span),
         part(Role::Sink, way.sink, map(sink, span), span),
     ]
+}
+
+/// What says whether the remote broker is there. It is marked as what the bridge brings, so that it does not go
+/// over the bridge itself.
+fn state(topic: Option<&str>, name: &str, settings: &Yaml) -> Vec<Expanded> {
+    let span = settings.at("notifications").span;
+    let topic = match topic {
+        Some(_) => settings.at("notifications.topic").clone(),
+        None => text(&format!("bridge/{name}/state"), span),
+    };
+    let rule = map(vec![entry("filter", topic.clone())], span);
+    let source = vec![
+        entry("type", text("mqtt-state", span)),
+        entry("connection", connection("remote", settings)),
+        entry("topic", topic),
+    ];
+    let middle = vec![
+        entry("type", text("bridge", span)),
+        entry("from", text(":state", span)),
+        entry("towards", text("local", span)),
+        entry("rules", list(vec![rule], span)),
+        entry("mark", plain("true", span)),
+    ];
+    let sink = vec![
+        entry("type", text("mqtt", span)),
+        entry("connection", connection("local", settings)),
+        entry("from", text(":state-in", span)),
+        entry("as_published", plain("true", span)),
+        entry("format", text("bytes", span)),
+    ];
+    vec![
+        part(Role::Source, "state", map(source, span), span),
+        part(Role::Transform, "state-in", map(middle, span), span),
+        part(Role::Sink, "state-to-local", map(sink, span), span),
+    ]
+}
+
+/// The connection of an end: by its name, or that which the bridge has for itself.
+fn connection(end: &str, settings: &Yaml) -> Yaml {
+    match settings.at(end).entries() {
+        Some(_) => text(&format!(":{end}"), settings.at(end).span),
+        None => settings.at(end).clone(),
+    }
 }
 
 /// What is subscribed to, without what another rule asks for too: some brokers would send it twice.

@@ -37,6 +37,12 @@ pub struct BridgeSettings {
     /// The queue in front of the local broker, just so.
     #[expect(dead_code, reason = "for the schema")]
     inbound_buffer: Option<serde_json::Map<String, Value>>,
+    /// How many messages go to the remote broker at once, as `batch` of a sink. With `start: lazy` at that
+    /// connection: how many wait before it is worth one.
+    #[expect(dead_code, reason = "for the schema")]
+    batch: Option<serde_json::Map<String, Value>>,
+    /// Publishes at the local broker whether the remote one is there, as a retained `1` or `0`.
+    pub notifications: Option<NotificationsSettings>,
     /// Says that no message may be lost on the way over the bridge. Lint then refuses what would lose one.
     #[serde(default)]
     #[expect(dead_code, reason = "for the schema")]
@@ -45,6 +51,15 @@ pub struct BridgeSettings {
 
 fn default_max_hops() -> u8 {
     4
+}
+
+/// Where it is said whether the remote broker is there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotificationsSettings {
+    /// The topic at the local broker. `bridge/NAME/state` when left out.
+    #[schemars(length(min = 1))]
+    pub topic: Option<String>,
 }
 
 /// A rule is a map, or one line as in Mosquitto.

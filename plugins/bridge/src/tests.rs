@@ -155,6 +155,18 @@ fn settings_in_the_place_of_a_name_make_a_connection_that_all_parts_share() {
 }
 
 #[test]
+fn whether_the_remote_broker_is_there_is_said_at_the_local_one_and_goes_no_further() {
+    let (parts, said) = expand("local: l\nremote: r\ntopics: ['# out']\nnotifications: {}");
+    assert_eq!(said, <[&str; 0]>::default());
+    let source = settings(&parts, "state");
+    assert_eq!((&source["connection"], &source["topic"]), (&json!("r"), &json!("bridge/b/state")));
+    assert_eq!(settings(&parts, "state-in")["mark"], true);
+    assert_eq!(settings(&parts, "state-to-local")["connection"], "l");
+    let (parts, _) = expand("local: l\nremote: r\ntopics: [a]\nnotifications: { topic: up }");
+    assert_eq!(settings(&parts, "state")["topic"], "up");
+}
+
+#[test]
 fn what_comes_back_is_known_by_the_topics_at_each_end() {
     let bridged = |rules: &str| {
         let parts = of(rules);

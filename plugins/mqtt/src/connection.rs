@@ -28,6 +28,7 @@ use crate::{
     dialect::Dialect,
     examine::examine,
     inbound::{Answers, Full, Inbound},
+    lazy::Quiet,
     session::{LONGEST_ANSWER, Session},
     understood::MqttConnection,
     version::Version,
@@ -250,9 +251,11 @@ impl Driver {
             keep_subscribed(&client, &session.inbound, broker, voice).await
         };
         // Each of these ends only with an error, and is never polled again then.
+        session.demand.heard();
         tokio::select! {
-            error = carry(line, &session.inbound, self.settings.device.as_ref()) => error,
+            error = carry(line, session, self.settings.device.as_ref()) => error,
             () = is_due(renew_at, &self.world) => Err(Renewed.into()),
+            quiet = session.demand.quiet() => Err(quiet.into()),
             error = serve => error,
             Some(error) = failures.recv() => Err(error),
         }
@@ -279,7 +282,18 @@ impl Connection for Driver {
         self.live = None;
         let stopped = OnDrop(Arc::clone(&self.session));
         let error = loop {
+            if self.session.demand.is_lazy() {
+                voice.ready();
+                self.session.demand.asked().await;
+            }
             let Err(error) = self.serve_somewhere(voice).await;
+            if error.is::<Quiet>() {
+                debug!("hanging up until there is something to say");
+                self.session.stopped();
+                self.up_since = None;
+                self.close().await;
+                continue;
+            }
             self.session.failed(&error);
             if !error.is::<Renewed>() {
                 break error;
@@ -379,9 +393,10 @@ async fn announce(
 /// Carries packets until the connection ends.
 async fn carry(
     line: &mut Line,
-    inbound: &Inbound,
+    session: &Session,
     device: Option<&Device>,
 ) -> anyhow::Result<Infallible> {
+    let inbound = &session.inbound;
     loop {
         match line.next().await? {
             Arrival::Publish { publication, packet, again } => {
@@ -390,6 +405,7 @@ async fn carry(
                     Some(device) => device.incoming(publication),
                 };
                 inbound.arrived(publication, packet, again)?;
+                session.demand.heard();
             }
             Arrival::Beheaded { publication, packet, again } => {
                 inbound.beheaded(publication, packet, again);

@@ -67,9 +67,14 @@ impl Inbound {
         self.with(|state| state.acknowledge(publication, packet, again));
     }
 
-    /// The broker has taken a message of ours.
+    /// The broker has taken a message of ours, of which we get a copy when we ask for it.
     pub fn published(&self, publication: &Publication) {
         self.lock().published(publication);
+    }
+
+    /// The same, when only what is kept comes back of it.
+    pub fn published_apart(&self, publication: &Publication) {
+        self.lock().published_apart(publication);
     }
 
     /// The broker has released a message of QoS 2.

@@ -15,7 +15,9 @@ mod examine;
 mod frames;
 mod gate;
 mod inbound;
+mod lazy;
 mod ledger;
+mod link_state;
 mod pace;
 mod presets;
 mod properties;
@@ -39,7 +41,7 @@ use forebay_sdk::{Native, Plugin, Role};
 
 use crate::{
     presets::{AwsSettings, AzureSettings, FlespiSettings, HiveMqSettings, ThingsBoardSettings},
-    settings::{MqttSinkSettings, MqttSourceSettings, SessionSettings},
+    settings::{MqttSinkSettings, MqttSourceSettings, MqttStateSettings, SessionSettings},
 };
 
 const CONNECTION: Role = Role::Connection;
@@ -72,6 +74,15 @@ pub fn plugin() -> Plugin {
         ))
         .offers(source())
         .offers(sink())
+        .offers(
+            Native::<MqttStateSettings>::new(
+                Role::Source,
+                "mqtt-state",
+                "Says whether a connection is there.",
+            )
+            .using(&OVER),
+        )
+        .sample("mqtt-state", include_str!("../state.yaml"))
         .sample("aws-iot", SERVICES)
         .sample("azure-iot", SERVICES)
         .sample("hivemq-cloud", SERVICES)

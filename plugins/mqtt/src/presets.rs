@@ -13,7 +13,7 @@ use crate::{
     cloud::{AWS, AZURE, Demands, Device, FLESPI, HIVEMQ, THINGSBOARD, TokenMaker},
     rules::REFUSED_BY_SERVICE,
     settings::{
-        MinTls, ProxySettings, SessionSettings, Spoken, StatusSettings, WillSettings,
+        MinTls, ProxySettings, SessionSettings, Spoken, Start, StatusSettings, WillSettings,
         default_clean_session, default_connect_timeout, default_keep_alive,
     },
     understood::MqttConnection,
@@ -279,6 +279,8 @@ fn session(url: String) -> SessionSettings {
         birth: None,
         goodbye: None,
         bridge: false,
+        start: Start::Always,
+        idle_close: None,
         max_packet: forebay_sdk::Size(1 << 20),
         connect_timeout: default_connect_timeout(),
     }

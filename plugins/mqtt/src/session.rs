@@ -21,6 +21,7 @@ use crate::{
     client::{Client, Limits, Untaken},
     cloud::{Demands, Device},
     inbound::Inbound,
+    lazy::Demand,
     pace::{LONGEST_CALM, Pace},
     understood::MqttConnection,
     version::Version,
@@ -52,11 +53,15 @@ pub struct Session {
     max_packet: Size,
     /// Whether the broker forgets the session when the connection ends.
     is_clean: bool,
+    /// Whether a broker of MQTT 3.1.1 knows us as a bridge.
+    is_bridge: bool,
     demands: Option<&'static Demands>,
     device: Option<Device>,
     /// Who reads what comes in.
     pub inbound: Arc<Inbound>,
     link: watch::Sender<Link>,
+    /// Who wants it to be there.
+    pub demand: Arc<Demand>,
     /// How fast it is published.
     pace: Pace,
     voice: Voice,
@@ -88,10 +93,12 @@ impl Session {
             broker: settings.address.to_string(),
             max_packet: settings.hello.max_packet,
             is_clean: settings.hello.clean_session,
+            is_bridge: settings.is_bridge,
             demands: settings.demands,
             device: settings.device.clone(),
             inbound,
             link: watch::Sender::default(),
+            demand: Demand::new(settings.idle_close),
             pace: Pace::default(),
             voice,
         }
@@ -341,6 +348,9 @@ impl Session {
     ) -> Result<(), Unwritten> {
         let publication = &dealt.some[dealt.taken];
         match answer {
+            Ok(()) if self.is_bridge && self.version() == Version::V4 => {
+                self.inbound.published_apart(publication);
+            }
             Ok(()) => self.inbound.published(publication),
             Err(Unwritten::Refused(why)) => {
                 dealt.refused.push((dealt.taken, self.refusal(publication, &why)));
@@ -415,6 +425,10 @@ impl Session {
 
 impl PubSub for Session {
     fn ready(&self) -> BoxFuture<'_, anyhow::Result<()>> {
+        if self.demand.is_lazy() {
+            // Only who has something to say is worth a connection.
+            return async { Ok(()) }.boxed();
+        }
         self.wait_up().boxed()
     }
 
@@ -427,11 +441,29 @@ impl PubSub for Session {
             None => batch,
             Some(device) => batch.into_iter().map(|message| device.outgoing(message)).collect(),
         };
-        async move { self.publish_all(&batch, &progress).await }.boxed()
+        async move {
+            if self.demand.is_lazy() {
+                let _speaker = self.demand.speak();
+                self.wait_up().await.map_err(WriteError::retry)?;
+                return self.publish_all(&batch, &progress).await;
+            }
+            self.publish_all(&batch, &progress).await
+        }
+        .boxed()
     }
 
     fn subscribe(&self, wish: Subscribe) -> Box<dyn Subscription> {
         Box::new(self.inbound.register(wish))
+    }
+
+    fn turned(&self, was: bool) -> BoxFuture<'_, bool> {
+        let mut link = self.link.subscribe();
+        async move {
+            // It cannot end: the sender is here.
+            let _ = link.wait_for(|link| matches!(link, Link::Up(..)) != was).await;
+            !was
+        }
+        .boxed()
     }
 
     fn break_off(&self, why: anyhow::Error) {

@@ -22,6 +22,7 @@ use crate::{
     address::Address,
     client::Hello,
     doubts::doubts,
+    link_state::LinkState,
     rules::{OVERLAPPING_FILTERS, REPEATED_FILTER, SESSION_WITHOUT_ID, UNRETAINED_WILL},
     segments::Segments,
     sink::MqttSink,
@@ -107,12 +108,29 @@ pub struct SessionSettings {
     /// services refuse it. MQTT 5 has other means.
     #[serde(default)]
     pub bridge: bool,
+    /// When to connect.
+    #[serde(default)]
+    pub start: Start,
+    /// With `start: lazy`: after how long without a message the connection is closed.
+    pub idle_close: Option<Period>,
     /// The largest packet to send or to take.
     #[serde(default = "default_max_packet")]
     pub max_packet: Size,
     /// How long one attempt to connect may take.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Period,
+}
+
+/// When a session connects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// At once, and it stays.
+    #[default]
+    Always,
+    /// When a sink has something to say. It hangs up when nothing was said for a while: on a metered link
+    /// nothing is paid for silence. Sources hear only what comes meanwhile.
+    Lazy,
 }
 
 /// Somebody who passes connections on.
@@ -308,6 +326,9 @@ pub fn default_connect_timeout() -> Period {
     Period::seconds(10)
 }
 
+/// As Mosquitto has it.
+const DEFAULT_IDLE_CLOSE: Duration = Duration::from_secs(60);
+const LONGEST_IDLE_CLOSE: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(600);
 const SMALLEST_PACKET: Size = Size(1 << 10);
 /// The standard's limit, rounded down.
@@ -367,6 +388,7 @@ impl SessionSettings {
         problems.extend(self.out_of_range());
         problems.extend(self.unfit_statuses());
         problems.extend(self.unretained());
+        let idle_close = self.idle_close(problems);
         if self.client_id.is_none() && !self.clean_session {
             let message = "`clean_session: false` needs a `client_id`";
             let problem = Problem::new("clean_session", message, "`client_id` is missing");
@@ -419,6 +441,7 @@ impl SessionSettings {
             key: self.key,
             alpn: self.alpn,
             is_bridge: self.bridge,
+            idle_close,
             version,
             demands: None,
             tokens: None,
@@ -605,6 +628,24 @@ impl SessionSettings {
         expiry.zip(delay)
     }
 
+    /// After how long without a message to hang up. None when never.
+    fn idle_close(&self, problems: &mut Vec<Problem>) -> Option<Duration> {
+        if self.start == Start::Always {
+            if self.idle_close.is_some() {
+                let message = "`idle_close` has no use with `start: always`";
+                let label = "expected `start: lazy` beside it";
+                problems.push(Problem::new("idle_close", message, label));
+            }
+            return None;
+        }
+        let idle_close = self.idle_close.map_or(DEFAULT_IDLE_CLOSE, |period| period.0);
+        if !(Duration::from_secs(1)..=LONGEST_IDLE_CLOSE).contains(&idle_close) {
+            let message = "`idle_close` is out of range";
+            problems.push(Problem::new("idle_close", message, "expected `1s` to `1d`"));
+        }
+        Some(idle_close)
+    }
+
     fn out_of_range(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if !(Duration::from_secs(1)..=LONGEST_CONNECT_TIMEOUT).contains(&self.connect_timeout.0) {
@@ -761,6 +802,38 @@ impl Settings for MqttSourceSettings {
         let filters = parsed.into_iter().flatten().collect();
         let coding = Coding { format, compression };
         Some(MqttSource { filters, manner, in_flight, coding, bridged })
+    }
+}
+
+/// Says whether a connection is there.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MqttStateSettings {
+    /// The topic of the messages.
+    #[schemars(length(min = 1))]
+    pub topic: String,
+    /// What they say when it is there.
+    #[serde(default = "default_up")]
+    pub up: String,
+    /// What they say when it is not.
+    #[serde(default = "default_down")]
+    pub down: String,
+}
+
+fn default_up() -> String {
+    "1".to_owned()
+}
+fn default_down() -> String {
+    "0".to_owned()
+}
+
+impl Settings for MqttStateSettings {
+    fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
+        let MqttStateSettings { topic, up, down } = self;
+        if let Err(wrong) = check_topic(&topic) {
+            problems.push(wrong.problem("topic", "`topic` cannot be published to"));
+        }
+        Some(LinkState { topic: topic.into(), up, down })
     }
 }
 

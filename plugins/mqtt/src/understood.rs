@@ -1,6 +1,6 @@
 //! A session with a broker, as its settings were understood.
 
-use std::{any::Any, path::Path, sync::Arc};
+use std::{any::Any, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use forebay_sdk::{
@@ -48,6 +48,8 @@ pub struct MqttConnection {
     pub alpn: Option<String>,
     /// Says so to a broker of MQTT 3.1.1.
     pub is_bridge: bool,
+    /// After how long without a message to hang up, until there is one. None when never.
+    pub idle_close: Option<Duration>,
     /// None for what the broker speaks.
     pub version: Option<Version>,
     /// What the service demands whose broker it is.

@@ -4,7 +4,7 @@
 //! A connection offers it as `Shared::new(Arc::new(Broker(..)))`.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -40,6 +40,16 @@ pub trait PubSub: Send + Sync + 'static {
     /// Subscribes, now and whenever the connection is there again. What came for a reader of the same
     /// name that is gone, and was not settled, comes first.
     fn subscribe(&self, wish: Subscribe) -> Box<dyn Subscription>;
+
+    /// Whether the broker can be reached, once that is not as `was` says. The default is for one that always can be.
+    fn turned(&self, was: bool) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            if was {
+                pending::<()>().await;
+            }
+            true
+        })
+    }
 
     /// Ends the session, so that nothing that is late can be taken for an answer. It is opened anew.
     fn break_off(&self, why: anyhow::Error);

@@ -78,7 +78,7 @@ struct Listener {
 #[derive(Default)]
 struct Bridge {
     name: String,
-    addresses: Vec<(String, Option<u16>)>,
+    addresses: Vec<String>,
     client_id: Option<String>,
     username: Option<String>,
     password: Option<String>,
@@ -94,6 +94,13 @@ struct Bridge {
     min_tls: Option<&'static str>,
     max_packet: Option<u64>,
     expiry: Option<u64>,
+    lazy: bool,
+    idle_close: Option<u32>,
+    threshold: Option<u32>,
+    /// Whether it is told that the bridge is there, and where: at both ends, or here alone.
+    tells: Option<bool>,
+    tells_here_alone: bool,
+    tells_on: Option<String>,
     rules: Vec<(Line, Rule)>,
     keeps_retained: Option<bool>,
     left: Vec<Left>,
@@ -243,7 +250,7 @@ impl Bridge {
     fn take(&mut self, line: Line) -> Option<Line> {
         let text = || Some(line.value.clone());
         match line.option.as_str() {
-            "address" | "addresses" => self.take_addresses(&line.value),
+            "address" | "addresses" => self.take_addresses(&line),
             "remote_clientid" | "clientid" => self.client_id = text(),
             "remote_username" | "username" => self.username = text(),
             "remote_password" => self.password = text(),
@@ -286,6 +293,18 @@ impl Bridge {
             "bridge_session_expiry_interval" => self.expiry = line.value.parse().ok(),
             "bridge_outgoing_retain" => self.keeps_retained = Some(line.is_true()),
             "start_type" if line.value == "automatic" => (),
+            "start_type" if line.value == "lazy" => self.lazy = true,
+            "idle_timeout" if line.value.parse::<u32>().is_ok_and(|it| it > 0) => {
+                self.idle_close = line.value.parse().ok();
+            }
+            "threshold" if line.value.parse::<u32>().is_ok_and(|it| (1..=10_000).contains(&it)) => {
+                self.threshold = line.value.parse().ok();
+            }
+            "notifications" => self.tells = Some(line.is_true()),
+            "notifications_local_only" => self.tells_here_alone = line.is_true(),
+            "notification_topic" if forebay_sdk::topic::check_topic(&line.value).is_ok() => {
+                self.tells_on = text();
+            }
             "topic" => match read_rule(&line.value) {
                 Ok(rule) => self.rules.push((line, rule)),
                 Err(why) => self.leave(line, why),
@@ -307,18 +326,13 @@ impl Bridge {
         self.left.push((line, why.into()));
     }
 
-    fn take_addresses(&mut self, value: &str) {
-        for address in value.split_whitespace() {
-            // `[::1]:1883`, `host:1883`, `host`.
-            let (host, port) = match address.rsplit_once(':') {
-                Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
-                    (host, port.parse().ok())
-                }
-                _ => (address, None),
-            };
-            let is_bare = host.contains(':') && !host.starts_with('[');
-            let host = if is_bare { format!("[{host}]") } else { host.to_owned() };
-            self.addresses.push((host, port));
+    fn take_addresses(&mut self, line: &Line) {
+        // Mosquitto's port, with TLS too.
+        for address in line.value.split_whitespace() {
+            match forebay_sdk::Endpoint::parse(address, 1883) {
+                Ok(endpoint) => self.addresses.push(endpoint.to_string()),
+                Err(_) => self.leave(line.clone(), format!("`{address}` is no address")),
+            }
         }
     }
 
@@ -341,10 +355,10 @@ fn of_bridges(option: &str) -> Option<&'static str> {
             "each new connection begins with the first address, as `round_robin false` has it"
         }
         "restart_timeout" => "what fails is tried again with growing pauses",
-        "start_type" | "idle_timeout" | "threshold" => "the connection is there all the time",
-        "notifications" | "notification_topic" | "notifications_local_only" => {
-            "a `will` and a `birth` at the connection tell the other broker; `forebay health` tells here"
+        "start_type" | "idle_timeout" | "threshold" => {
+            "the connection is there all the time, or `start: lazy`"
         }
+        "notification_topic" => "is no topic",
         "bridge_attempt_unsubscribe" => "what is not asked for any more is given up by itself",
         "bridge_bind_address" | "bridge_bind_interface" => "the system chooses the way out",
         "bridge_require_ocsp" => "there is no OCSP here",
@@ -643,15 +657,8 @@ impl Bridge {
         entries: &mut Writer,
     ) {
         let scheme = if self.is_secure { "mqtts" } else { "mqtt" };
-        let urls: Vec<String> = self
-            .addresses
-            .iter()
-            .map(|(host, port)| match port {
-                Some(port) => quoted(&format!("{scheme}://{host}:{port}")),
-                // Mosquitto's default, with TLS too.
-                None => quoted(&format!("{scheme}://{host}:1883")),
-            })
-            .collect();
+        let url = |address: &String| quoted(&format!("{scheme}://{address}"));
+        let urls: Vec<String> = self.addresses.iter().map(url).collect();
         let Some((first, others)) = urls.split_first() else {
             connections.line(0, "");
             connections.comment(
@@ -745,10 +752,38 @@ impl Bridge {
         if let Some(version) = self.min_tls {
             out.set(2, "min_tls", &quoted(version));
         }
+        if self.lazy {
+            out.set(2, "start", "lazy");
+            out.set(2, "idle_close", &format!("{}s", self.idle_close.unwrap_or(60)));
+        } else if self.idle_close.is_some() || self.threshold.is_some() {
+            out.comment(2, "idle_timeout, threshold   # have no use without `start_type lazy`");
+        }
+        if self.tells_there() {
+            let id = self.client_id.as_ref().unwrap_or(&self.name);
+            let topic = format!("$SYS/broker/connection/{id}/state");
+            let topic = quoted(self.tells_on.as_ref().unwrap_or(&topic));
+            out.set(
+                2,
+                "will",
+                &format!("{{ topic: {topic}, payload: \"0\", qos: 1, retain: true }}"),
+            );
+            out.set(2, "birth", "{ payload: \"1\" }");
+        }
         for (line, why) in &self.left {
             out.comment(2, &format!("{}   # {why}", line.shown()));
         }
         self.write_rules(called, entries);
+    }
+
+    /// Whether the other broker is told. It is so by default, and few brokers but Mosquitto take that
+    /// topic: so only who asked for it, or spoke of it.
+    fn tells_there(&self) -> bool {
+        self.tells() && !self.tells_here_alone
+    }
+
+    /// Whether anybody is told that the bridge is there.
+    fn tells(&self) -> bool {
+        self.tells.unwrap_or(self.tells_here_alone || self.tells_on.is_some())
     }
 
     fn write_rules(&self, called: &str, entries: &mut Writer) {
@@ -775,6 +810,26 @@ impl Bridge {
                 }
                 _ => entries.line(3, &format!("- {}", quoted(&rule.line()))),
             }
+        }
+        if let Some(messages) = self.threshold.filter(|_| self.lazy) {
+            entries.set(2, "batch", &format!("{{ max_messages: {messages}, max_wait: 1h }}"));
+        }
+        match &self.tells_on {
+            None if !self.tells() => (),
+            Some(topic) if !self.tells() => {
+                entries.comment(
+                    2,
+                    &format!("notification_topic {topic}   # with `notifications false`"),
+                );
+            }
+            Some(topic) if !topic.starts_with('$') => {
+                entries.set(2, "notifications", &format!("{{ topic: {} }}", quoted(topic)));
+            }
+            Some(topic) => {
+                let why = "is for a broker to say";
+                entries.line(2, &format!("notifications: {{}}   # `{topic}` {why}"));
+            }
+            None => entries.set(2, "notifications", "{}"),
         }
     }
 }

@@ -153,6 +153,10 @@ fn no_line_is_dropped_in_silence() {
         let is_default = [
             "allow_anonymous false",
             "per_listener_settings",
+            "notifications",
+            "notification_topic",
+            "idle_timeout",
+            "threshold",
             "start_type automatic",
             "bridge_insecure false",
             "protocol mqtt",
@@ -169,6 +173,30 @@ fn no_line_is_dropped_in_silence() {
     }
     let pipeline = import(EVERY_OPTION);
     assert_eq!(errors(&pipeline), "", "{pipeline}");
+}
+
+#[test]
+fn what_a_bridge_says_of_itself_and_when_it_connects_is_taken_over() {
+    let pipeline = import(
+        "connection a\naddress h\nremote_clientid gw\nnotifications true\nstart_type lazy\nidle_timeout 90\n\
+         threshold 5\ntopic x/# out 1\n",
+    );
+    assert_eq!(errors(&pipeline), "", "{pipeline}");
+    for line in [
+        "    start: lazy\n    idle_close: 90s\n",
+        "will: { topic: \"$SYS/broker/connection/gw/state\", payload: \"0\", qos: 1, retain: true }",
+        "    birth: { payload: \"1\" }\n",
+        "    batch: { max_messages: 5, max_wait: 1h }\n    notifications: {}\n",
+    ] {
+        assert!(pipeline.contains(line), "{line}: {pipeline}");
+    }
+    let here = import(
+        "connection a\naddress h\nnotifications true\nnotifications_local_only true\n\
+         notification_topic bridge/up\ntopic x/# out 1\n",
+    );
+    assert!(here.contains("    notifications: { topic: \"bridge/up\" }\n"), "{here}");
+    assert!(!here.contains("will:"), "{here}");
+    assert_eq!(errors(&here), "", "{here}");
 }
 
 #[test]
@@ -195,6 +223,7 @@ fn a_certificate_that_is_not_on_this_machine_is_named_in_a_comment() {
 #[test]
 fn what_is_odd_becomes_a_comment() {
     for (text, comment) in [
+        ("connection {{ a }}\naddress {{ h }}:{{ p }}", "`{{` is no address"),
         ("frobnicate yes", "mosquitto.conf:1: frobnicate yes   # is not known"),
         (
             "connection a\naddress h\ntopic a sideways",

@@ -35,6 +35,7 @@ pub(super) fn quoted(text: &str) -> String {
 pub(super) fn name(text: &str) -> String {
     let fit = |c: char| if c.is_alphanumeric() || c == '_' || c == '-' { c } else { '-' };
     let name: String = text.chars().map(fit).collect();
+    let name = name.trim_matches('-').to_owned();
     match name.is_empty() {
         true => "bridge".to_owned(),
         false => name,

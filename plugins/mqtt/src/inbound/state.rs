@@ -75,6 +75,9 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
+/// Before the first.
+const NO_CONNECTION: u64 = 0;
+
 pub(super) struct State {
     pub ledger: Ledger,
     /// Set while connected. Acknowledgements go here.
@@ -268,6 +271,12 @@ impl State {
     /// The broker has taken a message of ours.
     pub fn published(&mut self, publication: &Publication) {
         self.kept.note(publication, self.connections);
+    }
+
+    /// The same, when it comes back only with a subscription: also with the first one, which may come
+    /// behind it.
+    pub fn published_apart(&mut self, publication: &Publication) {
+        self.kept.note(publication, NO_CONNECTION);
     }
 
     /// Acknowledges a message that nobody is given.

@@ -86,6 +86,68 @@ async fn a_bridge_says_so_and_is_told_when_it_is_not_wanted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lazy_session_connects_for_what_is_said_and_hangs_up_in_silence() {
+    let (door, running) = Running::in_memory("start: lazy\nidle_close: 30s");
+    let mut sink = running.sink("topic: t");
+    sink.connect().await.unwrap();
+    let nobody = tokio::time::timeout(Duration::from_secs(3600), door.accept()).await;
+    assert!(nobody.is_err(), "nothing was said");
+    for _ in 0..2 {
+        let broker = async {
+            let mut peer = peer::at(&door).await;
+            peer.welcome(false).await;
+            let published = peer.acknowledge().await;
+            (peer, published)
+        };
+        let batch = [message("", 1)];
+        let (written, (mut peer, _)) = tokio::join!(sink.write(&batch), broker);
+        written.unwrap();
+        let said = Instant::now();
+        assert!(matches!(peer.recv().await, Packet::Disconnect), "it says good-bye");
+        assert_eq!(said.elapsed().as_secs(), 30);
+        assert!(peer.try_recv().await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lazy_session_that_cannot_connect_is_tried_again_while_something_waits() {
+    let (door, mut running) = Running::in_memory("start: lazy");
+    let mut sink = running.sink("topic: t");
+    let batch = [message("", 1)];
+    let broker = async {
+        for _ in 0..2 {
+            peer::at(&door).await.greet(ConnectReturnCode::ServiceUnavailable, false).await;
+            running.error().await;
+        }
+        let mut peer = peer::at(&door).await;
+        peer.welcome(false).await;
+        peer.acknowledge().await;
+        peer
+    };
+    let (written, _peer) = tokio::join!(sink.write(&batch), broker);
+    written.unwrap();
+}
+
+#[test]
+fn idle_close_is_checked() {
+    let said = |text: &str| {
+        forebay_sdk::testing::configure(&crate::connection(), &format!("url: mqtt://b\n{text}"))
+            .err()
+    };
+    assert_eq!(said("start: lazy\nidle_close: 5m"), None);
+    assert_eq!(
+        said("idle_close: 5m").unwrap(),
+        [
+            "setting-value: `idle_close` has no use with `start: always` [expected `start: lazy` beside it]"
+        ]
+    );
+    assert_eq!(
+        said("start: lazy\nidle_close: 2d").unwrap(),
+        ["setting-value: `idle_close` is out of range [expected `1s` to `1d`]"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_waits_for_the_connection_and_says_nothing_of_its_own() {
     let (door, mut running) = Running::in_memory("connect_timeout: 2m");
     let mut sink = running.sink("topic: t");
