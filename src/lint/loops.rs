@@ -8,7 +8,10 @@ use std::{any::Any, collections::BTreeSet};
 use forebay_sdk::{Exchange, Filter, Finding, Role, Topics, facts::Moved};
 
 use super::index::{Connections, Nodes};
-use crate::{config::Part, rules::MESSAGE_LOOP};
+use crate::{
+    config::Part,
+    rules::{MESSAGE_LOOP, UNBRIDGED_TOPIC},
+};
 
 /// A node that exchanges messages with a broker.
 struct Speaker<'a> {
@@ -31,6 +34,7 @@ pub(super) fn check(
     let nodes = pipelines.iter().flat_map(|nodes| nodes.iter().map(move |part| (nodes, part)));
     let speakers: Vec<Speaker> =
         nodes.filter_map(|(nodes, part)| speaker(nodes, part, connections)).collect();
+    findings.extend(speakers.iter().filter_map(|speaker| unbridged(speaker, &speakers)));
     let mut said = BTreeSet::new();
     for source in speakers.iter().filter(|speaker| speaker.part.role == Role::Source) {
         for filter in &source.hears {
@@ -42,6 +46,31 @@ pub(super) fn check(
             }
         }
     }
+}
+
+/// That what a node publishes does not get to a bridge that asks for it on the same connection.
+fn unbridged(sink: &Speaker<'_>, speakers: &[Speaker<'_>]) -> Option<Finding> {
+    let Topics::Made(topics) = sink.part.configured.as_ref()?.topics() else { return None };
+    let topics = Filter::parse(&topics).ok().filter(|_| sink.part.role == Role::Sink)?;
+    let bridge = |part: &Part| Some(part.name.rsplit_once(':')?.0.to_owned());
+    let is_deaf = |listener: &&Speaker<'_>| {
+        listener.part.origin.is_some()
+            && !listener.hears_itself
+            && listener.connection == sink.connection
+            && bridge(listener.part) != bridge(sink.part)
+            && listener.hears.iter().any(|filter| filter.covers(&topics))
+    };
+    let listener = speakers.iter().find(is_deaf)?;
+    let whole = listener.part.short.split(':').next().unwrap_or_default();
+    let (name, connection) = (&sink.part.short, sink.connection);
+    let span = sink.part.settings.entry("topic").map_or(sink.part.span(), |entry| entry.value.span);
+    let message = format!("what `{name}` publishes does not go over `{whole}`, which asks for it");
+    let label = format!("on `{connection}`, as the bridge");
+    let finding = Finding::warning(&UNBRIDGED_TOPIC, span, message, label);
+    let help = format!(
+        "a connection of its own for `{name}`, to the same broker under another `client_id`"
+    );
+    Some(finding.context(listener.part.name_span, "does not hear its own connection").help(help))
 }
 
 fn speaker<'a>(

@@ -78,6 +78,8 @@ pub static SCRIPT_MISSING: Rule = Rule::new("script-missing", include_str!("scri
 /// A sink that nobody answers has a buffer on disk, or must deliver.
 pub static UNCONFIRMED_WRITE: Rule =
     Rule::new("unconfirmed-write", include_str!("unconfirmed-write.md"));
+/// A node publishes on the connection of a bridge what the bridge asks for, and the bridge does not get it.
+pub static UNBRIDGED_TOPIC: Rule = Rule::new("unbridged-topic", include_str!("unbridged-topic.md"));
 /// A node names a connection that is not there, or does not fit.
 pub static UNKNOWN_CONNECTION: Rule =
     Rule::new("unknown-connection", include_str!("unknown-connection.md"));
@@ -113,7 +115,7 @@ pub static UNUSED_CONNECTION: Rule =
 pub static USELESS_ALLOW: Rule = Rule::new("useless-allow", include_str!("useless-allow.md"));
 
 /// Those above.
-static CORE: [&Rule; 35] = [
+static CORE: [&Rule; 36] = [
     &BAD_ALLOW,
     &BAD_NAME,
     &CLAIMED_TWICE,
@@ -134,6 +136,7 @@ static CORE: [&Rule; 35] = [
     &POLLS_TOO_FAST,
     &SCRIPT_MISSING,
     &UNCONFIRMED_WRITE,
+    &UNBRIDGED_TOPIC,
     &UNKNOWN_CONNECTION,
     &UNKNOWN_NODE,
     &UNKNOWN_OUTPUT,

@@ -19,7 +19,10 @@ pub struct BridgeSettings {
     /// The broker at the other end of the link, just so.
     #[expect(dead_code, reason = "for the schema")]
     remote: ShortOr<String, serde_json::Map<String, Value>>,
-    /// What goes over it: a list of rules.
+    /// What goes over it: a list of rules. Each is a map of `pattern` (topics, with the wildcards `+` and `#`),
+    /// `direction` (`out`, which it is when left out, `in` or `both`), `qos` (the highest, 1 when left out), `local_prefix`
+    /// and `remote_prefix` (in front of the pattern at each end) and `retain` (`false` for what nobody is to keep at the
+    /// other end); or a line as in Mosquitto, `"machine/# out 1 '' site7/"`.
     #[schemars(schema_with = "rules_schema")]
     pub topics: Vec<ShortOr<String, RuleSettings>>,
     /// The highest QoS over this bridge, whatever its rules say.
