@@ -78,6 +78,8 @@ struct Listener {
 #[derive(Default)]
 struct Bridge {
     name: String,
+    /// All that is about it.
+    lines: Vec<Line>,
     addresses: Vec<String>,
     client_id: Option<String>,
     username: Option<String>,
@@ -248,6 +250,7 @@ const EVERY_ADDRESS: &str = "0.0.0.0";
 impl Bridge {
     /// Takes a line of the bridge. Gives it back when it is about something else.
     fn take(&mut self, line: Line) -> Option<Line> {
+        let said = line.clone();
         let text = || Some(line.value.clone());
         match line.option.as_str() {
             "address" | "addresses" => self.take_addresses(&line),
@@ -319,6 +322,7 @@ impl Bridge {
                 None => return Some(line),
             },
         }
+        self.lines.push(said);
         None
     }
 
@@ -665,10 +669,7 @@ impl Bridge {
                 1,
                 &format!("connection {}   # has no address, so it is left out:", self.name),
             );
-            for (line, _) in &self.left {
-                connections.comment(1, &format!("  {}", line.shown()));
-            }
-            for (line, _) in &self.rules {
+            for line in &self.lines {
                 connections.comment(1, &format!("  {}", line.shown()));
             }
             return;

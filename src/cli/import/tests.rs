@@ -221,6 +221,15 @@ fn a_certificate_that_is_not_on_this_machine_is_named_in_a_comment() {
 }
 
 #[test]
+fn a_bridge_without_an_address_is_left_out_line_by_line() {
+    let pipeline =
+        import("connection a\nremote_username me\ncleansession true\ntopic x\naddress !!");
+    for line in ["2: remote_username me", "3: cleansession true", "4: topic x", "5: address !!"] {
+        assert!(pipeline.contains(&format!("#   mosquitto.conf:{line}\n")), "{line}: {pipeline}");
+    }
+}
+
+#[test]
 fn what_is_odd_becomes_a_comment() {
     for (text, comment) in [
         ("connection {{ a }}\naddress {{ h }}:{{ p }}", "`{{` is no address"),
