@@ -12,8 +12,8 @@ use std::{
 
 use forebay::plugins;
 use forebay_sdk::{
-    Message, NodeType, Timestamp,
-    testing::{Rig, Sent, WallClock, delivered},
+    Fields, Message, NodeType, Sends, Timestamp, Topics,
+    testing::{Rig, Sent, WallClock, configure, delivered},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -173,5 +173,33 @@ async fn deadbands_and_alarms_are_what_an_independent_loop_finds() {
         let settings = "by: meter\nfield: v\nabove: 22\nbelow: 15\nhysteresis: 1";
         let sent = run("alarm", settings, AUTUMN, &readings).await;
         compare("alarm", json!({ "above": 22, "below": 15, "back": 1 }), AUTUMN, &readings, &sent);
+    }
+}
+
+#[test]
+fn what_transforms_pass_of_meta_and_topic_is_known_to_lint() {
+    for (name, settings) in [
+        ("counter", "{ field: n, total: t }"),
+        ("deadband", "fields: { n: 1 }"),
+        ("dedupe", "{}"),
+        ("delay", "for: 1s"),
+        ("throttle", "every: 1s"),
+        ("debounce", "quiet: 1s"),
+        ("split", "{}"),
+        ("batch", "longest: 1m"),
+        ("decode", "format: json"),
+        ("encode", "format: json"),
+        ("validate", "schema: { type: object }"),
+        ("filter", "when: msg.payload.n > 1"),
+    ] {
+        let configured = configure(&*node_type(name), settings).unwrap();
+        assert_eq!(configured.meta(), Fields::passing([]), "{name}");
+        assert_eq!(configured.topics(), Topics::Kept, "{name}");
+    }
+    for (name, settings) in
+        [("window", "{ every: 1m, fields: { n: mean } }"), ("alarm", "{ field: n, above: 1 }")]
+    {
+        let meta = configure(&*node_type(name), settings).unwrap().meta();
+        assert_eq!(meta.sends, Sends::Only([].into()), "{name}");
     }
 }

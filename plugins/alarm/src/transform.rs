@@ -98,6 +98,11 @@ impl Configured for Alarm {
             sends: Sends::Only(FIELDS.map(str::to_owned).into_iter().chain(about).collect()),
         }
     }
+
+    fn meta(&self) -> Fields {
+        // What it sends is made anew.
+        Fields { reads: Vec::new(), sends: Sends::Only(Default::default()) }
+    }
 }
 
 struct Alarming {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay_sdk::{
     By, Configured, Due, Emitter, Fields, Format, Held, Input, Kept, Mark, Message, Node, Payload,
-    Port, Saved, Sends, Series, Site, Transform, clock::Now, json,
+    Port, Saved, Sends, Series, Site, Topics, Transform, clock::Now, json,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,14 @@ impl Configured for Batch {
             None => Sends::Unknown,
         };
         Fields { reads: self.by.reads().collect(), sends }
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

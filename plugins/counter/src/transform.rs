@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use forebay_sdk::{
     By, Configured, Emitter, Fields, Input, Message, Node, Path, Saved, Sends, Series, Site,
-    Timestamp, Transform, Value, Zone, clock, number, payload::kind,
+    Timestamp, Topics, Transform, Value, Zone, clock, number, payload::kind,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,6 +56,14 @@ impl Configured for Counter {
     fn fields(&self) -> Fields {
         let reads = self.field.reads("field").into_iter().chain(self.by.reads()).collect();
         Fields { reads, sends: Sends::Also(self.names().cloned().collect()) }
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

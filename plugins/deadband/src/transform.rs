@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use forebay_sdk::{
     By, Configured, Deadband, Delivery, Emitter, Fields, Input, Mark, Node, Path, Port, Saved,
-    Series, Site, Transform, Value, Witness,
+    Series, Site, Topics, Transform, Value, Witness,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,14 @@ impl Configured for DeadbandNode {
         let own = self.watched.iter();
         let own = own.filter_map(|field| field.path.reads(format!("fields.{}", field.name)));
         Fields::passing(own.chain(self.by.reads()))
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use forebay_sdk::{
     By, Configured, Due, Emitter, Fields, Input, Kept, Mark, Message, Node, Path, Port, Saved,
-    Series, Site, Transform, Value, Witness, clock::Now,
+    Series, Site, Topics, Transform, Value, Witness, clock::Now,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,14 @@ impl Configured for Debounce {
     fn fields(&self) -> Fields {
         let own = self.field.iter().filter_map(|field| field.reads("field"));
         Fields::passing(own.chain(self.by.reads()))
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use anyhow::bail;
 use forebay_sdk::{
     By, Configured, Emitter, Fields, Format, Input, Mark, Message, Node, Path, Port, Saved, Site,
-    Transform, Value, Witness,
+    Topics, Transform, Value, Witness,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -39,6 +39,14 @@ impl Configured for Dedupe {
         let own = self.fields.iter().enumerate();
         let own = own.filter_map(|(index, path)| path.reads(format!("fields[{index}]")));
         Fields::passing(own.chain(self.by.reads()))
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

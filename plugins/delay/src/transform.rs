@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Fields, Input, Kept, Mark, Node, Port, Saved, Site,
+    Capabilities, Configured, Emitter, Fields, Input, Kept, Mark, Node, Port, Saved, Site, Topics,
     Transform, Voice, clock::Now,
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,14 @@ impl Configured for Delay {
 
     fn fields(&self) -> Fields {
         Fields::passing([])
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

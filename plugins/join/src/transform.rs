@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use anyhow::bail;
 use forebay_sdk::{
     By, Capabilities, Configured, Emitter, Fields, Format, Input, Kept, Mark, Message, Node,
-    Payload, Problem, Saved, Series, Site, Transform, json, payload::kind,
+    Payload, Problem, Saved, Series, Site, Topics, Transform, json, payload::kind,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,14 @@ impl Configured for Join {
 
     fn fields(&self) -> Fields {
         Fields { reads: self.by.reads().collect(), ..Fields::default() }
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

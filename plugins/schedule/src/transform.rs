@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Fields, Input, Node, Site, Timestamp, Transform, Zone,
-    zone::Date,
+    Capabilities, Configured, Emitter, Fields, Input, Node, Site, Timestamp, Topics, Transform,
+    Zone, zone::Date,
 };
 
 use crate::{
@@ -38,6 +38,14 @@ impl Configured for Gate {
 
     fn fields(&self) -> Fields {
         Fields::passing([])
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

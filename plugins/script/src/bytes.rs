@@ -47,6 +47,12 @@ pub(crate) fn register(engine: &mut Engine, most_text: usize, most_bytes: usize)
         let read = move |bytes: Blob, at: i64, count: i64| number(&bytes, at, count, form);
         engine.register_fn(name, read);
     }
+    engine.register_fn("float_be", |bytes: Blob, at: i64, count: i64| {
+        float(number(&bytes, at, count, Form::HighFirst)?, count)
+    });
+    engine.register_fn("float_le", |bytes: Blob, at: i64, count: i64| {
+        float(number(&bytes, at, count, Form::LowFirst)?, count)
+    });
     // A message has bytes as a list of numbers.
     engine.register_fn("to_blob", move |list: rhai::Array| few(blob(&list)?));
     engine.register_fn("to_blob", move |text: ImmutableString| few(text.as_bytes().to_vec()));
@@ -69,6 +75,15 @@ fn from_hex(text: &str) -> Answer<Vec<u8>> {
     let digits = digits.filter(|digits| digits.len() % 2 == 0);
     let digits = digits.ok_or("text is not hexadecimal; expected two digits for each byte")?;
     Ok(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
+/// The decimal number (IEEE 754) of so many bytes.
+fn float(bits: i64, count: i64) -> Answer<f64> {
+    match (count, u32::try_from(bits)) {
+        (4, Ok(bits)) => Ok(f32::from_bits(bits).into()),
+        (8, _) => Ok(f64::from_bits(bits.cast_unsigned())),
+        _ => Err("expected 4 or 8 bytes".into()),
+    }
 }
 
 /// The number that `count` bytes from `at` on make.

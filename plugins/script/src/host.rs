@@ -334,6 +334,7 @@ pub(crate) fn engine() -> Engine {
 
     engine.register_fn("emit", emit);
     engine.register_fn("now", || Timestamp::now().unix_millis());
+    engine.register_fn("random", fastrand::f64);
     engine.register_fn("round", number::round);
     engine.register_fn("round", |number: i64, _digits: i64| number);
     engine.register_fn("round", |number: i64| number);

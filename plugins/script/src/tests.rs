@@ -1665,6 +1665,9 @@ fn bytes_become_texts_and_come_back() {
     of("int_be(from_hex(\"fffe\"), 0, 2)", "-2");
     of("int_le(from_hex(\"feff\"), 0, 2)", "-2");
     of("int_be(from_hex(\"8000000000000000\"), 0, 8)", "-9223372036854775808");
+    of("float_be(from_hex(\"41ac0000\"), 0, 4)", "21.5");
+    of("float_le(from_hex(\"000000000000803540\"), 1, 8)", "21.5");
+    of("random() >= 0.0 && random() < 1.0", "true");
     // The check values of the catalogue of CRCs.
     of("crc32(\"123456789\")", "3421780262");
     of("crc16_modbus(to_blob(\"123456789\"))", "19255");
@@ -1675,6 +1678,7 @@ fn bytes_become_texts_and_come_back() {
     };
     said("from_hex(\"0g\")", "text is not hexadecimal; expected two digits for each byte");
     said("uint_be(from_hex(\"01\"), 0, 2)", "there are 1 bytes; expected 2 from 0 on");
+    said("float_be(from_hex(\"0102\"), 0, 2)", "expected 4 or 8 bytes");
     said("uint_be(from_hex(\"01\"), -1, 2)", "expected a place from 0 on, and 1 to 8 bytes");
     said("to_blob([256])", "expected a list of whole numbers from 0 to 255");
     said("{ let t = \"x\"; t.pad(60000, 'x'); to_hex(t) }", "a text grew beyond 65536 bytes");

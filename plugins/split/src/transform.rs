@@ -2,7 +2,7 @@
 
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
-    Configured, Emitter, Fields, Input, Message, Node, Path, Sends, Site, Transform, Value,
+    Configured, Emitter, Fields, Input, Message, Node, Path, Sends, Site, Topics, Transform, Value,
     payload::kind,
 };
 
@@ -29,6 +29,14 @@ impl Configured for Split {
             None => Sends::Unknown,
         };
         Fields { reads, sends }
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay_sdk::{
     By, Capabilities, Configured, Due, Emitter, Fields, Input, Kept, Mark, Message, Node, Port,
-    Saved, Series, Site, Transform, Witness, clock::Now,
+    Saved, Series, Site, Topics, Transform, Witness, clock::Now,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,14 @@ impl Configured for Throttle {
 
     fn fields(&self) -> Fields {
         Fields::passing(self.by.reads())
+    }
+
+    fn meta(&self) -> Fields {
+        Fields::passing([])
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 

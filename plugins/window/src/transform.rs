@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use anyhow::bail;
 use forebay_sdk::{
     By, Configured, Due, Emitter, Fields, Held, Input, Mark, Message, Node, OwnTime, Path, Port,
-    Saved, Sends, Series, Site, TimeForm, Timestamp, Transform, Value, Zone, clock, clock::Now,
-    number, payload::kind,
+    Saved, Sends, Series, Site, TimeForm, Timestamp, Topics, Transform, Value, Zone, clock,
+    clock::Now, number, payload::kind,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
@@ -64,6 +64,15 @@ impl Configured for Window {
         let about = self.by.reads().map(|read| read.field);
         let sends = made.chain(["start", "end", "count"].map(str::to_owned)).chain(about);
         Fields { reads: own.chain(self.by.reads()).collect(), sends: Sends::Only(sends.collect()) }
+    }
+
+    fn meta(&self) -> Fields {
+        // What it sends is made anew.
+        Fields { reads: Vec::new(), sends: Sends::Only(Default::default()) }
+    }
+
+    fn topics(&self) -> Topics {
+        Topics::Kept
     }
 }
 
