@@ -15,7 +15,7 @@ use forebay_sdk::{
     connection::Refused,
     node::LONGEST_TRY,
     tls::{self, Oldest, Tls, rustls::pki_types::ServerName},
-    world::Dial,
+    world::{Dial, Proxy, Via, World},
 };
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use reqwest::{
@@ -26,6 +26,7 @@ use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout, timeout_at},
 };
+use tracing::info;
 
 use crate::{
     answer::{self, Answer, Verdict},
@@ -61,7 +62,8 @@ pub(crate) struct HttpSink {
 impl Configured for HttpSink {
     fn build(&self, site: Site) -> Node {
         let tls = self.certificates(site.folder);
-        Node::sink(Sending { sink: self.clone(), tls, client: None })
+        let world = site.world;
+        Node::sink(Sending { sink: self.clone(), tls, world, proxy: None, client: None })
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -97,6 +99,24 @@ impl HttpSink {
         Tls { folder, ca: self.ca.clone(), cert: None, key: None, oldest: Oldest::default() }
     }
 
+    /// How the server is called.
+    fn dial(&self) -> Option<Dial> {
+        let host = self.url.host_str()?.trim_matches(['[', ']']).to_owned();
+        let to = Endpoint { host, port: self.url.port_or_known_default()? };
+        // In small letters alone: in capitals it may be a header `Proxy` of a request that a web server runs us for.
+        let names: &[&str] = match self.url.scheme() {
+            "https" => &["HTTPS_PROXY", "ALL_PROXY"],
+            _ => &["http_proxy", "ALL_PROXY"],
+        };
+        Some(Dial { via: Via::Environment(names), ..Dial::new(to) })
+    }
+
+    /// By way of whom requests go, as the environment says.
+    fn proxy(&self, world: &World) -> anyhow::Result<Option<Proxy>> {
+        let Some(dial) = self.dial() else { return Ok(None) };
+        Ok(world.proxy(&dial)?)
+    }
+
     fn request(&self, client: &Client, body: Bytes) -> RequestBuilder {
         let request = client.request(self.method.clone(), self.url.clone());
         request.headers(self.headers.clone()).body(body)
@@ -120,10 +140,10 @@ impl HttpSink {
     }
 
     /// Why the server did not take the messages.
-    fn refusal(&self, response: &Response, answer: &Answer) -> anyhow::Error {
+    fn refusal(&self, response: &Response, answer: &Answer, doing: String) -> anyhow::Error {
         let (status, headers) = (response.status(), response.headers());
         anyhow!(answer::describe(status, headers, &answer.bytes, &self.url, &self.secrets))
-            .context(self.doing())
+            .context(doing)
     }
 
     /// For `forebay doctor`: from the name of the host to an answer. Nothing is sent there.
@@ -131,14 +151,10 @@ impl HttpSink {
         const ANSWER: &str = "answer";
         let tls = self.certificates(Arc::clone(&asked.site.folder));
         let Some(config) = asked.read_certificates(&tls).await else { return };
-        let to = self.url.host_str().zip(self.url.port_or_known_default());
-        let Some((host, port)) = to else { return };
-        let host = host.trim_matches(['[', ']']).to_owned();
-        let endpoint = Endpoint { host: host.clone(), port };
-        let Some(stream) = asked.reach(Dial::new(endpoint.clone()), self.connect_timeout).await
-        else {
-            return;
-        };
+        let Some(dial) = self.dial() else { return };
+        let endpoint = dial.to.clone();
+        let host = endpoint.host.clone();
+        let Some(stream) = asked.reach(dial, self.connect_timeout).await else { return };
         if self.url.scheme() == "https" {
             let Ok(name) = ServerName::try_from(host) else { return };
             let words = |error: io::Error| {
@@ -156,15 +172,18 @@ impl HttpSink {
             // Some servers talk with one at a time.
             drop(stream);
         }
-        let client = match client(&tls, *self.connect_timeout) {
-            Ok(client) => client,
+        let made = self.proxy(&asked.site.world).and_then(|proxy| {
+            Ok((client(&tls, *self.connect_timeout, proxy.as_ref())?, proxy))
+        });
+        let (client, proxy) = match made {
+            Ok(made) => made,
             Err(error) => return asked.wrong(ANSWER, format!("{error:#}"), ""),
         };
         let request = client.head(self.url.clone()).headers(self.headers.clone());
         let response = match timeout(*self.timeout, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                let error = anyhow!(error.without_url()).context(self.doing());
+                let error = anyhow!(error.without_url()).context(self.doing(proxy.as_ref()));
                 return asked.wrong(ANSWER, format!("{error:#}"), "is it a web server?");
             }
             Err(_) => {
@@ -195,8 +214,12 @@ impl HttpSink {
     }
 
     /// What may be shown of a url: path and query can hold a secret.
-    fn doing(&self) -> String {
-        format!("sending to {}", self.url.origin().ascii_serialization())
+    fn doing(&self, proxy: Option<&Proxy>) -> String {
+        let to = self.url.origin().ascii_serialization();
+        match proxy {
+            None => format!("sending to {to}"),
+            Some(Proxy { at, .. }) => format!("sending to {to} by way of the proxy at {at}"),
+        }
     }
 }
 
@@ -208,6 +231,8 @@ fn is_near(host: &str) -> bool {
 struct Sending {
     sink: HttpSink,
     tls: Tls,
+    world: World,
+    proxy: Option<Proxy>,
     /// None until it is needed, and again when connecting failed: the list of certificates may
     /// have changed.
     client: Option<Client>,
@@ -217,7 +242,13 @@ impl Sink for Sending {
     async fn connect(&mut self) -> anyhow::Result<()> {
         if self.client.is_none() {
             let (tls, connect_timeout) = (self.tls.clone(), *self.sink.connect_timeout);
-            let made = spawn_blocking(move || client(&tls, connect_timeout)).await;
+            let proxy = self.sink.proxy(&self.world)?;
+            if proxy != self.proxy {
+                info!("{}, as the environment says", self.sink.doing(proxy.as_ref()));
+            }
+            self.proxy.clone_from(&proxy);
+            let made =
+                spawn_blocking(move || client(&tls, connect_timeout, proxy.as_ref())).await;
             self.client = Some(made.context("making the HTTP client")??);
         }
         Ok(())
@@ -225,6 +256,7 @@ impl Sink for Sending {
 
     async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
         let sink = &self.sink;
+        let doing = || sink.doing(self.proxy.as_ref());
         let body = body(batch, sink.shape, sink.coding).map_err(WriteError::Reject)?;
         let client = self.client.as_ref().context("writing before connecting")?;
         let deadline = Instant::now() + *sink.timeout;
@@ -236,11 +268,11 @@ impl Sink for Sending {
                 if error.is_connect() {
                     self.client = None;
                 }
-                let error = anyhow!(error.without_url()).context(sink.doing());
+                let error = anyhow!(error.without_url()).context(doing());
                 return Err(WriteError::retry(error));
             }
             Err(_) => {
-                let error = anyhow!("no answer within {}", sink.timeout).context(sink.doing());
+                let error = anyhow!("no answer within {}", sink.timeout).context(doing());
                 return Err(WriteError::retry(error));
             }
         };
@@ -253,9 +285,9 @@ impl Sink for Sending {
                 out.emit_to(Port::named(0), message);
                 Ok(written)
             }
-            Verdict::Reject => Err(WriteError::Reject(sink.refusal(&response, &answer))),
+            Verdict::Reject => Err(WriteError::Reject(sink.refusal(&response, &answer, doing()))),
             verdict @ (Verdict::Retry | Verdict::Barred) => {
-                let mut error = sink.refusal(&response, &answer);
+                let mut error = sink.refusal(&response, &answer, doing());
                 if verdict == Verdict::Barred {
                     error = Refused::new(format!("{error:#}")).into();
                 }

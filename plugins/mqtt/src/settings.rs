@@ -517,7 +517,7 @@ impl SessionSettings {
 
     /// None when it cannot be used, which is reported.
     fn read_proxy(&self, problems: &mut Vec<Problem>) -> Option<Via> {
-        let Some(proxy) = &self.proxy else { return Some(Via::Environment) };
+        let Some(proxy) = &self.proxy else { return Some(Via::Environment(&["ALL_PROXY"])) };
         if proxy.password.is_some() && proxy.username.is_none() {
             let message = "`proxy.password` needs a `username`";
             problems.push(Problem::new("proxy.password", message, "`username` is missing"));
@@ -734,7 +734,8 @@ pub struct MqttSourceSettings {
     /// kept them. With MQTT 5.
     #[serde(default)]
     pub retain_as_published: bool,
-    /// Which of the messages that the broker keeps come. All but `always` with MQTT 5.
+    /// Which of the messages that the broker keeps come. `new` with MQTT 5; in 3.1.1 they come all the
+    /// same where it says `never`, and are thrown away here.
     #[serde(default)]
     pub retained: Retained,
     /// What comes here goes over a bridge. Then messages are marked as retained when they were published so,

@@ -3,8 +3,8 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Emitter, Format, Message, Node, Payload, Port, Value, WriteError, Written, connection::Refused,
-    node::DynSink, testing,
+    Emitter, Format, Message, Node, Payload, Port, Site, Value, WriteError, Written,
+    connection::Refused, node::DynSink, testing, world::memory::Memory,
 };
 use serde_json::json;
 use tokio_rustls::TlsAcceptor;
@@ -18,6 +18,41 @@ fn sink(url: &str, settings: &str) -> Box<dyn DynSink> {
         Node::Sink(sink) => sink,
         _ => panic!("http is a sink"),
     }
+}
+
+/// A sink in an environment that has a proxy.
+fn proxied(url: &str, variable: &str, proxy: &str) -> Box<dyn DynSink> {
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    memory.set_variable(variable, proxy);
+    let site = Site { world: memory.world(), ..testing::site(None) };
+    match testing::build_at(&http(), &format!("url: \"{url}\""), site) {
+        Node::Sink(sink) => sink,
+        _ => panic!("http is a sink"),
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_of_the_environment_was_not_asked_though_curl_asks_it() {
+    let mut proxy = Server::start([Turn::SayAndClose(answer("403 Filtered", "", ""))], None).await;
+    let address = format!("http://me:p%40ss@{}", proxy.address);
+    let mut sink = proxied("https://web.example/in", "HTTPS_PROXY", &address);
+    sink.connect().await.unwrap();
+    let (said, _) = retried(write(&mut sink, &readings(1)).await);
+    let expected = "sending to https://web.example by way of the proxy at SERVER: ";
+    assert!(said.starts_with(expected), "{said}");
+    let heard = proxy.requests.recv().await.unwrap();
+    assert!(heard.starts_with("CONNECT web.example:443 HTTP/1.1\r\n"), "{heard}");
+    // me:p@ss
+    assert!(heard.to_lowercase().contains("proxy-authorization: basic bwu6cebzcw=="), "{heard}");
+    // What is on the site is called straight, and what is no proxy is named.
+    let server = Server::start([ok()], None).await;
+    let near = format!("http://{}/in", server.address);
+    let mut sink = proxied(&near, "ALL_PROXY", &address);
+    sink.connect().await.unwrap();
+    write(&mut sink, &readings(1)).await.unwrap();
+    let mut sink = proxied("https://web.example", "ALL_PROXY", "ftp://p");
+    let said = format!("{:#}", sink.connect().await.unwrap_err());
+    assert!(said.starts_with("`ALL_PROXY` names no proxy: "), "{said}");
 }
 
 fn readings(count: u32) -> Vec<Message> {

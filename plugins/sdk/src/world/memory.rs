@@ -44,6 +44,7 @@ struct State {
     /// Who listens, by `host:port`, and at the end of which serial line.
     listeners: BTreeMap<String, mpsc::Sender<Coming>>,
     files: BTreeMap<PathBuf, Vec<u8>>,
+    variables: BTreeMap<String, String>,
     next_port: u16,
     /// What the clocks showed at `since`.
     base: Moment,
@@ -64,6 +65,7 @@ impl Memory {
         let state = State {
             listeners: BTreeMap::new(),
             files: BTreeMap::new(),
+            variables: BTreeMap::new(),
             next_port: 49_152,
             base,
             since: Instant::now(),
@@ -118,6 +120,11 @@ impl Memory {
         self.0.state().files.insert(path.into(), bytes.into());
     }
 
+    /// What a variable of the environment says from now on.
+    pub fn set_variable(&self, name: &str, value: impl Into<String>) {
+        self.0.state().variables.insert(name.to_owned(), value.into());
+    }
+
     /// What was last written to a file.
     pub fn file(&self, path: impl Into<PathBuf>) -> Option<Vec<u8>> {
         self.0.state().files.get(&path.into()).cloned()
@@ -164,6 +171,10 @@ impl Inside {
 }
 
 impl Outside for Inside {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.state().variables.get(name).cloned()
+    }
+
     fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         self.reach(&dial.to.to_string())
     }

@@ -26,7 +26,7 @@ use std::{
 
 pub use self::{
     outside::{Dial, Listener, Outside, Parity, Rs485, Rts, SerialLine, Stream, Via},
-    proxy::{Barred, Proxy},
+    proxy::{Barred, Proxy, Speaks},
     trouble::{Unresolved, no_way},
     usb::UsbId,
 };
@@ -70,7 +70,9 @@ impl World {
     pub fn proxy(&self, dial: &Dial) -> io::Result<Option<Proxy>> {
         match &dial.via {
             Via::Straight => Ok(None),
-            Via::Environment => Proxy::of_environment(|name| self.0.variable(name), &dial.to),
+            Via::Environment(names) => {
+                Proxy::of_environment(names, |name| self.0.variable(name), &dial.to)
+            }
             Via::Proxy(proxy) => Ok(Some(proxy.clone())),
         }
     }

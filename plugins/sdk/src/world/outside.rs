@@ -42,8 +42,8 @@ pub enum Via {
     /// Nobody.
     #[default]
     Straight,
-    /// Whom the environment names, in `ALL_PROXY`.
-    Environment,
+    /// Whom the environment names, in the first of these variables that is there.
+    Environment(&'static [&'static str]),
     /// This one.
     Proxy(Proxy),
 }

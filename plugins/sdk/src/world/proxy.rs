@@ -3,6 +3,7 @@
 use std::{fmt, io};
 
 use forebay_yaml::units::Secret;
+use percent_encoding::percent_decode_str;
 
 use crate::endpoint::{Endpoint, NoEndpoint};
 
@@ -55,22 +56,25 @@ impl Proxy {
         Ok(Proxy { at, speaks, login: None })
     }
 
-    /// Reads what `ALL_PROXY` says, in which user and password may stand.
+    /// Reads what a variable says, in which user and password may stand as in a URL.
     fn of_variable(value: &str) -> Result<Proxy, String> {
         let Some((scheme, rest)) = value.split_once("://") else { return Proxy::parse(value) };
         let Some((login, rest)) = rest.rsplit_once('@') else { return Proxy::parse(value) };
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
-        let login = Some((user.to_owned(), Secret::new(password)));
+        let decoded = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let login = Some((decoded(user), Secret::new(decoded(password))));
         Ok(Proxy { login, ..Proxy::parse(&format!("{scheme}://{rest}"))? })
     }
 
-    /// Whom the environment would have us ask for the way to a host: `ALL_PROXY`, unless `NO_PROXY` names
-    /// it. What is on the local network is called straight.
+    /// Whom the environment would have us ask for the way to a host: in the first of these variables that is
+    /// there, in capitals or in small letters, unless `NO_PROXY` names the host. What is on the local network is
+    /// called straight.
     ///
     /// # Errors
     ///
     /// When the variable holds no proxy that we can speak to.
     pub fn of_environment(
+        names: &[&str],
         variable: impl Fn(&str) -> Option<String>,
         to: &Endpoint,
     ) -> io::Result<Option<Proxy>> {
@@ -78,26 +82,28 @@ impl Proxy {
             let value = variable(name).or_else(|| variable(&name.to_lowercase()));
             value.filter(|value| !value.is_empty())
         };
-        let Some(value) = variable("ALL_PROXY").filter(|_| !to.is_local()) else { return Ok(None) };
+        let named = names.iter().find_map(|name| Some((name, variable(name)?)));
+        let Some((name, value)) = named.filter(|_| !to.is_local()) else { return Ok(None) };
         let exceptions = variable("NO_PROXY").unwrap_or_default();
-        if exceptions.split(',').any(|exception| is_excepted(&to.host, exception.trim())) {
+        if exceptions.split(',').any(|exception| is_excepted(to, exception.trim())) {
             return Ok(None);
         }
         let why =
-            |expected| io::Error::other(Barred(format!("`ALL_PROXY` names no proxy: {expected}")));
+            |expected| io::Error::other(Barred(format!("`{name}` names no proxy: {expected}")));
         Proxy::of_variable(&value).map(Some).map_err(why)
     }
 }
 
-/// Whether an entry of `NO_PROXY` is a host, a domain that it is in, or `*`.
-fn is_excepted(host: &str, exception: &str) -> bool {
-    let exception = exception.trim_start_matches('.').to_ascii_lowercase();
-    let host = host.to_ascii_lowercase();
-    match exception.as_str() {
-        "" => false,
-        "*" => true,
-        domain => host == domain || host.ends_with(&format!(".{domain}")),
+/// Whether an entry of `NO_PROXY` is a host, a domain that it is in, either with its port, or `*`.
+fn is_excepted(to: &Endpoint, exception: &str) -> bool {
+    if exception == "*" {
+        return true;
     }
+    let port = format!(":{}", to.port);
+    let exception = exception.strip_suffix(&port).unwrap_or(exception).to_ascii_lowercase();
+    let domain = exception.trim_start_matches('*').trim_start_matches('.');
+    let host = to.host.to_ascii_lowercase();
+    !domain.is_empty() && (host == domain || host.ends_with(&format!(".{domain}")))
 }
 
 /// A proxy does not pass us on.
@@ -118,14 +124,18 @@ mod tests {
 
     #[test]
     fn the_environment_names_a_proxy_for_what_is_beyond_the_site() {
-        let via = |all: &str, no: &str, host: &str| {
+        let look = |names: &[&str], all: &str, no: &str, host: &str| {
             let variable = |name: &str| match name {
                 "ALL_PROXY" => Some(all.to_owned()),
+                "https_proxy" => Some("http://web".to_owned()),
                 "no_proxy" => Some(no.to_owned()),
                 _ => None,
             };
             let to = Endpoint { host: host.to_owned(), port: 8883 };
-            let found = Proxy::of_environment(variable, &to).map_err(|error| error.to_string());
+            Proxy::of_environment(names, variable, &to).map_err(|error| error.to_string())
+        };
+        let via = |all: &str, no: &str, host: &str| {
+            let found = look(&["ALL_PROXY"], all, no, host);
             found.map(|proxy| proxy.map(|proxy| proxy.at.to_string()))
         };
         let proxy = Ok(Some("p:1080".to_owned()));
@@ -135,6 +145,13 @@ mod tests {
         assert_eq!(via("socks5://p", "*", "a.example"), Ok(None));
         assert_eq!(via("socks5://p", "", "192.168.1.1"), Ok(None));
         assert_eq!(via("", "", "a.example"), Ok(None));
+        assert_eq!(via("socks5://p", "a.example:1", "a.example"), Ok(Some("p:1080".to_owned())));
+        assert_eq!(via("socks5://p", "*.example:8883", "a.example"), Ok(None));
+        let found = look(&["HTTPS_PROXY", "ALL_PROXY"], "http://m%65:p%40w@p", "", "a.example");
+        assert_eq!(found.unwrap().unwrap().at.to_string(), "web:3128");
+        let found = look(&["http_proxy", "ALL_PROXY"], "http://m%65:p%40w@p", "", "a.example");
+        let (user, password) = found.unwrap().unwrap().login.unwrap();
+        assert_eq!((user.as_str(), password.expose()), ("me", "p@w"));
         let said = via("https://me:pw@p", "", "a.example").unwrap_err();
         assert!(said.starts_with("`ALL_PROXY` names no proxy: ") && !said.contains("pw"), "{said}");
     }
