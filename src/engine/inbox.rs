@@ -158,6 +158,18 @@ impl Inbox {
         }
     }
 
+    /// Waits for messages behind those that are shown, and shows up to `most` of them too. Dropping the
+    /// future shows none.
+    pub async fn hold_more(&self, most: usize) -> Vec<Message> {
+        loop {
+            let more = self.change(|queue| queue.turn_more(most));
+            if !more.is_empty() {
+                return more;
+            }
+            self.work.notified().await;
+        }
+    }
+
     fn turn(&self, most: usize) -> Turn {
         let (expired, turn) = self.change(|queue| (queue.drop_expired(), queue.turn(most)));
         if expired > 0 {
@@ -166,14 +178,15 @@ impl Inbox {
         turn
     }
 
-    /// Takes out the first `count` messages; the caller owes the deliveries that come with them.
+    /// Takes out the first `count` messages that are shown; the rest stays shown. The caller owes the
+    /// deliveries that come with them.
     pub fn release(&self, count: usize) -> Vec<Envelope> {
         self.change(|queue| queue.release(count))
     }
 
-    /// The same, while the rest of what is shown is still being written.
-    pub fn release_first(&self, count: usize) -> Vec<Envelope> {
-        self.change(|queue| queue.release_first(count))
+    /// Nothing is being written any more.
+    pub fn show_none(&self) {
+        self.change(Queue::show_none);
     }
 
     /// Lets go of the first message that is shown, before a write that must not be repeated: it is in

@@ -67,6 +67,22 @@ pub enum Turn {
     End,
 }
 
+/// How old a message may be at the moment.
+struct Age {
+    max_age: Option<Duration>,
+    expires_after: Option<Duration>,
+    now: Instant,
+    wall: Timestamp,
+}
+
+impl Age {
+    fn is_too_old(&self, entry: &Entry) -> bool {
+        let waited = self.now.saturating_duration_since(entry.since);
+        let by_time = |most| clock::age(entry.message.time, self.wall) > most;
+        self.max_age.is_some_and(|most| waited > most) || self.expires_after.is_some_and(by_time)
+    }
+}
+
 impl Queue {
     pub fn new() -> Queue {
         Queue {
@@ -260,6 +276,26 @@ impl Queue {
         Turn::Write(batch)
     }
 
+    /// Shows up to `most` more, behind what is shown, as long as it is their turn. None when the reader is
+    /// to end and ask anew: for what goes first, what is too old, and what goes at a pace.
+    pub fn turn_more(&mut self, most: usize) -> Vec<Message> {
+        let lane = self.lanes.shown_lane();
+        if self.next_lane() != lane || self.limits.drain_every.is_some() {
+            return Vec::new();
+        }
+        if self.is_low()
+            && let Some(from) = self.log.as_ref().and_then(LogSide::next_in_memory)
+        {
+            self.fetched(from, Vec::new());
+        }
+        let (shown, age) = (self.lanes.shown_in(lane), self.age());
+        let entries = self.lanes.entries(lane).skip(shown).take(most);
+        let entries = entries.take_while(|entry| !age.is_too_old(entry));
+        let more: Vec<Message> = entries.map(|entry| entry.show(self.is_late(entry))).collect();
+        self.lanes.show(lane, shown + more.len());
+        more
+    }
+
     fn next_lane(&self) -> Lane {
         match self.limits.order {
             Order::LiveFirst if self.lanes.is_empty(Lane::Live) => Lane::Waited,
@@ -288,16 +324,9 @@ impl Queue {
         !self.closed && self.lanes.len_of(Lane::Live) < most && has_room
     }
 
-    /// Takes out the first `count` of the messages that are shown. The caller owes the deliveries
-    /// that come with them.
+    /// Takes out the first `count` of the messages that are shown; the rest stays shown. The caller owes
+    /// the deliveries that come with them.
     pub fn release(&mut self, count: usize) -> Vec<Envelope> {
-        let released = self.release_first(count);
-        self.lanes.show_none();
-        released
-    }
-
-    /// The same, while the rest of what is shown is still being written.
-    pub fn release_first(&mut self, count: usize) -> Vec<Envelope> {
         let lane = self.lanes.shown_lane();
         let mut released = Vec::with_capacity(count);
         for _ in 0..count {
@@ -310,6 +339,11 @@ impl Queue {
         }
         self.stop_spilling();
         released
+    }
+
+    /// Nothing is being written any more.
+    pub fn show_none(&mut self) {
+        self.lanes.show_none();
     }
 
     /// Whether the first message that is shown may be let go now. When it is on its way to the log or
@@ -349,16 +383,8 @@ impl Queue {
 
     /// Drops what waited longer than it may; returns how many.
     pub fn drop_expired(&mut self) -> usize {
-        let Buffer { max_age, expires_after, .. } = self.limits;
-        if max_age.is_none() && expires_after.is_none() {
-            return 0;
-        }
-        let (now, wall) = (Instant::now(), Timestamp::now());
-        let is_old = |entry: &Entry| {
-            let waited = now.saturating_duration_since(entry.since);
-            max_age.is_some_and(|most| waited > most)
-                || expires_after.is_some_and(|most| clock::age(entry.message.time, wall) > most)
-        };
+        let age = self.age();
+        let is_old = |entry: &Entry| age.is_too_old(entry);
         let mut dropped = 0;
         for lane in [Lane::Live, Lane::Waited] {
             // Held ones are being written, and the rest comes after them.
@@ -369,6 +395,11 @@ impl Queue {
             }
         }
         dropped
+    }
+
+    fn age(&self) -> Age {
+        let Buffer { max_age, expires_after, .. } = self.limits;
+        Age { max_age, expires_after, now: Instant::now(), wall: Timestamp::now() }
     }
 
     /// A write or a connect failed.

@@ -3,7 +3,7 @@
 //! A message leaves the queue once the other side has it. For a sink that must not repeat it is the
 //! other way round: it leaves the queue first, and what the sink does not know then, nobody knows.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use forebay_sdk::{
@@ -27,6 +27,9 @@ const UNTIL_TOLD: Duration = Duration::from_millis(50);
 
 /// A link that is not there after this time counts as one that failed, so that messages are safe early.
 const UNTIL_SUSPECT: Duration = Duration::from_millis(500);
+
+/// How many messages a sink is shown at a time that goes on behind its batch.
+const MORE_AT_ONCE: usize = 100;
 
 /// A batch on which the node panics this often is not tried again as a whole.
 const MOST_PANICS: u32 = 3;
@@ -58,6 +61,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         answers: Emitter::default(),
         connected: false,
         settled: 0,
+        behind: Behind::default(),
         panics: 0,
         write_failed: false,
     };
@@ -67,6 +71,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
     while run.sink.is_some() {
         // Also what a predecessor posted to its outputs.
         if !run.post.outbox.is_clear() {
+            run.post.inbox.show_none();
             run.post.outbox.room().await;
         }
         if !run.connected {
@@ -80,7 +85,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         }
         match run.write(&messages).await {
             Ok(written) => {
-                run.delivered(messages.len(), written);
+                run.delivered(messages.len() + run.behind.taken, written);
                 most = (most * 2).min(most_in_batch);
             }
             Err(WriteError::Reject(_)) if messages.len() > 1 => most = messages.len() / 2,
@@ -89,9 +94,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
                 run.dealt_with(&messages, dealt_with, &refused);
             }
             Err(WriteError::Retry { error, after, taken }) => {
-                let taken = taken.min(messages.len());
-                run.post.status.add_many(Count::Delivered, taken as u64);
-                run.settle(taken);
+                run.settle(taken.min(messages.len() + run.behind.taken));
                 run.write_failed = true;
                 run.again(&error, after).await;
             }
@@ -115,9 +118,34 @@ struct SinkRun {
     connected: bool,
     /// How many messages of the batch were settled while the rest was being written.
     settled: usize,
+    behind: Behind,
     /// In a row.
     panics: u32,
     write_failed: bool,
+}
+
+/// What a sink was shown in one write behind its batch.
+#[derive(Default)]
+struct Behind {
+    /// Without those that were settled meanwhile.
+    messages: VecDeque<Message>,
+    /// How many those were.
+    settled: usize,
+    /// How many messages the sink took, of all.
+    taken: usize,
+}
+
+impl Behind {
+    /// So many, of all, are settled.
+    fn settle(&mut self, count: usize) {
+        let newly = count.saturating_sub(self.settled).min(self.messages.len());
+        self.messages.drain(..newly);
+        self.settled += newly;
+    }
+
+    fn get(&self, at: usize) -> Option<&Message> {
+        self.messages.get(at.checked_sub(self.settled)?)
+    }
 }
 
 /// How a call of the sink ended.
@@ -207,7 +235,10 @@ impl SinkRun {
             other => other,
         };
         match outcome {
-            Ok(written) => self.works(1, written),
+            Ok(written) => {
+                self.post.status.add(Count::Delivered);
+                self.works(written);
+            }
             Err(WriteError::InDoubt(error)) => {
                 self.connected = false;
                 self.post.outbox.post_in_doubt(&format!("{error:#}"), &message);
@@ -227,11 +258,14 @@ impl SinkRun {
     /// Calls the sink, for as long as a write may take.
     async fn call(&mut self, messages: &[Message]) -> Ended<Result<Written, WriteError>> {
         let repeats = self.capabilities.repeats;
-        let SinkRun { sink, post, answers, settled, envelope, .. } = self;
+        let SinkRun { sink, post, answers, settled, behind, envelope, .. } = self;
         let Some(sink) = sink else {
             return Ended::Panic(anyhow::anyhow!("the node could not be made anew"));
         };
-        let wrapped = match envelope.as_ref().map(|it| envelope::wrap(messages, it)).transpose() {
+        let wrap = |messages: &[Message]| {
+            envelope.as_ref().map(|it| envelope::wrap(messages, it)).transpose()
+        };
+        let wrapped = match wrap(messages) {
             Ok(wrapped) => wrapped,
             Err(error) => return Ended::By(Err(WriteError::Reject(error))),
         };
@@ -239,7 +273,9 @@ impl SinkRun {
         // What an earlier write had answered before it failed.
         answers.discard();
         *settled = 0;
+        *behind = Behind::default();
         let progress = answers.progress();
+        let mut goes_on = repeats;
         let ended = {
             let writing = guard(sink.write(messages, answers));
             let writing = timeout(self.capabilities.longest_try, writing);
@@ -250,13 +286,26 @@ impl SinkRun {
                     ended = &mut writing => break ended,
                     // What must not be repeated has left the queue before.
                     () = progress.more(), if repeats => {
-                        let count = progress.count().min(messages.len());
-                        settle_first(post, count.saturating_sub(*settled));
-                        *settled = count.max(*settled);
+                        let shown = messages.len() + progress.taken_behind();
+                        let count = progress.count().min(shown);
+                        if count > *settled {
+                            settle_first(post, count - *settled);
+                            behind.settle(count.saturating_sub(messages.len()));
+                            *settled = count;
+                        }
+                    }
+                    more = post.inbox.hold_more(MORE_AT_ONCE), if goes_on && progress.asks() => {
+                        match wrap(&more) {
+                            Ok(wrapped) => progress.give(wrapped.unwrap_or_else(|| more.clone())),
+                            // The next write will say it.
+                            Err(_) => goes_on = false,
+                        }
+                        behind.messages.extend(more);
                     }
                 }
             }
         };
+        behind.taken = progress.taken_behind();
         match ended {
             Ok(Ok(outcome)) => Ended::By(outcome),
             Ok(Err(panic)) => {
@@ -273,12 +322,12 @@ impl SinkRun {
 
     fn delivered(&mut self, count: usize, written: Written) {
         // The answers first: the messages are delivered once those are on their way.
-        self.works(count, written);
+        self.works(written);
         self.settle(count);
     }
 
     /// The other side did what it was asked to.
-    fn works(&mut self, count: usize, written: Written) {
+    fn works(&mut self, written: Written) {
         if let Err(error) = self.answers.end() {
             self.post.outbox.post_error(&error, None, None);
         }
@@ -286,7 +335,6 @@ impl SinkRun {
             self.post.outbox.post(port, envelope);
         }
         self.post.inbox.link_works();
-        self.post.status.add_many(Count::Delivered, count as u64);
         self.post.status.add_many(Count::BytesOut, written.wire_bytes.unwrap_or(0));
         self.backoff.reset();
         self.write_failed = false;
@@ -299,8 +347,7 @@ impl SinkRun {
         let settled = self.settled.min(count);
         self.settled -= settled;
         if count > settled {
-            let released = self.post.inbox.release(count - settled);
-            settle_all(&self.post, released);
+            settle(&self.post, self.post.inbox.release(count - settled));
         }
     }
 
@@ -321,12 +368,15 @@ impl SinkRun {
         refused: &[(usize, anyhow::Error)],
     ) {
         let mut done = 0;
-        for (at, error) in refused.iter().filter(|(at, _)| *at < messages.len()) {
+        for (at, error) in refused {
+            let behind = || self.behind.get(at.checked_sub(messages.len())?);
+            let Some(message) = messages.get(*at).or_else(behind).cloned() else { continue };
             self.delivered(at.saturating_sub(done), Written::default());
-            self.refused(&messages[*at], error);
+            self.refused(&message, error);
             done = at + 1;
         }
-        self.delivered(count.min(messages.len()).saturating_sub(done), Written::default());
+        let count = count.min(messages.len() + self.behind.taken);
+        self.delivered(count.saturating_sub(done), Written::default());
     }
 
     async fn again(&mut self, error: &anyhow::Error, after: Option<Duration>) {
@@ -366,10 +416,13 @@ impl SinkRun {
 /// The other side has the first messages of a batch, and the rest is under way.
 fn settle_first(post: &Post, count: usize) {
     post.inbox.link_works();
-    settle_all(post, post.inbox.release_first(count));
+    post.status.running();
+    settle(post, post.inbox.release(count));
 }
 
-fn settle_all(post: &Post, released: Vec<Envelope>) {
+/// These were delivered.
+fn settle(post: &Post, released: Vec<Envelope>) {
     post.status.add_many(Count::Received, released.len() as u64);
+    post.status.add_many(Count::Delivered, released.len() as u64);
     Delivery::settle_all(released.into_iter().filter_map(|envelope| envelope.delivery));
 }

@@ -414,6 +414,89 @@ async fn what_was_taken_of_a_long_batch_was_called_delivered_only_with_the_rest(
     assert_eq!(counts.get(Count::Delivered), taken as u64);
 }
 
+/// Goes on behind its batch, until nothing comes for a second. Refuses one, and once the link breaks at
+/// another.
+struct Sliding {
+    log: Log,
+    refuses: u64,
+    breaks_at: Arc<Mutex<Option<u64>>>,
+    writes: Arc<AtomicU64>,
+}
+
+impl Sink for Sliding {
+    async fn connect(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        let (progress, mut taken, mut refused) = (out.progress(), 0, Vec::new());
+        let mut batch = batch.iter().cloned();
+        loop {
+            let behind = std::future::poll_fn(|context| progress.poll_behind(context));
+            let next = match batch.next() {
+                Some(next) => next,
+                None if !refused.is_empty() => break,
+                None => match tokio::time::timeout(Duration::from_secs(1), behind).await {
+                    Ok(next) => next,
+                    Err(_) => break,
+                },
+            };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let number = number(&next);
+            if self.breaks_at.lock().unwrap().take_if(|at| *at == number).is_some() {
+                return Err(WriteError::retry(anyhow::anyhow!("the link broke")).taken(taken));
+            }
+            match number == self.refuses {
+                true => refused.push((taken, anyhow::anyhow!("will not take {number}"))),
+                false => self.log.0.lock().unwrap().push(json!(number)),
+            }
+            taken += 1;
+            if refused.is_empty() {
+                progress.taken(taken);
+            }
+        }
+        match refused.is_empty() {
+            true => Ok(Written::default()),
+            false => Err(WriteError::RejectSome { dealt_with: taken, refused }),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_goes_on_behind_its_batch_has_no_pause_and_loses_and_repeats_nothing() {
+    for (refuses, breaks_at, writes) in [(u64::MAX, None, 1), (57, None, 2), (57, Some(33), 3)] {
+        let (log, errors, written) = (Log::default(), Log::default(), Arc::<AtomicU64>::default());
+        let (sink_log, count) = (log.clone(), Arc::clone(&written));
+        let breaks_at = Arc::new(Mutex::new(breaks_at));
+        let sliding = move || {
+            Node::sink(Sliding {
+                log: sink_log.clone(),
+                refuses,
+                breaks_at: Arc::clone(&breaks_at),
+                writes: Arc::clone(&count),
+            })
+        };
+        let graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(100, true))
+            .node(Role::Sink, "s", 1, &["n"], sliding)
+            .node(Role::Sink, "e", 1, &["s.errors"], errors.collect());
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph.0).await;
+        rest(60).await;
+        let others: Vec<u64> = (0..100).filter(|number| *number != refuses).collect();
+        assert_eq!(log.got(), others);
+        assert_eq!(log.outcomes(), vec![Outcome::Delivered; 100]);
+        assert_eq!(written.load(Ordering::SeqCst), writes);
+        let refused: Vec<_> =
+            errors.values().iter().map(|error| error["message"]["payload"].clone()).collect();
+        assert_eq!(refused, if refuses == 57 { vec![json!(57)] } else { Vec::new() });
+        let counts = engine.counts()["s"];
+        let (delivered, received) = (counts.get(Count::Delivered), counts.get(Count::Received));
+        assert_eq!((delivered, received), (others.len() as u64, 100));
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn tries_become_rarer_and_stay_half_a_minute_apart_at_most() {
     let log = Log::default();

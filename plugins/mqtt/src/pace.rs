@@ -60,7 +60,7 @@ struct Suspect {
 pub struct Turn<'a> {
     /// How many messages of the batch.
     pub most: usize,
-    _held: Held<'a>,
+    held: Held<'a>,
 }
 
 enum Held<'a> {
@@ -76,9 +76,14 @@ impl Default for Pace {
 }
 
 impl Turn<'_> {
+    /// Whether others publish meanwhile.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.held, Held::Together { .. })
+    }
+
     /// The message that nothing else is under way with.
     pub fn single<'b>(&self, batch: &'b [Publication]) -> Option<&'b Publication> {
-        match (&self._held, &batch[..self.most]) {
+        match (&self.held, &batch[..self.most]) {
             (Held::Alone { .. }, [single]) => Some(single),
             _ => None,
         }
@@ -92,12 +97,18 @@ impl Pace {
             let guard = self.way.read().await;
             // Another may have lost the connection meanwhile.
             if self.most(batch).is_none() {
-                return Turn { most: batch.len(), _held: Held::Together { _guard: guard } };
+                return Turn { most: batch.len(), held: Held::Together { _guard: guard } };
             }
         }
         let guard = self.way.write().await;
         let most = self.most(batch).unwrap_or(WIDE).min(batch.len());
-        Turn { most, _held: Held::Alone { _guard: guard } }
+        Turn { most, held: Held::Alone { _guard: guard } }
+    }
+
+    /// Whether anybody may publish anything, as fast as the connection takes it.
+    pub fn is_free(&self) -> bool {
+        let state = self.state();
+        state.window >= WIDE && state.suspects.is_empty()
     }
 
     /// The broker has taken these.

@@ -1,20 +1,28 @@
 //! What the nodes of a connection share: whether it is up, and the way in and out.
 
 use std::{
-    collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration,
+    collections::VecDeque,
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use forebay_sdk::{
     Progress, Size, Voice, WriteError, Written,
     connection::Down,
     mqtt::{Properties, PubSub, Publication, Subscribe, Subscription},
 };
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::{
+    future::{BoxFuture, FutureExt, ready},
+    stream::{self, BoxStream, StreamExt},
+};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use crate::{
@@ -33,10 +41,11 @@ use crate::{
 pub const LONGEST_ANSWER: Duration = Duration::from_secs(60);
 /// How long a node waits for the connection, which the engine tries on its own meanwhile.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// How long a batch is handed out, and how much of it. What is left then comes with the next, so that a slow
-/// link ends no write half-way.
-const LONGEST_RUN: Duration = Duration::from_secs(60);
-const MOST_RUN_BYTES: usize = 1 << 20;
+/// How long one write hands out what there is. What is left then comes with the next, so that a slow link ends
+/// no write half-way, and who has to publish alone gets his turn.
+const LONGEST_RUN: Duration = Duration::from_secs(30);
+/// How many bytes may be under way. One message may, however large it is.
+const MOST_BYTES_UNDER_WAY: usize = 1 << 20;
 /// How long a sink may take for anything. Otherwise the engine stops waiting first, and nobody says
 /// what is wrong.
 pub const LONGEST_TRY: Duration = Duration::from_secs(600);
@@ -163,12 +172,9 @@ impl Session {
     /// A broker that remembers the session also remembers the packet ids of a QoS 2 handshake that
     /// a restart cut short. It would take a new message under such an id for the old one, drop it
     /// and acknowledge it. At QoS 1 it remembers nothing.
-    fn qos(&self, publication: &Publication) -> u8 {
-        let most = self.limits().max_qos;
-        match self.is_clean {
-            true => publication.qos.min(most),
-            false => publication.qos.min(1).min(most),
-        }
+    fn qos(&self, publication: &Publication, limits: Limits) -> u8 {
+        let most = if self.is_clean { 2 } else { 1 };
+        publication.qos.min(most).min(limits.max_qos)
     }
 
     /// What the broker takes, as far as it is known.
@@ -182,25 +188,34 @@ impl Session {
 
     /// Refuses what the session would choke on. Gives how many bytes all take on the wire.
     fn check(&self, batch: &[Publication]) -> Result<usize, WriteError> {
-        let (mut bytes, limits, version) = (0, self.limits(), self.version());
-        for publication in batch {
-            let size = packet_bytes(publication, self.qos(publication), version);
-            self.check_limits(publication, size as u64, limits)?;
-            if let Some(why) = self.demands.and_then(|demands| demands.refuses(publication)) {
-                return Err(WriteError::reject(anyhow!(why)));
+        let (limits, version) = (self.limits(), self.version());
+        let sizes = batch.iter().map(|publication| {
+            let size = self.check_one(publication, limits, version)?;
+            match self.pace.refuses(publication) {
+                Some(times) => Err(self.guess(publication, size, times)),
+                None => Ok(size),
             }
-            if let Some(times) = self.pace.refuses(publication) {
-                return Err(WriteError::reject(self.guess(publication, size, times)));
-            }
-            if size as u64 > self.max_packet.0 {
-                let most = self.max_packet;
-                return Err(WriteError::reject(anyhow!(
-                    "a publication of {size} bytes is larger than `max_packet` ({most})"
-                )));
-            }
-            bytes += size;
+        });
+        sizes.sum::<anyhow::Result<usize>>().map_err(WriteError::Reject)
+    }
+
+    /// How many bytes it takes on the wire, unless it is refused.
+    fn check_one(
+        &self,
+        publication: &Publication,
+        limits: Limits,
+        version: Version,
+    ) -> anyhow::Result<usize> {
+        let size = packet_bytes(publication, self.qos(publication, limits), version);
+        self.check_limits(publication, size as u64, limits)?;
+        if let Some(why) = self.demands.and_then(|demands| demands.refuses(publication)) {
+            bail!(why);
         }
-        Ok(bytes)
+        if size as u64 > self.max_packet.0 {
+            let most = self.max_packet;
+            bail!("a publication of {size} bytes is larger than `max_packet` ({most})");
+        }
+        Ok(size)
     }
 
     /// Refuses what the broker has said that it does not take.
@@ -209,18 +224,14 @@ impl Session {
         publication: &Publication,
         size: u64,
         limits: Limits,
-    ) -> Result<(), WriteError> {
+    ) -> anyhow::Result<()> {
         let broker = &self.broker;
         if size > limits.max_packet {
             let most = limits.max_packet;
-            return Err(WriteError::reject(anyhow!(
-                "the broker at {broker} takes {most} bytes at most, and the message has {size}"
-            )));
+            bail!("the broker at {broker} takes {most} bytes at most, and the message has {size}");
         }
         if publication.retain && !limits.keeps_retained {
-            return Err(WriteError::reject(anyhow!(
-                "the broker at {broker} takes no retained messages: write `retain: false`"
-            )));
+            bail!("the broker at {broker} takes no retained messages: write `retain: false`");
         }
         Ok(())
     }
@@ -235,7 +246,7 @@ impl Session {
         if *retain {
             causes += ", or no retained messages";
         }
-        if self.qos(publication) == 2 {
+        if self.qos(publication, self.limits()) == 2 {
             causes += ", or no QoS 2";
         }
         let broker = &self.broker;
@@ -245,41 +256,47 @@ impl Session {
         )
     }
 
-    /// Publishes all and waits for every acknowledgement.
+    /// Publishes all, and what comes behind it, and waits for every acknowledgement.
     async fn publish_all(
         &self,
         batch: &[Publication],
+        mut behind: BoxStream<'_, anyhow::Result<Publication>>,
         progress: &Progress,
     ) -> Result<Written, WriteError> {
-        let bytes = self.check(batch)?;
+        let mut bytes = self.check(batch)?;
         let mut front = 0;
         while front < batch.len() {
             let told = |taken| progress.taken(front + taken);
-            let some = self.publish_some(&batch[front..], told).await;
-            front += some.map_err(|error| behind(error, front))?;
+            let some = self.publish_some(&batch[front..], &mut behind, told).await;
+            let (taken, bytes_behind) = some.map_err(|error| beyond(error, front))?;
+            front += taken;
+            bytes += bytes_behind;
         }
         Ok(Written::bytes(bytes))
     }
 
-    /// Publishes as many as may go at once, and gives how many those are. Ends with what the broker
-    /// refused of them, when it did. Tells how many it has taken meanwhile.
+    /// Publishes as many as may go at once, and gives how many those are, and the bytes of those behind the
+    /// batch. Ends with what the broker refused of them, when it did. Tells how many it has taken meanwhile.
     async fn publish_some(
         &self,
         batch: &[Publication],
+        behind: &mut BoxStream<'_, anyhow::Result<Publication>>,
         told: impl Fn(usize) + Send,
-    ) -> Result<usize, WriteError> {
+    ) -> Result<(usize, usize), WriteError> {
         self.see_calm(&batch[0]).await?;
         let turn = self.pace.turn(batch).await;
         let some = &batch[..turn.most];
         let client = self.client()?;
         // An acknowledgement is read even when nobody has room for the messages in front of it.
         let _awaited = self.inbound.gate.await_answer();
-        let mut dealt = Dealt { some, taken: 0, refused: Vec::new(), told };
-        let outcome = self.slide(&client, &mut dealt).await;
-        let Dealt { taken, refused, .. } = dealt;
-        self.pace.passed(&some[..taken]);
-        // At QoS 0 nobody has said so.
-        if some[..taken].iter().any(|publication| publication.qos > 0) {
+        let mut run = Run::of(some.len(), told);
+        let outcome = match turn.is_shared() {
+            true => self.slide(&client, some, behind, &mut run).await,
+            false => self.slide(&client, some, &mut stream::pending().boxed(), &mut run).await,
+        };
+        let Run { taken, all, refused, has_confirmed, bytes_behind, .. } = run;
+        self.pace.passed(&some[..taken.min(some.len())]);
+        if has_confirmed {
             self.voice.works();
         }
         if outcome.is_err() {
@@ -292,82 +309,98 @@ impl Session {
             // When the connection was lost too, the next write tells.
             _ if !refused.is_empty() => Err(WriteError::RejectSome { dealt_with: taken, refused }),
             // It was enough for one run, and the engine comes again with the rest.
-            Ok(()) if taken < some.len() => {
-                Err(WriteError::RejectSome { dealt_with: taken, refused })
-            }
-            Ok(()) => Ok(taken),
+            Ok(()) if taken < all => Err(WriteError::RejectSome { dealt_with: taken, refused }),
+            Ok(()) => Ok((taken, bytes_behind)),
             Err(error) => Err(WriteError::from(error).taken(taken)),
         }
     }
 
-    /// Hands out all, or as much as one run may have, and waits for the answers. The client has as many
-    /// under way as it may, and with each answer the next goes.
-    async fn slide<T: Fn(usize) + Send>(
-        &self,
+    /// Hands out all, and what comes behind it meanwhile, or as much as one run may have, and waits for the
+    /// answers. The client has as many under way as it may, and with each answer the next goes.
+    async fn slide<'s, T: Fn(usize) + Send>(
+        &'s self,
         client: &Client,
-        dealt: &mut Dealt<'_, T>,
+        some: &[Publication],
+        behind: &mut BoxStream<'_, anyhow::Result<Publication>>,
+        run: &mut Run<'s, T>,
     ) -> Result<(), Unwritten> {
-        let (began, mut bytes) = (Instant::now(), 0);
-        let mut notices = VecDeque::with_capacity(dealt.some.len());
-        let mut outcome = Ok(());
-        for publication in dealt.some {
-            if bytes >= MOST_RUN_BYTES || began.elapsed() >= LONGEST_RUN {
-                break;
+        let (began, limits, version) = (Instant::now(), client.limits, client.version());
+        let mut some = some.iter();
+        let mut lost = None;
+        loop {
+            while let Some(answer) = run.first().and_then(FutureExt::now_or_never) {
+                run.deal(answer)?;
             }
-            bytes += publication.payload.len();
-            let qos = self.qos(publication);
-            match self.in_time(client, client.publish(publication.clone(), qos)).await {
-                Ok(notice) => notices.push_back(Box::pin(notice.taken())),
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
+            let has_room = run.bytes == 0 || run.bytes < MOST_BYTES_UNDER_WAY;
+            let may_go = lost.is_none() && began.elapsed() < LONGEST_RUN;
+            if let Some(publication) = some.as_slice().first().filter(|_| may_go && has_room) {
+                match self.hand_over(client, publication.clone(), limits).await {
+                    Ok(sent) => run.sent(sent),
+                    Err(error) => lost = Some(error),
+                }
+                some.next();
+                continue;
+            }
+            let goes_on = may_go && has_room && run.refused.is_empty() && self.pace.is_free();
+            let (since, first) = (run.since, run.first());
+            let Some(first) = first else {
+                return lost.map_or(Ok(()), Err);
+            };
+            tokio::select! {
+                biased;
+                answer = self.in_time(client, since, first) => {
+                    // What went wrong first is the reason.
+                    if let Err(error) = run.deal(answer) {
+                        return Err(lost.unwrap_or(error));
+                    }
+                }
+                next = behind.next(), if goes_on => {
+                    run.all += 1;
+                    let next = next.unwrap_or_else(|| unreachable!("it goes on for ever"));
+                    let next = next.map(|publication| self.outgoing(publication));
+                    let checked = next.and_then(|publication| {
+                        let bytes = self.check_one(&publication, limits, version)?;
+                        Ok((publication, bytes))
+                    });
+                    match checked {
+                        Ok((publication, bytes)) => {
+                            run.bytes_behind += bytes;
+                            match self.hand_over(client, publication, limits).await {
+                                Ok(sent) => run.sent(sent),
+                                Err(error) => lost = Some(error),
+                            }
+                        }
+                        Err(error) => run.sent(Sent::refused(error)),
+                    }
                 }
             }
-            // The answers that are there.
-            while let Some(answer) = notices.front_mut().and_then(|first| first.now_or_never()) {
-                notices.pop_front();
-                let answer = answer.map_err(|untaken| self.unwritten(untaken));
-                self.deal(answer, dealt)?;
-            }
         }
-        for notice in notices {
-            let answer = self.in_time(client, notice).await;
-            // What went wrong first is the reason.
-            if let Err(error) = self.deal(answer, dealt) {
-                return outcome.and(Err(error));
-            }
-        }
-        outcome
     }
 
-    /// Counts what was dealt with, and tells what of it was refused.
-    fn deal<T: Fn(usize)>(
+    /// Hands a publication to the client.
+    async fn hand_over(
         &self,
-        answer: Result<(), Unwritten>,
-        dealt: &mut Dealt<'_, T>,
-    ) -> Result<(), Unwritten> {
-        let publication = &dealt.some[dealt.taken];
-        match answer {
-            Ok(()) if self.is_bridge && self.version() == Version::V4 => {
-                self.inbound.published_apart(publication);
+        client: &Client,
+        publication: Publication,
+        limits: Limits,
+    ) -> Result<Sent<'_>, Unwritten> {
+        let (qos, bytes) = (self.qos(&publication, limits), publication.payload.len());
+        let handed = client.publish(publication.clone(), qos).map(|notice| {
+            notice.map_err(|lost| self.unwritten(lost.into(), &publication.topic))
+        });
+        let notice = self.in_time(client, Instant::now(), handed).await?;
+        let comes_apart = self.is_bridge && client.version() == Version::V4;
+        let answer = notice.taken().map(move |answer| match answer {
+            Ok(()) => {
+                match comes_apart {
+                    true => self.inbound.published_apart(&publication),
+                    false => self.inbound.published(&publication),
+                }
+                Ok(())
             }
-            Ok(()) => self.inbound.published(publication),
-            Err(Unwritten::Refused(why)) => {
-                dealt.refused.push((dealt.taken, self.refusal(publication, &why)));
-            }
-            Err(error) => return Err(error),
-        }
-        dealt.taken += 1;
-        if dealt.refused.is_empty() && publication.qos > 0 {
-            (dealt.told)(dealt.taken);
-        }
-        Ok(())
-    }
-
-    /// What the broker said to a message that it will not have.
-    fn refusal(&self, publication: &Publication, why: &str) -> anyhow::Error {
-        let (broker, topic) = (&self.broker, publication.topic.escape_debug());
-        anyhow!("the broker at {broker} refused the message on `{topic}`: {why}")
+            Err(untaken) => Err(self.unwritten(untaken, &publication.topic)),
+        });
+        Ok(Sent { is_confirmed: qos > 0, bytes, answer: answer.boxed() })
     }
 
     fn was_hung_up(&self) -> bool {
@@ -388,37 +421,44 @@ impl Session {
         }
     }
 
-    fn unwritten(&self, untaken: Untaken) -> Unwritten {
+    fn unwritten(&self, untaken: Untaken, topic: &str) -> Unwritten {
+        let (broker, topic) = (&self.broker, topic.escape_debug());
         match untaken {
-            Untaken::Refused(why) => Unwritten::Refused(why),
+            Untaken::Refused(why) => Unwritten::Refused(anyhow!(
+                "the broker at {broker} refused the message on `{topic}`: {why}"
+            )),
             Untaken::Lost => Unwritten::Retry(Down::new(format!(
-                "publishing to the broker at {}: the connection was lost",
-                self.broker
+                "publishing to the broker at {broker}: the connection was lost"
             ))),
         }
     }
 
-    /// Waits for the broker as long as it may take. After that the session is no good.
-    async fn in_time<T, E: Into<Untaken>>(
+    /// Waits for the broker as long as it may take, since then. After that the session is no good.
+    async fn in_time<T>(
         &self,
         client: &Client,
-        answer: impl Future<Output = Result<T, E>>,
+        since: Instant,
+        answer: impl Future<Output = Result<T, Unwritten>>,
     ) -> Result<T, Unwritten> {
         let broker = &self.broker;
         let mut answer = pin!(answer);
         // Most answers are there already, and then need no timer.
         let answered = match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
             Poll::Ready(answered) => Ok(answered),
-            Poll::Pending => timeout(LONGEST_ANSWER, answer).await,
+            Poll::Pending => timeout_at(since + LONGEST_ANSWER, answer).await,
         };
-        match answered {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(untaken)) => Err(self.unwritten(untaken.into())),
-            Err(_) => {
-                let why = format!("the broker at {broker} acknowledges nothing");
-                self.fail(client, anyhow!("{why}"));
-                Err(Unwritten::Retry(Down::new(why)))
-            }
+        answered.unwrap_or_else(|_| {
+            let why = format!("the broker at {broker} acknowledges nothing");
+            self.fail(client, anyhow!("{why}"));
+            Err(Unwritten::Retry(Down::new(why)))
+        })
+    }
+
+    /// As the broker is to get it.
+    fn outgoing(&self, publication: Publication) -> Publication {
+        match &self.device {
+            None => publication,
+            Some(device) => device.outgoing(publication),
         }
     }
 }
@@ -437,17 +477,23 @@ impl PubSub for Session {
         batch: Vec<Publication>,
         progress: Progress,
     ) -> BoxFuture<'_, Result<Written, WriteError>> {
-        let batch = match &self.device {
-            None => batch,
-            Some(device) => batch.into_iter().map(|message| device.outgoing(message)).collect(),
-        };
+        self.publish_on(batch, stream::pending().boxed(), progress)
+    }
+
+    fn publish_on<'a>(
+        &'a self,
+        batch: Vec<Publication>,
+        behind: BoxStream<'a, anyhow::Result<Publication>>,
+        progress: Progress,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        let batch: Vec<_> = batch.into_iter().map(|message| self.outgoing(message)).collect();
         async move {
             if self.demand.is_lazy() {
                 let _speaker = self.demand.speak();
                 self.wait_up().await.map_err(WriteError::retry)?;
-                return self.publish_all(&batch, &progress).await;
+                return self.publish_all(&batch, behind, &progress).await;
             }
-            self.publish_all(&batch, &progress).await
+            self.publish_all(&batch, behind, &progress).await
         }
         .boxed()
     }
@@ -473,19 +519,90 @@ impl PubSub for Session {
     }
 }
 
-/// What became of some publications so far.
-struct Dealt<'a, T> {
-    some: &'a [Publication],
+/// What became of the publications of one write so far.
+struct Run<'s, T> {
+    under_way: VecDeque<Sent<'s>>,
+    /// Of those.
+    bytes: usize,
+    /// Since when the first of those is.
+    since: Instant,
+    /// How many there are, those behind the batch too.
+    all: usize,
+    bytes_behind: usize,
+    /// How many at the front the broker has dealt with.
     taken: usize,
     refused: Vec<(usize, anyhow::Error)>,
+    /// The broker has said so of one. At QoS 0 nobody says anything.
+    has_confirmed: bool,
     /// Hears how many at the front were taken.
     told: T,
+}
+
+/// A publication that is under way.
+struct Sent<'s> {
+    is_confirmed: bool,
+    bytes: usize,
+    answer: BoxFuture<'s, Result<(), Unwritten>>,
+}
+
+impl Sent<'_> {
+    /// One that is not sent.
+    fn refused(why: anyhow::Error) -> Sent<'static> {
+        Sent { is_confirmed: false, bytes: 0, answer: ready(Err(Unwritten::Refused(why))).boxed() }
+    }
+}
+
+impl<'s, T: Fn(usize)> Run<'s, T> {
+    fn of(all: usize, told: T) -> Run<'s, T> {
+        Run {
+            under_way: VecDeque::new(),
+            bytes: 0,
+            since: Instant::now(),
+            all,
+            bytes_behind: 0,
+            taken: 0,
+            refused: Vec::new(),
+            has_confirmed: false,
+            told,
+        }
+    }
+
+    fn sent(&mut self, sent: Sent<'s>) {
+        if self.under_way.is_empty() {
+            self.since = Instant::now();
+        }
+        self.bytes += sent.bytes;
+        self.under_way.push_back(sent);
+    }
+
+    /// The answer that comes next.
+    fn first(&mut self) -> Option<&mut BoxFuture<'s, Result<(), Unwritten>>> {
+        self.under_way.front_mut().map(|sent| &mut sent.answer)
+    }
+
+    /// Counts what was dealt with, and tells what of it was refused.
+    fn deal(&mut self, answer: Result<(), Unwritten>) -> Result<(), Unwritten> {
+        match answer {
+            Ok(()) => (),
+            Err(Unwritten::Refused(why)) => self.refused.push((self.taken, why)),
+            Err(error) => return Err(error),
+        }
+        let Some(sent) = self.under_way.pop_front() else { return Ok(()) };
+        self.bytes -= sent.bytes;
+        self.since = Instant::now();
+        self.taken += 1;
+        self.has_confirmed |= sent.is_confirmed;
+        if self.refused.is_empty() && sent.is_confirmed {
+            (self.told)(self.taken);
+        }
+        Ok(())
+    }
 }
 
 /// Why a message was not written.
 enum Unwritten {
     /// The broker will never have it.
-    Refused(String),
+    Refused(anyhow::Error),
     /// The connection is no good.
     Retry(Down),
 }
@@ -493,14 +610,14 @@ enum Unwritten {
 impl From<Unwritten> for WriteError {
     fn from(unwritten: Unwritten) -> WriteError {
         match unwritten {
-            Unwritten::Refused(why) => WriteError::reject(anyhow!(why)),
+            Unwritten::Refused(why) => WriteError::Reject(why),
             Unwritten::Retry(down) => WriteError::retry(down),
         }
     }
 }
 
 /// The error of the rest of a batch, as one of the whole.
-fn behind(error: WriteError, front: usize) -> WriteError {
+fn beyond(error: WriteError, front: usize) -> WriteError {
     match error {
         WriteError::Retry { taken, .. } => error.taken(front + taken),
         WriteError::RejectSome { dealt_with, refused } => WriteError::RejectSome {

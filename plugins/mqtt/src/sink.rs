@@ -11,6 +11,7 @@ use forebay_sdk::{
     template::Place,
     topic::check_topic,
 };
+use futures_util::stream::{StreamExt, poll_fn};
 
 use crate::{
     client::MOST_IN_FLIGHT,
@@ -21,8 +22,8 @@ use crate::{
     understood::{self, MqttConnection, needs_version_5, refused_publisher},
 };
 
-/// Ten times as many as may be on their way without an acknowledgement: between two batches the line is idle
-/// for a round trip.
+/// As many as may be on their way without an acknowledgement, several times. What comes behind a batch goes on
+/// with it.
 const MOST_IN_BATCH: usize = 10 * MOST_IN_FLIGHT as usize;
 
 /// A sink of MQTT, as its settings were understood.
@@ -118,26 +119,34 @@ impl Publishing {
 
     /// What each message becomes. An error is the fault of one of them.
     fn segments(&self, batch: &[Message]) -> anyhow::Result<Vec<Segment>> {
-        let mut checked: Option<&Arc<str>> = None;
-        let mut segments = Vec::with_capacity(batch.len());
-        for message in batch {
-            let topic = match &self.sink.topic {
-                Some(template) => template.fill(message)?,
-                // Most often all of them go to one topic.
-                None if checked.is_some_and(|last| Arc::ptr_eq(last, &message.topic)) => {
-                    Arc::clone(&message.topic)
-                }
-                None => own_topic(message)?,
-            };
-            checked = Some(&message.topic);
-            let coding = self.sink.coding;
-            let item = match self.sink.segments {
-                None => coding.write(&message.payload)?,
-                Some(_) => message.payload.to_item(coding.format)?,
-            };
-            segments.push(Segment { topic, properties: self.properties(message), item });
-        }
-        Ok(segments)
+        let mut checked = None;
+        batch.iter().map(|message| self.segment(message, &mut checked)).collect()
+    }
+
+    /// What a message becomes. `checked` is a topic that can be published to.
+    fn segment(
+        &self,
+        message: &Message,
+        checked: &mut Option<Arc<str>>,
+    ) -> anyhow::Result<Segment> {
+        let topic = match &self.sink.topic {
+            Some(template) => template.fill(message)?,
+            // Most often all of them go to one topic.
+            None if checked.as_ref().is_some_and(|last| Arc::ptr_eq(last, &message.topic)) => {
+                Arc::clone(&message.topic)
+            }
+            None => {
+                let topic = own_topic(message)?;
+                *checked = Some(Arc::clone(&topic));
+                topic
+            }
+        };
+        let coding = self.sink.coding;
+        let item = match self.sink.segments {
+            None => coding.write(&message.payload)?,
+            Some(_) => message.payload.to_item(coding.format)?,
+        };
+        Ok(Segment { topic, properties: self.properties(message), item })
     }
 
     fn properties(&self, message: &Message) -> Option<Properties> {
@@ -149,6 +158,19 @@ impl Publishing {
             None => properties::read(said, &Properties::default()),
             Some(settings) => properties::read(said, settings),
         })
+    }
+
+    /// A message of its own.
+    fn single(&self, segment: Segment, message: &Message) -> Publication {
+        let publication = self.publication(&segment.topic, segment.item);
+        let publication = match self.sink.as_published {
+            true => properties::as_published(publication, message),
+            false => publication,
+        };
+        match segment.properties {
+            Some(properties) => publication.properties(properties),
+            None => publication,
+        }
     }
 
     fn publication(&self, topic: &Arc<str>, payload: Bytes) -> Publication {
@@ -179,21 +201,15 @@ impl Sink for Publishing {
         let written = self.segments(batch).map_err(WriteError::Reject)?;
         let broker = self.broker()?;
         let Some(segments) = &self.sink.segments else {
-            let publication = |(it, message): (Segment, &Message)| {
-                let publication = self.publication(&it.topic, it.item);
-                let publication = match self.sink.as_published {
-                    true => properties::as_published(publication, message),
-                    false => publication,
-                };
-                match it.properties {
-                    Some(properties) => publication.properties(properties),
-                    None => publication,
-                }
-            };
-            return broker
-                .0
-                .publish(written.into_iter().zip(batch).map(publication).collect(), out.progress())
-                .await;
+            let pairs = written.into_iter().zip(batch);
+            let batch = pairs.map(|(segment, message)| self.single(segment, message)).collect();
+            let (progress, mut checked) = (out.progress(), None);
+            let behind = poll_fn(|context| progress.poll_behind(context).map(Some));
+            let behind = behind.map(|message| {
+                let segment = self.segment(&message, &mut checked)?;
+                Ok(self.single(segment, &message))
+            });
+            return broker.0.publish_on(batch, behind.boxed(), progress.clone()).await;
         };
         let grouped = segments.group(written);
         let coding = self.sink.coding;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{future::BoxFuture, stream::BoxStream};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -36,6 +36,18 @@ pub trait PubSub: Send + Sync + 'static {
         batch: Vec<Publication>,
         progress: Progress,
     ) -> BoxFuture<'_, Result<Written, WriteError>>;
+
+    /// The same, and goes on with what comes behind the batch while that is under way. So there is no
+    /// pause between batches. For one that cannot be published, `behind` has the reason why it is refused.
+    fn publish_on<'a>(
+        &'a self,
+        batch: Vec<Publication>,
+        behind: BoxStream<'a, anyhow::Result<Publication>>,
+        progress: Progress,
+    ) -> BoxFuture<'a, Result<Written, WriteError>> {
+        drop(behind);
+        self.publish(batch, progress)
+    }
 
     /// Subscribes, now and whenever the connection is there again. What came for a reader of the same
     /// name that is gone, and was not settled, comes first.

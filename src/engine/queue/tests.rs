@@ -271,6 +271,51 @@ async fn live_first_sends_what_comes_now_before_what_waited() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_refused_of_a_backlog_took_a_live_message_along() {
+    let mut bench =
+        Bench::new(Buffer { order: Order::LiveFirst, store: Store::Memory, ..Buffer::default() });
+    bench.push_many(3);
+    bench.queue.link_failed();
+    assert_eq!(bench.shown(9).len(), 3);
+    bench.queue.link_works();
+    bench.push_many(1);
+    // One by one, as the sink took some and refused others.
+    let released = (0..3).flat_map(|_| bench.queue.release(1));
+    assert_eq!(released.map(|it| number(&it.message)).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(bench.shown(9).iter().map(number).collect::<Vec<_>>(), [3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_a_batch_is_shown_as_long_as_it_is_its_turn() {
+    let limits = Buffer { order: Order::LiveFirst, store: Store::Memory, ..Buffer::default() };
+    let limits = Buffer { max_age: Some(Duration::from_secs(60)), ..limits };
+    let mut bench = Bench::new(limits);
+    let more = |bench: &mut Bench, most: usize| {
+        bench.queue.turn_more(most).iter().map(number).collect::<Vec<_>>()
+    };
+    bench.push_many(2);
+    bench.queue.link_failed();
+    assert_eq!(bench.shown(1).iter().map(number).collect::<Vec<_>>(), [0]);
+    assert_eq!(more(&mut bench, 9), [1]);
+    assert_eq!(more(&mut bench, 9), [0; 0]);
+    // What comes now goes first, and so the reader is to come again.
+    bench.queue.link_works();
+    bench.push_many(3);
+    assert_eq!(more(&mut bench, 9), [0; 0]);
+    assert_eq!(bench.queue.release(2).len(), 2);
+    assert_eq!(bench.shown(1).iter().map(number).collect::<Vec<_>>(), [2]);
+    assert_eq!(more(&mut bench, 1), [3]);
+    // What is too old is not sent, and what is shown is not dropped.
+    advance(Duration::from_secs(61)).await;
+    bench.push_many(1);
+    assert_eq!(more(&mut bench, 9), [0; 0]);
+    assert_eq!(bench.queue.drop_expired(), 0);
+    assert_eq!(bench.queue.release(2).len(), 2);
+    assert_eq!(bench.queue.drop_expired(), 1);
+    assert_eq!(bench.shown(9).iter().map(number).collect::<Vec<_>>(), [5]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn live_first_needs_no_disk() {
     let mut bench =
         Bench::new(Buffer { order: Order::LiveFirst, store: Store::Memory, ..Buffer::default() });

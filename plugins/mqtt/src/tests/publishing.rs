@@ -195,6 +195,65 @@ async fn a_slow_and_long_link_is_kept_full_over_a_whole_batch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_long_link_was_idle_for_a_round_trip_between_batches() {
+    let (door, running) = Running::in_memory("");
+    let mut sink = running.sink("topic: t");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    sink.connect().await.unwrap();
+    // Ten batches of a hundred, as the engine shows them.
+    let mut batches = (0..10).map(|batch| (0..100).map(move |at| message("", batch * 100 + at)));
+    let first: Vec<_> = batches.next().unwrap().collect();
+    let progress = sink.out.progress();
+    let give = async {
+        for batch in batches {
+            while !progress.asks() {
+                progress.more().await;
+            }
+            progress.give(batch);
+        }
+        std::future::pending().await
+    };
+    let began = Instant::now();
+    let written = tokio::select! {
+        written = sink.sink.write(&first, &mut sink.out) => written,
+        () = give => unreachable!("it goes on"),
+        () = slow_and_far(peer) => unreachable!("it goes on"),
+    };
+    assert_eq!(said(written), "written");
+    assert_eq!((progress.count(), progress.taken_behind()), (1000, 900));
+    // 6.3 seconds with a pause after each.
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(3500), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_published_behind_a_batch_is_refused_alone() {
+    let (door, running) = Running::in_memory("max_packet: 1KiB");
+    let mut sink = running.sink("{}");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    sink.connect().await.unwrap();
+    let progress = sink.out.progress();
+    let first = [message("t", 0)];
+    progress.give([message("t", 1), message("a/+", 2), message("t", 3)]);
+    let acknowledge = async {
+        let first = [peer.published().await, peer.published().await];
+        for publish in first {
+            peer.send(Packet::PubAck(PubAck::new(publish.pkid))).await;
+        }
+        std::future::pending().await
+    };
+    let written = tokio::select! {
+        written = sink.sink.write(&first, &mut sink.out) => written,
+        () = acknowledge => unreachable!("it goes on"),
+    };
+    let refused = "3 dealt with, refused 2: the message's topic cannot be published to: ";
+    assert!(said(written).starts_with(refused));
+    assert_eq!((progress.count(), progress.taken_behind()), (2, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_link_that_is_very_slow_ends_no_write_half_way() {
     let (door, running) = Running::in_memory("");
     let mut sink = running.sink("topic: t");
