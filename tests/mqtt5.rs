@@ -72,7 +72,7 @@ sinks:
     )]);
     let done = Subscriber::to(broker.port, "done/#");
     let _forebay = Forebay::run(folder.path());
-    until("subscribed", || broker.log.count_of("Sending SUBACK to forebay") == 1);
+    until("subscribed", || broker.log.count_of("Sending SUBACK to forebay") == 3);
     for number in ["21", "5"] {
         publish(broker.port, "number", number, &["-q", "1"]);
     }

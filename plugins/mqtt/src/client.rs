@@ -123,14 +123,16 @@ impl Client {
         }
     }
 
-    /// Subscribes. For each filter the QoS that the broker granted, or why it refused.
+    /// Subscribes, and gives the subscription a number where the broker has those. For each filter the QoS
+    /// that the broker granted, or why it refused.
     pub async fn subscribe(
         &self,
         filters: &[(String, Manner)],
+        number: Option<u32>,
     ) -> anyhow::Result<Vec<Result<u8, String>>> {
         match &self.inner {
             Inner::V4(client) => client.subscribe(filters).await,
-            Inner::V5(client) => client.subscribe(filters).await,
+            Inner::V5(client) => client.subscribe(filters, number).await,
         }
     }
 

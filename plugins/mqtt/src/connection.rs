@@ -1,7 +1,7 @@
 //! Owns the connection: opens it, carries everything in and out, keeps it subscribed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     fmt,
     future::pending,
@@ -27,7 +27,7 @@ use crate::{
     cloud::Device,
     dialect::Dialect,
     examine::examine,
-    inbound::{Answers, Full, Inbound},
+    inbound::{Answers, Full, Inbound, Wish, number},
     lazy::Quiet,
     session::{LONGEST_ANSWER, Session},
     understood::MqttConnection,
@@ -399,12 +399,12 @@ async fn carry(
     let inbound = &session.inbound;
     loop {
         match line.next().await? {
-            Arrival::Publish { publication, packet, again } => {
+            Arrival::Publish { publication, packet, again, by } => {
                 let publication = match device {
                     None => publication,
                     Some(device) => device.incoming(publication),
                 };
-                inbound.arrived(publication, packet, again)?;
+                inbound.arrived(publication, packet, again, &by)?;
                 session.demand.heard();
             }
             Arrival::Beheaded { publication, packet, again } => {
@@ -431,6 +431,27 @@ impl Refusal {
     }
 }
 
+/// Filters, and how they are asked for, by who asks for them.
+type ByReaders = BTreeMap<BTreeSet<Arc<str>>, Vec<(String, Manner)>>;
+
+fn by_readers<'a>(filters: impl Iterator<Item = (&'a String, &'a Wish)>) -> ByReaders {
+    let mut by_readers = ByReaders::new();
+    for (filter, wish) in filters {
+        let some = by_readers.entry(wish.readers.clone()).or_default();
+        some.push((filter.clone(), wish.manner));
+    }
+    by_readers
+}
+
+/// What goes into one SUBSCRIBE each.
+fn packets(
+    missing: &ByReaders,
+) -> impl Iterator<Item = (&BTreeSet<Arc<str>>, &[(String, Manner)])> {
+    missing.iter().flat_map(|(readers, filters)| {
+        filters.chunks(MOST_FILTERS).map(move |some| (readers, some))
+    })
+}
+
 /// Subscribes to what the sources ask for, as it changes. What is refused is asked for again.
 async fn keep_subscribed(
     client: &Client,
@@ -441,6 +462,7 @@ async fn keep_subscribed(
     let asking = || format!("asking the broker at {broker} for subscriptions");
     let mut granted: BTreeMap<String, Manner> = BTreeMap::new();
     let mut refused: BTreeMap<String, Refusal> = BTreeMap::new();
+    let mut has_numbers = None;
     loop {
         let wanted = inbound.wanted();
         // Whoever comes new need not wait for the end of a pause.
@@ -448,20 +470,32 @@ async fn keep_subscribed(
             wanted.filters.contains_key(filter) && !wanted.anew.contains(filter)
         });
         let now = Instant::now();
-        let missing: Vec<(String, Manner)> = wanted
+        let missing = wanted
             .filters
             .iter()
-            .filter(|(filter, manner)| {
-                granted.get(*filter).is_none_or(|have| have.with(**manner) != *have)
+            .filter(|(filter, wish)| {
+                granted.get(*filter).is_none_or(|have| have.with(wish.manner) != *have)
             })
-            .filter(|(filter, _)| refused.get(*filter).is_none_or(|it| it.again_at <= now))
-            .map(|(filter, manner)| (filter.clone(), *manner))
-            .collect();
+            .filter(|(filter, _)| refused.get(*filter).is_none_or(|it| it.again_at <= now));
+        let mut missing = by_readers(missing);
+        // With one reader all that comes is for him. When there are more later on, all of their subscriptions
+        // have numbers or none has: a broker tells only of those that have.
+        let are_many = client.limits.names_subscriptions && missing.len() > 1;
+        let has_numbers = !missing.is_empty() && *has_numbers.get_or_insert(are_many);
+        if !has_numbers {
+            let mut all: Vec<_> = std::mem::take(&mut missing).into_values().flatten().collect();
+            all.sort_by(|(a, _), (b, _)| a.cmp(b));
+            missing.insert(BTreeSet::new(), all);
+        }
         let mut answers = Answers::default();
         // Only until the answers are there: behind them comes what nobody may have room for.
         let awaited = inbound.gate.await_answer();
-        for some in missing.chunks(MOST_FILTERS) {
-            let told = client.subscribe(some).await.with_context(asking)?;
+        for (readers, some) in packets(&missing) {
+            let number = has_numbers.then(|| number(some.iter().map(|(filter, _)| &**filter)));
+            if let Some(number) = number {
+                inbound.numbered(number, some, readers);
+            }
+            let told = client.subscribe(some, number).await.with_context(asking)?;
             for ((filter, asked), answer) in some.iter().zip(told) {
                 let earlier = refused.remove(filter);
                 let qos = match answer {

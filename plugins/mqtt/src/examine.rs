@@ -265,7 +265,7 @@ async fn subscribe(client: &Client, asked: &Examination<'_>) -> anyhow::Result<(
             );
             continue;
         }
-        let answers = client.subscribe(&[(filter.to_owned(), manner)]).await?;
+        let answers = client.subscribe(&[(filter.to_owned(), manner)], None).await?;
         match answers.first() {
             Some(Err(why)) => asked.wrong(
                 SUBSCRIBE,
@@ -307,7 +307,7 @@ async fn publish(
         Some(_) => asked.wrong(what, seen, help),
         None => asked.doubt(what, seen, help),
     };
-    let granted = client.subscribe(&[(topic.clone(), Manner::of_qos(0))]).await?;
+    let granted = client.subscribe(&[(topic.clone(), Manner::of_qos(0))], None).await?;
     if let Some(Err(why)) = granted.first() {
         refused(SUBSCRIBE, format!("the broker refused the test topic `{topic}`: {why}"));
     }

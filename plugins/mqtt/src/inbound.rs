@@ -6,19 +6,24 @@
 
 mod kept;
 mod state;
+mod subscriptions;
 
 use std::{
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
 use forebay_sdk::{
     Voice,
-    mqtt::{Claim, Event, Parcel, Publication, Subscribe, Subscription},
+    mqtt::{Claim, Event, Manner, Parcel, Publication, Subscribe, Subscription},
 };
 use tokio::{sync::Notify, time::Instant};
 
-pub use self::state::{Answers, Full, Wanted};
+pub use self::{
+    state::{Answers, Full, Wanted, Wish},
+    subscriptions::number,
+};
 use self::state::{Item, Next, State};
 use crate::{client::Client, gate::Gate};
 
@@ -58,8 +63,20 @@ impl Inbound {
     }
 
     /// Takes in a message. An error ends the connection, so that the broker sends it again.
-    pub fn arrived(&self, publication: Publication, packet: u16, again: bool) -> Result<(), Full> {
-        self.with(|state| state.take_in(publication, packet, again))
+    pub fn arrived(
+        &self,
+        publication: Publication,
+        packet: u16,
+        again: bool,
+        by: &[u32],
+    ) -> Result<(), Full> {
+        self.with(|state| state.take_in(publication, packet, again, by))
+    }
+
+    /// The broker is asked for these filters under this number, on behalf of these readers.
+    pub fn numbered(&self, number: u32, filters: &[(String, Manner)], readers: &BTreeSet<Arc<str>>) {
+        let filters = filters.iter().map(|(filter, _)| filter.as_str());
+        self.lock().subscriptions.add(number, filters, readers);
     }
 
     /// Acknowledges a message that was too large, of which nobody has the payload.

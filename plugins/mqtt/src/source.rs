@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     properties,
-    understood::{self, Bridged, needs_version_5, refused_filters},
+    understood::{self, Bridged, MqttConnection, needs_version_5, refused_filters},
 };
 
 /// A source of MQTT, as its settings were understood.
@@ -53,10 +53,12 @@ impl Configured for MqttSource {
             return problems;
         }
         let Manner { no_local, retain_as_published, retained, .. } = self.manner;
+        // A session throws away by itself what was kept and is not wanted.
+        let throws_away = connection.is::<MqttConnection>() && retained == Retained::Never;
         let asked = [
             ("no_local", no_local),
             ("retain_as_published", retain_as_published),
-            ("retained", retained != Retained::Always),
+            ("retained", retained != Retained::Always && !throws_away),
         ];
         let asked = asked.into_iter().filter(|(_, is_asked)| *is_asked);
         let mut problems = needs_version_5(connection, asked.map(|(setting, _)| setting));

@@ -34,17 +34,30 @@ use crate::{
 /// Packet ids of messages that were too large and that came without their payload.
 pub type Beheaded = Arc<Mutex<HashSet<u16>>>;
 
-/// The broker's word on the connection itself: its last CONNACK or DISCONNECT, as it came.
+/// The broker's word on the connection itself.
 #[derive(Clone, Default)]
-pub struct Told(Arc<Mutex<Vec<u8>>>);
+pub struct Told(Arc<Mutex<Word>>);
+
+#[derive(Default)]
+struct Word {
+    /// Its last CONNACK or DISCONNECT, as it came.
+    packet: Vec<u8>,
+    /// The keep-alive that it wants in the place of ours.
+    keep_alive: Option<Duration>,
+}
 
 impl Told {
     /// The packet, or nothing.
     pub fn packet(&self) -> Vec<u8> {
-        self.lock().clone()
+        self.lock().packet.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+    /// The broker wants another keep-alive.
+    pub fn keep_alive(&self, wanted: Option<Duration>) {
+        self.lock().keep_alive = wanted;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Word> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -215,13 +228,13 @@ impl Wire {
             if self.frames.is_between() {
                 self.is_told = matches!(came[0], CONNACK | DISCONNECT);
                 if self.is_told {
-                    self.way.told.lock().clear();
+                    self.way.told.lock().packet.clear();
                 }
             }
             let before = self.passed.len();
             let taken = self.frames.take(came, &mut self.passed)?;
             if self.is_told {
-                self.way.told.lock().extend_from_slice(&self.passed[before..]);
+                self.way.told.lock().packet.extend_from_slice(&self.passed[before..]);
             }
             self.came.start += taken;
             self.since_break += taken;
@@ -237,7 +250,7 @@ impl Wire {
     /// ping is confirmed.
     fn poll_gate(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.write_error.is_none() && self.way.gate.is_closed(context.waker()) {
-            let pause = self.way.keep_alive / 2;
+            let pause = self.keep_alive() / 2;
             if pause.is_zero() {
                 return Poll::Pending;
             }
@@ -279,11 +292,16 @@ impl Wire {
         Poll::Ready(Ok(bytes))
     }
 
+    /// How long the line may be silent: what the broker wants comes first.
+    fn keep_alive(&self) -> Duration {
+        self.way.told.lock().keep_alive.unwrap_or(self.way.keep_alive)
+    }
+
     /// Whoever does not answer a ping within half a keep-alive is gone: that is noticed one and a half
     /// keep-alives after the last word.
     fn look_for_ping(&mut self, bytes: &[u8]) {
         if *bytes == PINGREQ {
-            let patience = (self.way.keep_alive / 2).max(SHORTEST_PATIENCE);
+            let patience = (self.keep_alive() / 2).max(SHORTEST_PATIENCE);
             self.pinged = Some(Box::pin(sleep(patience)));
         }
     }

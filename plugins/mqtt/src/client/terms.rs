@@ -55,11 +55,18 @@ pub struct Limits {
     pub max_qos: u8,
     /// Whether it keeps messages for later subscribers.
     pub keeps_retained: bool,
+    /// Whether it says with each message by which subscriptions that comes.
+    pub names_subscriptions: bool,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { max_packet: u64::MAX, max_qos: 2, keeps_retained: true }
+        Limits {
+            max_packet: u64::MAX,
+            max_qos: 2,
+            keeps_retained: true,
+            names_subscriptions: false,
+        }
     }
 }
 
@@ -72,6 +79,8 @@ pub enum Arrival {
         packet: u16,
         /// The broker's mark for what it sends once more.
         again: bool,
+        /// The numbers of the subscriptions by which it comes. Empty when the broker does not say.
+        by: Vec<u32>,
     },
     /// A message that was too large, without its payload. It is to be acknowledged all the same.
     Beheaded { publication: Publication, packet: u16, again: bool },

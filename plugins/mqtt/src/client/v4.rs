@@ -97,7 +97,7 @@ impl Line {
         if is_empty && beheaded.remove(&packet) {
             return Arrival::Beheaded { publication, packet, again };
         }
-        Arrival::Publish { publication, packet, again }
+        Arrival::Publish { publication, packet, again, by: Vec::new() }
     }
 
     /// Says good-bye, with these last words. When they don't get through, the connection is dropped

@@ -1,6 +1,6 @@
 //! MQTT 5, by rumqttc.
 
-use std::{future::ready, sync::Arc};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::mqtt::{Manner, Properties, Publication, Retained};
@@ -10,7 +10,7 @@ use rumqttc5::{
     LastWillProperties, ManualAck, MqttOptions, NetworkOptions, Packet, PersistedAckMode,
     PersistedSession, PubAck, PubRec, Publish, PublishNotice, PublishOptions, PublishProperties,
     PublishResult, QoS, RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey,
-    SubscribeFilterInput, SubscribeReasonCode, TopicAliasPolicy,
+    SubscribeFilterInput, SubscribeProperties, SubscribeReasonCode, TopicAliasPolicy,
 };
 use tokio::time::timeout;
 
@@ -75,7 +75,11 @@ impl Line {
         self.eventloop.options.clear_session_store();
         match first {
             Err(error) => Err(self.words.unanswered(self.explain(error))),
-            Ok(Event::Incoming(Packet::ConnAck(answer))) => Ok(welcome(&answer)),
+            Ok(Event::Incoming(Packet::ConnAck(answer))) => {
+                let said = answer.properties.as_ref().and_then(|said| said.server_keep_alive);
+                self.told.keep_alive(said.map(|seconds| Duration::from_secs(seconds.into())));
+                Ok(welcome(&answer))
+            }
             Ok(_) => Err(anyhow!("{broker} does not answer as an MQTT broker does")),
         }
     }
@@ -105,11 +109,15 @@ impl Line {
         }
         let publication = Publication::new(Arc::clone(&self.topic), payload);
         let publication = publication.qos(qos as u8).retain(retain);
-        let publication = match properties {
-            Some(properties) => publication.properties(received(properties)),
-            None => publication,
+        let (publication, by) = match properties {
+            Some(mut properties) => {
+                let by = std::mem::take(&mut properties.subscription_identifiers);
+                (publication.properties(received(properties)), by)
+            }
+            None => (publication, Vec::new()),
         };
-        Arrival::Publish { publication, packet, again }
+        let by = by.into_iter().filter_map(|number| u32::try_from(number).ok()).collect();
+        Arrival::Publish { publication, packet, again, by }
     }
 
     /// See [`super::Line::close`].
@@ -152,10 +160,11 @@ impl Client {
         notice.map(Notice).map_err(|_| Lost)
     }
 
-    /// Subscribes. For each filter the QoS that the broker granted, or why it refused.
+    /// See [`super::Client::subscribe`].
     pub async fn subscribe(
         &self,
         filters: &[(String, Manner)],
+        number: Option<u32>,
     ) -> anyhow::Result<Vec<Result<u8, String>>> {
         let filters = filters.iter().map(|(filter, manner)| {
             SubscribeFilterInput::new(filter, level(manner.qos))
@@ -167,7 +176,9 @@ impl Client {
                     Retained::Never => RetainForwardRule::Never,
                 })
         });
-        let notice = self.0.subscribe_many_tracked(filters).await?;
+        let id = number.and_then(|number| usize::try_from(number).ok());
+        let properties = SubscribeProperties { id, user_properties: Vec::new() };
+        let notice = self.0.subscribe_many_with_properties_tracked(filters, properties).await?;
         let answer =
             timeout(LONGEST_ANSWER, notice.wait_async()).await.context("no answer in time")??;
         let reason_string = answer.properties.and_then(|properties| properties.reason_string);
@@ -214,6 +225,9 @@ fn welcome(answer: &ConnAck) -> Welcome {
         limits.max_qos = said.max_qos.unwrap_or(2);
         limits.keeps_retained = said.retain_available != Some(0);
     }
+    // Left out, it has them (MQTT 5 section 3.2.2.3.12).
+    let said = answer.properties.as_ref().and_then(|said| said.subscription_identifiers_available);
+    limits.names_subscriptions = said != Some(0);
     Welcome { resumed: answer.session_present, limits }
 }
 

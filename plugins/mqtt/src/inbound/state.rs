@@ -10,25 +10,33 @@ use std::{
 
 use forebay_sdk::{
     Filter, Voice,
-    mqtt::{Event, Manner, Publication, Subscribe},
+    mqtt::{Event, Manner, Publication, Retained, Subscribe},
 };
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::kept::Kept;
+use super::{kept::Kept, subscriptions::Subscriptions};
 use crate::{client::Client, ledger::Ledger};
 
 /// What the session should be subscribed to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Filters, and how messages come by which everybody gets what he asks for.
-    pub filters: BTreeMap<String, Manner>,
+    pub filters: BTreeMap<String, Wish>,
     /// Those of readers that came since this was last asked for.
     pub anew: BTreeSet<String>,
     /// Filters that nobody asks for at the moment, and that stay.
     pub kept: Vec<String>,
     /// When this changes by itself.
     pub until: Option<Instant>,
+}
+
+/// A filter that the session should be subscribed to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// How messages come by which everybody gets what he asks for.
+    pub manner: Manner,
+    /// Who asks.
+    pub readers: BTreeSet<Arc<str>>,
 }
 
 /// How the broker took the subscriptions of this connection.
@@ -88,6 +96,7 @@ pub(super) struct State {
     pub readers: Vec<Reader>,
     next_reader: u64,
     pub waiting: VecDeque<Waiting>,
+    pub subscriptions: Subscriptions,
     /// Subscriptions of readers that are gone, and when they end.
     departed: Vec<(Filter, Instant)>,
     /// Until then, what nobody asked for waits instead of being dropped.
@@ -161,6 +170,7 @@ impl State {
             readers: Vec::new(),
             next_reader: 0,
             waiting: VecDeque::new(),
+            subscriptions: Subscriptions::default(),
             departed: Vec::new(),
             hold_until: Instant::now() + HOLD,
             anew: BTreeSet::new(),
@@ -208,6 +218,7 @@ impl State {
             self.ledger.start_afresh();
         }
         self.hold_until = Instant::now() + HOLD;
+        self.subscriptions.clear();
         for reader in &mut self.readers {
             reader.is_granted = false;
         }
@@ -215,6 +226,7 @@ impl State {
 
     /// Tells the readers how the broker took their subscriptions.
     pub fn answered(&mut self, answers: &Answers) {
+        self.subscriptions.answered();
         for reader in &mut self.readers {
             for (filter, why) in &answers.refused_now {
                 if reader.filters.iter().any(|asked| asked.as_str() == filter) {
@@ -254,6 +266,7 @@ impl State {
         publication: Publication,
         packet: u16,
         again: bool,
+        by: &[u32],
     ) -> Result<(), Full> {
         let tracked = publication.qos > 0;
         if tracked && self.ledger.recognise(&publication, packet, again) {
@@ -262,8 +275,22 @@ impl State {
         }
         let mut readers = std::mem::take(&mut self.chosen);
         readers.clear();
-        readers.extend(self.readers_of(&publication.topic));
-        let taken = self.give_to(&readers, publication, packet, again);
+        readers.extend(self.readers_by(&publication.topic, by));
+        if readers.is_empty() {
+            // Who asked for it is gone.
+            readers.extend(self.readers_of(&publication.topic));
+        }
+        let is_wanted = readers.is_empty() || {
+            readers.retain(|at| self.wants(*at, &publication));
+            !readers.is_empty()
+        };
+        let taken = match is_wanted {
+            true => self.give_to(&readers, publication, packet, again),
+            false => {
+                self.acknowledge(publication, packet, again);
+                Ok(())
+            }
+        };
         self.chosen = readers;
         taken
     }
@@ -279,9 +306,17 @@ impl State {
         self.kept.note(publication, NO_CONNECTION);
     }
 
+    /// Whether a reader wants a message, which may have been kept by the broker. As published or kept: when
+    /// somebody asks for the former mark, there is none for the latter.
+    fn wants(&self, at: usize, publication: &Publication) -> bool {
+        let was_kept = publication.retain
+            && !self.readers.iter().any(|reader| reader.wish.manner.retain_as_published);
+        !was_kept || self.readers[at].wish.manner.retained != Retained::Never
+    }
+
     /// Acknowledges a message that nobody is given.
     pub fn acknowledge(&mut self, publication: Publication, packet: u16, again: bool) {
-        if !self.ledger.recognise(&publication, packet, again) {
+        if publication.qos > 0 && !self.ledger.recognise(&publication, packet, again) {
             self.ledger.enter(publication, packet, 0);
         }
         self.send_acks();
@@ -352,6 +387,15 @@ impl State {
         let item = Item { publication, again, arrival, is_known };
         self.waiting.push_back(Waiting { node: None, item, since });
         Ok(())
+    }
+
+    /// Those readers of a topic on whose behalf the broker sends a message by these subscriptions.
+    fn readers_by(&self, topic: &str, by: &[u32]) -> impl Iterator<Item = usize> {
+        self.readers_of(topic).filter(move |at| {
+            let reader = &self.readers[*at];
+            let filters = reader.filters.iter().filter(|filter| filter.matches(topic));
+            self.subscriptions.are_of(by, &reader.wish.reader, filters.map(Filter::as_str))
+        })
     }
 
     /// The readers of a topic. While a source is being replaced there are two of the same node:
@@ -435,9 +479,11 @@ impl State {
         let mut wanted = Wanted { anew: std::mem::take(&mut self.anew), ..Wanted::default() };
         for reader in &self.readers {
             for filter in &reader.filters {
-                let asked = wanted.filters.entry(filter.as_str().to_owned());
                 let manner = reader.wish.manner;
-                asked.and_modify(|other| *other = other.with(manner)).or_insert(manner);
+                let wish = wanted.filters.entry(filter.as_str().to_owned());
+                let wish = wish.or_insert(Wish { manner, readers: BTreeSet::new() });
+                wish.manner = wish.manner.with(manner);
+                wish.readers.insert(Arc::clone(&reader.wish.reader));
             }
         }
         wanted.kept = self.departed.iter().map(|(filter, _)| filter.as_str().to_owned()).collect();

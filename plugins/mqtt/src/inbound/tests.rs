@@ -1,6 +1,6 @@
 use forebay_sdk::{
     Figure, Voice,
-    mqtt::Manner,
+    mqtt::{Manner, Retained},
     testing::{Heard, voice},
 };
 use futures_util::task::noop_waker;
@@ -36,7 +36,7 @@ fn register(
 /// A message comes in; its payload is the packet id.
 fn arrive(inbound: &Inbound, topic: &str, packet: u16) -> Result<(), Full> {
     let publication = Publication::new(topic, packet.to_string()).qos(u8::from(packet > 0));
-    inbound.arrived(publication, packet, false)
+    inbound.arrived(publication, packet, false, &[])
 }
 
 /// What comes next for a reader, if it is there.
@@ -71,7 +71,7 @@ fn given(inlet: &mut Inlet) -> Vec<String> {
 }
 
 fn wanted(inbound: &Inbound) -> Vec<(String, u8)> {
-    inbound.wanted().filters.into_iter().map(|(filter, manner)| (filter, manner.qos)).collect()
+    inbound.wanted().filters.into_iter().map(|(filter, wish)| (filter, wish.manner.qos)).collect()
 }
 
 /// Whether nothing is read from the broker.
@@ -202,7 +202,7 @@ async fn a_full_reader_has_the_broker_not_read_until_it_takes_something() {
     let mut inlet = register(&inbound, "slow", &["t"], 1, 10);
     let large = |packet| {
         let publication = Publication::new("t", vec![b'x'; MOST_QUEUED_BYTES / 2]).qos(1);
-        inbound.arrived(publication, packet, false).unwrap();
+        inbound.arrived(publication, packet, false, &[]).unwrap();
     };
     large(1);
     assert!(!is_closed(&inbound));
@@ -252,7 +252,7 @@ async fn a_full_reader_refuses_before_anybody_is_given_anything() {
     let mut roomy = reader(&inbound, "roomy", &["t"]);
     let mut small = register(&inbound, "small", &["t"], 1, 1);
     let large = Publication::new("t", vec![b'x'; MOST_FORCED_BYTES]).qos(1);
-    inbound.arrived(large, 1, false).unwrap();
+    inbound.arrived(large, 1, false, &[]).unwrap();
     assert_eq!(given(&mut roomy).len(), 1);
     let error = arrive(&inbound, "t", 2).unwrap_err().to_string();
     assert!(error.starts_with("small has as many on their way"), "{error}");
@@ -264,7 +264,7 @@ async fn a_full_reader_refuses_before_anybody_is_given_anything() {
     assert_eq!(given(&mut small).len(), 1);
     // Sent again by the broker, it is a new message to both.
     inbound.lock().ledger.resume();
-    inbound.arrived(Publication::new("t", "2").qos(1), 2, true).unwrap();
+    inbound.arrived(Publication::new("t", "2").qos(1), 2, true, &[]).unwrap();
     assert_eq!((given(&mut roomy), given(&mut small)), (vec!["2".into()], vec!["2".into()]));
 }
 
@@ -318,4 +318,85 @@ async fn a_reader_hears_how_its_filters_were_taken_once_a_connection() {
     assert_eq!(wanted(&inbound), [("secret".into(), 1), ("t".into(), 1)]);
     arrive(&inbound, "secret", 1).unwrap();
     assert_eq!((given(&mut partly), given(&mut barred)), (vec!["1".into()], vec!["1".into()]));
+}
+
+/// The broker is asked for a filter on behalf of some readers. The number of that.
+fn numbered(inbound: &Inbound, filter: &str, readers: &[&str]) -> u32 {
+    let number = number([filter].into_iter());
+    let readers = readers.iter().map(|reader| Arc::from(*reader)).collect();
+    inbound.numbered(number, &[(filter.to_owned(), Manner::of_qos(1))], &readers);
+    number
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_for_each_of_two_overlapping_filters_was_given_to_both_sources() {
+    let (inbound, _) = inbound();
+    let mut all = reader(&inbound, "p/all", &["t/+"]);
+    let mut one = reader(&inbound, "p/one", &["t/a"]);
+    let by_all = numbered(&inbound, "t/+", &["p/all"]);
+    let by_one = numbered(&inbound, "t/a", &["p/one"]);
+    let arrive = |payload: &'static str, by: &[u32]| {
+        inbound.arrived(Publication::new("t/a", payload), 0, false, by).unwrap();
+    };
+    arrive("not all were answered", &[by_all]);
+    inbound.answered(&Answers::default());
+    arrive("first", &[by_all]);
+    arrive("second", &[by_one]);
+    arrive("in one", &[by_one, by_all]);
+    arrive("of an earlier connection", &[by_all, 99_999]);
+    arrive("not said", &[]);
+    let both = ["of an earlier connection", "not said"];
+    let expected = |own| [&["not all were answered", own, "in one"], &both[..]].concat();
+    assert_eq!(given(&mut all), expected("first"));
+    assert_eq!(given(&mut one), expected("second"));
+    // Who comes later and asks for the same needs no subscription of his own.
+    let mut later = reader(&inbound, "p/later", &["t/+"]);
+    arrive("third", &[by_all]);
+    assert_eq!((given(&mut all), given(&mut later)), (vec!["third".into()], vec!["third".into()]));
+    // And who is replaced gets what comes by the subscription of before.
+    drop(one);
+    let mut wider = reader(&inbound, "p/one", &["t/#"]);
+    arrive("fourth", &[by_one]);
+    assert_eq!(given(&mut wider), ["fourth"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_command_came_again_with_each_connection_to_a_broker_of_3_1_1() {
+    let (inbound, _) = inbound();
+    let mut all = reader(&inbound, "p/all", &["t"]);
+    let manner = Manner { retained: Retained::Never, ..Manner::of_qos(1) };
+    let wish = |reader: &str, manner| Subscribe {
+        reader: reader.into(),
+        filters: vec!["t".to_owned()],
+        manner,
+        capacity: 10,
+        voice: Voice::unheard(),
+    };
+    let mut fresh = inbound.register(wish("p/fresh", manner));
+    let arrive = |payload: &'static str, packet: u16, retain: bool| {
+        let publication = Publication::new("t", payload).qos(u8::from(packet > 0)).retain(retain);
+        inbound.arrived(publication, packet, false, &[]).unwrap();
+    };
+    arrive("kept", 1, true);
+    arrive("kept at QoS 0", 0, true);
+    arrive("now", 2, false);
+    assert_eq!(given(&mut all), ["kept", "kept at QoS 0", "now"]);
+    assert_eq!(given(&mut fresh), ["now"]);
+    // Nobody else wants it: it is acknowledged.
+    drop(all);
+    arrive("kept", 3, true);
+    assert!(given(&mut fresh).is_empty());
+    let mut acks = Vec::new();
+    let mut state = inbound.lock();
+    while let Some(ack) = state.ledger.next_ack() {
+        acks.push(ack);
+        state.ledger.acknowledged();
+    }
+    drop(state);
+    assert_eq!(acks, [1, 2, 3].map(Ack::PubAck));
+    // Where messages are marked as they were published, the mark says nothing of that.
+    let marked = Manner { retain_as_published: true, ..Manner::of_qos(1) };
+    let mut other = inbound.register(wish("p/other", marked));
+    arrive("marked", 4, true);
+    assert_eq!((given(&mut fresh), given(&mut other)), (vec!["marked".into()], vec!["marked".into()]));
 }

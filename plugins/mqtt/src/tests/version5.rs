@@ -501,6 +501,80 @@ async fn a_subscription_says_how_messages_come_and_hears_why_it_is_refused() {
     );
 }
 
+/// Takes a SUBSCRIBE and grants all of it. The filters, and the number.
+async fn grant(peer: &mut Peer) -> (Vec<String>, Option<usize>) {
+    let Packet::Subscribe(subscribe) = peer.recv().await else { panic!("SUBSCRIBE") };
+    let return_codes =
+        vec![SubscribeReasonCode::Success(QoS::AtLeastOnce); subscribe.filters.len()];
+    peer.send(Packet::SubAck(SubAck { pkid: subscribe.pkid, return_codes, properties: None }))
+        .await;
+    let filters = subscribe.filters.into_iter().map(|filter| filter.path).collect();
+    (filters, subscribe.properties.and_then(|properties| properties.id))
+}
+
+async fn send_by(peer: &mut Peer, topic: &str, payload: &str, by: &[usize]) {
+    let properties = PublishProperties {
+        subscription_identifiers: by.to_vec(),
+        ..PublishProperties::default()
+    };
+    let publish = Publish::new(topic, QoS::AtMostOnce, payload.to_owned(), Some(properties));
+    peer.send(Packet::Publish(publish)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_sends_a_copy_for_each_subscription_had_each_source_get_all_copies() {
+    let (door, running) = Running::in_memory("version: \"5\"");
+    let start = |name, topics: &str| {
+        Reading::start_named(name, &format!("topics: [{topics}]"), &running.shared, 10)
+    };
+    let (mut all, mut one) = (start("p/all", "t/+"), start("p/one", "t/a"));
+    let mut peer = at(&door).await;
+    peer.welcome().await;
+    let (first, second) = (grant(&mut peer).await, grant(&mut peer).await);
+    assert_eq!((&first.0[..], &second.0[..]), (&["t/+".into()][..], &["t/a".into()][..]));
+    let (by_all, by_one) = (first.1.unwrap(), second.1.unwrap());
+    // By then what was granted is known.
+    send_by(&mut peer, "t/a", "0", &[]).await;
+    assert_eq!((all.delivered().await.1, one.delivered().await.1), (json!(0), json!(0)));
+    send_by(&mut peer, "t/a", "1", &[by_all]).await;
+    send_by(&mut peer, "t/a", "2", &[by_one]).await;
+    send_by(&mut peer, "t/a", "3", &[by_one, by_all]).await;
+    for number in [1, 3] {
+        assert_eq!(all.delivered().await.1, number);
+    }
+    for number in [2, 3] {
+        assert_eq!(one.delivered().await.1, number);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_are_left_out_where_one_source_reads_and_where_the_broker_has_none() {
+    let (running, mut peer, _door) = connected("", nothing()).await;
+    let _reading = running.source("topics: [a, b]");
+    assert_eq!(grant(&mut peer).await, (vec!["a".to_owned(), "b".to_owned()], None));
+    let has_none =
+        ConnAckProperties { subscription_identifiers_available: Some(0), ..nothing() };
+    let (door, running) = Running::in_memory("version: \"5\"");
+    let start = |name, topics: &str| {
+        Reading::start_named(name, &format!("topics: [{topics}]"), &running.shared, 10)
+    };
+    let _both = (start("p/a", "a"), start("p/b", "b"));
+    let mut peer = at(&door).await;
+    peer.greet(ConnectReturnCode::Success, has_none).await;
+    assert_eq!(grant(&mut peer).await, (vec!["a".to_owned(), "b".to_owned()], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_link_is_noticed_by_the_keep_alive_of_the_broker_not_by_ours() {
+    let limits = ConnAckProperties { server_keep_alive: Some(6), ..nothing() };
+    let (mut running, mut peer, _door) = connected("keep_alive: 1h", limits).await;
+    let began = Instant::now();
+    assert!(matches!(peer.recv().await, Packet::PingReq));
+    let error = running.error().await;
+    assert!(error.contains("did not answer a ping"), "{error}");
+    assert_eq!(began.elapsed().as_secs(), 9);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_carries_all_that_its_answer_needs() {
     let (running, mut peer, _door) = connected("", nothing()).await;
