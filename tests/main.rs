@@ -6,6 +6,7 @@ mod support;
 mod black_hole;
 mod bridges;
 mod crash;
+mod cut_links;
 mod devices;
 mod disk_buffer;
 mod disk_trouble;

@@ -3,6 +3,7 @@
 //! Nothing here waits for a fixed time: it waits for something to be seen, until a deadline.
 
 mod aedes;
+mod cutter;
 mod folder;
 mod forebay;
 mod language_server;
@@ -27,6 +28,7 @@ use std::{
 
 pub use self::{
     aedes::Aedes,
+    cutter::{By, Cutter},
     folder::Folder,
     forebay::{Forebay, forebay, fresh_data_folder, program},
     language_server::LanguageServer,

@@ -172,9 +172,9 @@ impl HttpSink {
             // Some servers talk with one at a time.
             drop(stream);
         }
-        let made = self.proxy(&asked.site.world).and_then(|proxy| {
-            Ok((client(&tls, *self.connect_timeout, proxy.as_ref())?, proxy))
-        });
+        let made = self
+            .proxy(&asked.site.world)
+            .and_then(|proxy| Ok((client(&tls, *self.connect_timeout, proxy.as_ref())?, proxy)));
         let (client, proxy) = match made {
             Ok(made) => made,
             Err(error) => return asked.wrong(ANSWER, format!("{error:#}"), ""),
@@ -247,8 +247,7 @@ impl Sink for Sending {
                 info!("{}, as the environment says", self.sink.doing(proxy.as_ref()));
             }
             self.proxy.clone_from(&proxy);
-            let made =
-                spawn_blocking(move || client(&tls, connect_timeout, proxy.as_ref())).await;
+            let made = spawn_blocking(move || client(&tls, connect_timeout, proxy.as_ref())).await;
             self.client = Some(made.context("making the HTTP client")??);
         }
         Ok(())

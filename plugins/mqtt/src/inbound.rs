@@ -20,11 +20,11 @@ use forebay_sdk::{
 };
 use tokio::{sync::Notify, time::Instant};
 
+use self::state::{Item, Next, State};
 pub use self::{
     state::{Answers, Full, Wanted, Wish},
     subscriptions::number,
 };
-use self::state::{Item, Next, State};
 use crate::{client::Client, gate::Gate};
 
 /// The readers of one session, and what they have not settled yet.
@@ -74,7 +74,12 @@ impl Inbound {
     }
 
     /// The broker is asked for these filters under this number, on behalf of these readers.
-    pub fn numbered(&self, number: u32, filters: &[(String, Manner)], readers: &BTreeSet<Arc<str>>) {
+    pub fn numbered(
+        &self,
+        number: u32,
+        filters: &[(String, Manner)],
+        readers: &BTreeSet<Arc<str>>,
+    ) {
         let filters = filters.iter().map(|(filter, _)| filter.as_str());
         self.lock().subscriptions.add(number, filters, readers);
     }

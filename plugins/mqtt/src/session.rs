@@ -1,12 +1,7 @@
 //! What the nodes of a connection share: whether it is up, and the way in and out.
 
 use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
+    collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration,
 };
 
 use anyhow::{anyhow, bail};
@@ -385,9 +380,9 @@ impl Session {
         limits: Limits,
     ) -> Result<Sent<'_>, Unwritten> {
         let (qos, bytes) = (self.qos(&publication, limits), publication.payload.len());
-        let handed = client.publish(publication.clone(), qos).map(|notice| {
-            notice.map_err(|lost| self.unwritten(lost.into(), &publication.topic))
-        });
+        let handed = client
+            .publish(publication.clone(), qos)
+            .map(|notice| notice.map_err(|lost| self.unwritten(lost.into(), &publication.topic)));
         let notice = self.in_time(client, Instant::now(), handed).await?;
         let comes_apart = self.is_bridge && client.version() == Version::V4;
         let answer = notice.taken().map(move |answer| match answer {

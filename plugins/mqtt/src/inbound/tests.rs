@@ -398,5 +398,8 @@ async fn a_kept_command_came_again_with_each_connection_to_a_broker_of_3_1_1() {
     let marked = Manner { retain_as_published: true, ..Manner::of_qos(1) };
     let mut other = inbound.register(wish("p/other", marked));
     arrive("marked", 4, true);
-    assert_eq!((given(&mut fresh), given(&mut other)), (vec!["marked".into()], vec!["marked".into()]));
+    assert_eq!(
+        (given(&mut fresh), given(&mut other)),
+        (vec!["marked".into()], vec!["marked".into()])
+    );
 }

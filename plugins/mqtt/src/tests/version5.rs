@@ -513,10 +513,8 @@ async fn grant(peer: &mut Peer) -> (Vec<String>, Option<usize>) {
 }
 
 async fn send_by(peer: &mut Peer, topic: &str, payload: &str, by: &[usize]) {
-    let properties = PublishProperties {
-        subscription_identifiers: by.to_vec(),
-        ..PublishProperties::default()
-    };
+    let properties =
+        PublishProperties { subscription_identifiers: by.to_vec(), ..PublishProperties::default() };
     let publish = Publish::new(topic, QoS::AtMostOnce, payload.to_owned(), Some(properties));
     peer.send(Packet::Publish(publish)).await;
 }
@@ -552,8 +550,7 @@ async fn numbers_are_left_out_where_one_source_reads_and_where_the_broker_has_no
     let (running, mut peer, _door) = connected("", nothing()).await;
     let _reading = running.source("topics: [a, b]");
     assert_eq!(grant(&mut peer).await, (vec!["a".to_owned(), "b".to_owned()], None));
-    let has_none =
-        ConnAckProperties { subscription_identifiers_available: Some(0), ..nothing() };
+    let has_none = ConnAckProperties { subscription_identifiers_available: Some(0), ..nothing() };
     let (door, running) = Running::in_memory("version: \"5\"");
     let start = |name, topics: &str| {
         Reading::start_named(name, &format!("topics: [{topics}]"), &running.shared, 10)
