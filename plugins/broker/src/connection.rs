@@ -1,13 +1,12 @@
 //! Runs the broker: listeners, clients, and the subscriptions of nodes, all owned by one task.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Connection, Node, Shared, Site, Voice, World, mqtt::Broker,
-    world::Stream,
+    Capabilities, Claim, Configured, Connection, Node, Secret, Shared, Site, Size, Voice, World,
+    mqtt::Broker, world::Stream,
 };
-use mqtt5::broker::router::MessageRouter;
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -16,10 +15,15 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
-    gate,
-    house::{House, SWEEP, Terms},
+    broker::Limits,
+    budget::{Budget, Use},
+    hall::Hall,
+    house::House,
     listen::{Door, accept, listen},
     local::Local,
+    serve::Service,
+    session::Room,
+    users::Users,
     wills,
 };
 
@@ -27,8 +31,76 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(5);
 /// How often it is asked who is gone for good.
 const TIDY: Duration = Duration::from_secs(10);
+/// How often it is asked which sessions and messages are over, and which wills are due.
+const TICK: Duration = Duration::from_secs(1);
+/// How often what is left of devices without a session is forgotten.
+const SWEEP: Duration = Duration::from_secs(60);
+/// What a connection takes: its task, and its buffers, in bytes.
+const CONNECTION_BYTES: usize = 24 << 10;
 /// The pause after a connection could not be accepted: too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Who may come, and how much of everything there may be.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The password of each user. None lets anybody in.
+    pub users: Option<BTreeMap<String, Secret>>,
+    pub memory: Size,
+    pub max_connections: u16,
+    pub max_connections_per_address: u16,
+    pub max_sessions: u32,
+    pub session_expiry: Duration,
+    pub max_keep_alive: Option<Duration>,
+    pub max_packet: Size,
+    pub max_queued: u32,
+    pub max_queued_bytes: Size,
+    pub max_in_flight: u16,
+    pub max_subscriptions: u32,
+    pub max_retained: u32,
+    /// None leaves it to the memory.
+    pub max_retained_bytes: Option<Size>,
+}
+
+/// How many messages of QoS 0 wait for one device.
+const MOST_AT_QOS_0: usize = 256;
+
+impl Terms {
+    fn limits(&self) -> Limits {
+        let room = Room {
+            messages: self.max_queued as usize,
+            bytes: bytes(self.max_queued_bytes).max(bytes(self.max_packet)),
+            at_qos_0: MOST_AT_QOS_0,
+            in_flight: self.max_in_flight,
+        };
+        Limits {
+            sessions: self.max_sessions as usize,
+            subscriptions: self.max_subscriptions as usize,
+            retained: self.max_retained as usize,
+            retained_bytes: self.max_retained_bytes.map_or(usize::MAX, bytes),
+            room,
+            longest_session: self.session_expiry,
+        }
+    }
+
+    fn service(&self, local: &Arc<Local>, voice: &Voice) -> Service {
+        let budget = Budget::new(bytes(self.memory));
+        let (most, of_one) = (self.max_connections, self.max_connections_per_address);
+        let hall = Hall::new(most.into(), of_one.into());
+        let seconds = self.max_keep_alive.map(|longest| longest.as_secs());
+        Service {
+            house: Arc::new(House::new(self.limits(), budget, voice.clone())),
+            local: Arc::clone(local),
+            users: Arc::new(Users::new(self.users.clone(), hall, voice.clone())),
+            voice: voice.clone(),
+            max_packet: bytes(self.max_packet),
+            max_keep_alive: seconds.map(|seconds| u16::try_from(seconds).unwrap_or(u16::MAX)),
+        }
+    }
+}
+
+fn bytes(size: Size) -> usize {
+    usize::try_from(size.0).unwrap_or(usize::MAX)
+}
 
 /// An embedded broker, as its settings were understood.
 #[derive(Clone, Debug)]
@@ -100,65 +172,65 @@ impl Connection for Embedded {
         // First of all: what starts beside it may call at once.
         let mut doors = Vec::new();
         self.listen(&mut doors, voice).await;
-        let house = Arc::new(House::new(&self.settings.terms, voice.clone()));
-        house.router.initialize().await.map_err(|error| anyhow!("{error}"))?;
+        let service = self.settings.terms.service(&self.local, voice);
+        let house = &service.house;
         // The set comes before what tells the nodes that the broker stopped, so it outlives it.
         let mut tasks = JoinSet::new();
-        let _open = Open::new(&self.local, &house.router);
+        let _open = Open::new(&self.local, house);
         voice.ready();
         // Who listens is good for something, whether anybody calls or not.
         voice.works();
-        let wills = wills::publish(Arc::clone(&self.local), Arc::clone(&house.router));
+        let wills = wills::publish(Arc::clone(&self.local), Arc::clone(house));
         tasks.spawn(wills);
 
         let mut retry = interval(RETRY);
-        let (mut sweep, mut tidy) = (interval(SWEEP), interval(TIDY));
+        let (mut sweep, mut tidy, mut tick) = (interval(SWEEP), interval(TIDY), interval(TICK));
         loop {
             let is_shut = doors.len() < self.settings.listen.len();
             tokio::select! {
                 // A port in use is the trouble of those who come by it, and of nobody else.
                 _ = retry.tick(), if is_shut => self.listen(&mut doors, voice).await,
                 accepted = accept(&doors) => match accepted {
-                    Ok((stream, from)) => self.admit(stream, from, &house, &mut tasks, voice),
+                    Ok((stream, from)) => admit(stream, from, &service, &mut tasks),
                     Err(error) => {
                         voice.trouble(&error);
                         sleep(PAUSE).await;
                     }
                 },
-                () = self.local.asked() => self.local.bring_retained(&house.router).await,
+                () = self.local.asked() => self.local.bring_retained(house),
                 Some(ended) = tasks.join_next() => told(ended, voice),
-                _ = sweep.tick() => house.sweep(&self.local).await,
+                _ = sweep.tick() => self.local.sweep(house),
+                _ = tick.tick() => house.tick(),
                 _ = tidy.tick() => self.local.tidy(),
             }
         }
     }
 }
 
-impl Embedded {
-    /// Lets a client in, if there is room.
-    fn admit(
-        &self,
-        stream: Box<dyn Stream>,
-        from: SocketAddr,
-        house: &Arc<House>,
-        tasks: &mut JoinSet<anyhow::Result<()>>,
-        voice: &Voice,
-    ) {
-        let ip = from.ip();
-        let guest = match house.hall.enter(from) {
-            Ok(guest) => guest,
-            Err(error) => {
-                return voice.trouble(&anyhow!("refused a connection from {ip}: {error}"));
-            }
-        };
-        let stream = at_once(stream);
-        let (house, local, voice) = (Arc::clone(house), Arc::clone(&self.local), voice.clone());
-        tasks.spawn(async move {
-            let served = gate::serve(stream, from, &house, local, voice).await;
-            drop(guest);
-            served.with_context(|| format!("serving {ip}"))
-        });
-    }
+/// Lets a client in, if there is room.
+fn admit(
+    stream: Box<dyn Stream>,
+    from: SocketAddr,
+    service: &Service,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+) {
+    let ip = from.ip();
+    let refuse = |why: &dyn std::fmt::Display| {
+        service.voice.trouble(&anyhow!("refused a connection from {ip}: {why}"));
+    };
+    let guest = match service.users.hall.enter(from) {
+        Ok(guest) => guest,
+        Err(error) => return refuse(&error),
+    };
+    let Some(charge) = service.house.budget.take(Use::Connections, CONNECTION_BYTES) else {
+        return refuse(&"the memory for connections is full (`memory`)");
+    };
+    let (stream, service) = (at_once(stream), service.clone());
+    tasks.spawn(async move {
+        let served = service.serve(stream, from).await;
+        drop((guest, charge));
+        served.with_context(|| format!("serving {ip}"))
+    });
 }
 
 /// Has what is sent leave at once: an acknowledgement is small, and the device waits for it.
@@ -194,8 +266,8 @@ fn told(ended: Result<anyhow::Result<()>, JoinError>, voice: &Voice) {
 struct Open<'a>(&'a Local);
 
 impl<'a> Open<'a> {
-    fn new(local: &'a Local, router: &Arc<MessageRouter>) -> Open<'a> {
-        local.open(Arc::clone(router));
+    fn new(local: &'a Local, house: &Arc<House>) -> Open<'a> {
+        local.open(Arc::clone(house));
         Open(local)
     }
 }

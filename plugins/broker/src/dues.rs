@@ -13,6 +13,12 @@ use std::{
 use forebay_sdk::mqtt::Publication;
 use tokio::sync::{Notify, futures::Notified};
 
+use crate::{
+    budget::Charge,
+    message::publication_bytes,
+    wire::{Ack, Version, Writer, code},
+};
+
 /// The most messages of one publisher that are not acknowledged. Beyond, it is not read.
 pub const MOST_UNACKNOWLEDGED: u16 = 200;
 /// The most bytes of them, unless one message is larger.
@@ -21,12 +27,16 @@ pub const MOST_UNACKNOWLEDGED_BYTES: usize = 256 << 10;
 /// comes twice.
 const MOST_LATE: usize = 2 * MOST_UNACKNOWLEDGED as usize;
 
-/// The most answers that wait for a publisher to read them. Beyond, it is not read.
+/// The most answers of four bytes that wait for a publisher to read them. Beyond, it is not read.
 pub const MOST_ANSWERS: usize = 1000;
+/// The most messages of QoS 2 that a publisher has sent and not released.
+pub const MOST_UNFINISHED: usize = 1000;
 
 /// A reader's promise for one message goes with each copy. Dropping the last one keeps it.
 pub struct Ticket {
     told: Arc<Notify>,
+    /// The memory of the message.
+    _charge: Option<Charge>,
 }
 
 impl Drop for Ticket {
@@ -44,8 +54,20 @@ impl Receipt {
     }
 }
 
-/// An acknowledgement, as it is on the wire. It is the same for MQTT 3.1.1 and 5.
-pub type Answer = [u8; 4];
+/// An acknowledgement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub kind: Ack,
+    pub id: u16,
+    pub code: u8,
+}
+
+impl Answer {
+    /// All is well.
+    pub fn new(kind: Ack, id: u16) -> Answer {
+        Answer { kind, id, code: code::SUCCESS }
+    }
+}
 
 /// The dues of one publisher.
 #[derive(Default)]
@@ -63,8 +85,8 @@ struct State {
     owed: VecDeque<Owed>,
     /// Of connections that are gone.
     late: VecDeque<Owed>,
-    /// Answers that wait for nobody. Bounded by [`Dues::room_to_answer`].
-    answers: Vec<Answer>,
+    /// Answers that wait for nobody, as they are on the wire. Bounded by [`Dues::room_to_answer`].
+    answers: Vec<u8>,
     /// Messages of QoS 2 that were received and not released. No more than there are packet ids.
     unfinished: BTreeSet<u16>,
 }
@@ -77,8 +99,8 @@ struct Owed {
 
 impl Dues {
     /// A ticket for a message, to be copied for its readers, and what tells that they have settled it.
-    pub fn ticket(&self) -> (Arc<Ticket>, Receipt) {
-        let ticket = Arc::new(Ticket { told: Arc::clone(&self.told) });
+    pub fn ticket(&self, charge: Option<Charge>) -> (Arc<Ticket>, Receipt) {
+        let ticket = Arc::new(Ticket { told: Arc::clone(&self.told), _charge: charge });
         let receipt = Receipt(Arc::downgrade(&ticket));
         (ticket, receipt)
     }
@@ -104,6 +126,17 @@ impl Dues {
         self.lock().unfinished.clear();
     }
 
+    /// How many messages the publisher has open: of QoS 2, until they are released.
+    pub fn open_count(&self) -> usize {
+        let state = self.lock();
+        state.owed.len() + state.unfinished.len()
+    }
+
+    /// How many messages of QoS 2 the publisher has not released.
+    pub fn unfinished_count(&self) -> usize {
+        self.lock().unfinished.len()
+    }
+
     /// Nothing is left of the publisher.
     pub fn is_done(&self) -> bool {
         let mut state = self.lock();
@@ -120,7 +153,7 @@ impl Dues {
 
     /// Resolves once there is room for one more answer: a publisher that never reads them is not read.
     pub async fn room_to_answer(&self) {
-        while self.lock().answers.len() >= MOST_ANSWERS {
+        while self.lock().answers.len() >= 4 * MOST_ANSWERS {
             self.room.notified().await;
         }
     }
@@ -130,9 +163,9 @@ impl Dues {
         self.lock().unfinished.contains(&packet_id)
     }
 
-    /// A message of QoS 2 is released.
-    pub fn release(&self, packet_id: u16) {
-        self.lock().unfinished.remove(&packet_id);
+    /// A message of QoS 2 is released. Whether there was one.
+    pub fn release(&self, packet_id: u16) -> bool {
+        self.lock().unfinished.remove(&packet_id)
     }
 
     /// What tells of a message that came before and that readers still have.
@@ -150,8 +183,8 @@ impl Dues {
     }
 
     /// Owes an answer that waits for nobody.
-    pub fn answer(&self, answer: Answer) {
-        self.lock().answers.push(answer);
+    pub fn answer(&self, packet: &[u8]) {
+        self.lock().answers.extend(packet);
         self.told.notify_waiters();
     }
 
@@ -162,30 +195,31 @@ impl Dues {
 
     /// Leaves what readers still have to whoever sends it again.
     pub fn leave_late(&self, publication: Publication, receipt: Receipt) {
-        let answer = Answer::default();
+        // Of a node, which waits for the receipt itself.
+        let answer = Answer::new(Ack::PubAck, 0);
         let mut state = self.lock();
         state.owed.push_back(Owed { answer, publication, receipt });
         state.leave();
     }
 
     /// What can be acknowledged by now, as it goes over the wire of that connection.
-    pub fn pay(&self, holder: u64) -> Vec<u8> {
+    pub fn pay(&self, holder: u64, version: Version) -> Vec<u8> {
         let mut state = self.lock();
         if state.holders != holder {
             return Vec::new();
         }
-        let mut paid: Vec<u8> = mem::take(&mut state.answers).concat();
+        let mut paid = Writer { version, bytes: mem::take(&mut state.answers) };
         while state.owed.front().is_some_and(|owed| owed.receipt.is_settled()) {
             let Some(Owed { answer, .. }) = state.owed.pop_front() else { break };
-            paid.extend(answer);
-            if answer[0] == PUBREC {
-                state.unfinished.insert(u16::from_be_bytes([answer[2], answer[3]]));
+            paid.ack(answer.kind, answer.id, answer.code);
+            if answer.kind == Ack::PubRec && answer.code == code::SUCCESS {
+                state.unfinished.insert(answer.id);
             }
         }
         state.late.retain(|owed| !owed.receipt.is_settled());
         drop(state);
         self.room.notify_one();
-        paid
+        paid.bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -206,34 +240,8 @@ impl State {
 
     fn has_room(&self) -> bool {
         let open = || self.owed.iter().chain(&self.late);
-        let size_bytes =
-            |owed: &Owed| owed.publication.payload.len() + owed.publication.topic.len();
+        let size_bytes = |owed: &Owed| publication_bytes(&owed.publication);
         open().count() < usize::from(MOST_UNACKNOWLEDGED)
             && open().map(size_bytes).sum::<usize>() < MOST_UNACKNOWLEDGED_BYTES
     }
-}
-
-/// The first byte of the packets that acknowledge.
-const PUBACK: u8 = 0x40;
-const PUBREC: u8 = 0x50;
-const PUBCOMP: u8 = 0x70;
-
-/// Acknowledges a message of QoS 1.
-pub fn puback(packet_id: u16) -> Answer {
-    answer(PUBACK, packet_id)
-}
-
-/// Acknowledges that a message of QoS 2 was received.
-pub fn pubrec(packet_id: u16) -> Answer {
-    answer(PUBREC, packet_id)
-}
-
-/// Acknowledges that a message of QoS 2 was released.
-pub fn pubcomp(packet_id: u16) -> Answer {
-    answer(PUBCOMP, packet_id)
-}
-
-fn answer(kind: u8, packet_id: u16) -> Answer {
-    let [high, low] = packet_id.to_be_bytes();
-    [kind, 2, high, low]
 }

@@ -15,6 +15,8 @@ const MOST_WAITING: usize = 16;
 /// Who is in.
 pub struct Hall {
     most: usize,
+    /// Of one address.
+    most_of_one: usize,
     guests: Mutex<BTreeMap<SocketAddr, Standing>>,
 }
 
@@ -32,9 +34,9 @@ pub struct Guest {
 }
 
 impl Hall {
-    /// Room for so many devices.
-    pub fn new(most: usize) -> Arc<Hall> {
-        Arc::new(Hall { most, guests: Mutex::default() })
+    /// Room for so many devices, and for so many of one address.
+    pub fn new(most: usize, most_of_one: usize) -> Arc<Hall> {
+        Arc::new(Hall { most, most_of_one, guests: Mutex::default() })
     }
 
     /// Lets a connection wait.
@@ -82,8 +84,11 @@ impl Hall {
         if free == 0 {
             bail!("`max_connections` reached");
         }
-        let has_one = || connected.clone().any(|(other, _)| is_same(other, &from));
-        if free <= self.most / 10 && has_one() {
+        let of_one = connected.filter(|(other, _)| is_same(other, &from)).count();
+        if of_one >= self.most_of_one {
+            bail!("`max_connections_per_address` reached");
+        }
+        if free <= self.most / 10 && of_one > 0 {
             bail!("the last tenth of `max_connections` is kept for other addresses");
         }
         Ok(())
@@ -124,7 +129,7 @@ mod tests {
 
     #[test]
     fn one_address_cannot_lock_the_others_out() {
-        let hall = Hall::new(20);
+        let hall = Hall::new(20, 20);
         let mut guests = Vec::new();
         let mut last = String::new();
         for port in 1..100 {
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn the_last_tenth_is_for_addresses_that_have_no_place() {
-        let hall = Hall::new(20);
+        let hall = Hall::new(20, 20);
         let enter = |text: &str| {
             let guest = hall.enter(from(text))?;
             hall.admit(from(text)).map(|()| guest)

@@ -1,168 +1,164 @@
-//! What every client of the broker needs, in mqtt5's words, and the limits it keeps to.
+//! The broker, shared by the tasks that serve its clients, and what it asks of them.
 
 use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::Duration,
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use forebay_sdk::{Secret, Size, Voice};
-use mqtt5::broker::{
-    AuthProvider, BrokerConfig, DynamicStorage, MemoryBackend, ResourceLimits, ResourceMonitor,
-    client_handler::ClientHandler, router::MessageRouter, storage::QueueLimits,
-    storage::StorageBackend, sys_topics::BrokerStats, transport::BrokerTransport,
-};
-use tokio::sync::broadcast;
-use tracing::debug;
+use anyhow::anyhow;
+use forebay_sdk::Voice;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    dues::MOST_UNACKNOWLEDGED,
-    hall::Hall,
-    local::{LARGEST_RETAINED, Local},
-    users::Users,
+    broker::{Broker, Effect, Limits},
+    budget::{Budget, Use},
+    message::{Kept, Message},
+    packets::Desk,
+    session::ConnectionId,
+    wire::Refusal,
 };
 
-/// The most topics whose last message is kept.
-const MOST_RETAINED: usize = 1000;
-/// The most subscriptions of one client.
-const MOST_SUBSCRIPTIONS: usize = 100;
-/// The most messages on the short way to a device. What is beyond goes through its queue.
-const MOST_IN_LANE: usize = 256;
-/// The most topic aliases of an MQTT 5 client.
-pub const MOST_ALIASES: u16 = 32;
-/// How many sessions are remembered for each connection that is allowed.
-const SESSIONS_PER_CONNECTION: usize = 2;
-/// The most bytes that wait for one subscriber, unless one packet is larger.
-const MOST_QUEUED_BYTES: usize = 1 << 20;
-/// How long the broker remembers the session of a client that is away.
-const LONGEST_SESSION: Duration = Duration::from_secs(24 * 3600);
-/// How often expired sessions are looked for.
-pub const SWEEP: Duration = Duration::from_secs(60);
-
-/// Who may come, and how much of everything there may be.
-#[derive(Clone, Debug)]
-pub struct Terms {
-    /// The password of each user. None lets anybody in.
-    pub users: Option<BTreeMap<String, Secret>>,
-    pub max_connections: u16,
-    pub max_packet: Size,
-    /// The most messages of QoS 1 and 2 that wait for one subscriber.
-    pub max_queued: u32,
+/// The broker, and the lines to its clients.
+pub struct House {
+    broker: Mutex<Broker>,
+    pub budget: Budget,
+    pub desk: Arc<Desk>,
+    lines: Mutex<BTreeMap<ConnectionId, Arc<Line>>>,
+    next_line: AtomicU64,
+    wills: Mutex<VecDeque<Arc<Kept>>>,
+    will_is_due: Notify,
+    voice: Voice,
 }
 
-impl Terms {
-    fn max_packet(&self) -> usize {
-        usize::try_from(self.max_packet.0).unwrap_or(usize::MAX)
+/// How a connection hears from the broker.
+pub struct Line {
+    pub id: ConnectionId,
+    woken: Notify,
+    ended: Notify,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+impl Line {
+    /// Resolves when something may wait for the client.
+    pub async fn woken(&self) {
+        self.woken.notified().await;
     }
 
-    /// The limits of the queue of one device.
-    fn queue(&self) -> QueueLimits {
-        QueueLimits {
-            max_messages: usize::try_from(self.max_queued).unwrap_or(usize::MAX),
-            max_bytes: MOST_QUEUED_BYTES.max(self.max_packet()),
+    /// Resolves with the reason when the connection is to end.
+    pub async fn ended(&self) -> Refusal {
+        loop {
+            self.ended.notified().await;
+            if let Some(refusal) = lock(&self.refusal).take() {
+                return refusal;
+            }
         }
     }
 }
 
-/// What every client needs, in mqtt5's words.
-pub struct House {
-    config: Arc<BrokerConfig>,
-    pub router: Arc<MessageRouter>,
-    storage: Arc<DynamicStorage>,
-    users: Arc<Users>,
-    pub hall: Arc<Hall>,
-    stats: Arc<BrokerStats>,
-    monitor: Arc<ResourceMonitor>,
-    shutdown: broadcast::Sender<()>,
+/// A line, until it is dropped.
+pub struct Held<'a> {
+    house: &'a House,
+    pub line: Arc<Line>,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        lock(&self.house.lines).remove(&self.line.id);
+    }
 }
 
 impl House {
-    pub fn new(terms: &Terms, voice: Voice) -> House {
-        let limits = terms.queue();
-        let storage = Arc::new(DynamicStorage::Memory(MemoryBackend::with_queue_limits(limits)));
-        let router = MessageRouter::with_storage(Arc::clone(&storage))
-            .with_retained_limits(MOST_RETAINED, LARGEST_RETAINED);
-        let config = BrokerConfig {
-            max_packet_size: terms.max_packet(),
-            max_subscriptions_per_client: MOST_SUBSCRIPTIONS,
-            client_channel_capacity: MOST_IN_LANE,
-            server_receive_maximum: Some(MOST_UNACKNOWLEDGED),
-            topic_alias_maximum: MOST_ALIASES,
-            session_expiry_interval: LONGEST_SESSION,
-            ..BrokerConfig::default()
-        };
-        // Connections are bounded by us, so that those count which have not said who they are.
-        let monitor = ResourceMonitor::new(ResourceLimits {
-            max_connections: usize::MAX,
-            max_connections_per_ip: usize::MAX,
-            max_message_rate_per_client: 0,
-            max_bandwidth_per_client: 0,
-            max_connection_rate: u32::MAX,
-            rate_limit_window: SWEEP,
-        });
-        let hall = Hall::new(usize::from(terms.max_connections));
-        let most_sessions = usize::from(terms.max_connections) * SESSIONS_PER_CONNECTION;
-        let users = Users {
-            passwords: terms.users.clone(),
-            storage: Arc::clone(&storage),
-            most_sessions,
-            hall: Arc::clone(&hall),
-            guesses: Mutex::default(),
-            voice,
-        };
+    pub fn new(limits: Limits, budget: Budget, voice: Voice) -> House {
         House {
-            config: Arc::new(config),
-            router: Arc::new(router),
-            storage,
-            users: Arc::new(users),
-            hall,
-            stats: Arc::new(BrokerStats::new()),
-            monitor: Arc::new(monitor),
-            shutdown: broadcast::Sender::new(1),
+            broker: Mutex::new(Broker::new(limits, budget.clone())),
+            budget,
+            desk: Arc::default(),
+            lines: Mutex::default(),
+            next_line: AtomicU64::new(1),
+            wills: Mutex::default(),
+            will_is_due: Notify::new(),
+            voice,
         }
     }
 
-    /// The largest packet of a device, in bytes.
-    pub fn max_packet(&self) -> usize {
-        self.config.max_packet_size
+    /// A line for a new connection.
+    pub fn line(&self) -> Held<'_> {
+        let id = self.next_line.fetch_add(1, Ordering::Relaxed);
+        let (woken, ended, refusal) = (Notify::new(), Notify::new(), Mutex::default());
+        let line = Arc::new(Line { id, woken, ended, refusal });
+        lock(&self.lines).insert(id, Arc::clone(&line));
+        Held { house: self, line }
     }
 
-    /// Serves one client until it leaves.
-    pub fn serve(
-        &self,
-        transport: BrokerTransport,
-        from: SocketAddr,
-    ) -> impl Future<Output = ()> + use<> {
-        let handler = ClientHandler::new(
-            transport,
-            from,
-            Arc::clone(&self.config),
-            Arc::clone(&self.router),
-            Arc::clone(&self.users) as Arc<dyn AuthProvider>,
-            Some(Arc::clone(&self.storage)),
-            Arc::clone(&self.stats),
-            Arc::clone(&self.monitor),
-            self.shutdown.subscribe(),
-        );
-        async move {
-            if let Err(error) = handler.run().await {
-                debug!(%from, %error, "a client left with an error");
+    /// A client id that nobody has.
+    pub fn new_client_id(&self) -> Arc<str> {
+        let number = self.next_line.fetch_add(1, Ordering::Relaxed);
+        let random = RandomState::new().hash_one(number);
+        format!("forebay-{random:016x}-{number}").into()
+    }
+
+    /// Asks the broker, and does what it asks for.
+    pub fn with<T>(&self, ask: impl FnOnce(&mut Broker) -> T) -> T {
+        let mut broker = lock(&self.broker);
+        let answer = ask(&mut broker);
+        let effects = broker.effects();
+        drop(broker);
+        for effect in effects {
+            self.apply(effect);
+        }
+        answer
+    }
+
+    fn apply(&self, effect: Effect) {
+        match effect {
+            Effect::Wake(id) => {
+                if let Some(line) = lock(&self.lines).get(&id) {
+                    line.woken.notify_one();
+                }
             }
+            Effect::Close(id, refusal) => {
+                if let Some(line) = lock(&self.lines).get(&id) {
+                    *lock(&line.refusal) = Some(refusal);
+                    line.ended.notify_one();
+                }
+            }
+            Effect::Publish(will) => self.will(&will),
+            Effect::Dropped(count, why) => self.voice.dropped(count, &why),
+            Effect::Trouble(what) => self.voice.trouble(&anyhow!("{what}")),
         }
     }
 
-    /// Forgets what has expired. To be called every [`SWEEP`].
-    pub async fn sweep(&self, local: &Local) {
-        if let Err(error) = self.storage.cleanup_expired().await {
-            debug!(%error, "could not clean up expired messages");
-        }
-        self.router.sweep_sessions().await;
-        self.monitor.cleanup_expired_windows().await;
-        for client_id in local.absent() {
-            if let Ok(None) = self.storage.get_session(&client_id).await {
-                local.dues(&client_id).forget_unfinished();
+    fn will(&self, will: &Message) {
+        match Kept::new(will, &self.budget, Use::Queues) {
+            Some(kept) => {
+                lock(&self.wills).push_back(kept);
+                self.will_is_due.notify_one();
             }
+            None => self.voice.dropped(1, "the memory is full (`memory`), for a will"),
         }
     }
+
+    /// The next will that is due.
+    pub async fn next_will(&self) -> Message {
+        loop {
+            if let Some(kept) = lock(&self.wills).pop_front() {
+                return kept.message.clone();
+            }
+            self.will_is_due.notified().await;
+        }
+    }
+
+    /// What the clock brings.
+    pub fn tick(&self) {
+        self.with(|broker| broker.tick(Instant::now()));
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere must not take the broker with it.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,24 +1,32 @@
 //! An MQTT broker inside this program, as a connection: devices reach it by TCP, the nodes of
 //! pipelines in-process.
 //!
-//! The engine behind it is `mqtt5`. We open the listeners and own every task ourselves, so that
-//! nothing outlives the connection; of `mqtt5` we use the protocol, the router and the sessions.
+//! The broker itself is `broker.rs`, a state machine, with `session.rs`, `tree.rs` and `retained.rs`;
+//! `wire/` is MQTT as bytes, `serve.rs` the task of one device. Beside the broker stand the readers
+//! among the nodes (`local.rs`, `place.rs`) and what publishers are owed for them (`dues.rs`). All
+//! memory that a client can cause is counted in `budget.rs`.
 
+mod broker;
+mod budget;
 mod connection;
 mod dues;
-mod gate;
 mod hall;
 mod house;
 mod listen;
 mod local;
+mod message;
 mod packets;
 mod place;
-mod private;
-mod properties;
+mod retained;
 mod rules;
+mod serve;
+mod session;
 mod settings;
+mod topics;
+mod tree;
 mod users;
 mod wills;
+mod wire;
 
 #[cfg(test)]
 mod tests;

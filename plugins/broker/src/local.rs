@@ -1,7 +1,7 @@
 //! Publish and subscribe for the nodes of this program, without a network in between.
 //!
-//! What is published goes to the places of its readers here, and by way of mqtt5's router to the
-//! devices. mqtt5 does not know the nodes.
+//! What is published goes to the places of its readers here, and by way of the broker to the
+//! devices. The broker itself does not know the nodes.
 
 use std::{
     collections::BTreeMap,
@@ -18,24 +18,21 @@ use forebay_sdk::{
     mqtt::{PubSub, Publication, Subscribe, Subscription},
 };
 use futures_util::future::{BoxFuture, FutureExt, join_all};
-use mqtt5::{
-    broker::router::{MessageRouter, ROUTE_BUDGET_MAX},
-    packet::publish::PublishPacket,
-};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
+    budget::{Charge, Use},
     dues::{Dues, Receipt},
+    house::House,
+    message::{Message, publication_bytes},
     place::{Interest, Place},
-    private::is_private,
-    properties::{packet_of, publication_of},
+    topics::{check_topic, is_private, matches},
+    tree::SessionId,
 };
 
-/// The most bytes of a message that is kept, with its topic and its properties.
-pub const LARGEST_RETAINED: usize = 64 << 10;
 /// How long a node waits for the broker to start.
 const LONGEST_START: Duration = Duration::from_secs(10);
 /// How long a batch of a node waits for its readers, before it is tried again.
@@ -43,7 +40,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What nodes see of the broker. Outlives a run of it, and so does what they have not settled.
 pub struct Local {
-    router: watch::Sender<Option<Arc<MessageRouter>>>,
+    house: watch::Sender<Option<Arc<House>>>,
     /// The places of readers, by their names.
     places: Mutex<BTreeMap<Arc<str>, Arc<Place>>>,
     /// What the devices are owed, by their client ids.
@@ -57,14 +54,44 @@ pub struct Local {
     voice: Voice,
 }
 
-/// A place, and the QoS at which a message goes there.
-type Way = (Arc<Place>, u8);
+/// How a message goes to a reader.
+pub struct Way {
+    place: Arc<Place>,
+    qos: u8,
+    retain_as_published: bool,
+}
+
+impl Way {
+    fn at_most(self, qos: u8) -> Way {
+        Way { qos: self.qos.min(qos), ..self }
+    }
+}
+
+/// Who published a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A node of this program.
+    Node,
+    /// A device.
+    Device(SessionId),
+    /// The broker itself, or a device that is gone.
+    Nobody,
+}
+
+impl Origin {
+    fn session(self) -> Option<SessionId> {
+        match self {
+            Origin::Device(session) => Some(session),
+            Origin::Node | Origin::Nobody => None,
+        }
+    }
+}
 
 impl Local {
     /// Without readers. `voice` hears of what is dropped.
     pub fn new(voice: Voice) -> Arc<Local> {
         Arc::new(Local {
-            router: watch::Sender::default(),
+            house: watch::Sender::default(),
             places: Mutex::default(),
             devices: Mutex::default(),
             nodes: Dues::default(),
@@ -75,24 +102,24 @@ impl Local {
     }
 
     /// The broker runs.
-    pub fn open(&self, router: Arc<MessageRouter>) {
-        self.router.send_replace(Some(router));
+    pub fn open(&self, house: Arc<House>) {
+        self.house.send_replace(Some(house));
         self.asked.notify_one();
     }
 
     /// The broker stopped.
     pub fn close(&self) {
-        self.router.send_replace(None);
+        self.house.send_replace(None);
     }
 
-    /// The router, once the broker runs.
-    pub async fn router(&self) -> anyhow::Result<Arc<MessageRouter>> {
-        if let Some(router) = &*self.router.borrow() {
-            return Ok(Arc::clone(router));
+    /// The broker, once it runs.
+    pub async fn house(&self) -> anyhow::Result<Arc<House>> {
+        if let Some(house) = &*self.house.borrow() {
+            return Ok(Arc::clone(house));
         }
-        let mut router = self.router.subscribe();
-        let running = timeout(LONGEST_START, router.wait_for(Option::is_some)).await;
-        let running = running.ok().and_then(Result::ok).and_then(|router| router.clone());
+        let mut house = self.house.subscribe();
+        let running = timeout(LONGEST_START, house.wait_for(Option::is_some)).await;
+        let running = running.ok().and_then(Result::ok).and_then(|house| house.clone());
         running.context("the broker in this program is not running")
     }
 
@@ -102,19 +129,18 @@ impl Local {
     }
 
     /// Brings what is retained to readers with new filters. What matches several of them comes once.
-    pub async fn bring_retained(&self, router: &MessageRouter) {
+    pub fn bring_retained(&self, house: &House) {
         let places: Vec<Arc<Place>> = lock(&self.places).values().cloned().collect();
+        let now = Instant::now();
         for place in places {
             for (pattern, earlier) in place.unbrought() {
-                for mut kept in router.get_retained_messages(&pattern).await {
-                    let matches =
-                        |other: &String| mqtt5::topic_matches_filter(&kept.topic_name, other);
-                    if !earlier.iter().any(matches) {
-                        kept.retain = true;
-                        let qos = (kept.qos as u8).min(place.qos());
-                        place.put(publication_of(&kept, qos), None);
+                house.with(|broker| {
+                    for kept in broker.retained().all(&pattern, now) {
+                        if !earlier.iter().any(|other| matches(other, &kept.topic)) {
+                            place.put(kept.publication(kept.qos.min(place.qos()), now), None);
+                        }
                     }
-                }
+                });
             }
             place.grant();
         }
@@ -140,21 +166,37 @@ impl Local {
         Arc::clone(lock(&self.devices).entry(client_id.into()).or_default())
     }
 
-    /// The clients of which something is remembered and that are not there.
-    pub fn absent(&self) -> Vec<Arc<str>> {
-        let devices = lock(&self.devices);
-        let absent = devices.iter().filter(|(_, dues)| Arc::strong_count(dues) == 1);
-        absent.map(|(client_id, _)| Arc::clone(client_id)).collect()
+    /// A device is gone: what it had not released is forgotten with its session.
+    pub fn forget(&self, client_id: &str) {
+        let mut devices = lock(&self.devices);
+        let Some(dues) = devices.get(client_id) else { return };
+        dues.forget_unfinished();
+        if Arc::strong_count(dues) == 1 && dues.is_done() {
+            devices.remove(client_id);
+        }
+    }
+
+    /// Forgets what devices without a session had not released.
+    pub fn sweep(&self, house: &House) {
+        let absent: Vec<Arc<str>> = {
+            let devices = lock(&self.devices);
+            let absent = devices.iter().filter(|(_, dues)| Arc::strong_count(dues) == 1);
+            absent.map(|(client_id, _)| Arc::clone(client_id)).collect()
+        };
+        for client_id in absent {
+            if house.with(|broker| broker.owner(&client_id)).is_none() {
+                self.forget(&client_id);
+            }
+        }
     }
 
     /// The ways to the readers of a topic, once each has room for a message of that QoS. At QoS 0
     /// nobody waits.
-    pub async fn ways(&self, topic: &str, qos: u8) -> Vec<Way> {
-        let ways: Vec<Way> =
-            self.readers(topic).map(|(place, most)| (place, qos.min(most))).collect();
-        for (place, qos) in &ways {
-            if *qos > 0 {
-                place.room().await;
+    pub async fn ways(&self, topic: &str, qos: u8, from: Origin) -> Vec<Way> {
+        let ways: Vec<Way> = self.readers(topic, from).map(|way| way.at_most(qos)).collect();
+        for way in &ways {
+            if way.qos > 0 {
+                way.place.room().await;
             }
         }
         ways
@@ -163,92 +205,87 @@ impl Local {
     /// The same, but no reader is waited for longer than that since it was full. One that still is gets
     /// it at QoS 0, which it loses, and that is counted.
     pub async fn ways_within(&self, topic: &str, qos: u8, most: Duration) -> Vec<Way> {
-        let ways = self.readers(topic).map(async |(place, highest)| {
-            let qos = qos.min(highest);
-            let has_room = qos == 0 || place.room_within(most).await;
-            (place, if has_room { qos } else { 0 })
+        let ways = self.readers(topic, Origin::Nobody).map(async |way| {
+            let way = way.at_most(qos);
+            let has_room = way.qos == 0 || way.place.room_within(most).await;
+            if has_room { way } else { way.at_most(0) }
         });
         join_all(ways).await
     }
 
     /// Why a message of that topic has to wait, in words.
     fn why_full(&self, topic: &str) -> String {
-        let mut full = self.readers(topic).filter(|(place, _)| !place.has_room());
-        let first = full.next().map(|(place, _)| place.why_full());
+        let mut full = self.readers(topic, Origin::Node).filter(|way| !way.place.has_room());
+        let first = full.next().map(|way| way.place.why_full());
         first.unwrap_or_else(|| "a source on this broker was too slow".to_owned())
     }
 
-    /// Publishes along those ways, and to the devices but the one from which it comes.
+    /// The memory for a message until the readers have settled it, once there is some. None when nobody
+    /// waits for that.
+    pub async fn memory(&self, ways: &[Way], publication: &Publication) -> Option<Charge> {
+        let is_awaited = ways.iter().any(|way| way.qos > 0);
+        let house = if is_awaited { self.house().await.ok()? } else { return None };
+        let bytes = publication_bytes(publication);
+        Some(house.budget.take_once_free(Use::Sources, bytes).await)
+    }
+
+    /// Publishes along those ways, and to the devices.
     pub async fn send(
         &self,
-        mut packet: PublishPacket,
+        message: Message,
         ways: Vec<Way>,
-        from: Option<&str>,
+        from: Origin,
         dues: &Dues,
+        charge: Option<Charge>,
     ) -> anyhow::Result<Receipt> {
-        let router = self.router().await?;
-        let (ticket, receipt) = dues.ticket();
-        for (place, qos) in ways {
-            let mut publication = publication_of(&packet, qos);
-            // Only what was kept before a reader came is retained for it.
-            publication.retain = false;
-            if qos > 0 {
-                place.put(publication, Some(Arc::clone(&ticket)));
-            } else if !place.offer(publication) {
-                let why = place.why_full();
+        let house = self.house().await?;
+        let now = Instant::now();
+        let publication = match ways.is_empty() {
+            true => None,
+            false => Some(message.publication(message.qos, now)),
+        };
+        let charge = charge.or_else(|| {
+            let bytes = publication_bytes(publication.as_ref()?);
+            house.budget.take(Use::Sources, bytes)
+        });
+        let has_memory = charge.is_some();
+        let (ticket, receipt) = dues.ticket(charge);
+        for (way, publication) in ways.into_iter().zip(std::iter::repeat(publication).flatten()) {
+            // Only what was kept before a reader came is retained for it, unless it wants to know.
+            let is_retained = publication.retain && way.retain_as_published;
+            let publication = publication.qos(way.qos).retain(is_retained);
+            let ticket = Some(Arc::clone(&ticket));
+            if way.qos > 0 && has_memory {
+                way.place.put(publication, ticket);
+            } else if !has_memory || !way.place.offer(publication, ticket) {
+                let why = way.place.why_full();
                 self.voice.dropped(1, &format!("{why}, and what comes at QoS 0 does not wait"));
             }
         }
         drop(ticket);
-        if packet.retain {
-            packet.retain = self.may_keep(&packet, &router).await;
-        }
-        let deadline = Instant::now() + ROUTE_BUDGET_MAX;
-        router.route_message_with_deadline(&packet, from, deadline).await;
+        house.with(|broker| broker.publish(&message, from.session(), now));
         Ok(receipt)
     }
 
-    /// Whether there is room to keep a message for later subscribers.
-    async fn may_keep(&self, packet: &PublishPacket, router: &MessageRouter) -> bool {
-        if packet.payload.is_empty() {
-            // It takes back what is kept.
-            return true;
-        }
-        let topic = &packet.topic_name;
-        // With its topic and its properties.
-        let size_bytes = packet.body_encoded_size();
-        if size_bytes > LARGEST_RETAINED {
-            self.voice.trouble(&anyhow!(
-                "passed on without keeping it for later subscribers: a retained message of \
-                 {size_bytes} bytes, more than {LARGEST_RETAINED}, for `{topic}`"
-            ));
-            return false;
-        }
-        if router.retained_store_full(topic).await {
-            let most = router.max_retained_messages();
-            self.voice.trouble(&anyhow!(
-                "passed on without keeping it for later subscribers: a retained message for \
-                 `{topic}`, since {most} topics have one already"
-            ));
-            return false;
-        }
-        true
-    }
-
-    /// Who reads a topic, and up to which QoS. Of those who share a subscription one gets it, if
-    /// possible one who is there.
-    fn readers(&self, topic: &str) -> impl Iterator<Item = Way> + use<> {
+    /// Who reads a topic, and how. Of those who share a subscription one gets it, if possible one who
+    /// is there.
+    fn readers(&self, topic: &str, from: Origin) -> impl Iterator<Item = Way> + use<> {
         let now = Instant::now();
         let mut ways: Vec<Way> = Vec::new();
         let mut groups: BTreeMap<String, Vec<(bool, Way)>> = BTreeMap::new();
         for place in lock(&self.places).values() {
             let Some(interest) = place.interest(topic, now) else { continue };
-            let Interest { qos, alone, shared, is_taken } = interest;
+            let Interest { manner, alone, shared, is_taken } = interest;
+            if manner.no_local && from == Origin::Node {
+                continue;
+            }
+            let (qos, retain_as_published) = (manner.qos, manner.retain_as_published);
+            let way = || Way { place: Arc::clone(place), qos, retain_as_published };
             if alone {
-                ways.push((Arc::clone(place), qos));
+                ways.push(way());
             }
             for group in shared {
-                groups.entry(group).or_default().push((is_taken, (Arc::clone(place), qos)));
+                groups.entry(group).or_default().push((is_taken, way()));
             }
         }
         for mut members in groups.into_values() {
@@ -264,9 +301,9 @@ impl Local {
     async fn route(&self, batch: Vec<Publication>) -> Result<Written, WriteError> {
         for publication in &batch {
             let topic = &publication.topic;
-            mqtt5::validate_topic_name(topic).map_err(|error| {
+            check_topic(topic).map_err(|why| {
                 WriteError::reject(anyhow!(
-                    "the message's topic cannot be published to: {error}, found `{topic}`"
+                    "the message's topic cannot be published to: {why}, found `{topic}`"
                 ))
             })?;
             if is_private(topic) {
@@ -305,9 +342,14 @@ impl Local {
                 Some(receipt) => receipt,
                 None => {
                     let (topic, qos) = (&publication.topic, publication.qos);
-                    let ways = timeout_at(deadline, self.ways(topic, qos)).await;
-                    let ways = ways.map_err(|_| anyhow!(self.why_full(topic)))?;
-                    self.send(packet_of(publication.clone()), ways, None, &self.nodes).await?
+                    let ready = timeout_at(deadline, async {
+                        let ways = self.ways(topic, qos, Origin::Node).await;
+                        let charge = self.memory(&ways, &publication).await;
+                        (ways, charge)
+                    });
+                    let (ways, charge) = ready.await.map_err(|_| anyhow!(self.why_full(topic)))?;
+                    let message = Message::of_node(publication.clone(), Instant::now());
+                    self.send(message, ways, Origin::Node, &self.nodes, charge).await?
                 }
             };
             open.messages.push((publication, receipt));
@@ -347,7 +389,7 @@ impl Drop for Open<'_> {
 
 impl PubSub for Local {
     fn ready(&self) -> BoxFuture<'_, anyhow::Result<()>> {
-        async { self.router().await.map(drop) }.boxed()
+        async { self.house().await.map(drop) }.boxed()
     }
 
     fn publish(

@@ -10,13 +10,19 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::mqtt::{Claim, Event, Parcel, Publication, Subscribe, Subscription};
+use forebay_sdk::mqtt::{
+    Claim, Event, Manner, Parcel, Publication, Retained, Subscribe, Subscription,
+};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
 };
 
-use crate::dues::Ticket;
+use crate::{
+    dues::Ticket,
+    message::publication_bytes,
+    topics::{check_filter, group_of, matches, pattern_of},
+};
 
 /// How long a place outlives its reader. A reload replaces a source within that time, and the new
 /// one goes on where the old one stopped.
@@ -66,8 +72,7 @@ struct Filter {
 
 /// How a reader wants a topic.
 pub struct Interest {
-    /// The highest QoS.
-    pub qos: u8,
+    pub manner: Manner,
     /// It has a filter of its own for it.
     pub alone: bool,
     /// The shared filters that match, as they are written.
@@ -80,7 +85,7 @@ pub struct Interest {
 struct Item {
     publication: Publication,
     arrival: u64,
-    /// Who waits for it to be settled.
+    /// Who waits for it to be settled, and its memory.
     _ticket: Option<Arc<Ticket>>,
 }
 
@@ -132,7 +137,7 @@ impl Place {
         }
         let (mut alone, mut shared) = (false, Vec::new());
         for filter in &state.filters {
-            if mqtt5::topic_matches_filter(topic, &filter.pattern) {
+            if matches(&filter.pattern, topic) {
                 match filter.group {
                     None => alone = true,
                     Some(_) => shared.push(filter.text.clone()),
@@ -141,7 +146,7 @@ impl Place {
         }
         let is_taken = state.until.is_none();
         let is_wanted = alone || !shared.is_empty();
-        is_wanted.then_some(Interest { qos: state.wish.manner.qos, alone, shared, is_taken })
+        is_wanted.then_some(Interest { manner: state.wish.manner, alone, shared, is_taken })
     }
 
     /// The highest QoS that its reader wants.
@@ -181,11 +186,11 @@ impl Place {
 
     /// Puts a message of QoS 0 there, unless as many wait as its reader may have in hand.
     #[must_use]
-    pub fn offer(&self, publication: Publication) -> bool {
+    pub fn offer(&self, publication: Publication, ticket: Option<Arc<Ticket>>) -> bool {
         let mut state = self.lock();
         let is_taken = state.has_room() && state.queue.len() < state.wish.capacity;
         if is_taken {
-            state.push(publication, None);
+            state.push(publication, ticket);
         }
         is_taken
     }
@@ -236,14 +241,14 @@ impl State {
         self.told.clear();
         let known = mem::take(&mut self.filters);
         for text in &wish.filters {
-            let (pattern, group) = mqtt5::parse_shared_subscription(text);
-            if let Err(error) = mqtt5::validate_topic_filter(text) {
-                let (filter, why) = (text.clone(), error.to_string());
+            if let Err(why) = check_filter(text) {
+                let (filter, why) = (text.clone(), why.to_owned());
                 self.told.push_back(Event::Refused { filter, why });
                 continue;
             }
-            let brought = known.iter().any(|known| known.text == *text && known.brought);
-            let (pattern, group) = (pattern.to_owned(), group.map(str::to_owned));
+            let brought = wish.manner.retained == Retained::Never
+                || known.iter().any(|known| known.text == *text && known.brought);
+            let (pattern, group) = (pattern_of(text).to_owned(), group_of(text).map(str::to_owned));
             self.filters.push(Filter { text: text.clone(), pattern, group, brought });
         }
         self.is_to_grant = !self.filters.is_empty();
@@ -300,7 +305,7 @@ impl State {
 }
 
 fn size_bytes(publication: &Publication) -> usize {
-    size_of::<Item>() + publication.topic.len() + publication.payload.len()
+    publication_bytes(publication)
 }
 
 /// Where a reader takes messages from its place.

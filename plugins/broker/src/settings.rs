@@ -1,12 +1,15 @@
 //! The settings of the embedded broker.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use forebay_sdk::{Claim, Configured, Problem, Secret, Settings, Size};
+use forebay_sdk::{Claim, Configured, Period, Problem, Secret, Settings, Size};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::{connection::BrokerConnection, house::Terms, rules::OPEN_BROKER};
+use crate::{
+    connection::{BrokerConnection, Terms},
+    rules::OPEN_BROKER,
+};
 
 /// An MQTT broker in this program.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -18,10 +21,27 @@ pub struct BrokerSettings {
     pub listen: Vec<String>,
     /// The password of each user. Anybody may connect when left out.
     pub users: Option<BTreeMap<String, Secret>>,
+    /// The most memory that the broker takes for all that clients can cause: connections, sessions,
+    /// subscriptions, retained messages, and what waits.
+    #[serde(default = "default_memory")]
+    pub memory: Size,
     /// The most devices that are connected at the same time.
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 1, max = 10000))]
     pub max_connections: u16,
+    /// The most of them that come from one address. As many as `max_connections` when left out.
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_connections_per_address: Option<u16>,
+    /// The most sessions that are remembered, those of connected devices included. Twice
+    /// `max_connections` when left out.
+    #[schemars(range(min = 1, max = 100000))]
+    pub max_sessions: Option<u32>,
+    /// How long the session of a device that is away is remembered at most.
+    #[serde(default = "default_session_expiry")]
+    pub session_expiry: Period,
+    /// The longest time that a device may be silent; MQTT 5 devices are told it as their keep-alive. Each
+    /// device says its own when left out.
+    pub max_keep_alive: Option<Period>,
     /// The largest packet that a device may send.
     #[serde(default = "default_max_packet")]
     pub max_packet: Size,
@@ -30,6 +50,24 @@ pub struct BrokerSettings {
     #[serde(default = "default_max_queued")]
     #[schemars(range(min = 1, max = 100000))]
     pub max_queued: u32,
+    /// The most bytes of messages that wait for one device, or one packet when that is larger.
+    #[serde(default = "default_max_queued_bytes")]
+    pub max_queued_bytes: Size,
+    /// The most messages that a device has been sent and has not acknowledged.
+    #[serde(default = "default_max_in_flight")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_in_flight: u16,
+    /// The most subscriptions of one device.
+    #[serde(default = "default_max_subscriptions")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_subscriptions: u32,
+    /// The most topics whose last message is kept.
+    #[serde(default = "default_max_retained")]
+    #[schemars(range(min = 0, max = 100000))]
+    pub max_retained: u32,
+    /// The most bytes of these messages. Three twentieths of `memory` when left out, which is also the
+    /// most.
+    pub max_retained_bytes: Option<Size>,
 }
 
 fn default_listen() -> Vec<String> {
@@ -37,6 +75,24 @@ fn default_listen() -> Vec<String> {
 }
 fn default_max_connections() -> u16 {
     100
+}
+fn default_memory() -> Size {
+    Size(32 << 20)
+}
+fn default_session_expiry() -> Period {
+    Period(Duration::from_secs(24 * 3600))
+}
+fn default_max_queued_bytes() -> Size {
+    Size(1 << 20)
+}
+fn default_max_in_flight() -> u16 {
+    100
+}
+fn default_max_subscriptions() -> u32 {
+    100
+}
+fn default_max_retained() -> u32 {
+    1000
 }
 fn default_max_packet() -> Size {
     Size(1 << 20)
@@ -46,8 +102,10 @@ fn default_max_queued() -> u32 {
 }
 
 const SMALLEST_PACKET: Size = Size(1 << 10);
-/// The standard's limit, rounded down.
-const LARGEST_PACKET: Size = Size(255 << 20);
+const SMALLEST_MEMORY: Size = Size(1 << 20);
+const LARGEST_MEMORY: Size = Size(1 << 30);
+/// So that several can be on their way.
+const PACKETS_IN_MEMORY: u64 = 20;
 
 impl Settings for BrokerSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
@@ -81,12 +139,35 @@ impl Settings for BrokerSettings {
             let label = "expected at least one user, or no `users` to let anybody in";
             problems.push(Problem::new("users", "nobody can connect: `users` is empty", label));
         }
-        if !(SMALLEST_PACKET..=LARGEST_PACKET).contains(&self.max_packet) {
-            let label = format!("expected `{SMALLEST_PACKET}` to `{LARGEST_PACKET}`");
+        if !(SMALLEST_MEMORY..=LARGEST_MEMORY).contains(&self.memory) {
+            let label = format!("expected `{SMALLEST_MEMORY}` to `{LARGEST_MEMORY}`");
+            problems.push(Problem::new("memory", "`memory` is out of range", label));
+        }
+        // In whole KiB, to read well.
+        let largest = Size(self.memory.0 / PACKETS_IN_MEMORY >> 10 << 10);
+        if !(SMALLEST_PACKET..=largest).contains(&self.max_packet) {
+            let label =
+                format!("expected `{SMALLEST_PACKET}` to `{largest}`, a twentieth of `memory`");
             problems.push(Problem::new("max_packet", "`max_packet` is out of range", label));
         }
-        let BrokerSettings { users, max_connections, max_packet, max_queued, .. } = self;
-        let terms = Terms { users, max_connections, max_packet, max_queued };
+        let terms = Terms {
+            users: self.users,
+            memory: self.memory,
+            max_connections: self.max_connections,
+            max_connections_per_address: self
+                .max_connections_per_address
+                .unwrap_or(self.max_connections),
+            max_sessions: self.max_sessions.unwrap_or(2 * u32::from(self.max_connections)),
+            session_expiry: self.session_expiry.0,
+            max_keep_alive: self.max_keep_alive.map(|longest| longest.0),
+            max_packet: self.max_packet,
+            max_queued: self.max_queued,
+            max_queued_bytes: self.max_queued_bytes,
+            max_in_flight: self.max_in_flight,
+            max_subscriptions: self.max_subscriptions,
+            max_retained: self.max_retained,
+            max_retained_bytes: self.max_retained_bytes,
+        };
         Some(BrokerConnection { listen, claims, terms })
     }
 }
@@ -121,7 +202,7 @@ mod tests {
                 "setting-value: `listen[0]` is not an address to listen at [expected an address and a port, such as `127.0.0.1:1883`]",
                 "setting-value: `listen[2]` is taken by another entry of `listen` [clashes with `listen[1]`]",
                 "setting-value: nobody can connect: `users` is empty [expected at least one user, or no `users` to let anybody in]",
-                "setting-value: `max_packet` is out of range [expected `1KiB` to `255MiB`]",
+                "setting-value: `max_packet` is out of range [expected `1KiB` to `1638KiB`, a twentieth of `memory`]",
             ],
         );
         check(

@@ -2,32 +2,26 @@
 
 use std::{
     collections::BTreeMap,
-    future::{Future, ready},
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use anyhow::anyhow;
 use forebay_sdk::{Secret, Voice};
-use mqtt5::{
-    broker::{AuthProvider, AuthResult, DynamicStorage, StorageBackend, storage::ClientSession},
-    packet::connect::ConnectPacket,
-    protocol::v5::reason_codes::ReasonCode,
-};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     hall::{Hall, household},
-    private::is_private,
+    house::House,
+    wire::{Connect, Refusal, code},
 };
 
 /// Wrong passwords that cost nothing.
 const FREE_GUESSES: u32 = 3;
 /// The pause after the first that does. It doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// mqtt5 waits for ten seconds until a client is in.
+/// Below the time that many a client waits for an answer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How many refused logins of one address are logged.
 const MOST_LOGGED: u32 = 5;
@@ -36,19 +30,15 @@ const FORGOTTEN: Duration = Duration::from_secs(600);
 /// The most addresses whose wrong passwords are remembered.
 const MOST_GUESSERS: usize = 1000;
 
-/// Checks passwords, and bounds the sessions that the broker remembers.
+/// Checks passwords.
 pub struct Users {
     /// None lets anybody in.
     pub passwords: Option<BTreeMap<String, Secret>>,
-    /// Where sessions are.
-    pub storage: Arc<DynamicStorage>,
-    /// The most sessions to remember.
-    pub most_sessions: usize,
     /// Who is in.
     pub hall: Arc<Hall>,
-    pub guesses: Mutex<BTreeMap<IpAddr, Guesses>>,
+    guesses: Mutex<BTreeMap<IpAddr, Guesses>>,
     /// Hears of logins that are refused.
-    pub voice: Voice,
+    voice: Voice,
 }
 
 /// The wrong passwords of one address.
@@ -58,41 +48,49 @@ pub struct Guesses {
 }
 
 impl Users {
-    async fn admit(&self, connect: &ConnectPacket, from: SocketAddr) -> AuthResult {
+    pub fn new(
+        passwords: Option<BTreeMap<String, Secret>>,
+        hall: Arc<Hall>,
+        voice: Voice,
+    ) -> Users {
+        Users { passwords, hall, guesses: Mutex::default(), voice }
+    }
+
+    /// Lets a client in: the user that it is, when users are told apart. A refusal is in the log.
+    pub async fn admit(
+        &self,
+        connect: &Connect,
+        from: SocketAddr,
+        house: &House,
+    ) -> Result<Option<Arc<str>>, Refusal> {
         let mut user = None;
         if let Some(passwords) = &self.passwords {
             // All logins of an address that guesses wait, so that the pause tells nothing.
             sleep(self.pause(from)).await;
-            user = right_user(passwords, connect);
-            if user.is_none() {
+            let Some(name) = right_user(passwords, connect) else {
                 self.wrong_password(connect, from);
-                return AuthResult::fail(ReasonCode::BadUsernameOrPassword);
-            }
-            if let Some(owner) = self.other_owner(&connect.client_id, user).await {
+                return Err(Refusal::new(code::BAD_LOGIN, "bad user name or password"));
+            };
+            let owner = house.with(|broker| broker.owner(&connect.client_id)).flatten();
+            if let Some(owner) = owner.filter(|owner| **owner != *name) {
                 let why = format!("the client id is in use by user `{owner}`");
                 self.refuse(connect, from, &why);
-                return AuthResult::fail(ReasonCode::NotAuthorized);
+                return Err(Refusal::new(code::NOT_AUTHORIZED, "the client id is in use"));
             }
-        }
-        if is_remembered(connect) && !self.has_room_for(&connect.client_id).await {
-            let why = format!("{} sessions are remembered already", self.most_sessions);
-            self.refuse(connect, from, &why);
-            return AuthResult::fail(ReasonCode::ServerUnavailable);
+            user = Some(name.into());
         }
         if let Err(error) = self.hall.admit(from) {
             self.refuse(connect, from, &error.to_string());
-            return AuthResult::fail(ReasonCode::ServerUnavailable);
+            return Err(Refusal::new(code::SERVER_UNAVAILABLE, error.to_string()));
         }
-        match user {
-            Some(user) => AuthResult::success_with_user(user),
-            None => AuthResult::success(),
-        }
+        Ok(user)
     }
 
-    fn refuse(&self, connect: &ConnectPacket, from: SocketAddr, why: &str) {
+    /// Writes a refused login into the log.
+    pub fn refuse(&self, connect: &Connect, from: SocketAddr, why: &str) {
         let ip = from.ip();
         let client_id = &connect.client_id;
-        let user = match &connect.username {
+        let user = match &connect.user {
             Some(name) => format!("user `{name}`"),
             None => "nobody".to_owned(),
         };
@@ -112,7 +110,7 @@ impl Users {
     }
 
     /// Counts a wrong password, and logs the first few of an address.
-    fn wrong_password(&self, connect: &ConnectPacket, from: SocketAddr) {
+    fn wrong_password(&self, connect: &Connect, from: SocketAddr) {
         let mut guesses = self.lock();
         if guesses.len() >= MOST_GUESSERS {
             guesses.pop_first();
@@ -135,21 +133,6 @@ impl Users {
         }
     }
 
-    /// Another user, whose connection or session has that client id.
-    async fn other_owner(&self, client_id: &str, user: Option<&str>) -> Option<String> {
-        let session = self.storage.get_session(client_id).await.ok()??;
-        let owner = session.user_id.clone().filter(|owner| Some(owner.as_str()) != user)?;
-        (!session.is_expired()).then_some(owner)
-    }
-
-    async fn has_room_for(&self, client_id: &str) -> bool {
-        match self.storage.session_client_ids().await {
-            Ok(known) => known.len() < self.most_sessions || known.iter().any(|k| k == client_id),
-            // The memory store never fails.
-            Err(_) => false,
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Guesses>> {
         // Every change leaves the map whole, so a panic elsewhere does not matter.
         self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
@@ -157,23 +140,15 @@ impl Users {
 }
 
 /// The user whose password a client knows.
-fn right_user<'a>(
-    passwords: &BTreeMap<String, Secret>,
-    connect: &'a ConnectPacket,
-) -> Option<&'a str> {
-    let name = connect.username.as_deref()?;
+fn right_user<'a>(passwords: &BTreeMap<String, Secret>, connect: &'a Connect) -> Option<&'a str> {
+    let name = connect.user.as_deref()?;
     let given = connect.password.as_deref().unwrap_or_default();
     let right = passwords.get(name)?.expose().as_bytes();
     same(given, right).then_some(name)
 }
 
-/// Whether the session of a client outlives its connection.
-fn is_remembered(connect: &ConnectPacket) -> bool {
-    ClientSession::expiry_from_connect(connect) != Some(0)
-}
-
 /// A text from outside, as it may stand in a log.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     const MOST: usize = 200;
     text.chars().take(MOST).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -182,32 +157,6 @@ fn printable(text: &str) -> String {
 fn same(given: &[u8], right: &[u8]) -> bool {
     let differences = given.iter().zip(right).fold(0, |all, (one, other)| all | (one ^ other));
     given.len() == right.len() && differences == 0
-}
-
-/// A future that mqtt5's traits return.
-type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-impl AuthProvider for Users {
-    fn authenticate<'a>(
-        &'a self,
-        connect: &'a ConnectPacket,
-        from: SocketAddr,
-    ) -> Answer<'a, mqtt5::Result<AuthResult>> {
-        Box::pin(async move { Ok(self.admit(connect, from).await) })
-    }
-
-    fn authorize_publish<'a>(&self, _: &str, _: Option<&'a str>, _: &'a str) -> Answer<'a, bool> {
-        Box::pin(ready(true))
-    }
-
-    fn authorize_subscribe<'a>(
-        &self,
-        _: &str,
-        _: Option<&'a str>,
-        filter: &'a str,
-    ) -> Answer<'a, bool> {
-        Box::pin(ready(!is_private(filter)))
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,578 @@
+//! The broker as a state machine: what clients ask goes in, what is to happen comes out.
+//!
+//! It opens nothing, waits for nothing and asks no clock, so that every case of it can be tried. What
+//! goes to a client waits in its session, and is taken by [`Broker::next`] when the client reads.
+
+use std::{collections::BTreeMap, mem, sync::Arc};
+
+use tokio::time::{Duration, Instant};
+
+use crate::{
+    budget::{Budget, Charge, Use},
+    message::{Kept, Message},
+    retained::{PLACE_BYTES, Retained},
+    session::{Connected, ConnectionId, Output, Room, Session, Waiting},
+    topics::{check_filter, group_of, is_private, pattern_of},
+    tree::{self, SessionId, Terms, Tree},
+    wire::{Ack, Connect, Disconnect, Refusal, Subscribe, Version, Wanted, Will, code},
+};
+
+/// The most topic aliases that a client is sent.
+const MOST_ALIASES_OUT: u16 = 16;
+
+/// How much there may be of everything.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub sessions: usize,
+    /// Of one client.
+    pub subscriptions: usize,
+    pub retained: usize,
+    pub retained_bytes: usize,
+    /// Of one client.
+    pub room: Room,
+    pub longest_session: Duration,
+}
+
+/// What is to happen outside.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Something waits for a client.
+    Wake(ConnectionId),
+    /// The connection is to end; its session knows already.
+    Close(ConnectionId, Refusal),
+    /// A will is due.
+    Publish(Message),
+    /// Messages were dropped.
+    Dropped(u64, String),
+    /// Something to be logged.
+    Trouble(String),
+}
+
+/// A client that is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    pub session: SessionId,
+    pub connection: ConnectionId,
+}
+
+/// How a client was let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    pub seat: Seat,
+    /// It finds the session that it had.
+    pub session_present: bool,
+    /// How long its session outlives the connection, when that is less than it asked for.
+    pub expiry_seconds: Option<u32>,
+}
+
+/// The state of the broker.
+pub struct Broker {
+    limits: Limits,
+    budget: Budget,
+    sessions: BTreeMap<SessionId, Session>,
+    ids: BTreeMap<Arc<str>, SessionId>,
+    tree: Tree,
+    retained: Retained,
+    last_session: SessionId,
+    effects: Vec<Effect>,
+    /// Kept to be filled again.
+    hits: Vec<(SessionId, Terms)>,
+}
+
+impl Broker {
+    /// An empty one.
+    pub fn new(limits: Limits, budget: Budget) -> Broker {
+        let retained = Retained::new(limits.retained, limits.retained_bytes, budget.clone());
+        Broker {
+            limits,
+            budget,
+            sessions: BTreeMap::new(),
+            ids: BTreeMap::new(),
+            tree: Tree::default(),
+            retained,
+            last_session: 0,
+            effects: Vec::new(),
+            hits: Vec::new(),
+        }
+    }
+
+    /// What is to happen by now.
+    pub fn effects(&mut self) -> Vec<Effect> {
+        mem::take(&mut self.effects)
+    }
+
+    /// What is retained.
+    pub fn retained(&self) -> &Retained {
+        &self.retained
+    }
+
+    /// The user whose session has a client id. None when nobody has it.
+    pub fn owner(&self, client_id: &str) -> Option<Option<Arc<str>>> {
+        Some(self.sessions.get(self.ids.get(client_id)?)?.user.clone())
+    }
+
+    /// Lets a client in, who is known to be who it says it is. Whoever was connected by its client id is
+    /// let go.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it.
+    pub fn connect(
+        &mut self,
+        connect: Connect,
+        client_id: Arc<str>,
+        user: Option<Arc<str>>,
+        connection: ConnectionId,
+        now: Instant,
+    ) -> Result<Welcome, Refusal> {
+        let known = self.ids.get(&client_id).copied();
+        if known.is_none() && self.sessions.len() >= self.limits.sessions && !self.make_room(now) {
+            let most = self.limits.sessions;
+            let why = format!("{most} sessions are remembered already (`max_sessions`)");
+            return Err(Refusal::new(code::QUOTA, why));
+        }
+        if let Some(id) = known {
+            self.take_over(id, connect.clean_start, now);
+        }
+        let known = self.ids.get(&client_id).copied();
+        let id = match known {
+            Some(id) => id,
+            None => self.new_session(client_id, user)?,
+        };
+        let longest = u32::try_from(self.limits.longest_session.as_secs()).unwrap_or(u32::MAX);
+        let expiry_seconds = connect.expiry_seconds.min(longest);
+        let is_cut = connect.version == Version::V5 && expiry_seconds < connect.expiry_seconds;
+        let Some(session) = self.sessions.get_mut(&id) else { return Err(no_memory()) };
+        if let Some(will) = connect.will {
+            if !session.hold(will_bytes(&will)) {
+                if known.is_none() {
+                    self.end(id, now);
+                }
+                return Err(no_memory());
+            }
+            session.will = Some(will);
+        }
+        session.expiry_seconds = expiry_seconds;
+        (session.ends_at, session.will_at) = (None, None);
+        session.connect(Connected {
+            id: connection,
+            version: connect.version,
+            is_bridge: connect.is_bridge,
+            receive_maximum: connect.receive_maximum,
+            max_packet: connect.max_packet as usize,
+            alias_maximum: connect.alias_maximum.min(MOST_ALIASES_OUT),
+            aliases: BTreeMap::new(),
+        });
+        self.effects.push(Effect::Wake(connection));
+        Ok(Welcome {
+            seat: Seat { session: id, connection },
+            session_present: known.is_some(),
+            expiry_seconds: is_cut.then_some(expiry_seconds),
+        })
+    }
+
+    /// Ends the connection of a session, and the session too when it is to be a new one.
+    fn take_over(&mut self, id: SessionId, clean: bool, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(connected) = &session.connection {
+            let refusal = Refusal::new(code::TAKEN_OVER, "another client took its client id over");
+            self.effects.push(Effect::Close(connected.id, refusal));
+            self.away(id, now);
+        }
+        if clean {
+            self.end(id, now);
+        } else if let Some(session) = self.sessions.get_mut(&id) {
+            // A will that is not yet due is not published any more.
+            forget_will(session);
+        }
+    }
+
+    fn new_session(
+        &mut self,
+        client_id: Arc<str>,
+        user: Option<Arc<str>>,
+    ) -> Result<SessionId, Refusal> {
+        let session =
+            Session::new(Arc::clone(&client_id), user, &self.budget).ok_or_else(no_memory)?;
+        self.last_session += 1;
+        let id = self.last_session;
+        self.sessions.insert(id, session);
+        self.ids.insert(client_id, id);
+        Ok(id)
+    }
+
+    /// Forgets the session of a client that has been away longest, of those that have subscribed to
+    /// nothing. False when there is none.
+    fn make_room(&mut self, now: Instant) -> bool {
+        let idle = self.sessions.iter().filter(|(_, session)| {
+            session.connection.is_none()
+                && session.filters.is_empty()
+                && session.message_count() == 0
+        });
+        let first = idle.min_by_key(|(id, _)| **id).map(|(id, _)| *id);
+        first.is_some_and(|id| {
+            self.end(id, now);
+            true
+        })
+    }
+
+    /// The client said good-bye.
+    ///
+    /// # Errors
+    ///
+    /// It wants a session to last that was to end with its connection.
+    pub fn disconnect(
+        &mut self,
+        seat: Seat,
+        said: Disconnect,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let longest = u32::try_from(self.limits.longest_session.as_secs()).unwrap_or(u32::MAX);
+        let Some(session) = self.seated(seat) else { return Ok(()) };
+        if let Some(seconds) = said.expiry_seconds {
+            if session.expiry_seconds == 0 && seconds > 0 {
+                let why = "it wants a session to last that was to end with its connection";
+                return Err(Refusal::protocol(why));
+            }
+            session.expiry_seconds = seconds.min(longest);
+        }
+        if said.code == code::SUCCESS {
+            forget_will(session);
+        }
+        self.away(seat.session, now);
+        Ok(())
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self, seat: Seat, now: Instant) {
+        if self.seated(seat).is_some() {
+            self.away(seat.session, now);
+        }
+    }
+
+    fn away(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        session.disconnect();
+        if session.expiry_seconds == 0 {
+            return self.end(id, now);
+        }
+        session.ends_at = match session.expiry_seconds {
+            u32::MAX => None,
+            seconds => now.checked_add(Duration::from_secs(seconds.into())),
+        };
+        if let Some(will) = &session.will {
+            session.will_at = now.checked_add(Duration::from_secs(will.delay_seconds.into()));
+            if will.delay_seconds == 0 {
+                self.publish_will(id, now);
+            }
+        }
+    }
+
+    /// Nothing is left of a session but its will, which is due then.
+    fn end(&mut self, id: SessionId, now: Instant) {
+        self.publish_will(id, now);
+        let Some(session) = self.sessions.remove(&id) else { return };
+        for filter in &session.filters {
+            self.tree.remove(filter, id);
+        }
+        self.ids.remove(&session.client_id);
+    }
+
+    fn publish_will(&mut self, id: SessionId, now: Instant) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if let Some(will) = forget_will(session) {
+            self.effects.push(Effect::Publish(Message::of_will(will, now)));
+        }
+    }
+
+    /// What the clock brings: wills that are due, and sessions and messages that are over.
+    pub fn tick(&mut self, now: Instant) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let sessions = self.sessions.iter();
+        let due = sessions.filter(|(_, it)| is_due(it.ends_at) || is_due(it.will_at));
+        for id in due.map(|(id, _)| *id).collect::<Vec<_>>() {
+            match self.sessions.get(&id).is_some_and(|session| is_due(session.ends_at)) {
+                true => self.end(id, now),
+                false => self.publish_will(id, now),
+            }
+        }
+        self.retained.tidy(now);
+        let stalled = self.sessions.values().filter(|session| session.is_being_brought());
+        let stalled = stalled.filter_map(|session| session.connection.as_ref());
+        self.effects.extend(stalled.map(|connected| Effect::Wake(connected.id)));
+    }
+
+    /// Subscribes, and says for each filter how. `may_read` says whether a client may ask for it.
+    pub fn subscribe(
+        &mut self,
+        seat: Seat,
+        asked: &Subscribe,
+        may_read: impl Fn(&str) -> bool,
+    ) -> Vec<u8> {
+        let identifier = asked.identifier.unwrap_or(0);
+        let granted = |wanted| self.subscribe_one(seat, wanted, identifier, &may_read);
+        let codes = asked.wanted.iter().map(granted).collect();
+        self.effects.push(Effect::Wake(seat.connection));
+        codes
+    }
+
+    fn subscribe_one(
+        &mut self,
+        seat: Seat,
+        wanted: &Wanted,
+        identifier: u32,
+        may_read: &impl Fn(&str) -> bool,
+    ) -> u8 {
+        let filter = &*wanted.filter;
+        let most = self.limits.subscriptions;
+        let Some(session) = self.sessions.get_mut(&seat.session) else { return code::UNSPECIFIED };
+        let client = Arc::clone(&session.client_id);
+        let refused = |why: &str| {
+            Effect::Trouble(format!("refused the client `{client}` the filter `{filter}`: {why}"))
+        };
+        if let Err(why) = check_filter(filter) {
+            self.effects.push(refused(why));
+            return code::TOPIC_FILTER;
+        }
+        if is_private(filter) || !may_read(filter) {
+            self.effects.push(refused("it may not read that"));
+            return code::NOT_AUTHORIZED;
+        }
+        let is_new = !session.filters.contains(filter);
+        if is_new {
+            if session.filters.len() >= most {
+                let why = format!("it has {most} already (`max_subscriptions`)");
+                self.effects.push(refused(&why));
+                return code::QUOTA;
+            }
+            if !session.hold(tree::size_bytes(filter)) {
+                self.effects.push(refused("the memory for subscriptions is full (`memory`)"));
+                return code::QUOTA;
+            }
+            session.filters.insert(filter.into());
+        }
+        let is_bridge = session.connection.as_ref().is_some_and(|connected| connected.is_bridge);
+        let terms = Terms {
+            qos: wanted.qos,
+            no_local: wanted.no_local || is_bridge && group_of(filter).is_none(),
+            retain_as_published: wanted.retain_as_published || is_bridge,
+            identifier,
+            is_shared: group_of(filter).is_some(),
+        };
+        let brings = match wanted.retain_handling {
+            0 => true,
+            1 => is_new,
+            _ => false,
+        };
+        if brings && group_of(filter).is_none() {
+            session.bring(pattern_of(filter).into(), wanted.qos, identifier);
+        }
+        self.tree.insert(filter, seat.session, terms);
+        wanted.qos
+    }
+
+    /// Ends subscriptions, and says for each filter whether there was one.
+    pub fn unsubscribe(&mut self, seat: Seat, filters: &[String]) -> Vec<u8> {
+        let end = |filter: &String| {
+            let Some(session) = self.sessions.get_mut(&seat.session) else {
+                return code::UNSPECIFIED;
+            };
+            if !session.filters.remove(&**filter) {
+                return code::NO_SUBSCRIPTION;
+            }
+            session.release(tree::size_bytes(filter));
+            self.tree.remove(filter, seat.session);
+            code::SUCCESS
+        };
+        filters.iter().map(end).collect()
+    }
+
+    /// Hands a message to all clients that subscribed, and keeps it when it is to be retained.
+    pub fn publish(&mut self, message: &Message, from: Option<SessionId>, now: Instant) {
+        if message.retain
+            && let Err(why) = self.retained.keep(message)
+        {
+            let topic = &message.topic;
+            self.effects.push(Effect::Trouble(format!(
+                "passed on without keeping it for later subscribers: a retained message for \
+                 `{topic}`: {why}"
+            )));
+        }
+        if message.is_expired(now) {
+            return;
+        }
+        let mut hits = mem::take(&mut self.hits);
+        let is_there = |id| self.sessions.get(&id).is_some_and(|it| it.connection.is_some());
+        self.tree.hits(&message.topic, is_there, &mut hits);
+        hits.retain(|(id, terms)| !(terms.no_local && from == Some(*id)));
+        // A share of a subscription is one of its own (MQTT 5 section 4.8.2).
+        hits.sort_by_key(|(id, terms)| (*id, terms.is_shared));
+        let is_one = |one: &(SessionId, Terms), other: &(SessionId, Terms)| {
+            one.0 == other.0 && !other.1.is_shared
+        };
+        let mut kept = None;
+        for of_one in hits.chunk_by(is_one) {
+            self.hand_out(message, &mut kept, of_one);
+        }
+        hits.clear();
+        self.hits = hits;
+    }
+
+    /// Hands a message to one client, who gets it once by whichever of its subscriptions match.
+    fn hand_out(
+        &mut self,
+        message: &Message,
+        kept: &mut Option<Arc<Kept>>,
+        hits: &[(SessionId, Terms)],
+    ) {
+        let Some((id, _)) = hits.first() else { return };
+        let terms = || hits.iter().map(|(_, terms)| terms);
+        let qos = terms().map(|terms| terms.qos).max().unwrap_or(0).min(message.qos);
+        let is_there = self.sessions.get(id).is_some_and(|session| session.connection.is_some());
+        if qos == 0 && !is_there {
+            return;
+        }
+        let Some((kept, place)) = self.memory_for(message, kept, *id, qos) else { return };
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let waiting = Waiting {
+            kept,
+            qos,
+            retain: message.retain && terms().any(|terms| terms.retain_as_published),
+            identifiers: terms().map(|terms| terms.identifier).filter(|id| *id > 0).collect(),
+            _place: Arc::new(place),
+        };
+        let dropped = session.push(waiting, self.limits.room);
+        if dropped > 0 {
+            let why = format!("the queue of the client `{}` is full", session.client_id);
+            self.effects.push(Effect::Dropped(dropped, why));
+        }
+        if let Some(connected) = &session.connection {
+            self.effects.push(Effect::Wake(connected.id));
+        }
+    }
+
+    /// The memory for a message in one more queue. When it is full, the client gives way that has most of
+    /// it. None when the message itself does.
+    fn memory_for(
+        &mut self,
+        message: &Message,
+        kept: &mut Option<Arc<Kept>>,
+        id: SessionId,
+        qos: u8,
+    ) -> Option<(Arc<Kept>, Charge)> {
+        loop {
+            if kept.is_none() {
+                *kept = Kept::new(message, &self.budget, Use::Queues);
+            }
+            if let Some(kept) = &kept
+                && let Some(place) = self.budget.take(Use::Queues, PLACE_BYTES)
+            {
+                return Some((Arc::clone(kept), place));
+            }
+            let most = self.sessions.iter_mut().max_by_key(|(_, session)| session.message_bytes());
+            let (most_id, most) = most?;
+            if most.message_bytes() == 0 || (*most_id == id && qos == 0) {
+                let why =
+                    format!("the memory is full (`memory`), for the client `{}`", most.client_id);
+                self.effects.push(Effect::Dropped(1, why));
+                return None;
+            }
+            let (dropped, must_end) = most.give_way();
+            let client = Arc::clone(&most.client_id);
+            let most_id = *most_id;
+            if dropped > 0 {
+                let why = format!(
+                    "the memory is full (`memory`), and the client `{client}` has most of it"
+                );
+                self.effects.push(Effect::Dropped(dropped, why));
+            }
+            if must_end {
+                self.let_go(most_id);
+            }
+        }
+    }
+
+    /// Ends the connection of a client that holds too much.
+    fn let_go(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(connected) = &session.connection else { return };
+        let why = "it does not read, or not acknowledge, what it is sent, and the memory is full (`memory`)";
+        self.effects.push(Effect::Close(connected.id, Refusal::new(code::QUOTA, why)));
+    }
+
+    /// A client acknowledged a message of QoS 1, or is done with one of QoS 2.
+    pub fn acknowledge(&mut self, seat: Seat, id: u16) {
+        if let Some(session) = self.seated(seat)
+            && session.acknowledge(id)
+        {
+            self.effects.push(Effect::Wake(seat.connection));
+        }
+    }
+
+    /// A client has a message of QoS 2. What it is told.
+    pub fn receive(&mut self, seat: Seat, id: u16, said: u8) -> Option<(Ack, u8)> {
+        let told = self.seated(seat)?.receive(id, said);
+        self.effects.push(Effect::Wake(seat.connection));
+        // Who refuses a message is told nothing more of it.
+        (said < code::UNSPECIFIED).then_some(told)
+    }
+
+    /// A client is done with a message of QoS 2.
+    pub fn complete(&mut self, seat: Seat, id: u16) {
+        if let Some(session) = self.seated(seat)
+            && session.complete(id)
+        {
+            self.effects.push(Effect::Wake(seat.connection));
+        }
+    }
+
+    /// Takes memory for the alias of a topic. False when there is none.
+    pub fn hold(&mut self, seat: Seat, bytes: usize) -> bool {
+        self.seated(seat).is_some_and(|session| session.hold(bytes))
+    }
+
+    /// Gives that memory back.
+    pub fn release(&mut self, seat: Seat, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(&seat.session) {
+            session.release(bytes);
+        }
+    }
+
+    /// What is to be written to a client next.
+    pub fn next(&mut self, seat: Seat, now: Instant) -> Output {
+        let Some(session) =
+            self.sessions.get_mut(&seat.session).filter(|it| it.is_at(seat.connection))
+        else {
+            return Output::default();
+        };
+        let (output, dropped) = session.next(&self.retained, self.limits.room, now);
+        if dropped > 0 {
+            let why = format!(
+                "they expired, or are larger than the client `{}` takes",
+                session.client_id
+            );
+            self.effects.push(Effect::Dropped(dropped, why));
+        }
+        output
+    }
+
+    /// The session of a client that is still there by this connection.
+    fn seated(&mut self, seat: Seat) -> Option<&mut Session> {
+        self.sessions.get_mut(&seat.session).filter(|session| session.is_at(seat.connection))
+    }
+}
+
+fn will_bytes(will: &Will) -> usize {
+    will.topic.len() + will.payload.len() + will.properties.len() + 256
+}
+
+fn forget_will(session: &mut Session) -> Option<Will> {
+    session.will_at = None;
+    let will = session.will.take()?;
+    session.release(will_bytes(&will));
+    Some(will)
+}
+
+fn no_memory() -> Refusal {
+    Refusal::new(code::QUOTA, "the memory for sessions is full (`memory`)")
+}
