@@ -196,7 +196,7 @@ impl Dues {
     /// Leaves what readers still have to whoever sends it again.
     pub fn leave_late(&self, publication: Publication, receipt: Receipt) {
         // Of a node, which waits for the receipt itself.
-        let answer = Answer::new(Ack::PubAck, 0);
+        let answer = Answer::new(Ack::Acknowledged, 0);
         let mut state = self.lock();
         state.owed.push_back(Owed { answer, publication, receipt });
         state.leave();
@@ -212,7 +212,7 @@ impl Dues {
         while state.owed.front().is_some_and(|owed| owed.receipt.is_settled()) {
             let Some(Owed { answer, .. }) = state.owed.pop_front() else { break };
             paid.ack(answer.kind, answer.id, answer.code);
-            if answer.kind == Ack::PubRec && answer.code == code::SUCCESS {
+            if answer.kind == Ack::Received && answer.code == code::SUCCESS {
                 state.unfinished.insert(answer.id);
             }
         }

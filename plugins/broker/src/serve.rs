@@ -340,7 +340,7 @@ impl Incoming<'_> {
                     true => code::SUCCESS,
                     false => code::PACKET_ID_NOT_FOUND,
                 };
-                self.answer(|writer| writer.ack(Ack::PubComp, released.id, code)).await;
+                self.answer(|writer| writer.ack(Ack::Completed, released.id, code)).await;
             }
             Packet::PubAck(acked) => house.with(|broker| broker.acknowledge(seat, acked.id)),
             Packet::PubRec(acked) => {
@@ -391,7 +391,7 @@ impl Incoming<'_> {
         let (id, again, qos) = (publish.id, publish.again, publish.qos);
         let from = Origin::Device(self.guest.seat.session);
         if qos == 2 && dues.is_unfinished(id) {
-            self.answer(|writer| writer.ack(Ack::PubRec, id, code::SUCCESS)).await;
+            self.answer(|writer| writer.ack(Ack::Received, id, code::SUCCESS)).await;
             return Ok(());
         }
         if qos > 0 && self.version == Version::V5 && dues.open_count() >= MOST_UNACKNOWLEDGED.into()
@@ -421,7 +421,7 @@ impl Incoming<'_> {
                 local.send(message, ways, from, dues, charge).await?
             }
         };
-        let kind = if qos == 1 { Ack::PubAck } else { Ack::PubRec };
+        let kind = if qos == 1 { Ack::Acknowledged } else { Ack::Received };
         dues.owe(Answer::new(kind, id), owed, receipt);
         Ok(())
     }

@@ -289,14 +289,14 @@ impl Session {
     pub fn receive(&mut self, id: u16, said: u8) -> (Ack, u8) {
         let is_it = |open: &&mut Open| open.id == id && open.waiting.qos == 2;
         match self.open.iter_mut().find(is_it) {
-            None => (Ack::PubRel, code::PACKET_ID_NOT_FOUND),
+            None => (Ack::Released, code::PACKET_ID_NOT_FOUND),
             Some(_) if said >= code::UNSPECIFIED => {
                 self.forget(|open| open.id == id);
-                (Ack::PubRel, code::SUCCESS)
+                (Ack::Released, code::SUCCESS)
             }
             Some(open) => {
                 open.is_received = true;
-                (Ack::PubRel, code::SUCCESS)
+                (Ack::Released, code::SUCCESS)
             }
         }
     }
@@ -350,7 +350,7 @@ impl Session {
             }
             open.is_sent = true;
             if open.is_received {
-                writer.ack(Ack::PubRel, open.id, code::SUCCESS);
+                writer.ack(Ack::Released, open.id, code::SUCCESS);
                 return Some(0);
             }
             let again = std::mem::replace(&mut open.again, true);

@@ -144,7 +144,7 @@ impl Settings for BrokerSettings {
             problems.push(Problem::new("memory", "`memory` is out of range", label));
         }
         // In whole KiB, to read well.
-        let largest = Size(self.memory.0 / PACKETS_IN_MEMORY >> 10 << 10);
+        let largest = Size((self.memory.0 / PACKETS_IN_MEMORY) & !0x3ff);
         if !(SMALLEST_PACKET..=largest).contains(&self.max_packet) {
             let label =
                 format!("expected `{SMALLEST_PACKET}` to `{largest}`, a twentieth of `memory`");

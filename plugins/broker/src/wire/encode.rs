@@ -30,10 +30,14 @@ pub struct ConnAck {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Ack {
-    PubAck = 0x40,
-    PubRec = 0x50,
-    PubRel = 0x62,
-    PubComp = 0x70,
+    /// PUBACK.
+    Acknowledged = 0x40,
+    /// PUBREC.
+    Received = 0x50,
+    /// PUBREL.
+    Released = 0x62,
+    /// PUBCOMP.
+    Completed = 0x70,
 }
 
 /// A message on its way to a client.
@@ -245,7 +249,9 @@ fn put_variable(bytes: &mut Vec<u8>, mut number: usize) {
 
 /// A text, or as much of it as a text can hold.
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    let text = &text[..text.floor_char_boundary(u16::MAX.into())];
+    let most = text.len().min(u16::MAX.into());
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let text = &text[..end];
     bytes.extend((text.len() as u16).to_be_bytes());
     bytes.extend(text.as_bytes());
 }

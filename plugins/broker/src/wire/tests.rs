@@ -162,7 +162,7 @@ fn of_a_message_what_is_not_for_us_alone_is_passed_on_as_it_was() {
 #[test]
 fn with_3_1_1_nothing_is_sent_that_only_5_knows() {
     let mut writer = Writer::new(Version::V311);
-    writer.ack(Ack::PubComp, 1, code::PACKET_ID_NOT_FOUND);
+    writer.ack(Ack::Completed, 1, code::PACKET_ID_NOT_FOUND);
     writer.disconnect(code::TAKEN_OVER, Some("x"));
     writer.suback(1, &[2, code::QUOTA]);
     writer.unsuback(1, &[code::NO_SUBSCRIPTION]);
