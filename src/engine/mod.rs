@@ -394,7 +394,12 @@ impl Engine {
         };
         let backoffs: BTreeMap<Name, _> = going.iter().map(backoff).collect();
         self.farewell = run_connection::close(going.into_values(), &self.farewell);
-        for name in plan.start_connections.iter().chain(&plan.replace_connections) {
+        let mut coming: Vec<&Name> =
+            plan.start_connections.iter().chain(&plan.replace_connections).collect();
+        // Who serves listens before anybody here calls: a bridge may lead to a broker beside it.
+        let serves = |name: &Name| self.graph.connections[name].configured.capabilities().serves;
+        coming.sort_by_key(|name| !serves(name));
+        for name in coming {
             let spec = &self.graph.connections[name];
             let configured = Arc::clone(&spec.configured);
             let status = Arc::new(Status::new(Arc::clone(name)));
