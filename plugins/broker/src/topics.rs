@@ -3,6 +3,8 @@
 //! More lenient than those of the SDK, which writes for brokers of all kinds: a control character is
 //! odd, and no reason to hang up.
 
+pub use forebay_sdk::topic::matches;
+
 /// The most levels of a topic or filter.
 pub const MOST_LEVELS: usize = 200;
 /// What is below is for nobody but the broker.
@@ -75,25 +77,6 @@ pub fn pattern_of(filter: &str) -> &str {
 /// Whether a topic or filter is the broker's own. Wildcards do not find what begins with `$`.
 pub fn is_private(topic: &str) -> bool {
     pattern_of(topic).starts_with(PRIVATE)
-}
-
-/// Whether a topic matches a pattern.
-pub fn matches(pattern: &str, topic: &str) -> bool {
-    // A wildcard at the beginning leaves out the broker's own topics [MQTT-4.7.2-1].
-    if topic.starts_with('$') && pattern.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for wanted in pattern.split('/') {
-        match (wanted, levels.next()) {
-            // `sport/#` asks for `sport` too.
-            ("#", _) => return true,
-            ("+", Some(_)) => (),
-            (wanted, Some(level)) if wanted == level => (),
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
 }
 
 /// What all topics that match a pattern begin with.

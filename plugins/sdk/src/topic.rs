@@ -159,23 +159,27 @@ impl Filter {
 
     /// Whether a message of this topic is asked for.
     pub fn matches(&self, topic: &str) -> bool {
-        let filter = &self.text[self.start..];
-        // A wildcard at the beginning leaves out the broker's own topics [MQTT-4.7.2-1].
-        if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-            return false;
-        }
-        let mut levels = topic.split('/');
-        for wanted in filter.split('/') {
-            match (wanted, levels.next()) {
-                // `sport/#` asks for `sport` too.
-                ("#", _) => return true,
-                ("+", Some(_)) => (),
-                (wanted, Some(level)) if wanted == level => (),
-                _ => return false,
-            }
-        }
-        levels.next().is_none()
+        matches(&self.text[self.start..], topic)
     }
+}
+
+/// Whether a topic matches a pattern, which is a filter that nobody shares (MQTT 5 section 4.7).
+pub fn matches(pattern: &str, topic: &str) -> bool {
+    // A wildcard at the beginning leaves out the broker's own topics [MQTT-4.7.2-1].
+    if topic.starts_with('$') && pattern.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in pattern.split('/') {
+        match (wanted, levels.next()) {
+            // `sport/#` asks for `sport` too.
+            ("#", _) => return true,
+            ("+", Some(_)) => (),
+            (wanted, Some(level)) if wanted == level => (),
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
 }
 
 /// Entries of `meta` that are there whatever a filter says.
