@@ -49,11 +49,13 @@ impl Expansion for Bridges {
         let own = ends.iter().filter(|(_, end)| end.entries().is_some());
         let mut parts: Vec<Expanded> =
             own.map(|(name, end)| part(Role::Connection, name, (*end).clone(), end.span)).collect();
-        parts.extend(half(&OUT, &bridge, settings, &rules));
-        parts.extend(half(&IN, &bridge, settings, &rules));
-        if let Some(notifications) = &bridge.notifications {
-            parts.extend(state(notifications.topic.as_deref(), name, settings));
-        }
+        let notes = bridge.notifications.as_ref().map(|notes| match notes.topic {
+            Some(_) => settings.at("notifications.topic").clone(),
+            None => text(&format!("bridge/{name}/state"), settings.at("notifications").span),
+        });
+        parts.extend(half(&OUT, &bridge, settings, &rules, notes.as_ref()));
+        parts.extend(half(&IN, &bridge, settings, &rules, None));
+        parts.extend(notes.into_iter().flat_map(|topic| state(topic, settings)));
         parts
     }
 }
@@ -151,7 +153,13 @@ impl Way {
 }
 
 /// The nodes of one way. None when nothing goes this way.
-fn half(way: &Way, bridge: &BridgeSettings, settings: &Yaml, rules: &[Placed]) -> Vec<Expanded> {
+fn half(
+    way: &Way,
+    bridge: &BridgeSettings,
+    settings: &Yaml,
+    rules: &[Placed],
+    except: Option<&Yaml>,
+) -> Vec<Expanded> {
     let mine: Vec<&Placed> = rules.iter().filter(|it| way.has(&it.rule)).collect();
     let Some(first) = mine.first() else { return Vec::new() };
     let span = first.span;
@@ -192,7 +200,7 @@ fn half(way: &Way, bridge: &BridgeSettings, settings: &Yaml, rules: &[Placed]) -
         )
     });
     let is_heard_there = way.other().heard(rules).is_some();
-    let middle = vec![
+    let mut middle = vec![
         entry("type", text("bridge", span)),
         entry("from", text(&format!(":{}", way.source), span)),
         entry("towards", text(way.to, span)),
@@ -200,6 +208,7 @@ fn half(way: &Way, bridge: &BridgeSettings, settings: &Yaml, rules: &[Placed]) -
         entry("max_hops", number(bridge.max_hops, span)),
         entry("mark", plain(if is_heard_there { "true" } else { "false" }, span)),
     ];
+    middle.extend(except.map(|topic| entry("except", topic.clone())));
 
     let mut sink = vec![
         entry("type", text("mqtt", span)),
@@ -227,14 +236,10 @@ fn half(way: &Way, bridge: &BridgeSettings, settings: &Yaml, rules: &[Placed]) -
     ]
 }
 
-/// What says whether the remote broker is there. It is marked as what the bridge brings, so that it does not go
-/// over the bridge itself.
-fn state(topic: Option<&str>, name: &str, settings: &Yaml) -> Vec<Expanded> {
+/// What says whether the remote broker is there. It is marked as what the bridge brings, and left out
+/// on the way out, so that it does not go over the bridge itself.
+fn state(topic: Yaml, settings: &Yaml) -> Vec<Expanded> {
     let span = settings.at("notifications").span;
-    let topic = match topic {
-        Some(_) => settings.at("notifications.topic").clone(),
-        None => text(&format!("bridge/{name}/state"), span),
-    };
     let rule = map(vec![entry("filter", topic.clone())], span);
     let source = vec![
         entry("type", text("mqtt-state", span)),

@@ -134,6 +134,8 @@ pub struct CrossingSettings {
     /// Marks what goes, so that the other way of the same bridge leaves it out.
     #[serde(default)]
     pub mark: bool,
+    /// A topic that stays on this side.
+    pub except: Option<String>,
 }
 
 /// What becomes of some topics.
@@ -159,7 +161,7 @@ pub struct CrossingRule {
 
 impl Settings for CrossingSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        let CrossingSettings { towards, rules, max_hops, mark } = self;
+        let CrossingSettings { towards, rules, max_hops, mark, except } = self;
         let mut resolved = Vec::with_capacity(rules.len());
         for (at, rule) in rules.into_iter().enumerate() {
             let CrossingRule { filter, strip, add, qos, retain } = rule;
@@ -180,7 +182,7 @@ impl Settings for CrossingSettings {
                 }
             }
         }
-        Some(Crossing { way: towards, rules: resolved.into(), max_hops, mark })
+        Some(Crossing { way: towards, rules: resolved.into(), max_hops, mark, except })
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Crossing {
     pub max_hops: u8,
     /// What goes is marked.
     pub mark: bool,
+    /// What stays: a broker of MQTT 3.1.1 brings what it keeps without a mark.
+    pub except: Option<String>,
 }
 
 /// What becomes of some topics.
@@ -57,7 +59,7 @@ pub struct Rule {
 
 impl Configured for Crossing {
     fn build(&self, site: Site) -> Node {
-        let Crossing { way, rules, max_hops, mark } = self.clone();
+        let Crossing { way, rules, max_hops, mark, except } = self.clone();
         // Without its part: both ways of a bridge have the same.
         let bridge = site.name.rsplit_once(':').map_or(&*site.name, |(bridge, _)| bridge);
         let (towards_local, towards_remote) = (mark_of(bridge, 0), mark_of(bridge, this_run()));
@@ -66,7 +68,7 @@ impl Configured for Crossing {
             Way::Remote => (towards_local, towards_remote),
         };
         let given = mark.then_some(given);
-        Node::transform(Running { rules, max_hops, own, given, voice: site.voice })
+        Node::transform(Running { rules, max_hops, own, given, except, voice: site.voice })
     }
 
     fn meta(&self) -> Fields {
@@ -107,12 +109,16 @@ struct Running {
     own: String,
     /// What is marked here.
     given: Option<String>,
+    except: Option<String>,
     voice: Voice,
 }
 
 impl Transform for Running {
     fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
         let Input { mut message, .. } = input;
+        if self.except.as_deref() == Some(&*message.topic) {
+            return Ok(());
+        }
         let mut said = said(&message);
         let mut user = match said.remove("user") {
             Some(Value::Object(user)) => user,
