@@ -76,6 +76,18 @@ struct Age {
 }
 
 impl Age {
+    /// None when there is no limit: the clocks are not asked for nothing.
+    fn of(limits: &Buffer) -> Option<Age> {
+        let Buffer { max_age, expires_after, .. } = *limits;
+        let is_limited = max_age.is_some() || expires_after.is_some();
+        is_limited.then(|| Age {
+            max_age,
+            expires_after,
+            now: Instant::now(),
+            wall: Timestamp::now(),
+        })
+    }
+
     fn is_too_old(&self, entry: &Entry) -> bool {
         let waited = self.now.saturating_duration_since(entry.since);
         let by_time = |most| clock::age(entry.message.time, self.wall) > most;
@@ -288,9 +300,10 @@ impl Queue {
         {
             self.fetched(from, Vec::new());
         }
-        let (shown, age) = (self.lanes.shown_in(lane), self.age());
+        let (shown, age) = (self.lanes.shown_in(lane), Age::of(&self.limits));
+        let is_old = |entry: &Entry| age.as_ref().is_some_and(|age| age.is_too_old(entry));
         let entries = self.lanes.entries(lane).skip(shown).take(most);
-        let entries = entries.take_while(|entry| !age.is_too_old(entry));
+        let entries = entries.take_while(|entry| !is_old(entry));
         let more: Vec<Message> = entries.map(|entry| entry.show(self.is_late(entry))).collect();
         self.lanes.show(lane, shown + more.len());
         more
@@ -383,7 +396,7 @@ impl Queue {
 
     /// Drops what waited longer than it may; returns how many.
     pub fn drop_expired(&mut self) -> usize {
-        let age = self.age();
+        let Some(age) = Age::of(&self.limits) else { return 0 };
         let is_old = |entry: &Entry| age.is_too_old(entry);
         let mut dropped = 0;
         for lane in [Lane::Live, Lane::Waited] {
@@ -395,11 +408,6 @@ impl Queue {
             }
         }
         dropped
-    }
-
-    fn age(&self) -> Age {
-        let Buffer { max_age, expires_after, .. } = self.limits;
-        Age { max_age, expires_after, now: Instant::now(), wall: Timestamp::now() }
     }
 
     /// A write or a connect failed.

@@ -23,10 +23,12 @@ impl Kept {
     /// its topic on this connection, and the same as the last on the one before. Or, with `again`, because
     /// its acknowledgement was lost.
     pub fn repeats(&mut self, publication: &Publication, again: bool, connection: u64) -> bool {
-        let topic = hash(publication.topic.as_bytes());
-        let before = self.known.get(&topic).copied();
-        let is_same =
-            publication.retain && before.is_some_and(|it| it.0 == hash(&publication.payload));
+        // Most are not kept, and cost nothing.
+        if !publication.retain {
+            return false;
+        }
+        let before = self.known.get(&hash(publication.topic.as_bytes())).copied();
+        let is_same = before.is_some_and(|it| it.0 == hash(&publication.payload));
         if again && is_same {
             // The one for the subscription is yet to come.
             return true;
@@ -37,9 +39,11 @@ impl Kept {
 
     /// Takes note of a message.
     pub fn note(&mut self, publication: &Publication, connection: u64) {
+        if !publication.retain {
+            return;
+        }
         let topic = hash(publication.topic.as_bytes());
-        let has_room = self.known.len() < MOST_KNOWN || self.known.contains_key(&topic);
-        if publication.retain && has_room {
+        if self.known.len() < MOST_KNOWN || self.known.contains_key(&topic) {
             self.known.insert(topic, (hash(&publication.payload), connection));
         }
     }
