@@ -162,6 +162,7 @@ impl Broker {
             max_packet: connect.max_packet as usize,
             alias_maximum: connect.alias_maximum.min(MOST_ALIASES_OUT),
             aliases: BTreeMap::new(),
+            alias_bytes: 0,
         });
         self.effects.push(Effect::Wake(connection));
         Ok(Welcome {
@@ -302,27 +303,16 @@ impl Broker {
         self.effects.extend(stalled.map(|connected| Effect::Wake(connected.id)));
     }
 
-    /// Subscribes, and says for each filter how. `may_read` says whether a client may ask for it.
-    pub fn subscribe(
-        &mut self,
-        seat: Seat,
-        asked: &Subscribe,
-        may_read: impl Fn(&str) -> bool,
-    ) -> Vec<u8> {
+    /// Subscribes, and says for each filter how.
+    pub fn subscribe(&mut self, seat: Seat, asked: &Subscribe) -> Vec<u8> {
         let identifier = asked.identifier.unwrap_or(0);
-        let granted = |wanted| self.subscribe_one(seat, wanted, identifier, &may_read);
+        let granted = |wanted| self.subscribe_one(seat, wanted, identifier);
         let codes = asked.wanted.iter().map(granted).collect();
         self.effects.push(Effect::Wake(seat.connection));
         codes
     }
 
-    fn subscribe_one(
-        &mut self,
-        seat: Seat,
-        wanted: &Wanted,
-        identifier: u32,
-        may_read: &impl Fn(&str) -> bool,
-    ) -> u8 {
+    fn subscribe_one(&mut self, seat: Seat, wanted: &Wanted, identifier: u32) -> u8 {
         let filter = &*wanted.filter;
         let most = self.limits.subscriptions;
         let Some(session) = self.sessions.get_mut(&seat.session) else { return code::UNSPECIFIED };
@@ -334,7 +324,7 @@ impl Broker {
             self.effects.push(refused(why));
             return code::TOPIC_FILTER;
         }
-        if is_private(filter) || !may_read(filter) {
+        if is_private(filter) {
             self.effects.push(refused("it may not read that"));
             return code::NOT_AUTHORIZED;
         }
@@ -526,16 +516,10 @@ impl Broker {
         }
     }
 
-    /// Takes memory for the alias of a topic. False when there is none.
-    pub fn hold(&mut self, seat: Seat, bytes: usize) -> bool {
-        self.seated(seat).is_some_and(|session| session.hold(bytes))
-    }
-
-    /// Gives that memory back.
-    pub fn release(&mut self, seat: Seat, bytes: usize) {
-        if let Some(session) = self.sessions.get_mut(&seat.session) {
-            session.release(bytes);
-        }
+    /// Takes memory for a topic that a client gave an alias, in the place of one that had so many bytes.
+    /// False when there is none.
+    pub fn hold_alias(&mut self, seat: Seat, before: usize, bytes: usize) -> bool {
+        self.seated(seat).is_some_and(|session| session.hold_alias(before, bytes))
     }
 
     /// What is to be written to a client next.

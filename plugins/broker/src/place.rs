@@ -258,7 +258,7 @@ impl State {
     fn push(&mut self, publication: Publication, ticket: Option<Arc<Ticket>>) {
         let arrival = self.arrivals;
         self.arrivals += 1;
-        self.queued_bytes += size_bytes(&publication);
+        self.queued_bytes += publication_bytes(&publication);
         self.queue.push_back(Item { publication, arrival, _ticket: ticket });
         self.wake();
     }
@@ -283,7 +283,7 @@ impl State {
             return None;
         }
         let item = self.queue.pop_front()?;
-        self.queued_bytes -= size_bytes(&item.publication);
+        self.queued_bytes -= publication_bytes(&item.publication);
         self.patient_until = self.patient_until.filter(|_| !self.has_room());
         if item.publication.qos > 0 {
             self.claimed += 1;
@@ -295,17 +295,13 @@ impl State {
     fn give_back(&mut self, item: Item) {
         self.claimed -= 1;
         let at = self.queue.partition_point(|queued| queued.arrival < item.arrival);
-        self.queued_bytes += size_bytes(&item.publication);
+        self.queued_bytes += publication_bytes(&item.publication);
         self.queue.insert(at, item);
         if self.until.is_some() {
             self.until = Some(Instant::now() + HOLD);
         }
         self.wake();
     }
-}
-
-fn size_bytes(publication: &Publication) -> usize {
-    publication_bytes(publication)
 }
 
 /// Where a reader takes messages from its place.

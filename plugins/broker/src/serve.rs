@@ -366,7 +366,7 @@ impl Incoming<'_> {
         // There is room for the answer before anything of the subscription is sent.
         self.dues.room_to_answer().await;
         let (house, seat) = (&self.service.house, self.guest.seat);
-        let codes = house.with(|broker| broker.subscribe(seat, &asked, |_| true));
+        let codes = house.with(|broker| broker.subscribe(seat, &asked));
         self.answer(|writer| writer.suback(asked.id, &codes)).await;
     }
 
@@ -441,10 +441,7 @@ impl Incoming<'_> {
             return Ok(());
         }
         let before = known.as_ref().map_or(0, |topic| topic.len());
-        let is_held = house.with(|broker| {
-            broker.release(seat, before);
-            broker.hold(seat, publish.topic.len())
-        });
+        let is_held = house.with(|broker| broker.hold_alias(seat, before, publish.topic.len()));
         if !is_held {
             let why = "the memory for topic aliases is full (`memory`)";
             return Err(Refusal::new(code::QUOTA, why));

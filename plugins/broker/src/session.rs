@@ -73,6 +73,8 @@ pub struct Connected {
     pub alias_maximum: u16,
     /// The topics that have an alias.
     pub aliases: BTreeMap<Arc<str>, u16>,
+    /// What the topics take that the client gave aliases.
+    pub alias_bytes: usize,
 }
 
 /// The retained messages of one filter, as far as they were sent.
@@ -178,6 +180,19 @@ impl Session {
         self.extra.shrink(self.extra.bytes() - extra);
     }
 
+    /// Takes memory for a topic with an alias, in the place of one that had so many bytes. False when there is
+    /// none. It is given back with the connection.
+    #[must_use]
+    pub fn hold_alias(&mut self, before: usize, bytes: usize) -> bool {
+        self.release(before);
+        let is_held = self.hold(bytes);
+        if let Some(connected) = &mut self.connection {
+            connected.alias_bytes -= before;
+            connected.alias_bytes += if is_held { bytes } else { 0 };
+        }
+        is_held
+    }
+
     /// The client is there: what is open is sent again.
     pub fn connect(&mut self, connected: Connected) {
         self.connection = Some(connected);
@@ -189,7 +204,9 @@ impl Session {
 
     /// The client is away. What it would have got at QoS 0 is gone.
     pub fn disconnect(&mut self) {
-        self.connection = None;
+        if let Some(connected) = self.connection.take() {
+            self.release(connected.alias_bytes);
+        }
         self.writing_bytes = 0;
         self.bringing.clear();
         let (bytes, all) = (&mut self.waiting_bytes, &mut self.waiting);
@@ -475,4 +492,36 @@ fn send(
         connected.aliases.insert(Arc::clone(&message.topic), alias);
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connected(id: ConnectionId) -> Connected {
+        Connected {
+            id,
+            version: Version::V5,
+            is_bridge: false,
+            receive_maximum: 10,
+            max_packet: 1000,
+            alias_maximum: 0,
+            aliases: BTreeMap::new(),
+            alias_bytes: 0,
+        }
+    }
+
+    #[test]
+    fn aliases_of_connections_that_were_gone_counted_for_ever() {
+        let budget = Budget::new(1 << 20);
+        let mut session = Session::new("device".into(), None, &budget).unwrap();
+        for id in 0..1000 {
+            session.connect(connected(id));
+            assert!(session.hold_alias(0, 10_000), "connection {id}");
+            assert!(session.hold_alias(10_000, 20_000), "another topic in its place");
+            assert_eq!(budget.used(Use::Sessions), 20_000 - ALLOWANCE);
+            session.disconnect();
+            assert_eq!(budget.used(Use::Sessions), 0);
+        }
+    }
 }
