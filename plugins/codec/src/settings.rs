@@ -10,7 +10,7 @@ use crate::{
     rows::CsvSettings,
     step::{Steps, Wrapping, Writing},
     template::Template,
-    transform::{Decode, Encode},
+    transform::{Codec, Way},
     xml::XmlSettings,
 };
 
@@ -211,8 +211,8 @@ impl Settings for DecodeSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let DecodeSettings { field, into, format, csv, xml, template, binary } = self;
         let mut steps = steps(format);
-        check(&steps, problems, "outside to the inside", |steps| steps.reverse());
         steps.reverse();
+        check(&steps, problems, "outside to the inside");
         let ways = Ways { csv, xml, influx: None, template, zone: None, binary };
         let steps = ways.resolve(&steps, problems);
         if let Some(Writing::Template(template)) = &steps.writing
@@ -231,7 +231,7 @@ impl Settings for DecodeSettings {
             let label = "expected `text`, `json` or the like as the last";
             problems.push(Problem::new("format", message, label));
         }
-        Some(Decode { field, into, steps })
+        Some(Codec { way: Way::Decode, field, into, steps })
     }
 }
 
@@ -239,7 +239,7 @@ impl Settings for EncodeSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
         let EncodeSettings { field, into, format, csv, xml, influx, template, zone, binary } = self;
         let steps = steps(format);
-        check(&steps, problems, "inside to the outside", |_| ());
+        check(&steps, problems, "inside to the outside");
         let is_lpp = steps.first() == Some(&Step::CayenneLpp);
         let ways = Ways { csv, xml, influx, template, zone, binary };
         let steps = ways.resolve(&steps, problems);
@@ -271,7 +271,7 @@ impl Settings for EncodeSettings {
                 "expected `base64` or `hex` as the last",
             ));
         }
-        Some(Encode { field, into, steps })
+        Some(Codec { way: Way::Encode, field, into, steps })
     }
 }
 
@@ -282,22 +282,16 @@ fn steps(format: ShortOr<Step, Vec<Step>>) -> Vec<Step> {
     }
 }
 
-/// A value can only be written at the one end, which `from_value` brings to the front.
-fn check(
-    steps: &[Step],
-    problems: &mut Vec<Problem>,
-    order: &str,
-    from_value: impl Fn(&mut Vec<Step>),
-) {
+/// A value can only be written at the one end, which is in front here. `order` is that in which users write
+/// the steps.
+fn check(steps: &[Step], problems: &mut Vec<Problem>, order: &str) {
     if steps.is_empty() || steps.len() > MOST_STEPS {
         let label = format!("expected 1 to {MOST_STEPS}, found {}", steps.len());
         problems.push(Problem::new("format", "`format` has no such number of steps", label));
     }
-    let mut ordered = steps.to_vec();
-    from_value(&mut ordered);
-    let Some(wrong) = ordered.iter().skip(1).find(|step| step.wrapping().is_none()) else { return };
+    let Some(wrong) = steps.iter().skip(1).find(|step| step.wrapping().is_none()) else { return };
     let name = wrong.name();
-    let writes = ordered.iter().filter(|step| step.wrapping().is_none()).count();
+    let writes = steps.iter().filter(|step| step.wrapping().is_none()).count();
     let problem = if writes > 1 {
         let message = format!("`format` writes a value twice: `{name}` is one of them");
         Problem::new("format", message, "expected one; a second node does the other")

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::{anyhow, bail};
 use bytes::Bytes;
 use forebay_sdk::{
-    Configured, Emitter, Fields, Format, Input, Node, Path, Payload, Sends, Site, Topics,
+    Configured, Emitter, Fields, Format, Input, Message, Node, Path, Payload, Sends, Site, Topics,
     Transform, Value, path::Step, payload::kind,
 };
 
@@ -13,27 +13,32 @@ use crate::{step::Steps, template::put};
 
 /// A node that was understood. It remembers nothing.
 #[derive(Clone)]
-pub(crate) struct Decode {
+pub(crate) struct Codec {
+    pub way: Way,
     pub field: Path,
     pub into: Option<Path>,
     pub steps: Steps,
 }
 
-/// The same.
-#[derive(Clone)]
-pub(crate) struct Encode {
-    pub field: Path,
-    pub into: Option<Path>,
-    pub steps: Steps,
+/// Which way it goes.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    /// From bytes to a value.
+    Decode,
+    /// From a value to bytes.
+    Encode,
 }
 
-impl Configured for Decode {
+impl Configured for Codec {
     fn build(&self, _: Site) -> Node {
         Node::transform(self.clone())
     }
 
     fn fields(&self) -> Fields {
-        fields(&self.field, self.into.as_ref())
+        let Some(read) = self.field.reads("field") else { return Fields::default() };
+        let made = self.into.as_ref().and_then(Path::names);
+        let made = made.and_then(|names| names.first().map(ToString::to_string));
+        Fields { reads: vec![read], sends: Sends::Also(made.into_iter().collect()) }
     }
 
     fn meta(&self) -> Fields {
@@ -45,56 +50,36 @@ impl Configured for Decode {
     }
 }
 
-impl Configured for Encode {
-    fn build(&self, _: Site) -> Node {
-        Node::transform(self.clone())
-    }
-
-    fn fields(&self) -> Fields {
-        fields(&self.field, self.into.as_ref())
-    }
-
-    fn meta(&self) -> Fields {
-        Fields::passing([])
-    }
-
-    fn topics(&self) -> Topics {
-        Topics::Kept
-    }
-}
-
-fn fields(field: &Path, into: Option<&Path>) -> Fields {
-    let Some(read) = field.reads("field") else { return Fields::default() };
-    let made = into.and_then(Path::names).and_then(|names| names.first().map(ToString::to_string));
-    Fields { reads: vec![read], sends: Sends::Also(made.into_iter().collect()) }
-}
-
-impl Transform for Decode {
+impl Transform for Codec {
     fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
         let Input { mut message, .. } = input;
-        let bytes = bytes_at(&message.payload, &self.field)?;
-        let said = |why| anyhow!("{} {why:#}", subject(&self.field));
-        let bytes = self.steps.unwrap(bytes).map_err(said)?;
-        match &self.steps.writing {
-            None => message.payload = Payload::encoded(bytes, Format::Bytes),
-            Some(writing) => {
-                let value = writing.read(bytes).map_err(said)?;
-                place(&mut message.payload, &self.field, self.into.as_ref(), value)?;
-            }
+        match self.way {
+            Way::Decode => self.decode(&mut message)?,
+            Way::Encode => self.encode(&mut message)?,
         }
         out.emit(message);
         Ok(())
     }
 }
 
-impl Transform for Encode {
-    fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
-        let Input { mut message, .. } = input;
+impl Codec {
+    fn decode(&self, message: &mut Message) -> anyhow::Result<()> {
+        let bytes = bytes_at(&message.payload, &self.field)?;
+        let said = |why| anyhow!("{} {why:#}", subject(&self.field));
+        let bytes = self.steps.unwrap(bytes).map_err(said)?;
+        match &self.steps.writing {
+            None => message.payload = Payload::encoded(bytes, Format::Bytes),
+            Some(writing) => self.place(message, writing.read(bytes).map_err(said)?)?,
+        }
+        Ok(())
+    }
+
+    fn encode(&self, message: &mut Message) -> anyhow::Result<()> {
         let bytes = match &self.steps.writing {
             None => bytes_at(&message.payload, &self.field)?,
             Some(writing) => {
                 let value = value_at(&message.payload, &self.field)?;
-                let written = writing.write(value, &message);
+                let written = writing.write(value, message);
                 written
                     .map_err(|why| anyhow!("{} cannot be written: {why:#}", subject(&self.field)))?
             }
@@ -102,12 +87,31 @@ impl Transform for Encode {
         let bytes = self.steps.wrap(bytes);
         if self.field.0.is_empty() {
             message.payload = Payload::encoded(bytes, Format::Bytes);
-        } else {
-            let text = String::from_utf8(bytes.to_vec());
-            let text = text.map_err(|_| anyhow!("what was written is no text"))?;
-            place(&mut message.payload, &self.field, self.into.as_ref(), text.into())?;
+            return Ok(());
         }
-        out.emit(message);
+        let text = String::from_utf8(bytes.to_vec());
+        let text = text.map_err(|_| anyhow!("what was written is no text"))?;
+        self.place(message, text.into())
+    }
+
+    /// Puts a value where it belongs.
+    fn place(&self, message: &mut Message, value: Value) -> anyhow::Result<()> {
+        let payload = &mut message.payload;
+        match self.into.as_ref().unwrap_or(&self.field).0.as_slice() {
+            [] => *payload = value.into(),
+            // All else stays as it came, to the last digit.
+            [Step::Name(name)] => *payload = payload.with_members(&[(name, value)])?,
+            _ => {
+                let whole = payload.value_mut()?;
+                match &self.into {
+                    Some(into) => put(whole, into, value),
+                    None => match at_mut(whole, &self.field) {
+                        Some(place) => *place = value,
+                        None => bail!("`{}` is missing", self.field),
+                    },
+                }
+            }
+        }
         Ok(())
     }
 }
@@ -161,31 +165,6 @@ fn bytes_of(value: &Value) -> Option<Bytes> {
         }
         _ => None,
     }
-}
-
-/// Puts a value where it belongs.
-fn place(
-    payload: &mut Payload,
-    field: &Path,
-    into: Option<&Path>,
-    value: Value,
-) -> anyhow::Result<()> {
-    match into.unwrap_or(field).0.as_slice() {
-        [] => *payload = value.into(),
-        // All else stays as it came, to the last digit.
-        [Step::Name(name)] => *payload = payload.with_members(&[(name, value)])?,
-        _ => {
-            let whole = payload.value_mut()?;
-            match into {
-                Some(into) => put(whole, into, value),
-                None => match at_mut(whole, field) {
-                    Some(place) => *place = value,
-                    None => bail!("`{field}` is missing"),
-                },
-            }
-        }
-    }
-    Ok(())
 }
 
 fn at_mut<'a>(whole: &'a mut Value, path: &Path) -> Option<&'a mut Value> {
