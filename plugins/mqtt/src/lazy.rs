@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::pending,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -53,7 +53,11 @@ impl Demand {
 
     /// Something came, or was said.
     pub fn heard(&self) {
-        *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.last_word() = Instant::now();
+    }
+
+    fn last_word(&self) -> MutexGuard<'_, Instant> {
+        self.last_word.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves once somebody has something to say.
@@ -68,14 +72,12 @@ impl Demand {
     pub async fn quiet(&self) -> Quiet {
         let Some(idle_close) = self.idle_close else { return pending().await };
         loop {
-            let last_word = *self.last_word.lock().unwrap_or_else(PoisonError::into_inner);
+            let last_word = *self.last_word();
             let mut speakers = self.speakers.subscribe();
             // Whoever speaks ends with a word.
             let _ = speakers.wait_for(|speakers| *speakers == 0).await;
             sleep_until(last_word + idle_close).await;
-            let is_same =
-                last_word == *self.last_word.lock().unwrap_or_else(PoisonError::into_inner);
-            if is_same && *self.speakers.borrow() == 0 {
+            if last_word == *self.last_word() && *self.speakers.borrow() == 0 {
                 return Quiet;
             }
         }

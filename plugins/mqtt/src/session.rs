@@ -483,10 +483,9 @@ impl PubSub for Session {
     ) -> BoxFuture<'a, Result<Written, WriteError>> {
         let batch: Vec<_> = batch.into_iter().map(|message| self.outgoing(message)).collect();
         async move {
-            if self.demand.is_lazy() {
-                let _speaker = self.demand.speak();
+            let speaker = self.demand.is_lazy().then(|| self.demand.speak());
+            if speaker.is_some() {
                 self.wait_up().await.map_err(WriteError::retry)?;
-                return self.publish_all(&batch, behind, &progress).await;
             }
             self.publish_all(&batch, behind, &progress).await
         }
