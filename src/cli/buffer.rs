@@ -15,7 +15,7 @@ use forebay_sdk::{Format as PayloadFormat, Message, Role, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::{
-    folder::{check, data_of, process_environment},
+    folder::{DataFolder, check, process_environment},
     lock,
     output::{Ending, Format, print},
 };
@@ -45,9 +45,8 @@ enum Action {
 struct List {
     /// The folder of pipelines, to say which buffers its sinks still use.
     folder: Option<PathBuf>,
-    /// The data folder of the runtime. [default: FOREBAY_DATA, `data` in forebay.yaml, or /var/lib/forebay]
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFolder,
     /// How the list is printed; as JSON, one object a line.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -96,9 +95,8 @@ struct Drop {
 struct Node {
     /// The sink that the buffer is of, such as `boiler-room/plant`.
     node: String,
-    /// The data folder of the runtime. [default: FOREBAY_DATA, `data` in forebay.yaml, or /var/lib/forebay]
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFolder,
 }
 
 pub(super) fn buffer(arguments: Arguments) -> anyhow::Result<Ending> {
@@ -128,7 +126,7 @@ fn list(arguments: &List) -> anyhow::Result<()> {
         Some(folder) => Some(graph(folder)?),
         None => None,
     };
-    let data = data_of(&arguments.data, arguments.folder.as_deref());
+    let data = arguments.data.path(arguments.folder.as_deref());
     let found = buffer::list(&data).with_context(|| format!("reading {}", data.display()))?;
     let rows = found.into_iter().map(|(node, folder)| row(node, folder, graph.as_ref()));
     match arguments.format {
@@ -241,7 +239,7 @@ fn size_text(bytes: u64) -> String {
 
 impl Node {
     fn folder(&self) -> anyhow::Result<PathBuf> {
-        let data = data_of(&self.data, None);
+        let data = self.data.path(None);
         let folder = buffer::folder_of(&data, &self.node);
         if folder.is_dir() {
             return Ok(folder);
@@ -444,7 +442,7 @@ fn move_buffer(arguments: &Move) -> anyhow::Result<()> {
     if old == new {
         bail!("the buffer of `{old}` has that name already");
     }
-    let data = data_of(&arguments.node.data, None);
+    let data = arguments.node.data.path(None);
     let from = arguments.node.folder()?;
     // Nothing begins to run with half of it.
     let _run = lock::take_now(&data)?;

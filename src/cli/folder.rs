@@ -23,13 +23,23 @@ pub(super) fn data_folder(argument: Option<PathBuf>, setting: Option<PathBuf>) -
     argument.or_else(environment).or(setting).unwrap_or_else(|| DEFAULT.into())
 }
 
-/// Where the data are. A folder of pipelines says it, when nothing else does.
-pub(super) fn data_of(argument: &Option<PathBuf>, folder: Option<&Path>) -> PathBuf {
-    let is_said = argument.is_some() || std::env::var_os("FOREBAY_DATA").is_some();
-    let folder = folder.unwrap_or(Path::new(DEFAULT_FOLDER));
-    let setting = || check(folder, &process_environment).ok()?.runtime.data;
-    let setting = if is_said { None } else { setting() };
-    data_folder(argument.clone(), setting)
+/// The data folder, for the verbs that ask what runs, or look at what it keeps.
+#[derive(clap::Args)]
+pub(super) struct DataFolder {
+    /// The data folder of the runtime. [default: FOREBAY_DATA, `data` in forebay.yaml, or /var/lib/forebay]
+    #[arg(long)]
+    data: Option<PathBuf>,
+}
+
+impl DataFolder {
+    /// Where it is. A folder of pipelines says it, when nothing else does.
+    pub(super) fn path(&self, pipelines: Option<&Path>) -> PathBuf {
+        let is_said = self.data.is_some() || std::env::var_os("FOREBAY_DATA").is_some();
+        let pipelines = pipelines.unwrap_or(Path::new(DEFAULT_FOLDER));
+        let setting = || check(pipelines, &process_environment).ok()?.runtime.data;
+        let setting = if is_said { None } else { setting() };
+        data_folder(self.data.clone(), setting)
+    }
 }
 
 /// The folder to read, and the one file of it to report on, relative to the folder.

@@ -1,9 +1,9 @@
 //! `forebay health`: whether all is well, as an exit code.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use super::{
-    folder::data_of,
+    folder::DataFolder,
     lock,
     output::{Ending, Format, Printed, print},
     report::{Health, Wellness},
@@ -18,9 +18,8 @@ use crate::{
 /// for its other side; 1 when nothing runs, or nobody answers.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The data folder of the runtime. [default: FOREBAY_DATA, `data` in forebay.yaml, or /var/lib/forebay]
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFolder,
     /// Exit code 1 also when something is not well.
     #[arg(long)]
     strict: bool,
@@ -33,7 +32,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) fn health(arguments: Arguments) -> anyhow::Result<Ending> {
     block_on(async move {
-        let data = data_of(&arguments.data, None);
+        let data = arguments.data.path(None);
         let health = match ask(&data, "/health", WITHIN).await {
             Ok(Answer::Said(said)) => serde_json::from_value(said)?,
             Ok(Answer::Nobody) => nobody(match lock::holder(&data) {

@@ -14,6 +14,7 @@ mod receipts;
 mod report;
 mod running;
 mod runtime;
+mod tried;
 
 mod buffer;
 mod demo;

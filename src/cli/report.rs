@@ -1,6 +1,6 @@
 //! What `run` answers when it is asked how it is.
 
-use forebay_sdk::clock;
+use forebay_sdk::{Role, clock};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 use tokio::sync::mpsc;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{Question, Side, Tap, Wanted},
-    engine::{PartReport, Report, RoleName, StateName, Tapped},
+    engine::{PartReport, Report, StateName, Tapped},
 };
 
 /// A node that waits for a shorter time is no reason to worry: devices are switched off, links come and go.
@@ -173,7 +173,7 @@ fn complaints(part: &PartReport, report: &Report) -> Vec<String> {
         _ if part.for_s < WORRIES_AFTER_S || waits_for_connection => (),
         (StateName::Waiting, Some(why)) => say(format!("waiting for {since}: {why}")),
         // A source or a device that has not said anything yet is not there.
-        (StateName::Starting, _) if part.role == RoleName::Connection => {
+        (StateName::Starting, _) if part.role == Role::Connection => {
             say(format!("nothing heard of the other side for {since}"));
         }
         _ => (),

@@ -12,10 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use forebay_sdk::{
-    Configured, Delivery, Emitter, Fault, Finding, Input, Message, Node, Port, Role, Site, Span,
-    Transform, Value, Voice, World,
-};
+use forebay_sdk::{Configured, Fault, Finding, Message, Role, Span, Value};
 use forebay_yaml::{self as yaml, Limits};
 use serde_json::{Map, json};
 
@@ -23,6 +20,7 @@ use self::recorded::messages;
 use super::{
     folder::types,
     output::{Ending, Format, print, use_color},
+    tried::Tried,
 };
 use crate::{
     config::{Texts, folder::read_text},
@@ -89,7 +87,7 @@ fn try_file(
         print(&render(&findings, &texts, full, use_color(&io::stdout())))?;
     }
     let Some(configured) = configured else { return Ok(Ending::Findings) };
-    let mut tried = Tried::new(&*configured)?;
+    let mut tried = tried(&*configured)?;
     let mut ending = Ending::Fine;
     for message in messages {
         match tried.send(message) {
@@ -157,45 +155,9 @@ fn word_at(text: &str, line: usize, column: usize) -> Range<usize> {
     begin..begin + length.max(first)
 }
 
-/// A node that runs outside of any graph.
-struct Tried {
-    node: Box<dyn Transform>,
-    outputs: Vec<String>,
-}
-
-impl Tried {
-    fn new(configured: &dyn Configured) -> anyhow::Result<Tried> {
-        let site = Site {
-            name: "try/script".into(),
-            folder: Path::new(".").into(),
-            data: Path::new("no-data").into(),
-            connection: None,
-            inputs: Arc::new([TOPIC.into()]),
-            memory: None,
-            world: World::system(),
-            voice: Voice::unheard(),
-        };
-        match configured.build(site) {
-            Node::Transform(node) => Ok(Tried { node, outputs: configured.outputs() }),
-            _ => bail!("`{TYPE}` is no transform in this build"),
-        }
-    }
-
-    /// What comes of a message, each with the output on which it leaves.
-    fn send(&mut self, message: Message) -> anyhow::Result<Vec<(String, Message)>> {
-        let mut out = Emitter::default();
-        out.begin(None);
-        let called = self.node.apply(Input { message, from: TOPIC.into() }, &mut out);
-        if let Err(error) = called.and_then(|()| out.end()) {
-            Delivery::settle_all(out.discard());
-            return Err(error);
-        }
-        let name = |port: Port| {
-            let named = (0..).zip(&self.outputs).find(|(index, _)| Port::named(*index) == port);
-            named.map_or("main", |(_, name)| name.as_str()).to_owned()
-        };
-        Ok(out.drain().map(|(port, envelope)| (name(port), envelope.message)).collect())
-    }
+fn tried(configured: &dyn Configured) -> anyhow::Result<Tried> {
+    Tried::new("try/script", configured)
+        .with_context(|| format!("`{TYPE}` is no transform in this build"))
 }
 
 fn shown(output: &str, message: &Message, format: Format) -> String {
@@ -284,7 +246,7 @@ fn run_line(
     };
     let mut given = message.clone();
     given.meta.insert("state", state.clone());
-    let mut tried = Tried::new(&*configured).map_err(|error| format!("{error:#}"))?;
+    let mut tried = tried(&*configured).map_err(|error| format!("{error:#}"))?;
     let mut made = tried.send(given).map_err(|error| match error.downcast_ref::<Fault>() {
         Some(fault) => fault.words.clone(),
         None => format!("{error:#}"),

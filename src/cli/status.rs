@@ -1,14 +1,11 @@
 //! `forebay status`: how the pipelines that run are.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{anyhow, bail};
 
 use super::{
-    folder::data_of,
+    folder::DataFolder,
     health, lock,
     output::{Ending, Format, Printed, about, count_of, print},
     receipts::Receipt,
@@ -17,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{Answer, ask},
-    engine::{PartReport, QueueReport, StateName},
+    engine::{PartReport, QueueReport},
     lint::report::printable,
 };
 
@@ -26,9 +23,8 @@ use crate::{
 pub(super) struct Arguments {
     /// Only this node or connection, with all that is known of it, such as `boiler-room/meter`.
     node: Option<String>,
-    /// The data folder of the runtime. [default: FOREBAY_DATA, `data` in forebay.yaml, or /var/lib/forebay]
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFolder,
     #[command(flatten)]
     printed: Printed,
 }
@@ -37,7 +33,7 @@ const WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) fn status(arguments: Arguments) -> anyhow::Result<Ending> {
     block_on(async move {
-        let data = data_of(&arguments.data, None);
+        let data = arguments.data.path(None);
         let said = match ask(&data, "/status", WITHIN).await? {
             Answer::Said(said) => said,
             Answer::Nobody => match lock::holder(&data) {
@@ -169,22 +165,13 @@ fn row(part: &PartReport) -> [String; HEADS.len()] {
     };
     [
         printable(&part.name).into_owned(),
-        state_word(part.state).to_owned(),
+        part.state.word().to_owned(),
         short(part.for_s),
         rates.map_or_else(|| "-".to_owned(), |rates| rate(rates.received)),
         rates.map_or_else(|| "-".to_owned(), |rates| rate(rates.sent)),
         part.queue.as_ref().map_or_else(|| "-".to_owned(), waiting),
         count("errors").to_string(),
     ]
-}
-
-fn state_word(state: StateName) -> &'static str {
-    match state {
-        StateName::Starting => "starting",
-        StateName::Running => "running",
-        StateName::Waiting => "waiting",
-        StateName::Broken => "broken",
-    }
 }
 
 /// A time in a table: `45s`, `12m`, `3h12m`, `5d`.
@@ -208,7 +195,7 @@ fn one_as_text(part: &PartReport) -> String {
     let mut line = |what: &str, value: String| {
         text += &format!("{what:<14}{}\n", printable(&value));
     };
-    let since = format!("{} for {}", state_word(part.state), about(part.for_s));
+    let since = format!("{} for {}", part.state.word(), about(part.for_s));
     line("state", part.why.iter().fold(since, |since, why| format!("{since}: {why}")));
     if let Some(by) = &part.held_up_by {
         line("held up by", format!("{by}, which has no room"));

@@ -1,13 +1,11 @@
 //! `forebay tap`: the messages of a node as they pass.
 
-use std::path::PathBuf;
-
 use anyhow::bail;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::{
-    folder::data_of,
+    folder::DataFolder,
     output::{Ending, Format, Printed, is_reader_gone, print},
     runtime::block_on,
     status::nobody_there,
@@ -32,16 +30,15 @@ pub(super) struct Arguments {
     /// Fields that are shown as `***`, wherever in the payload they are.
     #[arg(long, value_delimiter = ',')]
     mask: Vec<String>,
-    /// The data folder of the runtime. [default: FOREBAY_DATA, `data` in forebay.yaml, or /var/lib/forebay]
-    #[arg(long)]
-    data: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataFolder,
     #[command(flatten)]
     printed: Printed,
 }
 
 pub(super) fn tap(arguments: Arguments) -> anyhow::Result<Ending> {
     block_on(async move {
-        let data = data_of(&arguments.data, None);
+        let data = arguments.data.path(None);
         let mut left = arguments.count;
         if left == Some(0) {
             return Ok(Ending::Fine);

@@ -49,11 +49,11 @@ use self::{
 };
 pub use self::{
     plan::{Plan, plan},
-    report::{PartReport, QueueReport, Report, RoleName, StateName},
+    report::{PartReport, QueueReport, Report, StateName},
     status::{Count, Counts, State},
     tap::Tapped,
 };
-use crate::config::{Graph, Name, NodeSpec};
+use crate::config::{Graph, Name, NodeSpec, draft};
 
 /// The nodes that run.
 pub struct Engine {
@@ -325,15 +325,8 @@ impl Engine {
         every: Duration,
     ) -> Result<mpsc::Receiver<Tapped>, String> {
         let (name, spec) = self.node(node)?;
-        let outputs = spec.configured.outputs();
-        let port = match output {
-            None => Port::MAIN,
-            Some("errors") => Port::ERRORS,
-            Some(named) => {
-                let found = outputs.iter().position(|output| output == named);
-                let found = found.ok_or_else(|| format!("{name} has no output `{named}`"))?;
-                Port::named(found)
-            }
+        let Some(port) = draft::port(&spec.configured.outputs(), output) else {
+            return Err(format!("{name} has no output `{}`", output.unwrap_or_default()));
         };
         if spec.role == Role::Sink && output.is_none() {
             return Err(format!("{name} is a sink: look at what comes in"));

@@ -28,7 +28,7 @@ pub struct PartReport {
     /// `boiler-room/meter`.
     pub name: String,
     /// What it is.
-    pub role: RoleName,
+    pub role: Role,
     /// What users write after `type:`.
     #[serde(rename = "type")]
     pub type_name: String,
@@ -64,32 +64,6 @@ pub struct PartReport {
     pub busy: Option<f64>,
 }
 
-/// What a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RoleName {
-    /// Brings messages in.
-    Source,
-    /// Turns messages into others.
-    Transform,
-    /// Takes messages out.
-    Sink,
-    /// Something that nodes share.
-    Connection,
-}
-
-impl RoleName {
-    /// One such thing, as users call it.
-    pub fn noun(self) -> &'static str {
-        match self {
-            RoleName::Source => "source",
-            RoleName::Transform => "transform",
-            RoleName::Sink => "sink",
-            RoleName::Connection => "connection",
-        }
-    }
-}
-
 /// How it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +76,18 @@ pub enum StateName {
     Waiting,
     /// It could not be made. The next reload tries again.
     Broken,
+}
+
+impl StateName {
+    /// For people.
+    pub fn word(self) -> &'static str {
+        match self {
+            StateName::Starting => "starting",
+            StateName::Running => "running",
+            StateName::Waiting => "waiting",
+            StateName::Broken => "broken",
+        }
+    }
 }
 
 /// What went wrong last.
@@ -180,12 +166,7 @@ fn part(name: &Name, role: Role, type_name: &str, status: &Status) -> PartReport
     let rates = status.rates();
     PartReport {
         name: name.to_string(),
-        role: match role {
-            Role::Source => RoleName::Source,
-            Role::Transform => RoleName::Transform,
-            Role::Sink => RoleName::Sink,
-            Role::Connection => RoleName::Connection,
-        },
+        role,
         type_name: type_name.to_owned(),
         connection: None,
         state,

@@ -8,6 +8,7 @@ use std::{
 
 use forebay_yaml::{self as yaml, Finding, Rule, Span, Yaml};
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -101,7 +102,8 @@ impl Plugin {
 }
 
 /// The section of a pipeline file in which a type is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Something that nodes share.
     Connection,

@@ -10,7 +10,7 @@ fn of_file(text: &str, payloads: &[&str], outputs: &[&str]) -> Vec<Result<String
     let Understood { configured, findings, .. } =
         understood("x.rhai", text, Map::new(), &outputs).unwrap();
     let Some(configured) = configured else { return vec![Err(findings[0].message.clone())] };
-    let mut tried = Tried::new(&*configured).unwrap();
+    let mut tried = tried(&*configured).unwrap();
     let mut came = Vec::new();
     for message in messages(&payloads, "t", None).unwrap() {
         match tried.send(message) {

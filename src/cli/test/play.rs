@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -10,11 +9,9 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{
-    Delivery, Emitter, Fault, Input, Message, Moment, Node, Port, Site, Transform, Voice, World,
-    clock,
-};
+use forebay_sdk::{Fault, Message, Moment, clock};
 
+use super::super::tried::Tried;
 use super::{
     differences::{differences, one_line},
     written::{Expected, Sent, Test},
@@ -32,28 +29,18 @@ struct Came {
 
 /// What is otherwise than the test expects.
 pub(super) fn play(test: &Test) -> Vec<String> {
-    let site = Site {
-        name: "test/node".into(),
-        folder: Path::new(".").into(),
-        data: Path::new("no-data").into(),
-        connection: None,
-        inputs: Arc::new(["test".into()]),
-        memory: None,
-        world: World::system(),
-        voice: Voice::unheard(),
-    };
     let nanos = Arc::new(AtomicI64::new(0));
     let stands = Arc::clone(&nanos);
     let _replaced = clock::replace(Arc::new(move || moment(stands.load(Ordering::Relaxed))));
-    let Node::Transform(mut node) = test.configured.build(site) else {
+    let Some(mut node) = Tried::new("test/node", &*test.configured) else {
         return vec!["only transforms can be tested".to_owned()];
     };
-    let (outputs, mut came) = (test.configured.outputs(), Came::default());
+    let mut came = Came::default();
     for sent in &test.send {
         if let Some(at) = sent.at {
             nanos.store(nanos_of(*at), Ordering::Relaxed);
         }
-        send(&mut *node, sent, &outputs, &mut came);
+        send(&mut node, sent, &mut came);
     }
     compare(test, &came)
 }
@@ -67,25 +54,19 @@ fn nanos_of(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
-fn send(node: &mut dyn Transform, sent: &Sent, outputs: &[String], came: &mut Came) {
+fn send(node: &mut Tried, sent: &Sent, came: &mut Came) {
     let mut message = Message::new(sent.topic.as_str(), sent.payload.clone());
     sent.meta.iter().for_each(|(name, value)| message.meta.insert(name, value.clone()));
-    let mut out = Emitter::default();
-    out.begin(None);
-    let called = node.apply(Input { message, from: "test".into() }, &mut out);
-    if let Err(error) = called.and_then(|()| out.end()) {
-        Delivery::settle_all(out.discard());
-        came.errors.push(match error.downcast_ref::<Fault>() {
+    match node.send(message) {
+        Ok(made) => {
+            for (output, message) in made {
+                came.messages.entry(output).or_default().push(message);
+            }
+        }
+        Err(error) => came.errors.push(match error.downcast_ref::<Fault>() {
             Some(fault) => format!("{}: {}", fault.place(), fault.words),
             None => format!("{error:#}"),
-        });
-        return;
-    }
-    for (port, envelope) in out.drain() {
-        let named = (0..).zip(outputs).find(|(index, _)| Port::named(*index) == port);
-        let name = named.map_or("main", |(_, name)| name.as_str());
-        came.messages.entry(name.to_owned()).or_default().push(envelope.message);
-        Delivery::settle_all(envelope.delivery);
+        }),
     }
 }
 
