@@ -29,6 +29,7 @@ mod last_seen;
 mod lint;
 mod new;
 pub mod nodes;
+mod passwd;
 mod plan;
 mod run;
 pub mod schema;
@@ -72,6 +73,7 @@ enum Verb {
     Demo(demo::Arguments),
     Doctor(doctor::Arguments),
     Import(import::Arguments),
+    Passwd(passwd::Arguments),
     Script(script::Arguments),
 }
 
@@ -117,6 +119,7 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
         Verb::Demo(arguments) => demo::demo(arguments),
         Verb::Doctor(arguments) => doctor::doctor(arguments),
         Verb::Import(arguments) => import::import(arguments),
+        Verb::Passwd(arguments) => passwd::passwd(arguments),
         Verb::Script(arguments) => script::script(arguments),
     }
 }

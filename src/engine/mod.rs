@@ -379,6 +379,14 @@ impl Engine {
     }
 
     fn change_connections(&mut self, plan: &Plan) {
+        for name in &plan.adapt_connections {
+            let spec = &self.graph.connections[name];
+            let running = &self.connections[name];
+            running.status.set_unshown(spec.unshown.clone());
+            if let Some(shared) = &running.shared {
+                spec.configured.adapt(shared);
+            }
+        }
         let going = plan.stop_connections.iter().chain(&plan.replace_connections);
         let going: BTreeMap<Name, RunningConnection> =
             going.filter_map(|name| self.connections.remove_entry(name)).collect();

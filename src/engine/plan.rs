@@ -15,6 +15,8 @@ pub struct Plan {
     pub stop_connections: BTreeSet<Name>,
     /// Connections whose settings changed.
     pub replace_connections: BTreeSet<Name>,
+    /// Connections whose settings changed, and that go on with the new ones.
+    pub adapt_connections: BTreeSet<Name>,
     /// New connections.
     pub start_connections: BTreeSet<Name>,
     /// New nodes.
@@ -33,6 +35,7 @@ pub fn plan(running: &Graph, wanted: &Graph) -> Plan {
         match running.connections.get(name) {
             None => plan.start_connections.insert(Arc::clone(name)),
             Some(old) if is_same_connection(old, connection) => false,
+            Some(old) if adapts(old, connection) => plan.adapt_connections.insert(Arc::clone(name)),
             Some(_) => plan.replace_connections.insert(Arc::clone(name)),
         };
     }
@@ -68,6 +71,10 @@ fn is_same_connection(old: &ConnectionSpec, new: &ConnectionSpec) -> bool {
     old.type_name == new.type_name && old.fingerprint == new.fingerprint
 }
 
+fn adapts(old: &ConnectionSpec, new: &ConnectionSpec) -> bool {
+    old.type_name == new.type_name && new.configured.adapts_from(&*old.configured)
+}
+
 fn is_same_node(old: &NodeSpec, new: &NodeSpec) -> bool {
     let settings = old.type_name == new.type_name && old.fingerprint == new.fingerprint;
     let inputs = old.from == new.from || !new.configured.capabilities().tells_inputs_apart;
@@ -90,6 +97,7 @@ impl Plan {
             ("stop", &self.stop),
             ("stop connection", &self.stop_connections),
             ("replace connection", &self.replace_connections),
+            ("adapt connection", &self.adapt_connections),
             ("replace", &self.replace),
             ("start connection", &self.start_connections),
             ("start", &self.start),

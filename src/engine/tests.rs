@@ -1,6 +1,7 @@
 //! The engine's promises, on a stopped clock.
 
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex,
@@ -24,16 +25,22 @@ pub struct Fake {
     make: Box<dyn Fn(Site) -> Node + Send + Sync>,
     capabilities: Capabilities,
     outputs: Vec<String>,
+    /// Hears when it goes on with these settings.
+    adapted: Option<Arc<AtomicU64>>,
 }
 
 impl Fake {
     pub fn new(make: impl Fn(Site) -> Node + Send + Sync + 'static) -> Fake {
         let (capabilities, outputs) = (Capabilities::default(), vec!["named".to_owned()]);
-        Fake { make: Box::new(make), capabilities, outputs }
+        Fake { make: Box::new(make), capabilities, outputs, adapted: None }
     }
 
     pub fn can(self, capabilities: Capabilities) -> Fake {
         Fake { capabilities, ..self }
+    }
+
+    fn adapts(self, adapted: &Arc<AtomicU64>) -> Fake {
+        Fake { adapted: Some(Arc::clone(adapted)), ..self }
     }
 }
 
@@ -46,6 +53,13 @@ impl Configured for Fake {
     }
     fn build(&self, site: Site) -> Node {
         (self.make)(site)
+    }
+    fn adapts_from(&self, running: &dyn Any) -> bool {
+        self.adapted.is_some() && running.is::<Fake>()
+    }
+    fn adapt(&self, shared: &Shared) {
+        assert!(shared.get::<()>().is_some(), "the part of the one that runs");
+        self.adapted.iter().for_each(|adapted| adapted.store(1, Ordering::Relaxed));
     }
 }
 
@@ -1497,6 +1511,44 @@ mod broken {
         engine.apply(graph.0).await;
         rest(600).await;
         (tries.load(Ordering::SeqCst), engine.states()["bus"].clone())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_can_go_on_with_other_settings_was_made_anew_with_its_nodes() {
+        struct Stays;
+        impl Connection for Stays {
+            async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
+                voice.ready();
+                std::future::pending().await
+            }
+        }
+        struct Silent;
+        impl Source for Silent {
+            async fn run(&mut self, _: &Outlet) -> anyhow::Result<()> {
+                std::future::pending().await
+            }
+        }
+        let (made, adapted) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let graph = |version| {
+            let made = Arc::clone(&made);
+            let fake = Fake::new(move |_| {
+                made.fetch_add(1, Ordering::Relaxed);
+                Node::connection(Shared::new(Arc::new(())), Stays)
+            });
+            let node = || Node::source(Silent);
+            Sketch::default().node(Role::Source, "s", 1, &[], node).connection(
+                "bus",
+                version,
+                &["s"],
+                fake.adapts(&adapted),
+            )
+        };
+        let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+        engine.apply(graph(1).0).await;
+        let plan = engine.apply(graph(2).0).await;
+        assert_eq!(plan.to_string(), "adapt connection bus; 1 node untouched");
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+        assert_eq!(adapted.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1049,6 +1049,7 @@ fn what_only_one_can_hold_is_claimed_once() {
         &two("type: broker", "type: broker, listen: ['[::]:1883'], users: { a: '${env:SECRET}' }"),
         &[
             "pipelines/b.yaml:2:33: error[claimed-twice]: `one` and `two` both claim port 1883 of every address (claimed again here)",
+            "pipelines/b.yaml:2:33: warning[passwords-in-the-clear]: passwords of devices go over the network as they are, to [::]:1883 (has no TLS)",
         ],
     );
     let client = "type: mqtt, url: 'mqtt://b', client_id: me";

@@ -8,10 +8,11 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use tokio::time::{Duration, Instant};
 
 use crate::{
+    access::Access,
     budget::{Budget, Charge, Use},
     message::{Kept, Message},
     retained::{PLACE_BYTES, Retained},
-    session::{Connected, ConnectionId, Output, Room, Session, Waiting},
+    session::{Connected, ConnectionId, Output, Room, Session, Shelf, Waiting},
     topics::{check_filter, group_of, is_private, pattern_of},
     tree::{self, SessionId, Terms, Tree},
     wire::{Ack, Connect, Disconnect, Refusal, Subscribe, Version, Wanted, Will, code},
@@ -31,6 +32,8 @@ pub struct Limits {
     /// Of one client.
     pub room: Room,
     pub longest_session: Duration,
+    /// None allows all.
+    pub access: Option<Arc<Access>>,
 }
 
 /// What is to happen outside.
@@ -96,6 +99,12 @@ impl Broker {
         }
     }
 
+    /// Goes on with other limits and rights. What is there already stays.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.retained.set_limits(limits.retained, limits.retained_bytes);
+        self.limits = limits;
+    }
+
     /// What is to happen by now.
     pub fn effects(&mut self) -> Vec<Effect> {
         mem::take(&mut self.effects)
@@ -137,12 +146,13 @@ impl Broker {
         let known = self.ids.get(&client_id).copied();
         let id = match known {
             Some(id) => id,
-            None => self.new_session(client_id, user)?,
+            None => self.new_session(client_id, user.clone())?,
         };
         let longest = u32::try_from(self.limits.longest_session.as_secs()).unwrap_or(u32::MAX);
         let expiry_seconds = connect.expiry_seconds.min(longest);
         let is_cut = connect.version == Version::V5 && expiry_seconds < connect.expiry_seconds;
         let Some(session) = self.sessions.get_mut(&id) else { return Err(no_memory()) };
+        session.user = user;
         if let Some(will) = connect.will {
             if !session.hold(will_bytes(&will)) {
                 if known.is_none() {
@@ -281,8 +291,16 @@ impl Broker {
 
     fn publish_will(&mut self, id: SessionId, now: Instant) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
-        if let Some(will) = forget_will(session) {
+        let Some(will) = forget_will(session) else { return };
+        let access = self.limits.access.as_ref();
+        if access.is_none_or(|access| access.may_write(session.person(), &will.topic)) {
             self.effects.push(Effect::Publish(Message::of_will(will, now)));
+        } else {
+            let (client, topic) = (&session.client_id, &will.topic);
+            let what = format!(
+                "the will of the client `{client}` is not published: `access` does not let it write to `{topic}`"
+            );
+            self.effects.push(Effect::Trouble(what));
         }
     }
 
@@ -326,6 +344,11 @@ impl Broker {
         }
         if is_private(filter) {
             self.effects.push(refused("it may not read that"));
+            return code::NOT_AUTHORIZED;
+        }
+        let access = self.limits.access.as_ref();
+        if access.is_some_and(|access| !access.may_subscribe(session.person(), filter)) {
+            self.effects.push(refused("`access` lets it read nothing of that"));
             return code::NOT_AUTHORIZED;
         }
         let is_new = !session.filters.contains(filter);
@@ -377,6 +400,21 @@ impl Broker {
         filters.iter().map(end).collect()
     }
 
+    /// Whether a client may publish to a topic. What it may not is in the log.
+    pub fn may_publish(&mut self, seat: Seat, topic: &str) -> bool {
+        let Some(access) = self.limits.access.clone() else { return true };
+        let Some(session) = self.seated(seat) else { return false };
+        let may = access.may_write(session.person(), topic);
+        if !may {
+            let client = Arc::clone(&session.client_id);
+            let what = format!(
+                "threw away what the client `{client}` published to `{topic}`: `access` does not let it write there"
+            );
+            self.effects.push(Effect::Trouble(what));
+        }
+        may
+    }
+
     /// Hands a message to all clients that subscribed, and keeps it when it is to be retained.
     pub fn publish(&mut self, message: &Message, from: Option<SessionId>, now: Instant) {
         if message.retain
@@ -392,9 +430,16 @@ impl Broker {
             return;
         }
         let mut hits = mem::take(&mut self.hits);
-        let is_there = |id| self.sessions.get(&id).is_some_and(|it| it.connection.is_some());
+        let access = self.limits.access.as_ref();
+        let may_read = |session: &Session| {
+            access.is_none_or(|access| access.may_read(session.person(), &message.topic))
+        };
+        let is_there =
+            |id| self.sessions.get(&id).is_some_and(|it| it.connection.is_some() && may_read(it));
         self.tree.hits(&message.topic, is_there, &mut hits);
-        hits.retain(|(id, terms)| !(terms.no_local && from == Some(*id)));
+        hits.retain(|(id, terms)| {
+            !(terms.no_local && from == Some(*id)) && self.sessions.get(id).is_some_and(may_read)
+        });
         // A share of a subscription is one of its own (MQTT 5 section 4.8.2).
         hits.sort_by_key(|(id, terms)| (*id, terms.is_shared));
         let is_one = |one: &(SessionId, Terms), other: &(SessionId, Terms)| {
@@ -529,7 +574,8 @@ impl Broker {
         else {
             return Output::default();
         };
-        let (output, dropped) = session.next(&self.retained, self.limits.room, now);
+        let shelf = Shelf { retained: &self.retained, access: self.limits.access.as_deref() };
+        let (output, dropped) = session.next(&shelf, self.limits.room, now);
         if dropped > 0 {
             let why = format!(
                 "they expired, or are larger than the client `{}` takes",

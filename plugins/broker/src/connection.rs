@@ -1,30 +1,39 @@
 //! Runs the broker: listeners, clients, and the subscriptions of nodes, all owned by one task.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Connection, Node, Secret, Shared, Site, Size, Voice, World,
-    mqtt::Broker, world::Stream,
+    Capabilities, Claim, Configured, Connection, Node, Problem, Shared, Site, Voice, World,
+    mqtt::Broker, tls::Tls, world::Stream,
 };
 use tokio::{
     sync::watch,
-    task::{JoinError, JoinSet},
-    time::{interval, sleep},
+    task::{JoinError, JoinSet, spawn_blocking},
+    time::{interval, sleep, timeout},
 };
 use tracing::{debug, info};
 
 use crate::{
-    broker::Limits,
     budget::{Budget, Use},
+    entrance::Entrance,
     hall::Hall,
     house::House,
-    listen::{Door, accept, listen},
+    listen::{Caller, Door, accept, listen},
     local::Local,
-    serve::Service,
-    session::Room,
+    roll::{Roll, path_of},
+    serve::{LONGEST_CONNECT, Service},
+    terms::{Listener, Terms, bytes},
     users::Users,
     wills,
+    wire::{Refusal, code},
 };
 
 /// How often a listener is tried again.
@@ -40,82 +49,56 @@ const CONNECTION_BYTES: usize = 24 << 10;
 /// The pause after a connection could not be accepted: too many files are open.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Who may come, and how much of everything there may be.
-#[derive(Clone, Debug)]
-pub struct Terms {
-    /// The password of each user. None lets anybody in.
-    pub users: Option<BTreeMap<String, Secret>>,
-    pub memory: Size,
-    pub max_connections: u16,
-    pub max_connections_per_address: u16,
-    pub max_sessions: u32,
-    pub session_expiry: Duration,
-    pub max_keep_alive: Option<Duration>,
-    pub max_packet: Size,
-    pub max_queued: u32,
-    pub max_queued_bytes: Size,
-    pub max_in_flight: u16,
-    pub max_subscriptions: u32,
-    pub max_retained: u32,
-    /// None leaves it to the memory.
-    pub max_retained_bytes: Option<Size>,
-}
-
-/// How many messages of QoS 0 wait for one device.
-const MOST_AT_QOS_0: usize = 256;
-
-impl Terms {
-    fn limits(&self) -> Limits {
-        let room = Room {
-            messages: self.max_queued as usize,
-            bytes: bytes(self.max_queued_bytes).max(bytes(self.max_packet)),
-            at_qos_0: MOST_AT_QOS_0,
-            in_flight: self.max_in_flight,
-        };
-        Limits {
-            sessions: self.max_sessions as usize,
-            subscriptions: self.max_subscriptions as usize,
-            retained: self.max_retained as usize,
-            retained_bytes: self.max_retained_bytes.map_or(usize::MAX, bytes),
-            room,
-            longest_session: self.session_expiry,
-        }
-    }
-
-    fn service(&self, local: &Arc<Local>, voice: &Voice) -> Service {
-        let budget = Budget::new(bytes(self.memory));
-        let (most, of_one) = (self.max_connections, self.max_connections_per_address);
-        let hall = Hall::new(most.into(), of_one.into());
-        let seconds = self.max_keep_alive.map(|longest| longest.as_secs());
-        Service {
-            house: Arc::new(House::new(self.limits(), budget, voice.clone())),
-            local: Arc::clone(local),
-            users: Arc::new(Users::new(self.users.clone(), hall, voice.clone())),
-            voice: voice.clone(),
-            max_packet: bytes(self.max_packet),
-            max_keep_alive: seconds.map(|seconds| u16::try_from(seconds).unwrap_or(u16::MAX)),
-        }
-    }
-}
-
-fn bytes(size: Size) -> usize {
-    usize::try_from(size.0).unwrap_or(usize::MAX)
-}
-
 /// An embedded broker, as its settings were understood.
 #[derive(Clone, Debug)]
 pub struct BrokerConnection {
-    pub listen: Vec<SocketAddr>,
     /// The ports.
     pub claims: Vec<Claim>,
-    pub terms: Terms,
+    pub terms: Arc<Terms>,
 }
 
 impl Configured for BrokerConnection {
     fn build(&self, site: Site) -> Node {
-        let local = Local::new(site.voice);
+        let local = Local::new(Arc::clone(&self.terms), site.voice);
         let shared = Shared::new(Arc::new(Broker(Arc::clone(&local) as _)));
-        Node::connection(shared, Embedded::new(self.clone(), site.world, local))
+        Node::connection(shared, Embedded::new(local, site.world, site.folder))
+    }
+
+    fn adapts_from(&self, running: &dyn Any) -> bool {
+        let running = running.downcast_ref::<BrokerConnection>();
+        running.is_some_and(|running| running.terms.can_become(&self.terms))
+    }
+
+    fn adapt(&self, shared: &Shared) {
+        let broker = shared.get::<Broker>();
+        let local = broker.as_ref().and_then(|it| (&*it.0 as &dyn Any).downcast_ref::<Local>());
+        if let Some(local) = local {
+            local.change(Arc::clone(&self.terms));
+        }
+    }
+
+    fn check_files(&self, folder: &Path) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (index, tls) in self.certificates(folder) {
+            problems.extend(tls.problems().into_iter().map(|mut problem| {
+                let whole = |setting: &str| format!("listen[{index}].{setting}");
+                problem.setting = whole(&problem.setting);
+                problem.also.iter_mut().for_each(|(setting, _)| *setting = whole(setting));
+                problem
+            }));
+        }
+        if let Some(file) = &self.terms.password_file
+            && let Err(error) = Roll::default().add_file(&path_of(folder, file))
+        {
+            problems.push(Problem::new("password_file", format!("{error:#}"), ""));
+        }
+        problems
+    }
+
+    fn files(&self, folder: &Path) -> Vec<PathBuf> {
+        let certificates = self.certificates(folder).flat_map(|(_, tls)| tls.files());
+        let users = self.terms.password_file.iter().map(|file| path_of(folder, file));
+        certificates.chain(users).collect()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -127,18 +110,29 @@ impl Configured for BrokerConnection {
     }
 }
 
+impl BrokerConnection {
+    /// The certificates of each listener that has some, with its number.
+    fn certificates(&self, folder: &Path) -> impl Iterator<Item = (usize, Tls)> {
+        let folder: Arc<Path> = folder.into();
+        let listeners = self.terms.listeners.iter().enumerate();
+        listeners
+            .filter_map(move |(index, it)| Some((index, it.tls.as_ref()?.certificates(&folder))))
+    }
+}
+
 /// The embedded broker.
 pub struct Embedded {
-    settings: BrokerConnection,
-    world: World,
     local: Arc<Local>,
+    world: World,
+    /// Names of files are relative to it.
+    folder: Arc<Path>,
     /// Where the broker listens while it runs: port 0 becomes a real one.
     bound: watch::Sender<Vec<SocketAddr>>,
 }
 
 impl Embedded {
-    pub fn new(settings: BrokerConnection, world: World, local: Arc<Local>) -> Embedded {
-        Embedded { settings, world, local, bound: watch::Sender::default() }
+    pub fn new(local: Arc<Local>, world: World, folder: Arc<Path>) -> Embedded {
+        Embedded { local, world, folder, bound: watch::Sender::default() }
     }
 
     /// Where the broker listens.
@@ -148,58 +142,131 @@ impl Embedded {
     }
 
     /// Listens at what it does not listen at yet, as far as that is possible.
-    async fn listen(&self, doors: &mut Vec<Door>, voice: &Voice) {
-        for (index, address) in self.settings.listen.iter().enumerate() {
-            if doors.iter().any(|door| door.index == index) {
+    async fn listen(&self, doors: &mut Vec<Door>, listeners: &[Listener], voice: &Voice) {
+        for wanted in listeners {
+            let is_it = |door: &Door| door.entrance.listener.address == wanted.address;
+            // Port 0 is another one each time.
+            let wants = listeners.iter().filter(|it| it.address == wanted.address).count();
+            if doors.iter().filter(|door| is_it(door)).count() >= wants {
                 continue;
             }
+            let address = wanted.address;
             let what = format!("the listener at {address}");
-            match listen(&self.world, *address).await {
-                Ok(listener) => {
+            match self.open(wanted).await {
+                Ok(door) => {
                     voice.trouble_is_over(&what);
                     info!(%address, "the broker listens");
-                    doors.push(Door { index, listener });
+                    doors.push(door);
                 }
                 Err(error) => voice.trouble_lasts(&what, &error),
             }
         }
         self.bound.send_replace(doors.iter().flat_map(|door| door.listener.local_addr()).collect());
     }
+
+    async fn open(&self, wanted: &Listener) -> anyhow::Result<Door> {
+        let entrance = Entrance::new(wanted.clone(), Arc::clone(&self.folder)).await?;
+        let listener = listen(&self.world, wanted.address).await?;
+        Ok(Door { entrance: Arc::new(entrance), listener })
+    }
+
+    /// Has open doors do as they are to from now on, and shuts those that nobody wants.
+    async fn change_doors(&self, doors: &mut Vec<Door>, listeners: &[Listener], voice: &Voice) {
+        doors
+            .retain(|door| listeners.iter().any(|it| it.address == door.entrance.listener.address));
+        for door in doors {
+            let address = door.entrance.listener.address;
+            let Some(wanted) = listeners.iter().find(|it| it.address == address) else { continue };
+            // Files may have changed where settings have not.
+            match Entrance::new(wanted.clone(), Arc::clone(&self.folder)).await {
+                Ok(entrance) => door.entrance = Arc::new(entrance),
+                Err(error) => {
+                    let error =
+                        error.context(format!("the listener at {address} goes on as before"));
+                    voice.trouble(&error);
+                }
+            }
+        }
+    }
+
+    /// The users of the settings, and those in the file.
+    async fn roll(&self, terms: &Terms) -> anyhow::Result<Roll> {
+        let mut roll = terms.users.clone();
+        let Some(file) = &terms.password_file else { return Ok(roll) };
+        let path = path_of(&self.folder, file);
+        spawn_blocking(move || roll.add_file(&path).map(|()| roll)).await?
+    }
+
+    /// Goes on with other settings. Who may not stay is let go.
+    async fn change(
+        &self,
+        terms: &Terms,
+        service: &mut Service,
+        doors: &mut Vec<Door>,
+        voice: &Voice,
+    ) {
+        self.change_doors(doors, &terms.listeners, voice).await;
+        match self.roll(terms).await {
+            Ok(roll) => {
+                let users = roll.len();
+                for id in service.users.change(roll, &terms.listeners) {
+                    let why = "the settings of the broker have changed, and it may not stay";
+                    service.house.close(id, Refusal::new(code::NOT_AUTHORIZED, why));
+                }
+                debug!(users, "the broker knows its users");
+            }
+            Err(error) => voice.trouble(&error.context("the users are those of before")),
+        }
+        service.take(terms);
+    }
 }
 
 impl Connection for Embedded {
     async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
+        let mut wanted = self.local.wanted();
+        let mut terms = Arc::clone(&wanted.borrow_and_update());
+        let budget = Budget::new(bytes(terms.memory));
+        let house = Arc::new(House::new(terms.limits(), budget, voice.clone()));
+        let hall =
+            Hall::new(terms.max_connections.into(), terms.max_connections_per_address.into());
+        let users = Arc::new(Users::new(hall, voice.clone())?);
+        let mut service =
+            Service::new(Arc::clone(&house), Arc::clone(&self.local), users, voice.clone());
         // First of all: what starts beside it may call at once.
         let mut doors = Vec::new();
-        self.listen(&mut doors, voice).await;
-        let service = self.settings.terms.service(&self.local, voice);
-        let house = &service.house;
+        self.listen(&mut doors, &terms.listeners, voice).await;
+        self.change(&terms, &mut service, &mut doors, voice).await;
         // The set comes before what tells the nodes that the broker stopped, so it outlives it.
         let mut tasks = JoinSet::new();
-        let _open = Open::new(&self.local, house);
+        let _open = Open::new(&self.local, &house);
         voice.ready();
         // Who listens is good for something, whether anybody calls or not.
         voice.works();
-        let wills = wills::publish(Arc::clone(&self.local), Arc::clone(house));
+        let wills = wills::publish(Arc::clone(&self.local), Arc::clone(&house));
         tasks.spawn(wills);
 
         let mut retry = interval(RETRY);
         let (mut sweep, mut tidy, mut tick) = (interval(SWEEP), interval(TIDY), interval(TICK));
         loop {
-            let is_shut = doors.len() < self.settings.listen.len();
+            let is_shut = doors.len() < terms.listeners.len();
             tokio::select! {
+                Ok(()) = wanted.changed() => {
+                    terms = Arc::clone(&wanted.borrow_and_update());
+                    self.change(&terms, &mut service, &mut doors, voice).await;
+                    self.listen(&mut doors, &terms.listeners, voice).await;
+                }
                 // A port in use is the trouble of those who come by it, and of nobody else.
-                _ = retry.tick(), if is_shut => self.listen(&mut doors, voice).await,
+                _ = retry.tick(), if is_shut => self.listen(&mut doors, &terms.listeners, voice).await,
                 accepted = accept(&doors) => match accepted {
-                    Ok((stream, from)) => admit(stream, from, &service, &mut tasks),
+                    Ok(caller) => admit(caller, &service, &mut tasks),
                     Err(error) => {
                         voice.trouble(&error);
                         sleep(PAUSE).await;
                     }
                 },
-                () = self.local.asked() => self.local.bring_retained(house),
+                () = self.local.asked() => self.local.bring_retained(&house),
                 Some(ended) = tasks.join_next() => told(ended, voice),
-                _ = sweep.tick() => self.local.sweep(house),
+                _ = sweep.tick() => self.local.sweep(&house),
                 _ = tick.tick() => house.tick(),
                 _ = tidy.tick() => self.local.tidy(),
             }
@@ -208,12 +275,8 @@ impl Connection for Embedded {
 }
 
 /// Lets a client in, if there is room.
-fn admit(
-    stream: Box<dyn Stream>,
-    from: SocketAddr,
-    service: &Service,
-    tasks: &mut JoinSet<anyhow::Result<()>>,
-) {
+fn admit(caller: Caller, service: &Service, tasks: &mut JoinSet<anyhow::Result<()>>) {
+    let Caller { entrance, stream, from } = caller;
     let ip = from.ip();
     let refuse = |why: &dyn std::fmt::Display| {
         service.voice.trouble(&anyhow!("refused a connection from {ip}: {why}"));
@@ -222,12 +285,18 @@ fn admit(
         Ok(guest) => guest,
         Err(error) => return refuse(&error),
     };
-    let Some(charge) = service.house.budget.take(Use::Connections, CONNECTION_BYTES) else {
+    let bytes = CONNECTION_BYTES + entrance.connection_bytes();
+    let Some(charge) = service.house.budget.take(Use::Connections, bytes) else {
         return refuse(&"the memory for connections is full (`memory`)");
     };
     let (stream, service) = (at_once(stream), service.clone());
     tasks.spawn(async move {
-        let served = service.serve(stream, from).await;
+        let serve = async {
+            let welcomed = timeout(LONGEST_CONNECT, entrance.welcome(stream)).await;
+            let welcomed = welcomed.context("it did not say who it is")??;
+            service.serve(welcomed, &entrance.listener, from).await
+        };
+        let served = serve.await;
         drop((guest, charge));
         served.with_context(|| format!("serving {ip}"))
     });

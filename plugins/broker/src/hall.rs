@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use anyhow::bail;
@@ -14,9 +17,9 @@ const MOST_WAITING: usize = 16;
 
 /// Who is in.
 pub struct Hall {
-    most: usize,
+    most: AtomicUsize,
     /// Of one address.
-    most_of_one: usize,
+    most_of_one: AtomicUsize,
     guests: Mutex<BTreeMap<SocketAddr, Standing>>,
 }
 
@@ -36,7 +39,14 @@ pub struct Guest {
 impl Hall {
     /// Room for so many devices, and for so many of one address.
     pub fn new(most: usize, most_of_one: usize) -> Arc<Hall> {
+        let (most, most_of_one) = (most.into(), most_of_one.into());
         Arc::new(Hall { most, most_of_one, guests: Mutex::default() })
+    }
+
+    /// Has room for others. Who is in stays.
+    pub fn resize(&self, most: usize, most_of_one: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.most_of_one.store(most_of_one, Ordering::Relaxed);
     }
 
     /// Lets a connection wait.
@@ -52,7 +62,7 @@ impl Hall {
         if here >= MOST_WAITING {
             bail!("{MOST_WAITING} connections of this address have not said who they are");
         }
-        let most = self.most.max(MOST_WAITING);
+        let most = self.most().max(MOST_WAITING);
         if waiting.count() >= most {
             bail!("{most} connections have not said who they are");
         }
@@ -80,18 +90,22 @@ impl Hall {
         from: SocketAddr,
     ) -> anyhow::Result<()> {
         let connected = guests.iter().filter(|(_, standing)| **standing == Standing::Connected);
-        let free = self.most.saturating_sub(connected.clone().count());
+        let free = self.most().saturating_sub(connected.clone().count());
         if free == 0 {
             bail!("`max_connections` reached");
         }
         let of_one = connected.filter(|(other, _)| is_same(other, &from)).count();
-        if of_one >= self.most_of_one {
+        if of_one >= self.most_of_one.load(Ordering::Relaxed) {
             bail!("`max_connections_per_address` reached");
         }
-        if free <= self.most / 10 && of_one > 0 {
+        if free <= self.most() / 10 && of_one > 0 {
             bail!("the last tenth of `max_connections` is kept for other addresses");
         }
         Ok(())
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Standing>> {

@@ -120,15 +120,18 @@ impl House {
                     line.woken.notify_one();
                 }
             }
-            Effect::Close(id, refusal) => {
-                if let Some(line) = lock(&self.lines).get(&id) {
-                    *lock(&line.refusal) = Some(refusal);
-                    line.ended.notify_one();
-                }
-            }
+            Effect::Close(id, refusal) => self.close(id, refusal),
             Effect::Publish(will) => self.will(&will),
             Effect::Dropped(count, why) => self.voice.dropped(count, &why),
             Effect::Trouble(what) => self.voice.trouble(&anyhow!("{what}")),
+        }
+    }
+
+    /// Has a connection end, and says why.
+    pub fn close(&self, id: ConnectionId, refusal: Refusal) {
+        if let Some(line) = lock(&self.lines).get(&id) {
+            *lock(&line.refusal) = Some(refusal);
+            line.ended.notify_one();
         }
     }
 

@@ -6,10 +6,12 @@
 //! among the nodes (`local.rs`, `place.rs`) and what publishers are owed for them (`dues.rs`). All
 //! memory that a client can cause is counted in `budget.rs`.
 
+mod access;
 mod broker;
 mod budget;
 mod connection;
 mod dues;
+mod entrance;
 mod hall;
 mod house;
 mod listen;
@@ -18,10 +20,12 @@ mod message;
 mod packets;
 mod place;
 mod retained;
+mod roll;
 mod rules;
 mod serve;
 mod session;
 mod settings;
+mod terms;
 mod topics;
 mod tree;
 mod users;
@@ -39,7 +43,7 @@ use crate::settings::BrokerSettings;
 pub fn plugin() -> Plugin {
     Plugin::new("broker", include_str!("../README.md"), include_str!("../sample.yaml"))
         .offers(broker())
-        .rules(&[&rules::OPEN_BROKER])
+        .rules(&[&rules::OPEN_BROKER, &rules::PASSWORDS_IN_THE_CLEAR])
 }
 
 fn broker() -> Native<BrokerSettings> {

@@ -1,6 +1,6 @@
 //! Opens the listeners and takes connections from them.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
@@ -9,11 +9,19 @@ use forebay_sdk::{
 };
 use futures_util::future::select_all;
 
+use crate::entrance::Entrance;
+
 /// An address that is listened at.
 pub struct Door {
-    /// Which one it is of those that were asked for.
-    pub index: usize,
+    pub entrance: Arc<Entrance>,
     pub listener: Box<dyn Listener>,
+}
+
+/// Who came to a door.
+pub struct Caller {
+    pub entrance: Arc<Entrance>,
+    pub stream: Box<dyn Stream>,
+    pub from: SocketAddr,
 }
 
 /// Listens at an address.
@@ -28,10 +36,11 @@ pub async fn listen(world: &World, address: SocketAddr) -> anyhow::Result<Box<dy
 }
 
 /// The next connection at any of the listeners. Never resolves when there is none.
-pub async fn accept(doors: &[Door]) -> anyhow::Result<(Box<dyn Stream>, SocketAddr)> {
+pub async fn accept(doors: &[Door]) -> anyhow::Result<Caller> {
     if doors.is_empty() {
         return std::future::pending().await;
     }
-    let (accepted, _, _) = select_all(doors.iter().map(|door| door.listener.accept())).await;
-    accepted.context("accepting a connection")
+    let (accepted, index, _) = select_all(doors.iter().map(|door| door.listener.accept())).await;
+    let (stream, from) = accepted.context("accepting a connection")?;
+    Ok(Caller { entrance: Arc::clone(&doors[index].entrance), stream, from })
 }

@@ -29,6 +29,7 @@ use crate::{
     house::House,
     message::{Message, publication_bytes},
     place::{Interest, Place},
+    terms::Terms,
     topics::{check_topic, is_private, matches},
     tree::SessionId,
 };
@@ -51,6 +52,8 @@ pub struct Local {
     turn: AtomicUsize,
     /// A reader came.
     asked: Notify,
+    /// What the broker is to be.
+    terms: watch::Sender<Arc<Terms>>,
     voice: Voice,
 }
 
@@ -89,7 +92,7 @@ impl Origin {
 
 impl Local {
     /// Without readers. `voice` hears of what is dropped.
-    pub fn new(voice: Voice) -> Arc<Local> {
+    pub fn new(terms: Arc<Terms>, voice: Voice) -> Arc<Local> {
         Arc::new(Local {
             house: watch::Sender::default(),
             places: Mutex::default(),
@@ -97,8 +100,19 @@ impl Local {
             nodes: Dues::default(),
             turn: AtomicUsize::new(0),
             asked: Notify::new(),
+            terms: watch::Sender::new(terms),
             voice,
         })
+    }
+
+    /// What the broker is to be, now and later.
+    pub fn wanted(&self) -> watch::Receiver<Arc<Terms>> {
+        self.terms.subscribe()
+    }
+
+    /// Has the broker go on with other settings.
+    pub fn change(&self, terms: Arc<Terms>) {
+        self.terms.send_replace(terms);
     }
 
     /// The broker runs.

@@ -31,6 +31,12 @@ impl Retained {
         Retained { messages: BTreeMap::new(), bytes: 0, most, most_bytes, budget }
     }
 
+    /// Keeps at most so many from now on. What is there already stays.
+    pub fn set_limits(&mut self, most: usize, most_bytes: usize) {
+        self.most = most;
+        self.most_bytes = most_bytes.min(self.budget.most(Use::Retained));
+    }
+
     /// Keeps a message in the place of the one before; an empty one takes it back.
     ///
     /// # Errors

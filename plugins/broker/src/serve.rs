@@ -6,7 +6,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use forebay_sdk::{Figure, Voice, world::Stream};
+use forebay_sdk::{Figure, Voice, mqtt::Publication};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     time::{Instant, timeout},
@@ -15,10 +15,12 @@ use tokio::{
 use crate::{
     broker::Seat,
     dues::{Answer, Dues, MOST_UNACKNOWLEDGED, MOST_UNFINISHED},
+    entrance::{Duplex, Welcomed},
     house::{House, Line},
     local::{Local, Origin},
     message::Message,
     packets::{Arrived, Packets},
+    terms::{Listener, Terms, bytes},
     topics::is_private,
     users::{Users, printable},
     wire::{
@@ -28,7 +30,7 @@ use crate::{
 };
 
 /// How long a device may take to say who it is.
-const LONGEST_CONNECT: Duration = Duration::from_secs(10);
+pub const LONGEST_CONNECT: Duration = Duration::from_secs(10);
 /// How long a device may take to read some of what it was sent.
 const LONGEST_WRITE: Duration = Duration::from_secs(30);
 /// How long the last bytes for a device may take, and how long it is heard after them: a socket that is
@@ -51,12 +53,32 @@ pub struct Service {
 }
 
 impl Service {
+    /// Serves nobody until it [takes](Service::take) its terms.
+    pub fn new(house: Arc<House>, local: Arc<Local>, users: Arc<Users>, voice: Voice) -> Service {
+        Service { house, local, users, voice, max_packet: 0, max_keep_alive: None }
+    }
+
+    /// Serves who comes from now on by these terms. What is not of one connection is changed for all.
+    pub fn take(&mut self, terms: &Terms) {
+        self.max_packet = bytes(terms.max_packet);
+        self.max_keep_alive = terms.most_keep_alive();
+        let (most, of_one) = (terms.max_connections, terms.max_connections_per_address);
+        self.users.hall.resize(most.into(), of_one.into());
+        self.house.with(|broker| broker.set_limits(terms.limits()));
+    }
+
     /// Serves one device until it leaves.
     ///
     /// # Errors
     ///
     /// What the device did wrong, with its name as far as it is known.
-    pub async fn serve(&self, stream: Box<dyn Stream>, from: SocketAddr) -> anyhow::Result<()> {
+    pub async fn serve(
+        &self,
+        welcomed: Welcomed,
+        listener: &Listener,
+        from: SocketAddr,
+    ) -> anyhow::Result<()> {
+        let Welcomed { stream, certified } = welcomed;
         let (from_device, to_device) = split(stream);
         let (house, voice) = (&self.house, &self.voice);
         let (budget, desk) = (house.budget.clone(), Arc::clone(&house.desk));
@@ -66,7 +88,10 @@ impl Service {
             Err(error) => Err(anyhow::Error::new(error).context("it did not say who it is")),
             Ok(Err(error)) => Err(error),
             Ok(Ok(None)) => return Ok(()),
-            Ok(Ok(Some(first))) => self.greet(first, from, &mut packets, &mut out).await,
+            Ok(Ok(Some(first))) => {
+                let caller = Caller { listener, from, certified };
+                self.greet(first, caller, &mut packets, &mut out).await
+            }
         };
         if served.is_ok() || served.as_ref().is_err_and(|e| e.root_cause().is::<Refusal>()) {
             out.close(&mut packets).await;
@@ -77,8 +102,8 @@ impl Service {
     async fn greet(
         &self,
         first: Arrived,
-        from: SocketAddr,
-        packets: &mut Packets<ReadHalf<Box<dyn Stream>>>,
+        caller: Caller<'_>,
+        packets: &mut Packets<ReadHalf<Box<dyn Duplex>>>,
         out: &mut Outgoing<'_>,
     ) -> anyhow::Result<()> {
         let connect = match decode(first.header, &first.body, Version::V311) {
@@ -96,16 +121,20 @@ impl Service {
         };
         drop(first);
         out.version = connect.version;
-        let user = match self.users.admit(&connect, from, &self.house).await {
-            Ok(user) => user,
+        let Caller { listener, from, certified } = caller;
+        let admitted = self.users.admit(&connect, from, listener, certified, &self.house).await;
+        let pass = match admitted {
+            Ok(pass) => pass,
             Err(refusal) => return out.refuse(&refusal).await,
         };
+        let user = pass.user.clone();
         let is_assigned = connect.client_id.is_empty();
         let client_id: Arc<str> = match is_assigned {
             true => self.house.new_client_id(),
             false => connect.client_id.as_str().into(),
         };
         let held = self.house.line();
+        let _inside = self.users.enter(held.line.id, pass);
         let now = Instant::now();
         let hello = connect.clone();
         let id = Arc::clone(&client_id);
@@ -167,6 +196,14 @@ impl Service {
     }
 }
 
+/// Whence a device comes.
+struct Caller<'a> {
+    listener: &'a Listener,
+    from: SocketAddr,
+    /// The user whom its certificate names.
+    certified: Option<String>,
+}
+
 /// A client in the broker, until it is dropped.
 struct Guest<'a> {
     service: &'a Service,
@@ -199,7 +236,7 @@ impl Drop for Session {
 
 /// What goes to a device.
 struct Outgoing<'a> {
-    to: WriteHalf<Box<dyn Stream>>,
+    to: WriteHalf<Box<dyn Duplex>>,
     voice: &'a Voice,
     version: Version,
     /// No packet was written in part.
@@ -210,17 +247,20 @@ impl Outgoing<'_> {
     async fn send(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
         self.is_whole = false;
         self.write(bytes).await?;
+        self.flush().await?;
         self.is_whole = true;
         Ok(())
     }
 
+    /// Has what was written leave: TLS and WebSocket keep some of it.
+    async fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(timeout(LONGEST_WRITE, self.to.flush()).await.map_err(|_| unread())??)
+    }
+
     async fn write(&mut self, mut bytes: &[u8]) -> anyhow::Result<()> {
         while !bytes.is_empty() {
-            let written = timeout(LONGEST_WRITE, self.to.write(bytes)).await.map_err(|_| {
-                let seconds = LONGEST_WRITE.as_secs();
-                let why = format!("it has not read what it was sent for {seconds} s");
-                Refusal::new(code::UNSPECIFIED, why)
-            })??;
+            let write = timeout(LONGEST_WRITE, self.to.write(bytes)).await;
+            let written = write.map_err(|_| unread())??;
             if written == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
@@ -249,7 +289,7 @@ impl Outgoing<'_> {
     }
 
     /// Closes the stream, and hears what comes for a moment.
-    async fn close(&mut self, packets: &mut Packets<ReadHalf<Box<dyn Stream>>>) {
+    async fn close(&mut self, packets: &mut Packets<ReadHalf<Box<dyn Duplex>>>) {
         let close = async {
             self.to.shutdown().await?;
             let mut rest = [0; 1024];
@@ -287,9 +327,16 @@ impl Outgoing<'_> {
             for piece in &next.tail {
                 self.write(piece).await?;
             }
+            self.flush().await?;
             self.is_whole = true;
         }
     }
+}
+
+fn unread() -> Refusal {
+    let seconds = LONGEST_WRITE.as_secs();
+    let why = format!("it has not read what it was sent for {seconds} s");
+    Refusal::new(code::UNSPECIFIED, why)
 }
 
 /// What comes from a device.
@@ -305,7 +352,7 @@ struct Incoming<'a> {
 }
 
 impl Incoming<'_> {
-    async fn run(mut self, packets: &mut Packets<ReadHalf<Box<dyn Stream>>>) -> anyhow::Result<()> {
+    async fn run(mut self, packets: &mut Packets<ReadHalf<Box<dyn Duplex>>>) -> anyhow::Result<()> {
         loop {
             let next = packets.next();
             let arrived = match self.silence {
@@ -403,6 +450,10 @@ impl Incoming<'_> {
             let why = format!("it has not released {MOST_UNFINISHED} messages of QoS 2");
             return Err(Refusal::new(code::RECEIVE_MAXIMUM, why).into());
         }
+        if !self.service.house.with(|broker| broker.may_publish(self.guest.seat, &publish.topic)) {
+            self.deny(qos, id).await;
+            return Ok(());
+        }
         let now = Instant::now();
         let message = Message::of(publish, now);
         if qos == 0 {
@@ -424,6 +475,21 @@ impl Incoming<'_> {
         let kind = if qos == 1 { Ack::Acknowledged } else { Ack::Received };
         dues.owe(Answer::new(kind, id), owed, receipt);
         Ok(())
+    }
+
+    /// Tells a device that it may not publish that. MQTT 3.1.1 has no words for it.
+    async fn deny(&self, qos: u8, id: u16) {
+        if qos == 0 {
+            return;
+        }
+        self.dues.room().await;
+        let kind = if qos == 1 { Ack::Acknowledged } else { Ack::Received };
+        let code = match self.version {
+            Version::V311 => code::SUCCESS,
+            Version::V5 => code::NOT_AUTHORIZED,
+        };
+        let (_, settled) = self.dues.ticket(None);
+        self.dues.owe(Answer { kind, id, code }, Publication::new("", ""), settled);
     }
 
     /// Gives a publication the topic for which its number stands (MQTT 5 section 3.3.2.3.4).

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
+    access::{Access, Person},
     budget::{Budget, Charge, Use},
     message::Kept,
     retained::Retained,
@@ -129,6 +130,13 @@ pub struct Output {
     pub held: Option<Arc<Kept>>,
 }
 
+/// What is retained, and who may read it.
+pub struct Shelf<'a> {
+    pub retained: &'a Retained,
+    /// None allows all.
+    pub access: Option<&'a Access>,
+}
+
 impl Output {
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.tail.is_empty()
@@ -160,6 +168,11 @@ impl Session {
             open: VecDeque::new(),
             last_id: 0,
         })
+    }
+
+    /// Whose rights count.
+    pub fn person(&self) -> Person<'_> {
+        Person { user: self.user.as_deref(), client_id: &self.client_id }
     }
 
     /// Takes memory for a subscription, a will or an alias. False when there is none.
@@ -330,7 +343,7 @@ impl Session {
 
     /// What is to be written next. How many messages were dropped, since they expired or are larger
     /// than the client takes.
-    pub fn next(&mut self, retained: &Retained, room: Room, now: Instant) -> (Output, u64) {
+    pub fn next(&mut self, shelf: &Shelf<'_>, room: Room, now: Instant) -> (Output, u64) {
         let mut output = Output::default();
         let mut dropped = 0;
         let Some(version) = self.connection.as_ref().map(|connected| connected.version) else {
@@ -338,7 +351,7 @@ impl Session {
         };
         let mut writer = Writer::new(version);
         while writer.bytes.len() < WRITE && output.tail.is_empty() {
-            let Some(step) = self.step(&mut writer, &mut output, retained, room, now) else {
+            let Some(step) = self.step(&mut writer, &mut output, shelf, room, now) else {
                 break;
             };
             dropped += step;
@@ -353,7 +366,7 @@ impl Session {
         &mut self,
         writer: &mut Writer,
         output: &mut Output,
-        retained: &Retained,
+        shelf: &Shelf<'_>,
         room: Room,
         now: Instant,
     ) -> Option<u64> {
@@ -378,7 +391,7 @@ impl Session {
             }
             return Some(u64::from(!is_written));
         }
-        let next = match self.bring_next(retained, may_open, now) {
+        let next = match self.bring_next(shelf, may_open, now) {
             Next::Message(waiting) => waiting,
             Next::Blocked => return None,
             Next::Nothing => {
@@ -405,13 +418,20 @@ impl Session {
     }
 
     /// The next of the retained messages.
-    fn bring_next(&mut self, retained: &Retained, may_open: bool, now: Instant) -> Next {
+    fn bring_next(&mut self, shelf: &Shelf<'_>, may_open: bool, now: Instant) -> Next {
+        let Shelf { retained, access } = *shelf;
+        let person = Person { user: self.user.as_deref(), client_id: &self.client_id };
         while let Some(bringing) = self.bringing.front_mut() {
             let kept = retained.next(&bringing.pattern, bringing.after.as_ref(), now);
             let Some(kept) = kept else {
                 self.bringing.pop_front();
                 continue;
             };
+            let topic = &kept.message.topic;
+            if access.is_some_and(|access| !access.may_read(person, topic)) {
+                bringing.after = Some(Arc::clone(topic));
+                continue;
+            }
             let qos = kept.message.qos.min(bringing.qos);
             if qos > 0 && !may_open {
                 return Next::Blocked;

@@ -1,9 +1,12 @@
 //! The broker as devices and nodes see it.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod entering;
+
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Connection, Endpoint, Figure, Progress, Size, Voice, World, WriteError,
+    Configured, Connection, Endpoint, Figure, Progress, Secret, Shared, Size, Voice, World,
+    WriteError,
     mqtt::{self, Claim, Manner, Parcel, Properties, PubSub, Publication, Subscribe, Subscription},
     testing::{Heard, voice},
     world::{Dial, Stream, memory::Memory},
@@ -19,11 +22,13 @@ use tokio::{
 };
 
 use super::{
-    connection::{BrokerConnection, Embedded, Terms},
+    connection::{BrokerConnection, Embedded},
     dues::{Dues, MOST_ANSWERS, MOST_UNACKNOWLEDGED},
     local::{Local, Origin},
     message::Message,
     place::HOLD,
+    roll::{Credential, Roll},
+    terms::{Listener, Terms},
 };
 
 /// No test waits longer for anything.
@@ -34,8 +39,17 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 fn settings(listen: &[&str]) -> BrokerConnection {
+    let listener = |text: &&str| Listener {
+        address: text.parse().unwrap(),
+        tls: None,
+        websocket: None,
+        anonymous: true,
+    };
     let terms = Terms {
-        users: None,
+        listeners: listen.iter().map(listener).collect(),
+        users: Roll::default(),
+        password_file: None,
+        access: None,
         memory: Size(32 << 20),
         max_connections: 100,
         max_connections_per_address: 100,
@@ -50,14 +64,27 @@ fn settings(listen: &[&str]) -> BrokerConnection {
         max_retained: 1000,
         max_retained_bytes: None,
     };
-    let listen = listen.iter().map(|text| text.parse().unwrap()).collect();
-    BrokerConnection { listen, claims: Vec::new(), terms }
+    BrokerConnection { claims: Vec::new(), terms: Arc::new(terms) }
 }
 
 fn with_terms(listen: &[&str], change: impl FnOnce(&mut Terms)) -> BrokerConnection {
     let mut settings = settings(listen);
-    change(&mut settings.terms);
+    change(Arc::make_mut(&mut settings.terms));
     settings
+}
+
+/// A broker for users with these passwords, or digests of them.
+fn with_users(listen: &[&str], users: &[(&str, &str)]) -> BrokerConnection {
+    with_terms(listen, |terms| {
+        terms.users = roll(users);
+        terms.listeners.iter_mut().for_each(|listener| listener.anonymous = false);
+    })
+}
+
+fn roll(users: &[(&str, &str)]) -> Roll {
+    let credential = |text: &str| Credential::read(&Secret::new(text)).unwrap();
+    let users = users.iter().map(|(user, text)| ((*user).to_owned(), credential(text)));
+    Roll::new(users.collect())
 }
 
 /// A broker that runs until it is stopped or dropped.
@@ -76,7 +103,7 @@ impl Running {
 
     async fn start_in(world: World, settings: BrokerConnection) -> Running {
         let (voice, heard) = voice();
-        let local = Local::new(voice.clone());
+        let local = Local::new(Arc::clone(&settings.terms), voice.clone());
         let (task, addresses) = run(world, settings, &local, &voice).await;
         Running { local, heard, voice, addresses, task }
     }
@@ -87,6 +114,12 @@ impl Running {
         assert!((&mut self.task).await.unwrap_err().is_cancelled());
         (self.task, self.addresses) =
             run(World::system(), settings, &self.local, &self.voice).await;
+    }
+
+    /// Goes on with other settings, as a reload has it.
+    fn adapt(&self, settings: &BrokerConnection) {
+        let shared = Shared::new(Arc::new(mqtt::Broker(Arc::clone(&self.local) as _)));
+        settings.adapt(&shared);
     }
 
     fn reader(&self, name: &str, filters: &[&str], qos: u8, capacity: usize) -> Reader {
@@ -131,8 +164,9 @@ async fn run(
     local: &Arc<Local>,
     voice: &Voice,
 ) -> (JoinHandle<anyhow::Result<()>>, Vec<SocketAddr>) {
-    let most = settings.listen.len();
-    let mut broker = Embedded::new(settings, world, Arc::clone(local));
+    let most = settings.terms.listeners.len();
+    local.change(settings.terms);
+    let mut broker = Embedded::new(Arc::clone(local), world, Path::new(".").into());
     let (mut bound, voice) = (broker.bound(), voice.clone());
     let task = tokio::spawn(async move { broker.run(&voice).await });
     let addresses = soon(bound.wait_for(|b| b.len() == most)).await.unwrap().clone();
@@ -276,9 +310,9 @@ async fn while_its_port_is_in_use_a_broker_serves_the_nodes() {
     let first = Running::start(settings(&["127.0.0.1:0"])).await;
     let address = first.addresses[0];
     let (voice, heard) = voice();
-    let local = Local::new(voice.clone());
     let listen = [&*address.to_string(), "192.0.2.1:1883"];
-    let mut second = Embedded::new(settings(&listen), World::system(), Arc::clone(&local));
+    let local = Local::new(settings(&listen).terms, voice.clone());
+    let mut second = Embedded::new(Arc::clone(&local), World::system(), Path::new(".").into());
     let mut bound = second.bound();
     let task = tokio::spawn(async move { second.run(&voice).await });
     let second = Running { local, heard, voice: Voice::unheard(), addresses: vec![], task };
@@ -355,8 +389,7 @@ async fn what_is_retained_comes_first() {
 
 #[tokio::test]
 async fn only_users_with_their_password_get_in() {
-    let users = [("plc".to_owned(), forebay_sdk::Secret::new("secret"))];
-    let settings = with_terms(&["127.0.0.1:0"], |terms| terms.users = Some(users.into()));
+    let settings = with_users(&["127.0.0.1:0"], &[("plc", "secret")]);
     let broker = Running::start(settings).await;
     let login = async |name: &str, password: &str| {
         let mut options = broker.options("device");
@@ -366,10 +399,13 @@ async fn only_users_with_their_password_get_in() {
         Client::connect(options).await.map(|_| ())
     };
     assert!(login("plc", "secret").await.is_ok());
-    for (name, password) in [("plc", "wrong"), ("plc", ""), ("other", "secret"), ("", "")] {
+    let (bad, nobody) = (ConnectReturnCode::BadUserNamePassword, ConnectReturnCode::NotAuthorized);
+    for (name, password, expected) in
+        [("plc", "wrong", bad), ("plc", "", bad), ("other", "secret", bad), ("", "", nobody)]
+    {
         let refused = login(name, password).await.unwrap_err();
         let ConnectionError::ConnectionRefused(code) = refused else { panic!("{refused}") };
-        assert_eq!(code, ConnectReturnCode::BadUserNamePassword, "{name}");
+        assert_eq!(code, expected, "{name}");
     }
     let troubles = broker.heard.said().troubles;
     let who = "with client id `device` from 127.0.0.1";
@@ -377,15 +413,14 @@ async fn only_users_with_their_password_get_in() {
         format!("refused a login of user `plc` {who}: bad user name or password"),
         format!("refused a login of user `plc` {who}: bad user name or password"),
         format!("refused a login of user `other` {who}: bad user name or password"),
-        format!("refused a login of nobody {who}: bad user name or password"),
+        format!("refused a login of nobody {who}: it gave no user name"),
     ];
     assert_eq!(troubles, expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn guesses_of_a_password_are_slowed_down_and_logged_once() {
-    let users = [("plc".to_owned(), forebay_sdk::Secret::new("secret"))];
-    let settings = with_terms(&["127.0.0.1:1883"], |terms| terms.users = Some(users.into()));
+    let settings = with_users(&["127.0.0.1:1883"], &[("plc", "secret")]);
     let memory = Memory::new(1_795_251_600_000_000_000);
     let broker = Running::start_in(memory.world(), settings).await;
     let mut pauses = Vec::new();
@@ -410,9 +445,7 @@ async fn guesses_of_a_password_are_slowed_down_and_logged_once() {
 
 #[tokio::test]
 async fn a_user_cannot_throw_out_the_client_of_another() {
-    let secret = || forebay_sdk::Secret::new("secret");
-    let users = [("plc".to_owned(), secret()), ("guest".to_owned(), secret())];
-    let settings = with_terms(&["127.0.0.1:0"], |terms| terms.users = Some(users.into()));
+    let settings = with_users(&["127.0.0.1:0"], &[("plc", "secret"), ("guest", "secret")]);
     let broker = Running::start(settings).await;
     let connect = async |user: &str| {
         let mut options = broker.options("pump");

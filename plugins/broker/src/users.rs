@@ -8,12 +8,20 @@ use std::{
 };
 
 use anyhow::anyhow;
-use forebay_sdk::{Secret, Voice};
-use tokio::time::{Instant, sleep};
+use forebay_sdk::Voice;
+use ring::{hmac, rand::SystemRandom};
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{Instant, sleep},
+};
 
 use crate::{
     hall::{Hall, household},
     house::House,
+    roll::{Credential, Roll},
+    session::ConnectionId,
+    terms::Listener,
     wire::{Connect, Refusal, code},
 };
 
@@ -32,11 +40,16 @@ const MOST_GUESSERS: usize = 1000;
 
 /// Checks passwords.
 pub struct Users {
-    /// None lets anybody in.
-    pub passwords: Option<BTreeMap<String, Secret>>,
+    roll: Mutex<Arc<Roll>>,
     /// Who is in.
     pub hall: Arc<Hall>,
     guesses: Mutex<BTreeMap<IpAddr, Guesses>>,
+    /// What proved right, so that many who come back at once cost no more than many new ones.
+    proven: Proven,
+    /// One digest is made at a time: the other core is for the messages.
+    turn: Semaphore,
+    /// By what those who are connected got in.
+    passes: Mutex<BTreeMap<ConnectionId, Pass>>,
     /// Hears of logins that are refused.
     voice: Voice,
 }
@@ -47,43 +60,187 @@ pub struct Guesses {
     last: Instant,
 }
 
-impl Users {
-    pub fn new(
-        passwords: Option<BTreeMap<String, Secret>>,
-        hall: Arc<Hall>,
-        voice: Voice,
-    ) -> Users {
-        Users { passwords, hall, guesses: Mutex::default(), voice }
+/// By what somebody got in.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    pub user: Option<Arc<str>>,
+    proof: Proof,
+    listener: Listener,
+}
+
+#[derive(Clone, Debug)]
+enum Proof {
+    /// Nobody asked.
+    None,
+    Password(Credential),
+    Certificate,
+}
+
+/// A pass of who is connected, until it is dropped.
+pub struct Inside<'a> {
+    users: &'a Users,
+    id: ConnectionId,
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        lock(&self.users.passes).remove(&self.id);
+    }
+}
+
+impl Pass {
+    /// Whether it is good with other users and listeners, too.
+    fn is_good(&self, roll: &Roll, listeners: &[Listener]) -> bool {
+        let Some(listener) = listeners.iter().find(|it| it.is_same_way(&self.listener)) else {
+            return false;
+        };
+        match (&self.proof, &self.user) {
+            (Proof::None, _) => listener.anonymous,
+            (Proof::Certificate, _) => true,
+            (Proof::Password(proof), Some(user)) => roll.credential(user) == Some(proof),
+            (Proof::Password(_), None) => false,
+        }
+    }
+}
+
+/// What passwords proved right, by a digest that is of no use to anybody else.
+struct Proven {
+    key: hmac::Key,
+    known: Mutex<BTreeMap<Arc<str>, hmac::Tag>>,
+}
+
+impl Proven {
+    fn new() -> anyhow::Result<Proven> {
+        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
+        let key = key.map_err(|_| anyhow!("the system has no random numbers"))?;
+        Ok(Proven { key, known: Mutex::default() })
     }
 
-    /// Lets a client in: the user that it is, when users are told apart. A refusal is in the log.
+    fn is_known(&self, user: &str, password: &[u8]) -> bool {
+        let known = lock(&self.known).get(user).copied();
+        known.is_some_and(|tag| hmac::verify(&self.key, password, tag.as_ref()).is_ok())
+    }
+
+    fn learn(&self, user: &str, password: &[u8]) {
+        lock(&self.known).insert(user.into(), hmac::sign(&self.key, password));
+    }
+
+    fn forget(&self) {
+        lock(&self.known).clear();
+    }
+}
+
+impl Users {
+    /// Without any. `hall` is who is in.
+    ///
+    /// # Errors
+    ///
+    /// The system has no random numbers.
+    pub fn new(hall: Arc<Hall>, voice: Voice) -> anyhow::Result<Users> {
+        Ok(Users {
+            roll: Mutex::default(),
+            hall,
+            guesses: Mutex::default(),
+            proven: Proven::new()?,
+            turn: Semaphore::new(1),
+            passes: Mutex::default(),
+            voice,
+        })
+    }
+
+    /// Goes on with other users and listeners. The connections that may not stay.
+    pub fn change(&self, roll: Roll, listeners: &[Listener]) -> Vec<ConnectionId> {
+        self.proven.forget();
+        let passes = lock(&self.passes);
+        let bad = passes.iter().filter(|(_, pass)| !pass.is_good(&roll, listeners));
+        let bad = bad.map(|(id, _)| *id).collect();
+        *lock(&self.roll) = Arc::new(roll);
+        bad
+    }
+
+    /// Remembers by what a connection got in.
+    pub fn enter(&self, id: ConnectionId, pass: Pass) -> Inside<'_> {
+        lock(&self.passes).insert(id, pass);
+        Inside { users: self, id }
+    }
+
+    /// Lets a client in. `certified` is the user whom its certificate names. A refusal is in the log.
     pub async fn admit(
         &self,
         connect: &Connect,
         from: SocketAddr,
+        listener: &Listener,
+        certified: Option<String>,
         house: &House,
-    ) -> Result<Option<Arc<str>>, Refusal> {
-        let mut user = None;
-        if let Some(passwords) = &self.passwords {
-            // All logins of an address that guesses wait, so that the pause tells nothing.
-            sleep(self.pause(from)).await;
-            let Some(name) = right_user(passwords, connect) else {
-                self.wrong_password(connect, from);
-                return Err(Refusal::new(code::BAD_LOGIN, "bad user name or password"));
-            };
-            let owner = house.with(|broker| broker.owner(&connect.client_id)).flatten();
-            if let Some(owner) = owner.filter(|owner| **owner != *name) {
-                let why = format!("the client id is in use by user `{owner}`");
-                self.refuse(connect, from, &why);
-                return Err(Refusal::new(code::NOT_AUTHORIZED, "the client id is in use"));
-            }
-            user = Some(name.into());
+    ) -> Result<Pass, Refusal> {
+        let (user, proof) = match certified {
+            Some(name) => (Some(name.into()), Proof::Certificate),
+            None => self.prove(connect, from, listener).await?,
+        };
+        let owner = house.with(|broker| broker.owner(&connect.client_id)).flatten();
+        if let Some(owner) = owner.filter(|owner| Some(owner) != user.as_ref()) {
+            self.refuse(connect, from, &format!("the client id is in use by user `{owner}`"));
+            return Err(Refusal::new(code::NOT_AUTHORIZED, "the client id is in use"));
         }
         if let Err(error) = self.hall.admit(from) {
             self.refuse(connect, from, &error.to_string());
             return Err(Refusal::new(code::SERVER_UNAVAILABLE, error.to_string()));
         }
-        Ok(user)
+        Ok(Pass { user, proof, listener: listener.clone() })
+    }
+
+    /// Who a client is, by what it says.
+    async fn prove(
+        &self,
+        connect: &Connect,
+        from: SocketAddr,
+        listener: &Listener,
+    ) -> Result<(Option<Arc<str>>, Proof), Refusal> {
+        let roll = Arc::clone(&lock(&self.roll));
+        let user = connect.user.as_deref().filter(|_| !(roll.is_empty() && listener.anonymous));
+        let Some(user) = user else {
+            if listener.anonymous {
+                return Ok((None, Proof::None));
+            }
+            self.refuse(connect, from, "it gave no user name");
+            return Err(Refusal::new(
+                code::NOT_AUTHORIZED,
+                "a user name and a password are needed",
+            ));
+        };
+        // All logins of an address that guesses wait, so that the pause tells nothing.
+        sleep(self.pause(from)).await;
+        let password = connect.password.as_deref().unwrap_or_default();
+        match roll.credential(user) {
+            Some(credential) if self.is_right(user, credential, password).await => {
+                Ok((Some(user.into()), Proof::Password(credential.clone())))
+            }
+            _ => {
+                self.wrong_password(connect, from);
+                Err(Refusal::new(code::BAD_LOGIN, "bad user name or password"))
+            }
+        }
+    }
+
+    async fn is_right(&self, user: &str, credential: &Credential, password: &[u8]) -> bool {
+        if let Credential::Plain(_) = credential {
+            return credential.is_of(password);
+        }
+        if self.proven.is_known(user, password) {
+            return true;
+        }
+        // It is never closed.
+        let Ok(_turn) = self.turn.acquire().await else { return false };
+        // Another connection of it may have proved it meanwhile.
+        if self.proven.is_known(user, password) {
+            return true;
+        }
+        let (credential, given) = (credential.clone(), password.to_vec());
+        let is_right = spawn_blocking(move || credential.is_of(&given)).await.unwrap_or(false);
+        if is_right {
+            self.proven.learn(user, password);
+        }
+        is_right
     }
 
     /// Writes a refused login into the log.
@@ -100,7 +257,7 @@ impl Users {
 
     /// How long a login of this address waits.
     fn pause(&self, from: SocketAddr) -> Duration {
-        let mut guesses = self.lock();
+        let mut guesses = lock(&self.guesses);
         guesses.retain(|_, guesses| guesses.last.elapsed() < FORGOTTEN);
         let count = guesses.get(&household(from.ip())).map_or(0, |guesses| guesses.count);
         match count.checked_sub(FREE_GUESSES) {
@@ -111,7 +268,7 @@ impl Users {
 
     /// Counts a wrong password, and logs the first few of an address.
     fn wrong_password(&self, connect: &Connect, from: SocketAddr) {
-        let mut guesses = self.lock();
+        let mut guesses = lock(&self.guesses);
         if guesses.len() >= MOST_GUESSERS {
             guesses.pop_first();
         }
@@ -132,19 +289,6 @@ impl Users {
             self.refuse(connect, from, &why);
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Guesses>> {
-        // Every change leaves the map whole, so a panic elsewhere does not matter.
-        self.guesses.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The user whose password a client knows.
-fn right_user<'a>(passwords: &BTreeMap<String, Secret>, connect: &'a Connect) -> Option<&'a str> {
-    let name = connect.user.as_deref()?;
-    let given = connect.password.as_deref().unwrap_or_default();
-    let right = passwords.get(name)?.expose().as_bytes();
-    same(given, right).then_some(name)
 }
 
 /// A text from outside, as it may stand in a log.
@@ -153,21 +297,7 @@ pub fn printable(text: &str) -> String {
     text.chars().take(MOST).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
-/// Compares in a time that does not tell how much of a guess is right.
-fn same(given: &[u8], right: &[u8]) -> bool {
-    let differences = given.iter().zip(right).fold(0, |all, (one, other)| all | (one ^ other));
-    given.len() == right.len() && differences == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::same;
-
-    #[test]
-    fn only_the_right_password_is_the_same() {
-        assert!(same(b"secret", b"secret") && same(b"", b""));
-        for wrong in [&b""[..], b"secre", b"secrets", b"Secret"] {
-            assert!(!same(wrong, b"secret"), "{wrong:?}");
-        }
-    }
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every change leaves it whole, so a panic elsewhere does not matter.
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

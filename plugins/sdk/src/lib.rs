@@ -38,6 +38,8 @@ pub mod node;
 pub mod number;
 pub mod outlet;
 pub mod own_time;
+#[cfg(feature = "passwords")]
+pub mod password;
 pub mod path;
 pub mod payload;
 pub mod plugin;
@@ -61,6 +63,8 @@ mod tls_server;
 pub mod tool;
 pub mod topic;
 pub mod voice;
+#[cfg(feature = "websocket")]
+pub mod websocket;
 pub mod world;
 pub mod yaml;
 #[cfg(feature = "zones")]

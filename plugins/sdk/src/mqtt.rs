@@ -4,6 +4,7 @@
 //! A connection offers it as `Shared::new(Arc::new(Broker(..)))`.
 
 use std::{
+    any::Any,
     future::{pending, poll_fn},
     sync::Arc,
     task::{Context, Poll},
@@ -24,7 +25,7 @@ use crate::{
 pub struct Broker(pub Arc<dyn PubSub>);
 
 /// Publish and subscribe.
-pub trait PubSub: Send + Sync + 'static {
+pub trait PubSub: Any + Send + Sync {
     /// Resolves once the broker can be published to, or with the reason why it cannot.
     fn ready(&self) -> BoxFuture<'_, anyhow::Result<()>>;
 

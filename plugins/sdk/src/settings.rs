@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     claim::Claim,
+    connection::Shared,
     examination::Examination,
     facts::{Busy, Exchange, Fields, Topics},
     node::{LONGEST_TRY, Node},
@@ -112,6 +113,16 @@ pub trait Configured: Any + Send + Sync {
     fn files(&self, _folder: &Path) -> Vec<PathBuf> {
         Vec::new()
     }
+
+    /// A connection: whether the one that runs with other settings can go on with these. Then a reload
+    /// has it [`Configured::adapt`] in the place of making it anew, and whoever uses it goes on
+    /// untouched. `running` is what was understood of those others.
+    fn adapts_from(&self, _running: &dyn Any) -> bool {
+        false
+    }
+
+    /// Has the connection that runs go on with these settings. `shared` is its part that nodes share.
+    fn adapt(&self, _shared: &Shared) {}
 
     /// A connection: how much of its time its users take, as far as anybody can say. What several
     /// share is counted once. `users` are the settings of its nodes, of whatever types they are.

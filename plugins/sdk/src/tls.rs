@@ -1,4 +1,4 @@
-//! The client's side of TLS, for every plugin that speaks it: whom to trust, and who we are.
+//! TLS, for every plugin that speaks it: whom to trust, and who we are.
 //! Behind the feature `tls`.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-pub use crate::tls_server::{Distrust, why};
+pub use crate::tls_server::{Distrust, common_name, why};
 use crate::{
     rules::{BAD_CERTIFICATE, EXPIRED_CERTIFICATE},
     settings::Problem,
@@ -20,9 +20,10 @@ use forebay_yaml::units::Secret;
 /// The one in this program, for those who look into its errors.
 pub use rustls;
 use rustls::{
-    ClientConfig, DEFAULT_VERSIONS, RootCertStore, SupportedProtocolVersion,
+    ClientConfig, DEFAULT_VERSIONS, RootCertStore, ServerConfig, SupportedProtocolVersion,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::WebPkiClientVerifier,
     sign::CertifiedKey,
     version::TLS13,
 };
@@ -55,6 +56,16 @@ pub enum Oldest {
     V12,
     /// 1.3.
     V13,
+}
+
+/// Whether a server's clients must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Nobody gets in without one.
+    #[default]
+    Required,
+    /// Who shows one must be trusted.
+    Optional,
 }
 
 impl Oldest {
@@ -96,6 +107,39 @@ impl Tls {
             }
             _ => Ok(builder.with_no_client_auth()),
         }
+    }
+
+    /// Reads the certificates of a server: its own, and whose clients it trusts. Blocks on the file
+    /// system.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a file, in words that name the setting.
+    pub fn server_config(&self, clients: ClientCertificates) -> anyhow::Result<ServerConfig> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(self.oldest.versions())
+            .context("choosing the versions of TLS")?;
+        let builder = match &self.ca {
+            None => builder.with_no_client_auth(),
+            Some(ca) => {
+                let roots = Arc::new(self.own_roots(ca)?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                let verifier = match clients {
+                    ClientCertificates::Required => verifier,
+                    ClientCertificates::Optional => verifier.allow_unauthenticated(),
+                };
+                let verifier = verifier.build().with_context(|| {
+                    format!("trusting the certificates in {}", self.shown("ca", ca))
+                })?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let (cert, key) =
+            self.cert.as_ref().zip(self.key.as_ref()).context("`cert` and `key` are missing")?;
+        let chain = self.certificates(cert, "cert")?;
+        let key = self.private_key(key.expose())?;
+        builder.with_single_cert(chain, key).map_err(|error| anyhow!(self.no_pair(&error)))
     }
 
     /// The files that are read for each connection.

@@ -333,21 +333,35 @@ impl Met {
 
 /// The common name in a distinguished name, or else its last part.
 pub fn title(name: &[u8]) -> String {
-    /// Its object identifier, 2.5.4.3.
-    const COMMON_NAME: [u8; 3] = [0x55, 4, 3];
-    let mut last = None;
+    let mut parts = parts(name);
+    let last = parts.clone().last();
+    let found = parts.find(|(kind, _)| *kind == COMMON_NAME).or(last);
+    let text = found.map(|(_, text)| quoted(&String::from_utf8_lossy(text)));
+    text.unwrap_or_else(|| "somebody without a name".to_owned())
+}
+
+/// The common name of whom a certificate is for. None when it has none that is a text.
+pub fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
+    let certificate = EndEntityCert::try_from(certificate).ok()?;
+    let mut parts = parts(certificate.subject());
+    let (_, text) = parts.find(|(kind, _)| *kind == COMMON_NAME)?;
+    String::from_utf8(text.to_owned()).ok().filter(|name| !name.is_empty())
+}
+
+/// The object identifier of common names, 2.5.4.3.
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
+
+/// The parts of a distinguished name, each with its kind.
+fn parts(name: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
     let mut sets = name;
-    while let Some((set, rest)) = value(sets) {
+    std::iter::from_fn(move || {
+        let (set, rest) = value(sets)?;
         sets = rest;
-        let Some((pair, _)) = value(set) else { break };
-        let Some((kind, rest)) = value(pair) else { break };
-        let Some((text, _)) = value(rest) else { break };
-        last = Some(quoted(&String::from_utf8_lossy(text)));
-        if kind == COMMON_NAME {
-            break;
-        }
-    }
-    last.unwrap_or_else(|| "somebody without a name".to_owned())
+        let (pair, _) = value(set)?;
+        let (kind, rest) = value(pair)?;
+        let (text, _) = value(rest)?;
+        Some((kind, text))
+    })
 }
 
 /// The first value of a DER sequence, and what follows it.

@@ -71,8 +71,103 @@ struct Listener {
     max_connections: Option<u64>,
     /// It says that anybody may connect.
     anonymous: bool,
+    cert: Option<String>,
+    key: Option<String>,
+    ca: Option<String>,
+    needs_certificate: bool,
+    /// The common name of a certificate is the user.
+    names_users: bool,
+    min_tls: Option<&'static str>,
+    is_websocket: bool,
     /// Why the embedded broker cannot have it.
     unfit: Option<&'static str>,
+}
+
+impl Listener {
+    fn new(line: Option<Line>, port: u16, address: String) -> Listener {
+        Listener {
+            line,
+            port,
+            address,
+            max_connections: None,
+            anonymous: false,
+            cert: None,
+            key: None,
+            ca: None,
+            needs_certificate: false,
+            names_users: false,
+            min_tls: None,
+            is_websocket: false,
+            unfit: None,
+        }
+    }
+
+    /// Takes what it says of itself. Gives back what the broker here cannot do, with the reason.
+    fn take(&mut self, line: Line) -> Option<(Line, &'static str)> {
+        let text = || Some(line.value.clone());
+        match (line.option.as_str(), line.value.as_str()) {
+            ("certfile", _) => self.cert = text(),
+            ("keyfile", _) => self.key = text(),
+            ("cafile", _) => self.ca = text(),
+            ("require_certificate", _) => self.needs_certificate = line.is_true(),
+            ("use_identity_as_username", _) => self.names_users = line.is_true(),
+            ("protocol", "mqtt") => (),
+            ("protocol", "websockets") => self.is_websocket = true,
+            ("tls_version", "tlsv1.2") => self.min_tls = Some("1.2"),
+            ("tls_version", "tlsv1.3") => self.min_tls = Some("1.3"),
+            (option, _) => {
+                let why = match option {
+                    "protocol" => "the broker here does not speak that protocol",
+                    "mount_point" => "the broker here shows the same topics at each listener",
+                    "tls_version" => "TLS 1.2 is the oldest version that is spoken here",
+                    "capath" => "the broker here wants the certificates in one file (`ca`)",
+                    "crlfile" => "the broker here knows no lists of revoked certificates",
+                    _ => "there are no pre-shared keys here; use a certificate",
+                };
+                self.unfit.get_or_insert(why);
+                return Some((line, why));
+            }
+        }
+        None
+    }
+
+    /// Why it cannot be taken over, as far as its files say.
+    fn wants_files(&self, is_here: &dyn Fn(&String) -> bool) -> Option<&'static str> {
+        match (&self.cert, &self.key) {
+            (Some(_), None) | (None, Some(_)) => {
+                Some("a certificate needs its key, and the reverse")
+            }
+            _ if [&self.cert, &self.key, &self.ca].into_iter().flatten().all(is_here) => None,
+            _ => Some("its certificates are not on this machine"),
+        }
+    }
+
+    /// As an entry of `listen`.
+    fn entry(&self) -> String {
+        let mut parts = vec![format!("at: {}", quoted(&address(self)))];
+        if let Some((cert, key)) = self.cert.as_ref().zip(self.key.as_ref()) {
+            parts.extend([format!("cert: {}", quoted(cert)), format!("key: {}", quoted(key))]);
+            if let Some(ca) = &self.ca {
+                parts.push(format!("ca: {}", quoted(ca)));
+                if !self.needs_certificate {
+                    parts.push("client_certificates: optional".to_owned());
+                }
+                if !self.names_users {
+                    parts.push("user_from: login".to_owned());
+                }
+            }
+            if let Some(version) = self.min_tls {
+                parts.push(format!("min_tls: {}", quoted(version)));
+            }
+        }
+        if self.is_websocket {
+            parts.push("websocket: /mqtt".to_owned());
+        }
+        match parts.len() {
+            1 => quoted(&address(self)),
+            _ => format!("{{ {} }}", parts.join(", ")),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -158,8 +253,18 @@ impl Read {
                 Some(listener) => listener.anonymous = line.is_true(),
                 None => self.anonymous = Some(line.is_true()),
             },
-            "password_file" => self.password_file = Some(line),
-            "acl_file" => self.acl_file = Some(line),
+            "password_file" => match &self.password_file {
+                Some(other) if other.value != line.value => {
+                    self.leave(line, "the broker here has one file of users for all listeners");
+                }
+                _ => self.password_file = Some(line),
+            },
+            "acl_file" => match &self.acl_file {
+                Some(other) if other.value != line.value => {
+                    self.leave(line, "the broker here has the same rights at all listeners");
+                }
+                _ => self.acl_file = Some(line),
+            },
             "max_packet_size" | "message_size_limit" => match line.value.parse() {
                 Ok(0) => self.leave(line, "means no limit, and the broker here always has one"),
                 Ok(bytes) => self.max_packet = Some(bytes),
@@ -177,7 +282,6 @@ impl Read {
                     self.leave(line, "means no limit, and the broker here always has one")
                 }
             },
-            "protocol" if line.value == "mqtt" => (),
             "protocol"
             | "certfile"
             | "keyfile"
@@ -185,16 +289,17 @@ impl Read {
             | "capath"
             | "psk_hint"
             | "require_certificate"
-            | "mount_point" => {
-                let why = match line.option.as_str() {
-                    "protocol" => "the broker here does not speak that protocol",
-                    "mount_point" => "the broker here shows the same topics at each listener",
-                    _ => "the broker here listens without TLS",
+            | "use_identity_as_username"
+            | "mount_point"
+            | "crlfile"
+            | "tls_version" => {
+                let listener = match self.listeners.last_mut() {
+                    Some(listener) => listener,
+                    None => self.default_listener(),
                 };
-                if let Some(listener) = self.listeners.last_mut() {
-                    listener.unfit.get_or_insert(why);
+                if let Some((line, why)) = listener.take(line) {
+                    self.leave(line, why);
                 }
-                self.leave(line, why);
             }
             _ => {
                 let why = why_left(&line.option);
@@ -212,14 +317,7 @@ impl Read {
         let at = match self.listeners.iter().position(|listener| listener.line.is_none()) {
             Some(at) => at,
             None => {
-                self.listeners.push(Listener {
-                    line: None,
-                    port: 1883,
-                    address: EVERY_ADDRESS.to_owned(),
-                    max_connections: None,
-                    anonymous: false,
-                    unfit: None,
-                });
+                self.listeners.push(Listener::new(None, 1883, EVERY_ADDRESS.to_owned()));
                 self.listeners.len() - 1
             }
         };
@@ -231,14 +329,7 @@ impl Read {
         let port = words.next().and_then(|port| port.parse().ok()).filter(|port| *port > 0);
         let address = words.next().unwrap_or(EVERY_ADDRESS).to_owned();
         match port {
-            Some(port) => self.listeners.push(Listener {
-                port,
-                address,
-                max_connections: None,
-                anonymous: false,
-                unfit: None,
-                line: Some(line),
-            }),
+            Some(port) => self.listeners.push(Listener::new(Some(line), port, address)),
             None => self.leave(line, "the broker here listens at ports only"),
         }
     }
@@ -425,7 +516,6 @@ fn why_left(option: &str) -> &'static str {
         | "max_packet_size_simple" => "the broker here has no setting for it",
         "clientid_prefixes"
         | "use_username_as_clientid"
-        | "use_identity_as_username"
         | "use_subject_as_username"
         | "per_listener_settings"
         | "acl_file"
@@ -441,12 +531,10 @@ fn why_left(option: &str) -> &'static str {
         }
         "ciphers"
         | "ciphers_tls1.3"
-        | "crlfile"
         | "dhparamfile"
         | "tls_engine"
         | "tls_engine_kpass_sha1"
-        | "tls_keyform"
-        | "tls_version" => "the broker here listens without TLS",
+        | "tls_keyform" => "the library chooses",
         "bind_interface"
         | "socket_domain"
         | "set_tcp_nodelay"
@@ -519,11 +607,8 @@ impl Read {
             0,
             "Look through it, put it into the folder of pipelines, and try `forebay lint`.",
         );
-        let is_open = self.is_open();
-        let users = self.users(read);
-        let rights = self.rights(read);
         let mut connections = Writer::default();
-        self.write_broker(&mut connections, is_open, &users);
+        self.write_broker(&mut connections, read);
         let bridges = std::mem::take(&mut self.bridges);
         let mut names: Vec<String> = vec![BROKER.to_owned()];
         let mut entries = Writer::default();
@@ -542,9 +627,6 @@ impl Read {
                 out.comment(0, &format!("  {}   # {why}", line.shown()));
             }
         }
-        for right in rights {
-            out.comment(0, &right);
-        }
         out.line(0, "");
         out.set(0, "description", &quoted("What Mosquitto did here."));
         out.line(0, "");
@@ -558,77 +640,65 @@ impl Read {
         out.0
     }
 
-    /// Whether anybody gets in. Where only some listeners say so, the others are left out.
-    fn is_open(&mut self) -> bool {
-        if !self.each_for_itself {
-            return self.anonymous == Some(true) || self.listeners.is_empty();
-        }
-        let some = self.listeners.iter().any(|it| it.anonymous && it.unfit.is_none());
-        for listener in self.listeners.iter_mut().filter(|it| some && !it.anonymous) {
-            listener.unfit.get_or_insert(
-                "others let anybody in, and the broker here has no listener that does not",
-            );
-        }
-        some || self.listeners.is_empty()
-    }
-
-    /// The names of the users. Their passwords are hashed, and stay so.
-    fn users(&mut self, read: &dyn Fn(&std::path::Path) -> Option<String>) -> Vec<String> {
-        let Some(line) = self.password_file.take() else { return Vec::new() };
-        let users = match read(line.value.as_ref()) {
-            None => Vec::new(),
-            Some(text) => text
-                .lines()
-                .filter(|line| !line.starts_with('#'))
-                .filter_map(|line| Some(line.split_once(':')?.0.to_owned()))
-                .collect(),
-        };
-        self.leave(line, "the passwords in it are hashed: write them into `users` of the broker");
-        users
-    }
-
-    /// The rights, as comments.
-    fn rights(&mut self, read: &dyn Fn(&std::path::Path) -> Option<String>) -> Vec<String> {
-        let Some(line) = self.acl_file.take() else { return Vec::new() };
-        let rights = read(line.value.as_ref()).map(|text| acl::comments(&text));
-        let why = match &rights {
-            Some(_) => "the broker here has no rights by topic; what it says:",
-            None => "the broker here has no rights by topic; the file is not on this machine",
-        };
-        let mut said = vec![String::new(), format!("{}   # {why}", line.shown())];
-        said.extend(rights.unwrap_or_default());
-        said
-    }
-
-    fn write_broker(&mut self, out: &mut Writer, is_open: bool, users: &[String]) {
+    fn write_broker(
+        &mut self,
+        out: &mut Writer,
+        read: &dyn Fn(&std::path::Path) -> Option<String>,
+    ) {
         out.line(1, &format!("{BROKER}:"));
         out.set(2, "type", "broker");
-        let listeners = std::mem::take(&mut self.listeners);
+        let is_here = |file: &String| read(file.as_ref()).is_some();
+        let mut listeners = std::mem::take(&mut self.listeners);
+        for listener in &mut listeners {
+            listener.unfit = listener.unfit.or_else(|| listener.wants_files(&is_here));
+        }
         let is_default = listeners.is_empty();
         let (fit, unfit): (Vec<_>, Vec<_>) =
             listeners.into_iter().partition(|it| it.unfit.is_none());
+        let is_open = match self.each_for_itself {
+            true => fit.iter().any(|it| it.anonymous) || is_default,
+            false => self.anonymous.unwrap_or(is_default),
+        };
+        let users = self.password_file.take().filter(|file| !file.value.is_empty());
+        let has_users = users.as_ref().is_some_and(|file| is_here(&file.value));
+        let entry = |it: &Listener| match (self.each_for_itself && is_open, it.anonymous) {
+            (true, false) => with_anonymous(&it.entry(), "false"),
+            _ => it.entry(),
+        };
+        let gets_in = |it: &&Listener| {
+            is_open && (it.anonymous || !self.each_for_itself) || has_users || it.names_users
+        };
         let listen: Vec<String> = match is_default {
             true => vec![quoted("127.0.0.1:1883")],
-            false => fit.iter().map(|it| quoted(&address(it))).collect(),
+            false => fit.iter().filter(gets_in).map(entry).collect(),
         };
-        let listen = format!("[{}]", listen.join(", "));
-        match is_open {
-            true => out.set(2, "listen", &listen),
-            // Without users anybody could connect.
-            false => {
-                out.set(2, "listen", "[]");
-                out.comment(2, "only this program gets in, until `users` says who else may:");
-                out.comment(2, &format!("listen: {listen}"));
-                out.comment(2, "users:");
-                for user in users {
-                    let file = format!("${{file:secrets/{}}}", name(user));
-                    out.comment(2, &format!("  {}: {file}", quoted(user)));
-                }
+        out.set(2, "listen", &format!("[{}]", listen.join(", ")));
+        let shut: Vec<&Listener> = fit.iter().filter(|it| !gets_in(it)).collect();
+        if !shut.is_empty() {
+            out.comment(2, "nobody gets in here, until `users` or `password_file` says who may:");
+            for listener in &shut {
+                out.comment(2, &format!("listen: [{}]", listener.entry()));
             }
         }
+        match users {
+            Some(file) if has_users => out.set(2, "password_file", &quoted(&file.value)),
+            Some(file) => {
+                let said = quoted(&file.value);
+                out.comment(2, &format!("password_file: {said}   # no such file on this machine"));
+            }
+            None => (),
+        }
+        // Who is on this machine gets in anyway where there are no users.
+        if is_open && (!is_default || has_users || self.anonymous.is_some()) {
+            out.set(2, "anonymous", "true");
+        }
+        self.write_access(out, read);
         for listener in unfit {
-            let line = listener.line.map_or("port".to_owned(), |line| line.shown());
+            let line = listener.line.as_ref().map_or("port".to_owned(), Line::shown);
             out.comment(2, &format!("{line}   # {}", listener.unfit.unwrap_or_default()));
+            if listener.cert.is_some() || listener.key.is_some() {
+                out.comment(2, &format!("  {}", listener.entry()));
+            }
         }
         let most = fit.iter().filter_map(|it| it.max_connections).max();
         if let Some(most) = most.filter(|most| *most > 0) {
@@ -640,6 +710,38 @@ impl Read {
         if let Some(most) = self.max_queued {
             out.set(2, "max_queued", &most.min(100_000).to_string());
         }
+    }
+
+    /// The rights. Where they are not here, nobody has any.
+    fn write_access(
+        &mut self,
+        out: &mut Writer,
+        read: &dyn Fn(&std::path::Path) -> Option<String>,
+    ) {
+        let Some(line) = self.acl_file.take().filter(|line| !line.value.is_empty()) else { return };
+        let Some(text) = read(line.value.as_ref()) else {
+            let why = "is not on this machine: until its rules stand here, nobody may do anything";
+            return out.line(2, &format!("access: []   # {} {why}", line.value.replace('\n', " ")));
+        };
+        let (rules, left) = acl::rules(&text);
+        match rules.is_empty() {
+            true => out.set(2, "access", "[]"),
+            false => out.line(2, "access:"),
+        }
+        for rule in rules {
+            out.line(3, &rule);
+        }
+        for line in left {
+            out.comment(3, &format!("{line}   # is no rule"));
+        }
+    }
+}
+
+/// An entry of `listen` that says who gets in there without a name.
+fn with_anonymous(entry: &str, anonymous: &str) -> String {
+    match entry.strip_suffix(" }") {
+        Some(map) => format!("{map}, anonymous: {anonymous} }}"),
+        None => format!("{{ at: {entry}, anonymous: {anonymous} }}"),
     }
 }
 

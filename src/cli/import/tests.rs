@@ -75,66 +75,87 @@ fn listeners_become_those_of_the_broker() {
     let listen = |text: &str| {
         let pipeline = import(text);
         assert_eq!(errors(&pipeline), "", "{pipeline}");
-        let listen = pipeline.lines().rfind(|line| line.contains("listen: [\""));
-        let line = listen.unwrap().trim_start_matches([' ', '#']).to_owned();
+        let mut lines = pipeline.lines().filter(|line| line.contains("listen: ["));
+        let said = lines.next().unwrap().trim().to_owned();
         (
-            line,
-            pipeline.contains(
-                "    listen: []
-",
-            ),
+            said,
+            lines.next().map(|line| line.trim().to_owned()),
+            pipeline.contains("anonymous: true"),
         )
     };
-    let said = |text: &str, is_closed: bool| (format!("listen: [{text}]"), is_closed);
-    assert_eq!(listen(""), said("\"127.0.0.1:1883\"", false));
-    assert_eq!(listen("listener 1884 127.0.0.1"), said("\"127.0.0.1:1884\"", true));
-    assert_eq!(listen("allow_anonymous true\nlistener 1883"), said("\"0.0.0.0:1883\"", false));
-    assert_eq!(listen("port 1885\nbind_address localhost"), said("\"127.0.0.1:1885\"", true));
-    assert_eq!(
-        listen(
-            "listener 8883\ncertfile /c.pem\nlistener 1883 ::1\nlistener 9001\nprotocol websockets"
-        ),
-        said("\"[::1]:1883\"", true)
-    );
+    let local = "listen: [\"127.0.0.1:1883\"]".to_owned();
+    assert_eq!(listen(""), (local, None, false));
+    // Nobody gets in there in Mosquitto either.
+    for (text, shut) in [
+        ("listener 1884 127.0.0.1", "# listen: [\"127.0.0.1:1884\"]"),
+        ("port 1885\nbind_address localhost", "# listen: [\"127.0.0.1:1885\"]"),
+    ] {
+        assert_eq!(listen(text), ("listen: []".to_owned(), Some(shut.to_owned()), false));
+    }
+    let open = "allow_anonymous true\nlistener 1883\nlistener 9001 ::1\nprotocol websockets";
+    let said = "listen: [\"0.0.0.0:1883\", { at: \"[::1]:9001\", websocket: /mqtt }]";
+    assert_eq!(listen(open), (said.to_owned(), None, true));
 }
 
 #[test]
 fn a_listener_for_users_does_not_become_one_for_everybody() {
-    let pipeline = import(
-        "per_listener_settings true\nlistener 1884\npassword_file /pw\nlistener 1883\nallow_anonymous true",
-    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pw").display().to_string();
+    std::fs::write(&file, "").unwrap();
+    let text = |before: &str| {
+        format!(
+            "per_listener_settings true\nlistener 1884\n{before}listener 1883\nallow_anonymous true"
+        )
+    };
+    let pipeline = import_with(&text(&format!("password_file {file}\n")), &[(&file, "")]);
+    let expected = "    listen: [{ at: \"0.0.0.0:1884\", anonymous: false }, \"0.0.0.0:1883\"]\n";
+    assert!(pipeline.contains(expected), "{pipeline}");
+    assert_eq!(errors(&pipeline), "", "{pipeline}");
+    let pipeline = import(&text(""));
     assert!(pipeline.contains("    listen: [\"0.0.0.0:1883\"]\n"), "{pipeline}");
-    assert!(
-        pipeline.contains("# mosquitto.conf:2: listener 1884   # others let anybody in"),
-        "{pipeline}"
-    );
+    assert!(pipeline.contains("    # listen: [\"0.0.0.0:1884\"]\n"), "{pipeline}");
     assert_eq!(errors(&pipeline), "", "{pipeline}");
 }
 
 #[test]
-fn users_are_named_and_nobody_gets_in_without_a_password() {
-    let text = "listener 1883\npassword_file /etc/mosquitto/passwd\nacl_file /etc/mosquitto/acl\n";
-    let pipeline = import_with(
-        text,
-        &[
-            ("/etc/mosquitto/passwd", "alice:$7$101$x\n# no user\nbob:$6$y\n"),
-            (
-                "/etc/mosquitto/acl",
-                "# rights\nuser alice\ntopic readwrite a/#\npattern read u/%u\n",
-            ),
-        ],
-    );
+fn a_listener_with_tls_became_none() {
+    let text = "listener 8883\ncertfile /c.pem\nkeyfile /k.pem\ncafile /ca.pem\nrequire_certificate true\n\
+                use_identity_as_username true\ntls_version tlsv1.3\n";
+    let here = import_with(text, &[("/c.pem", ""), ("/k.pem", ""), ("/ca.pem", "")]);
+    let expected = "    listen: [{ at: \"0.0.0.0:8883\", cert: \"/c.pem\", key: \"/k.pem\", \
+                    ca: \"/ca.pem\", min_tls: \"1.3\" }]\n";
+    assert!(here.contains(expected), "{here}");
+    // Never without TLS in its place.
+    let elsewhere = import(text);
+    assert!(elsewhere.contains("    listen: []\n"), "{elsewhere}");
+    assert!(elsewhere.contains("# its certificates are not on this machine\n"), "{elsewhere}");
+    assert_eq!(errors(&elsewhere), "", "{elsewhere}");
+}
+
+#[test]
+fn users_and_rights_were_only_comments() {
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("passwd").display().to_string();
+    std::fs::write(&users, "").unwrap();
+    let text = format!("listener 1883\npassword_file {users}\nacl_file /etc/mosquitto/acl\n");
+    let acl = "# rights\ntopic read news\nuser alice\ntopic a/#\ntopic deny a/secret\nuser bob b\n\
+               topic write b c\npattern read u/%u\ntopic sideways x\nfrobnicate\ntopic a#\n";
+    let pipeline = import_with(&text, &[(&users, ""), ("/etc/mosquitto/acl", acl)]);
     assert_eq!(errors(&pipeline), "", "{pipeline}");
-    for line in [
-        "#   \"alice\": ${file:secrets/alice}",
-        "#   \"bob\":",
-        "#   user alice",
-        "#   topic readwrite a/#",
-    ] {
-        assert!(pipeline.contains(line), "{line}: {pipeline}");
-    }
-    assert!(pipeline.contains("    listen: []\n"));
-    assert!(!pipeline.contains("$7$"), "{pipeline}");
+    let expected = format!(
+        "    listen: [\"0.0.0.0:1883\"]\n    password_file: \"{users}\"\n    access:\n      \
+         - {{ topic: \"news\", allow: read, anonymous: true }}\n      \
+         - {{ topic: \"a/#\", allow: readwrite, users: [\"alice\"] }}\n      \
+         - {{ topic: \"a/secret\", allow: deny, users: [\"alice\"] }}\n      \
+         - {{ topic: \"b c\", allow: write, users: [\"bob b\"] }}\n      \
+         - {{ topic: \"u/%u\", allow: read }}\n      \
+         # topic sideways x   # is no rule\n      # frobnicate   # is no rule\n      # topic a#   # is no rule\n"
+    );
+    assert!(pipeline.contains(&expected), "{pipeline}");
+    let elsewhere = import(&text);
+    assert!(elsewhere.contains("    access: []   # /etc/mosquitto/acl is not on"), "{elsewhere}");
+    assert!(elsewhere.contains("    listen: []\n"), "{elsewhere}");
+    assert_eq!(errors(&elsewhere), "", "{elsewhere}");
 }
 
 /// Every option of the manual, with a value that it may have.
