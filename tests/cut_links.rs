@@ -37,20 +37,24 @@ fn check(version: &str) {
 fn check_length(version: &str, length: usize, plant: &Mosquitto, cloud: &Mosquitto) {
     let cuts = || vec![(By::Client, length), (By::Broker, length)];
     let (to_plant, to_cloud) = (Cutter::to(plant.port, cuts()), Cutter::to(cloud.port, cuts()));
+    let to_kept = Cutter::to(cloud.port, cuts());
     let text = format!(
         "connections:
   plant: {{ type: mqtt, url: '{}', client_id: cut-{length}, clean_session: false, version: '{version}' }}
   cloud: {{ type: mqtt, url: '{}', client_id: cut-{length}, version: '{version}' }}
+  kept: {{ type: mqtt, url: '{}', client_id: kept-{length}, clean_session: false, version: '{version}' }}
   steady: {{ type: mqtt, url: '{}', client_id: steady-{length} }}
 sources:
   numbers: {{ type: mqtt, connection: plant, topics: [number/{length}], qos: 2 }}
 sinks:
   seen: {{ from: numbers, type: mqtt, connection: steady, topic: {length}/seen, qos: 2 }}
+  once: {{ from: numbers, type: mqtt, connection: kept, topic: {length}/once, qos: 2 }}
   one: {{ from: numbers, type: mqtt, connection: cloud, topic: {length}/one, qos: 1 }}
   two: {{ from: numbers, type: mqtt, connection: cloud, topic: {length}/two, qos: 2 }}
 ",
         to_plant.url(),
         to_cloud.url(),
+        to_kept.url(),
         cloud.url()
     );
     let folder = Folder::with(&[("a.yaml", &text)]);
@@ -60,8 +64,9 @@ sinks:
     let asked = format!("Received SUBSCRIBE from cut-{length}");
     until("subscribed", || plant.log.count_of(&asked) > 0);
     let (mut last, deadline) = (0, now() + longest_wait());
-    while to_plant.cuts() < 2 || to_cloud.cuts() < 2 || last == 0 {
-        assert!(now() < deadline, "cut {} and {} times", to_plant.cuts(), to_cloud.cuts());
+    while [&to_plant, &to_cloud, &to_kept].iter().any(|cutter| cutter.cuts() < 2) || last == 0 {
+        let cuts = [&to_plant, &to_cloud, &to_kept].map(Cutter::cuts);
+        assert!(now() < deadline, "cut {cuts:?} times");
         last += 1;
         publish(plant.port, &format!("number/{length}"), &last.to_string(), &["-q", "2"]);
     }
@@ -71,11 +76,52 @@ sinks:
         let got = arrived.got().into_iter().filter(|got| got.topic == topic);
         got.map(|got| got.payload).collect::<Vec<_>>()
     };
-    for name in ["seen", "one", "two"] {
+    for name in ["seen", "once", "one", "two"] {
         until(name, || of(name).into_iter().collect::<BTreeSet<_>>() == wanted);
     }
-    let mut seen = of("seen");
-    seen.sort_by_key(|number| number.parse::<usize>().unwrap_or(0));
     let once: Vec<_> = (1..=last).map(|number| number.to_string()).collect();
-    assert_eq!(seen, once, "of QoS 2, with {version}, cut behind {length}");
+    for name in ["seen", "once"] {
+        let mut got = of(name);
+        got.sort_by_key(|number| number.parse::<usize>().unwrap_or(0));
+        assert_eq!(got, once, "{name}, of QoS 2, with {version}, cut behind {length}");
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_in_the_middle_of_qos_2_loses_nothing() {
+    for version in ["3.1.1", "5"] {
+        // Both as they come: 20 messages of QoS 2 may be under way.
+        let (plant, cloud) = (Mosquitto::start(), Mosquitto::start());
+        let text = format!(
+            "connections:
+  plant: {{ type: mqtt, url: '{}', client_id: here, clean_session: false }}
+  cloud: {{ type: mqtt, url: '{}', client_id: here, clean_session: false, version: '{version}' }}
+sources:
+  numbers: {{ type: mqtt, connection: plant, topics: [number], qos: 1 }}
+sinks:
+  out: {{ from: numbers, type: mqtt, connection: cloud, topic: out, qos: 2 }}
+",
+            plant.url(),
+            cloud.url()
+        );
+        let (folder, data) = (Folder::with(&[("a.yaml", &text)]), tempfile::tempdir().unwrap());
+        let arrived = Subscriber::to(cloud.port, "out");
+        let mut last = 0;
+        for _ in 0..4 {
+            let forebay = Forebay::run_on(folder.path(), data.path());
+            until("subscribed", || plant.log.count_of("Received SUBSCRIBE from here") > 0);
+            let wanted = last + 60;
+            while last < wanted {
+                last += 1;
+                publish(plant.port, "number", &last.to_string(), &["-q", "1"]);
+            }
+            drop(forebay);
+        }
+        let _forebay = Forebay::run_on(folder.path(), data.path());
+        let wanted: BTreeSet<String> = (1..=last).map(|number| number.to_string()).collect();
+        until("all arrive", || {
+            let got = arrived.got().into_iter().map(|got| got.payload).collect::<BTreeSet<_>>();
+            got == wanted
+        });
+    }
 }

@@ -4,16 +4,21 @@
 //! Each connection gets a new client and event loop of rumqttc: nothing of the one before, such as
 //! an acknowledgement, can reach the new one.
 
+mod kept;
 mod terms;
 mod v4;
 mod v5;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::mqtt::{Manner, Publication};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
-pub use self::terms::{Arrival, Hello, Limits, Lost, MOST_IN_FLIGHT, Untaken, Welcome};
+pub use self::kept::{Anew, Kept};
+pub use self::terms::{Arrival, Hello, Limits, Lost, MOST_IN_FLIGHT, Resumed, Untaken, Welcome};
 use crate::{ledger::Ack, version::Version, wire::Way, words::Words};
 
 /// How long acknowledgements may take to leave when we end a session.
@@ -25,6 +30,8 @@ pub struct Client {
     inner: Inner,
     /// What the broker takes.
     pub limits: Limits,
+    /// Whether account is kept of what is under way at QoS 2.
+    pub keeps_account: bool,
     /// By which a node ends the connection. Nobody needs more than the first.
     failures: mpsc::Sender<anyhow::Error>,
 }
@@ -48,29 +55,38 @@ pub enum Line {
 pub enum Notice {
     V4(v4::Notice),
     V5(v5::Notice),
+    /// It was published on an earlier connection.
+    GoesOn(oneshot::Receiver<Result<(), Untaken>>),
 }
 
 impl Line {
-    /// A connection that is yet to be opened.
+    /// A connection that is yet to be opened. In a session that the broker keeps, what is `kept` goes on;
+    /// without that, no message of QoS 2 may be published in one.
     pub fn new(
         version: Version,
         client_id: &str,
         hello: &Hello,
         way: Way,
         words: Words,
+        kept: Option<Arc<Kept>>,
     ) -> anyhow::Result<(Line, Client, Failures)> {
+        let keeps_account = kept.is_some();
         let (line, inner) = match version {
             Version::V4 => {
-                let (line, client) = v4::Line::new(client_id, hello, way, words)?;
+                let (line, client) = v4::Line::new(client_id, hello, way, words, kept)?;
                 (Line::V4(Box::new(line)), Inner::V4(client))
             }
             Version::V5 => {
-                let (line, client) = v5::Line::new(client_id, hello, way, words)?;
+                let (line, client) = v5::Line::new(client_id, hello, way, words, kept)?;
                 (Line::V5(Box::new(line)), Inner::V5(client))
             }
         };
         let (failures, failures_out) = mpsc::channel(1);
-        Ok((line, Client { inner, limits: Limits::default(), failures }, failures_out))
+        Ok((
+            line,
+            Client { inner, limits: Limits::default(), keeps_account, failures },
+            failures_out,
+        ))
     }
 
     /// Connects.
@@ -170,6 +186,7 @@ impl Notice {
         match self {
             Notice::V4(notice) => notice.taken().await,
             Notice::V5(notice) => notice.taken().await,
+            Notice::GoesOn(end) => end.await.unwrap_or(Err(Untaken::Lost)),
         }
     }
 }

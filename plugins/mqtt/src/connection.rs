@@ -23,9 +23,10 @@ use tracing::{debug, info};
 
 use crate::{
     address::Address,
-    client::{Arrival, Client, Line, Untaken, Welcome},
+    client::{Anew, Arrival, Client, Line, Untaken, Welcome},
     cloud::Device,
     dialect::Dialect,
+    exactly_once::ExactlyOnce,
     examine::examine,
     inbound::{Answers, Full, Inbound, Wish, number},
     lazy::Quiet,
@@ -47,7 +48,10 @@ impl Configured for MqttConnection {
     fn build(&self, site: Site) -> Node {
         let client_id = self.client_id_or_random();
         let inbound = Inbound::new(site.voice.clone());
-        let session = Arc::new(Session::new(self, inbound, site.voice));
+        let exactly_once = (!self.hello.clean_session)
+            .then(|| Arc::new(ExactlyOnce::of(&site.data, self.addresses().count())));
+        let session = Session::new(self, inbound, exactly_once.clone(), site.voice);
+        let session = Arc::new(session);
         let driver = Driver {
             settings: self.clone(),
             client_id,
@@ -55,6 +59,7 @@ impl Configured for MqttConnection {
             folder: site.folder,
             world: site.world,
             session: Arc::clone(&session),
+            exactly_once,
             detour: None,
             live: None,
             up_since: None,
@@ -114,6 +119,8 @@ struct Driver {
     folder: Arc<Path>,
     world: World,
     session: Arc<Session>,
+    /// In a session that the broker keeps.
+    exactly_once: Option<Arc<ExactlyOnce>>,
     /// What each of the addresses speaks.
     dialects: Vec<Dialect>,
     /// Where a broker has sent us to, for one attempt.
@@ -145,7 +152,7 @@ impl Driver {
             if error.is::<Redirected>() {
                 return Err(self.follow(error, address));
             }
-            if self.up_since.is_some() {
+            if self.up_since.is_some() || error.is::<Anew>() {
                 return Err(error);
             }
             self.live = None;
@@ -213,8 +220,15 @@ impl Driver {
         let words = self.settings.words(address);
         let now = Timestamp::now();
         let (hello, renew_at) = self.settings.hello(now);
+        let kept = match &self.exactly_once {
+            Some(exactly_once) => exactly_once.kept(place).await,
+            None => None,
+        };
+        if let Some(kept) = kept.as_ref().filter(|_| self.hang_ups >= MOST_HANG_UPS) {
+            kept.give_up();
+        }
         let (line, mut client, mut failures) =
-            Line::new(version, &self.client_id, &hello, way, words.clone())?;
+            Line::new(version, &self.client_id, &hello, way, words.clone(), kept)?;
         let line = self.live.insert(line);
         let (session, broker) = (&self.session, &words.broker);
 
@@ -231,7 +245,7 @@ impl Driver {
             }
             _ => error,
         });
-        let Welcome { resumed, limits } = opened?;
+        let Welcome { resumed, limits, going_on } = opened?;
         drop(awaited);
         self.up_since = Some(Instant::now());
         self.dialects[place].understood(version).await;
@@ -241,7 +255,7 @@ impl Driver {
             _ => debug!(%broker, %version, resumed, "connected"),
         }
         client.limits = self.settings.limits(limits);
-        session.inbound.began(client.clone(), resumed);
+        session.began(client.clone(), resumed, going_on);
         let serve = async {
             if let Some(birth) = &self.settings.hello.birth {
                 announce(&client, birth, &session.inbound, broker, voice).await?;
@@ -295,10 +309,11 @@ impl Connection for Driver {
                 continue;
             }
             self.session.failed(&error);
-            if !error.is::<Renewed>() {
-                break error;
+            match () {
+                () if error.is::<Renewed>() => info!("the password is renewed before it ends"),
+                () if error.is::<Anew>() => debug!("{error}"),
+                () => break error,
             }
-            info!("the password is renewed before it ends");
             if let Some(line) = self.live.take() {
                 // Without last words: we are back at once.
                 let _ = timeout(LONGEST_FAREWELL, line.close(None)).await;

@@ -133,7 +133,7 @@ async fn log_in(
     asked: &Examination<'_>,
 ) -> Option<Open> {
     let error = match connect(address, settings, &hello, asked).await {
-        Ok((open, version, Welcome { resumed, limits })) => {
+        Ok((open, version, Welcome { resumed, limits, .. })) => {
             let who = match &settings.client_id {
                 Some(id) => format!("as `{id}`"),
                 None => "under a random client id".to_owned(),
@@ -227,7 +227,7 @@ async fn connect_in(
         voice: Voice::unheard(),
     };
     let id = settings.client_id_or_random();
-    let (mut line, mut client, _) = Line::new(version, &id, hello, way, words.clone())?;
+    let (mut line, mut client, _) = Line::new(version, &id, hello, way, words.clone(), None)?;
     let opened = timeout(most.0, line.open()).await;
     let welcome = opened.unwrap_or_else(|_| {
         let broker = &words.broker;

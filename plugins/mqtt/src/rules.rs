@@ -10,8 +10,6 @@ pub static FORGETFUL_BRIDGE: Rule =
 /// A topic holds a placeholder, and nothing is put in its place.
 pub static LITERAL_PLACEHOLDER: Rule =
     Rule::new("literal-placeholder", include_str!("../rules/literal-placeholder.md"));
-/// A sink asks for QoS 2 on a session for which it is sent as 1.
-pub static LOWERED_QOS: Rule = Rule::new("lowered-qos", include_str!("../rules/lowered-qos.md"));
 /// A setting is for MQTT 5, and the connection speaks 3.1.1.
 pub static NEEDS_MQTT_5: Rule = Rule::new("needs-mqtt-5", include_str!("../rules/needs-mqtt-5.md"));
 /// One topic filter of a source asks for what another asks for too.
@@ -40,11 +38,10 @@ pub static UNRETAINED_WILL: Rule =
     Rule::new("unretained-will", include_str!("../rules/unretained-will.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 13] = [
+pub static RULES: [&Rule; 12] = [
     &BRIDGE_ECHO,
     &FORGETFUL_BRIDGE,
     &LITERAL_PLACEHOLDER,
-    &LOWERED_QOS,
     &NEEDS_MQTT_5,
     &OVERLAPPING_FILTERS,
     &PORT_MISMATCH,

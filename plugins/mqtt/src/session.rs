@@ -21,10 +21,12 @@ use tokio::{
 };
 
 use crate::{
-    client::{Client, Limits, Untaken},
+    client::{Anew, Client, Limits, Notice, Resumed, Untaken},
     cloud::{Demands, Device},
+    exactly_once::ExactlyOnce,
     inbound::Inbound,
     lazy::Demand,
+    once::{Claim, Once},
     pace::{LONGEST_CALM, Pace},
     understood::MqttConnection,
     version::Version,
@@ -55,8 +57,8 @@ pub struct Session {
     broker: String,
     /// The most bytes of one packet, in both directions.
     max_packet: Size,
-    /// Whether the broker forgets the session when the connection ends.
-    is_clean: bool,
+    /// Whether QoS 2 is spoken in a session that the broker keeps. None when it keeps none.
+    exactly_once: Option<Arc<ExactlyOnce>>,
     /// Whether a broker of MQTT 3.1.1 knows us as a bridge.
     is_bridge: bool,
     demands: Option<&'static Demands>,
@@ -68,6 +70,8 @@ pub struct Session {
     pub demand: Arc<Demand>,
     /// How fast it is published.
     pace: Pace,
+    /// What of QoS 2 was handed over.
+    once: Arc<Once>,
     voice: Voice,
 }
 
@@ -92,11 +96,17 @@ enum End {
 }
 
 impl Session {
-    pub fn new(settings: &MqttConnection, inbound: Arc<Inbound>, voice: Voice) -> Session {
+    pub fn new(
+        settings: &MqttConnection,
+        inbound: Arc<Inbound>,
+        exactly_once: Option<Arc<ExactlyOnce>>,
+        voice: Voice,
+    ) -> Session {
         Session {
             broker: settings.address.to_string(),
             max_packet: settings.hello.max_packet,
-            is_clean: settings.hello.clean_session,
+            exactly_once,
+            once: Arc::default(),
             is_bridge: settings.is_bridge,
             demands: settings.demands,
             device: settings.device.clone(),
@@ -106,6 +116,13 @@ impl Session {
             pace: Pace::default(),
             voice,
         }
+    }
+
+    /// A connection begins, on which these messages go on.
+    pub fn began(&self, client: Client, resumed: bool, going_on: Vec<Resumed>) {
+        self.inbound.began(client, resumed);
+        let notices = going_on.into_iter().map(|(message, end)| (message, Notice::GoesOn(end)));
+        self.once.began(notices.collect());
     }
 
     /// The connection is up: whoever publishes may.
@@ -164,14 +181,6 @@ impl Session {
         Ok(())
     }
 
-    /// A broker that remembers the session also remembers the packet ids of a QoS 2 handshake that
-    /// a restart cut short. It would take a new message under such an id for the old one, drop it
-    /// and acknowledge it. At QoS 1 it remembers nothing.
-    fn qos(&self, publication: &Publication, limits: Limits) -> u8 {
-        let most = if self.is_clean { 2 } else { 1 };
-        publication.qos.min(most).min(limits.max_qos)
-    }
-
     /// What the broker takes, as far as it is known.
     fn limits(&self) -> Limits {
         self.client().map_or_else(|_| Limits::default(), |client| client.limits)
@@ -201,7 +210,7 @@ impl Session {
         limits: Limits,
         version: Version,
     ) -> anyhow::Result<usize> {
-        let size = packet_bytes(publication, self.qos(publication, limits), version);
+        let size = packet_bytes(publication, limits.qos(publication), version);
         self.check_limits(publication, size as u64, limits)?;
         if let Some(why) = self.demands.and_then(|demands| demands.refuses(publication)) {
             bail!(why);
@@ -241,7 +250,7 @@ impl Session {
         if *retain {
             causes += ", or no retained messages";
         }
-        if self.qos(publication, self.limits()) == 2 {
+        if self.limits().qos(publication) == 2 {
             causes += ", or no QoS 2";
         }
         let broker = &self.broker;
@@ -379,13 +388,13 @@ impl Session {
         publication: Publication,
         limits: Limits,
     ) -> Result<Sent<'_>, Unwritten> {
-        let (qos, bytes) = (self.qos(&publication, limits), publication.payload.len());
-        let handed = client
-            .publish(publication.clone(), qos)
-            .map(|notice| notice.map_err(|lost| self.unwritten(lost.into(), &publication.topic)));
-        let notice = self.in_time(client, Instant::now(), handed).await?;
+        let (qos, bytes) = (limits.qos(&publication), publication.payload.len());
+        let answer = match qos {
+            2 => self.hand_over_once(client, &publication).await?.taken().boxed(),
+            _ => self.publish_at(client, &publication, qos).await?.taken().boxed(),
+        };
         let comes_apart = self.is_bridge && client.version() == Version::V4;
-        let answer = notice.taken().map(move |answer| match answer {
+        let answer = answer.map(move |answer| match answer {
             Ok(()) => {
                 match comes_apart {
                     true => self.inbound.published_apart(&publication),
@@ -396,6 +405,38 @@ impl Session {
             Err(untaken) => Err(self.unwritten(untaken, &publication.topic)),
         });
         Ok(Sent { is_confirmed: qos > 0, bytes, answer: answer.boxed() })
+    }
+
+    /// Hands a publication of QoS 2 over, unless it was handed over before.
+    async fn hand_over_once(
+        &self,
+        client: &Client,
+        publication: &Publication,
+    ) -> Result<Claim, Unwritten> {
+        if let Some(exactly_once) = &self.exactly_once
+            && !client.keeps_account
+        {
+            exactly_once.begin().await;
+            self.fail(client, Anew.into());
+            return Err(Unwritten::Retry(Down::new(Anew.to_string())));
+        }
+        if let Some(claim) = self.once.claim(publication) {
+            return Ok(claim);
+        }
+        let notice = self.publish_at(client, publication, 2).await?;
+        Ok(self.once.enter(publication.clone(), notice))
+    }
+
+    async fn publish_at(
+        &self,
+        client: &Client,
+        publication: &Publication,
+        qos: u8,
+    ) -> Result<Notice, Unwritten> {
+        let handed = client
+            .publish(publication.clone(), qos)
+            .map(|notice| notice.map_err(|lost| self.unwritten(lost.into(), &publication.topic)));
+        self.in_time(client, Instant::now(), handed).await
     }
 
     fn was_hung_up(&self) -> bool {

@@ -16,7 +16,6 @@ use futures_util::stream::{StreamExt, poll_fn};
 use crate::{
     client::MOST_IN_FLIGHT,
     properties,
-    rules::LOWERED_QOS,
     segments::{Segment, Segments},
     session::LONGEST_TRY,
     understood::{self, MqttConnection, needs_version_5, refused_publisher},
@@ -88,13 +87,6 @@ impl Configured for MqttSink {
         let topic = self.topic.as_ref().map(Template::pattern);
         let topic = topic.filter(|pattern| !pattern.starts_with('+'));
         problems.extend(refused_publisher(connection, topic.as_deref(), self.qos, self.retain));
-        if self.qos < 2 || session.is_none_or(|session| session.hello.clean_session) {
-            return problems;
-        }
-        let message = "`qos: 2` is sent as 1 on a session that the broker keeps";
-        let label = "expected 1, or `clean_session: true` at the connection";
-        let problem = Problem::new("qos", message, label).rule(&LOWERED_QOS).warning();
-        problems.push(problem.note("a message may come twice, as with 1"));
         problems
     }
 }

@@ -2,6 +2,7 @@
 
 mod broker;
 mod connecting;
+mod exactly_once;
 mod peer;
 mod publishing;
 mod subscribing;

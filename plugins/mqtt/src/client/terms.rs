@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use forebay_sdk::{Secret, Size, mqtt::Publication};
+use tokio::sync::oneshot;
 
 /// The most publications on their way without an acknowledgement. AWS allows 100.
 pub const MOST_IN_FLIGHT: u16 = 100;
@@ -39,12 +40,17 @@ pub struct Hello {
 }
 
 /// What a broker said when it let us in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Welcome {
     /// Whether it remembers the session.
     pub resumed: bool,
     pub limits: Limits,
+    /// What goes on where the connection before has left it.
+    pub going_on: Vec<Resumed>,
 }
+
+/// A message of QoS 2 that goes on, and how that ends.
+pub type Resumed = (Publication, oneshot::Receiver<Result<(), Untaken>>);
 
 /// What a broker takes. With MQTT 3.1.1 it does not say, and closes the connection on what is more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +63,13 @@ pub struct Limits {
     pub keeps_retained: bool,
     /// Whether it says with each message by which subscriptions that comes.
     pub names_subscriptions: bool,
+}
+
+impl Limits {
+    /// At which QoS it takes a publication.
+    pub fn qos(&self, publication: &Publication) -> u8 {
+        publication.qos.min(self.max_qos)
+    }
 }
 
 impl Default for Limits {

@@ -1,19 +1,27 @@
 //! MQTT 3.1.1, by rumqttc.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    future::ready,
+    sync::{Arc, PoisonError},
+};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::mqtt::{Manner, Publication};
+use futures_util::future::{BoxFuture, FutureExt};
 use rumqttc::{
     AckMode, AsyncClient, Event, EventLoop, LastWill, ManualAck, MqttOptions, NetworkOptions,
-    Packet, PubAck, PubRec, Publish, PublishNotice, PublishOptions, QoS, SubscribeFilterInput,
-    SubscribeReasonCode,
+    Packet, PersistedAckMode, PersistedPubRel, PersistedPublish, PersistedQoS, PersistedRequest,
+    PersistedSession, PubAck, PubRec, Publish, PublishNotice, PublishOptions, QoS, SessionStore,
+    SessionStoreError, SessionStoreKey, SubscribeFilterInput, SubscribeReasonCode,
 };
 use tokio::time::timeout;
 
-use super::terms::{
-    Arrival, Hello, LONGEST_ANSWER, LONGEST_GOODBYE, LONGEST_WRITE, Limits, Lost, MOST_IN_FLIGHT,
-    MOST_IN_WRITE, MOST_REQUESTS, Untaken, Welcome,
+use super::{
+    kept::{GoingOn, Kept, Phase, UnderWay},
+    terms::{
+        Arrival, Hello, LONGEST_ANSWER, LONGEST_GOODBYE, LONGEST_WRITE, Limits, Lost,
+        MOST_IN_FLIGHT, MOST_IN_WRITE, MOST_REQUESTS, Untaken, Welcome,
+    },
 };
 use crate::{
     ledger::Ack,
@@ -35,6 +43,8 @@ pub struct Line {
     eventloop: EventLoop,
     words: Words,
     beheaded: Beheaded,
+    kept: Option<Arc<Kept>>,
+    going_on: Option<GoingOn>,
     /// The topic of the last message: often that of the next one too, which then needs no copy.
     topic: Arc<str>,
 }
@@ -49,9 +59,17 @@ impl Line {
         hello: &Hello,
         way: Way,
         words: Words,
+        kept: Option<Arc<Kept>>,
     ) -> anyhow::Result<(Line, Client)> {
         let beheaded = Beheaded::clone(&way.beheaded);
-        let (client, mut eventloop) = AsyncClient::builder(options(client_id, hello, way))
+        let mut options = options(client_id, hello, way);
+        if let Some(kept) = &kept {
+            options.set_session_store(Store {
+                client_id: client_id.to_owned(),
+                kept: Arc::clone(kept),
+            });
+        }
+        let (client, mut eventloop) = AsyncClient::builder(options)
             .capacity(MOST_REQUESTS)
             .try_build()
             .context("preparing the MQTT client")?;
@@ -59,7 +77,15 @@ impl Line {
         // rumqttc also bounds each write by this, so the time to connect is bounded by us.
         network.set_connection_timeout(LONGEST_WRITE.as_secs());
         eventloop.set_network_options(network);
-        let line = Line { client: client.clone(), eventloop, words, beheaded, topic: "".into() };
+        let line = Line {
+            client: client.clone(),
+            eventloop,
+            words,
+            beheaded,
+            kept,
+            going_on: None,
+            topic: "".into(),
+        };
         Ok((line, Client(client)))
     }
 
@@ -69,7 +95,14 @@ impl Line {
         match self.eventloop.poll().await {
             Err(error) => Err(self.words.unanswered(self.words.explain(error))),
             Ok(Event::Incoming(Packet::ConnAck(answer))) => {
-                Ok(Welcome { resumed: answer.session_present, limits: Limits::default() })
+                let (going_on, resumed) = self.kept.as_ref().map(GoingOn::of).unzip();
+                self.going_on = going_on;
+                let limits = Limits::default();
+                Ok(Welcome {
+                    resumed: answer.session_present,
+                    limits,
+                    going_on: resumed.unwrap_or_default(),
+                })
             }
             Ok(_) => Err(anyhow!("{broker} does not answer as an MQTT broker does")),
         }
@@ -197,6 +230,79 @@ fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
         options.set_last_will(LastWill::new(&*topic, payload, level(qos), retain));
     }
     options
+}
+
+/// Has the client go on with what is kept, and keeps what is under way.
+#[derive(Debug)]
+struct Store {
+    client_id: String,
+    kept: Arc<Kept>,
+}
+
+impl SessionStore for Store {
+    fn load<'a>(
+        &'a self,
+        _: &'a SessionStoreKey,
+    ) -> BoxFuture<'a, Result<Option<PersistedSession>, SessionStoreError>> {
+        let session = PersistedSession {
+            format_version: 1,
+            client_id: self.client_id.clone(),
+            clean_session: false,
+            max_inflight: MOST_IN_FLIGHT,
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: self.kept.under_way().into_iter().map(request).collect(),
+            // Our own ledger has them.
+            incoming_qos2: Vec::new(),
+        };
+        ready(Ok(Some(session))).boxed()
+    }
+
+    fn save<'a>(
+        &'a self,
+        _: &'a SessionStoreKey,
+        session: &'a PersistedSession,
+    ) -> BoxFuture<'a, Result<(), SessionStoreError>> {
+        self.kept.note(session.replay.iter().filter_map(under_way));
+        ready(Ok(())).boxed()
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> BoxFuture<'a, Result<(), SessionStoreError>> {
+        self.kept.forget();
+        ready(Ok(())).boxed()
+    }
+}
+
+fn request(under_way: UnderWay) -> PersistedRequest {
+    let pkid = under_way.packet;
+    match under_way.phase {
+        Phase::Released(_) => PersistedRequest::PubRel(PersistedPubRel { pkid }),
+        Phase::Sent(publication) => PersistedRequest::Publish(PersistedPublish {
+            dup: true,
+            qos: PersistedQoS::ExactlyOnce,
+            retain: publication.retain,
+            topic: publication.topic.as_bytes().to_vec(),
+            pkid,
+            payload: publication.payload.to_vec(),
+        }),
+    }
+}
+
+/// At QoS 1 a message is published anew.
+fn under_way(request: &PersistedRequest) -> Option<UnderWay> {
+    match request {
+        PersistedRequest::Publish(publish) if publish.qos == PersistedQoS::ExactlyOnce => {
+            let topic = String::from_utf8_lossy(&publish.topic);
+            let publication = Publication::new(&*topic, publish.payload.clone());
+            let phase = Phase::Sent(publication.qos(2).retain(publish.retain));
+            Some(UnderWay { packet: publish.pkid, phase })
+        }
+        PersistedRequest::PubRel(release) => {
+            Some(UnderWay { packet: release.pkid, phase: Phase::Released(None) })
+        }
+        _ => None,
+    }
 }
 
 /// The QoS of a checked setting.

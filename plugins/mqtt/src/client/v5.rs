@@ -8,15 +8,19 @@ use futures_util::future::{BoxFuture, FutureExt};
 use rumqttc5::{
     AckMode, AsyncClient, ConnAck, ConnectProperties, ConnectionError, Event, EventLoop, LastWill,
     LastWillProperties, ManualAck, MqttOptions, NetworkOptions, Packet, PersistedAckMode,
+    PersistedPubRel, PersistedPublish, PersistedPublishProperties, PersistedQoS, PersistedRequest,
     PersistedSession, PubAck, PubRec, Publish, PublishNotice, PublishOptions, PublishProperties,
     PublishResult, QoS, RetainForwardRule, SessionStore, SessionStoreError, SessionStoreKey,
     SubscribeFilterInput, SubscribeProperties, SubscribeReasonCode, TopicAliasPolicy,
 };
 use tokio::time::timeout;
 
-use super::terms::{
-    Arrival, Hello, LONGEST_ANSWER, LONGEST_GOODBYE, LONGEST_WRITE, Limits, Lost, MOST_IN_FLIGHT,
-    MOST_IN_WRITE, MOST_REQUESTS, Untaken, Welcome,
+use super::{
+    kept::{Anew, GoingOn, Kept, Phase, UnderWay},
+    terms::{
+        Arrival, Hello, LONGEST_ANSWER, LONGEST_GOODBYE, LONGEST_WRITE, Limits, Lost,
+        MOST_IN_FLIGHT, MOST_IN_WRITE, MOST_REQUESTS, Resumed, Untaken, Welcome,
+    },
 };
 use crate::{
     ledger::Ack,
@@ -39,6 +43,8 @@ pub struct Line {
     words: Words,
     /// The broker's own words. rumqttc does not pass on all of them.
     told: Told,
+    kept: Option<Arc<Kept>>,
+    going_on: Option<GoingOn>,
     /// The topic of the last message: often that of the next one too, which then needs no copy.
     topic: Arc<str>,
 }
@@ -53,9 +59,19 @@ impl Line {
         hello: &Hello,
         way: Way,
         words: Words,
+        kept: Option<Arc<Kept>>,
     ) -> anyhow::Result<(Line, Client)> {
         let told = Told::clone(&way.told);
-        let (client, mut eventloop) = AsyncClient::builder(options(client_id, hello, way))
+        let mut options = options(client_id, hello, way);
+        if !hello.clean_session {
+            // Without it nothing is published in such a session.
+            options.set_session_store(Store {
+                client_id: client_id.to_owned(),
+                expiry: hello.session_expiry,
+                kept: kept.clone().unwrap_or_default(),
+            });
+        }
+        let (client, mut eventloop) = AsyncClient::builder(options)
             .capacity(MOST_REQUESTS)
             .try_build()
             .context("preparing the MQTT client")?;
@@ -63,7 +79,15 @@ impl Line {
         let mut network = NetworkOptions::new();
         network.set_connection_timeout(LONGEST_WRITE.as_secs());
         eventloop.options.set_network_options(network);
-        let line = Line { client: client.clone(), eventloop, words, told, topic: "".into() };
+        let line = Line {
+            client: client.clone(),
+            eventloop,
+            words,
+            told,
+            kept,
+            going_on: None,
+            topic: "".into(),
+        };
         Ok((line, Client(client)))
     }
 
@@ -71,14 +95,26 @@ impl Line {
     pub async fn open(&mut self) -> anyhow::Result<Welcome> {
         let broker = &self.words.broker;
         let first = self.eventloop.poll().await;
-        // It has done its work, and would be asked to save with each packet.
-        self.eventloop.options.clear_session_store();
+        if self.kept.is_none() {
+            // It has done its work, and would be asked to save with each packet.
+            self.eventloop.options.clear_session_store();
+        }
         match first {
             Err(error) => Err(self.words.unanswered(self.explain(error))),
             Ok(Event::Incoming(Packet::ConnAck(answer))) => {
                 let said = answer.properties.as_ref().and_then(|said| said.server_keep_alive);
                 self.told.keep_alive(said.map(|seconds| Duration::from_secs(seconds.into())));
-                Ok(welcome(&answer))
+                let most = answer.properties.as_ref().and_then(|said| said.receive_max);
+                if let (Some(kept), Some(most)) = (&self.kept, most)
+                    && kept.limit(most)
+                {
+                    // This one would say that it goes on with all of it.
+                    self.eventloop.options.clear_session_store();
+                    return Err(Anew.into());
+                }
+                let (going_on, resumed) = self.kept.as_ref().map(GoingOn::of).unzip();
+                self.going_on = going_on;
+                Ok(welcome(&answer, resumed.unwrap_or_default()))
             }
             Ok(_) => Err(anyhow!("{broker} does not answer as an MQTT broker does")),
         }
@@ -89,6 +125,14 @@ impl Line {
         match self.eventloop.poll().await {
             Ok(Event::Incoming(Packet::Publish(publish))) => Ok(self.arrival(publish)),
             Ok(Event::Incoming(Packet::PubRel(release))) => Ok(Arrival::Released(release.pkid)),
+            Ok(Event::Incoming(Packet::PubRec(answer))) => {
+                let why =
+                    refusal(answer.reason as u8, answer.properties.and_then(|it| it.reason_string));
+                if let (Err(refused), Some(kept)) = (why, &self.kept) {
+                    kept.refused(answer.pkid, refused);
+                }
+                Ok(Arrival::Other)
+            }
             Ok(_) => Ok(Arrival::Other),
             Err(error) => Err(self.explain(error)),
         }
@@ -211,14 +255,19 @@ impl Notice {
             // The broker had taken it with PUBREC.
             PublishResult::Qos2Completed(_) => return Ok(()),
         };
-        if code < 0x80 {
-            return Ok(());
-        }
-        Err(Untaken::Refused(Reason::new(code, reason_string.as_deref()).to_string()))
+        refusal(code, reason_string)
     }
 }
 
-fn welcome(answer: &ConnAck) -> Welcome {
+/// What an acknowledgement says.
+fn refusal(code: u8, reason_string: Option<String>) -> Result<(), Untaken> {
+    match code {
+        0..0x80 => Ok(()),
+        _ => Err(Untaken::Refused(Reason::new(code, reason_string.as_deref()).to_string())),
+    }
+}
+
+fn welcome(answer: &ConnAck, going_on: Vec<Resumed>) -> Welcome {
     let mut limits = Limits::default();
     if let Some(said) = &answer.properties {
         limits.max_packet = said.max_packet_size.map_or(u64::MAX, u64::from);
@@ -228,7 +277,7 @@ fn welcome(answer: &ConnAck) -> Welcome {
     // Left out, it has them (MQTT 5 section 3.2.2.3.12).
     let said = answer.properties.as_ref().and_then(|said| said.subscription_identifiers_available);
     limits.names_subscriptions = said != Some(0);
-    Welcome { resumed: answer.session_present, limits }
+    Welcome { resumed: answer.session_present, limits, going_on }
 }
 
 fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
@@ -249,21 +298,6 @@ fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
         .set_topic_alias_policy(TopicAliasPolicy::Lru)
         // Whatever TLS there is, is ours: what goes over it is counted.
         .set_socket_connector(move |_, _| way.clone().open());
-    if !hello.clean_session {
-        let session = PersistedSession {
-            format_version: 1,
-            client_id: client_id.to_owned(),
-            clean_start: false,
-            session_expiry_interval: Some(hello.session_expiry),
-            outgoing_inflight_upper_limit: Some(MOST_IN_FLIGHT),
-            ack_mode: PersistedAckMode::Manual,
-            last_pkid: 0,
-            last_puback: 0,
-            replay: Vec::new(),
-            incoming_qos2: Vec::new(),
-        };
-        options.set_session_store(NothingUnderWay(session));
-    }
     match (&hello.username, &hello.password) {
         (Some(name), Some(password)) => {
             options.set_credentials(name.clone(), password.expose().to_owned());
@@ -289,29 +323,107 @@ fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {
     options
 }
 
-/// Our part of a session that the broker remembers: nothing. What was under way is in the queues of the
-/// sinks, and in our own ledger. rumqttc publishes nothing in such a session unless it is told so.
+/// Has the client go on with what is kept, and keeps what is under way.
 #[derive(Debug)]
-struct NothingUnderWay(PersistedSession);
+struct Store {
+    client_id: String,
+    /// In seconds.
+    expiry: u32,
+    kept: Arc<Kept>,
+}
 
-impl SessionStore for NothingUnderWay {
+impl SessionStore for Store {
     fn load<'a>(
         &'a self,
         _: &'a SessionStoreKey,
     ) -> BoxFuture<'a, Result<Option<PersistedSession>, SessionStoreError>> {
-        ready(Ok(Some(self.0.clone()))).boxed()
+        let session = PersistedSession {
+            format_version: 1,
+            client_id: self.client_id.clone(),
+            clean_start: false,
+            session_expiry_interval: Some(self.expiry),
+            outgoing_inflight_upper_limit: Some(MOST_IN_FLIGHT),
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: self.kept.under_way().into_iter().map(request).collect(),
+            // Our own ledger has them.
+            incoming_qos2: Vec::new(),
+        };
+        ready(Ok(Some(session))).boxed()
     }
 
     fn save<'a>(
         &'a self,
         _: &'a SessionStoreKey,
-        _: &'a PersistedSession,
+        session: &'a PersistedSession,
     ) -> BoxFuture<'a, Result<(), SessionStoreError>> {
+        self.kept.note(session.replay.iter().filter_map(under_way));
         ready(Ok(())).boxed()
     }
 
     fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> BoxFuture<'a, Result<(), SessionStoreError>> {
+        self.kept.forget();
         ready(Ok(())).boxed()
+    }
+}
+
+fn request(under_way: UnderWay) -> PersistedRequest {
+    let pkid = under_way.packet;
+    match under_way.phase {
+        Phase::Released(_) => PersistedRequest::PubRel(PersistedPubRel { pkid }),
+        Phase::Sent(publication) => PersistedRequest::Publish(PersistedPublish {
+            dup: true,
+            qos: PersistedQoS::ExactlyOnce,
+            retain: publication.retain,
+            topic: publication.topic.as_bytes().to_vec(),
+            pkid,
+            payload: publication.payload.to_vec(),
+            properties: publication.properties.as_deref().map(persisted),
+        }),
+    }
+}
+
+/// At QoS 1 a message is published anew.
+fn under_way(request: &PersistedRequest) -> Option<UnderWay> {
+    match request {
+        PersistedRequest::Publish(publish) if publish.qos == PersistedQoS::ExactlyOnce => {
+            let topic = String::from_utf8_lossy(&publish.topic);
+            let publication = Publication::new(&*topic, publish.payload.clone());
+            let publication = publication.qos(2).retain(publish.retain);
+            let phase = Phase::Sent(match &publish.properties {
+                Some(properties) => publication.properties(restored(properties)),
+                None => publication,
+            });
+            Some(UnderWay { packet: publish.pkid, phase })
+        }
+        PersistedRequest::PubRel(release) => {
+            Some(UnderWay { packet: release.pkid, phase: Phase::Released(None) })
+        }
+        _ => None,
+    }
+}
+
+fn persisted(properties: &Properties) -> PersistedPublishProperties {
+    PersistedPublishProperties {
+        payload_format_indicator: properties.is_text.then_some(1),
+        message_expiry_interval: properties.expires_after_seconds,
+        response_topic: properties.response_topic.clone(),
+        correlation_data: properties.correlation_data.as_ref().map(|data| data.to_vec()),
+        user_properties: properties.user.clone(),
+        subscription_identifiers: Vec::new(),
+        content_type: properties.content_type.clone(),
+    }
+}
+
+fn restored(properties: &PersistedPublishProperties) -> Properties {
+    Properties {
+        is_text: properties.payload_format_indicator == Some(1),
+        expires_after_seconds: properties.message_expiry_interval,
+        content_type: properties.content_type.clone(),
+        response_topic: properties.response_topic.clone(),
+        correlation_data: properties.correlation_data.clone().map(Into::into),
+        user: properties.user_properties.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::json;
 
 use super::*;
-use crate::{connection as connection_type, sink as sink_type};
+use crate::sink as sink_type;
 
 #[test]
 fn settings_are_checked() {
@@ -21,19 +21,6 @@ fn settings_are_checked() {
         ["bad-topic: `topic` cannot be published to [expected a topic without `+` and `#`]"]
     );
     assert_eq!(said("qos: 3"), ["setting-type: `qos` is out of range [expected 0 to 2, found 3]"]);
-}
-
-#[test]
-fn qos_2_is_not_kept_on_a_session_that_the_broker_keeps() {
-    let said = |sink: &str, connection: &str| {
-        let connection = configure(&connection_type(), connection).unwrap();
-        let problems = configure(&sink_type(), sink).unwrap().check_on(&*connection as &dyn Any);
-        problems.iter().map(|problem| problem.rule.name).collect::<Vec<_>>()
-    };
-    let kept = "{ url: mqtt://b, clean_session: false, client_id: a }";
-    assert_eq!(said("qos: 2", kept), ["lowered-qos"]);
-    assert_eq!(said("qos: 1", kept), <[&str; 0]>::default());
-    assert_eq!(said("qos: 2", "url: mqtt://b"), <[&str; 0]>::default());
 }
 
 /// A broker that takes everything, or nothing.
