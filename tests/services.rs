@@ -153,21 +153,49 @@ fn what_a_service_refuses_is_found_by_lint() {
         )
     };
     for (connection, nodes, expected) in [
-        (aws.as_str(), sink("topic: a, qos: 2"), "`aws-iot` does not take QoS 2"),
+        (aws.as_str(), sink("topic: a, qos: 2"), "AWS IoT Core does not take QoS 2"),
         (&aws, sink("topic: 1/2/3/4/5/6/7/8/9"), "expected at most 8 levels, found 9"),
         (
             &format!("{aws}, keep_alive: 30m"),
             sink("topic: a"),
-            "`aws-iot` does not take a `keep_alive` of 30m",
+            "AWS IoT Core does not take a `keep_alive` of 30m",
         ),
         (&aws.replace("-ats", ""), sink("topic: a"), "`host` is the old endpoint"),
         (
             &format!("{aws}, will: {{ topic: a, payload: x, qos: 2 }}"),
             sink("topic: a"),
-            "`aws-iot` does not take QoS 2",
+            "AWS IoT Core does not take QoS 2",
         ),
-        (azure, sink("topic: a, retain: true"), "`azure-iot` keeps no retained messages"),
-        (azure, source("site/#"), "`azure-iot` sends nothing on `site/#`"),
+        (
+            &azure.replace("device: ", &format!("device: {}", "x".repeat(128))),
+            sink("topic: a"),
+            "Azure IoT Hub takes a `device` of at most 128 bytes",
+        ),
+        (
+            &format!(
+                "type: mqtt, url: 'mqtts://a1-ats.iot.eu-west-1.amazonaws.com', keep_alive: 0s, client_id: {}",
+                "x".repeat(129)
+            ),
+            sink("topic: a, qos: 2"),
+            "AWS IoT Core takes a `client_id` of at most 128 bytes",
+        ),
+        (
+            "type: mqtt, url: 'mqtts://a1-ats.iot.eu-west-1.amazonaws.com', keep_alive: 0s",
+            sink("topic: a"),
+            "AWS IoT Core does not take a `keep_alive` of 0s",
+        ),
+        (
+            "type: mqtt, url: 'mqtts://a1-ats.iot.eu-west-1.amazonaws.com'",
+            sink("topic: a, qos: 2"),
+            "AWS IoT Core does not take QoS 2",
+        ),
+        (
+            "type: mqtt, url: 'mqtts://plant.azure-devices.net', keep_alive: 20m",
+            sink("topic: a"),
+            "expected `1s` to `1177s`",
+        ),
+        (azure, sink("topic: a, retain: true"), "Azure IoT Hub keeps no retained messages"),
+        (azure, source("site/#"), "Azure IoT Hub sends nothing on `site/#`"),
         (&azure.replace("a2V5", "no-key!"), sink("topic: a"), "`shared_access_key` is no key"),
         (&format!("{azure}, keep_alive: 20m"), sink("topic: a"), "expected `1s` to `1177s`"),
         (things, sink("topic: site/a"), "expected a topic that begins with `v1/`"),

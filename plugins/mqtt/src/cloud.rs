@@ -1,10 +1,10 @@
 //! What brokers of services demand beyond MQTT, and how they are logged in to.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use forebay_sdk::{
-    Problem, Secret, Size, Timestamp,
+    Period, Problem, Secret, Size, Timestamp,
     mqtt::{Properties, Publication},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -15,8 +15,14 @@ use crate::rules::REFUSED_BY_SERVICE;
 /// What a service demands.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Demands {
-    /// The type of connection, as users write it.
+    /// What it is called.
     pub name: &'static str,
+    /// How the names of its hosts end.
+    pub hosts: &'static [&'static str],
+    /// The most bytes of a client id.
+    pub max_client_id: usize,
+    /// What it takes as keep-alive, in seconds.
+    pub keep_alive: RangeInclusive<u64>,
     /// The highest QoS.
     pub max_qos: u8,
     /// Whether it keeps messages for later subscribers.
@@ -37,6 +43,9 @@ pub struct Demands {
 
 const ANY: Demands = Demands {
     name: "",
+    hosts: &[],
+    max_client_id: 65_535,
+    keep_alive: 0..=65_535,
     max_qos: 2,
     keeps_retained: true,
     max_payload: Size(255 << 20),
@@ -49,7 +58,10 @@ const ANY: Demands = Demands {
 
 /// AWS IoT Core.
 pub static AWS: Demands = Demands {
-    name: "aws-iot",
+    name: "AWS IoT Core",
+    hosts: &[".amazonaws.com", ".amazonaws.com.cn"],
+    max_client_id: 128,
+    keep_alive: 30..=1200,
     max_qos: 1,
     max_payload: Size(128 << 10),
     max_topic_bytes: 256,
@@ -58,7 +70,10 @@ pub static AWS: Demands = Demands {
 };
 /// Azure IoT Hub. What is published elsewhere becomes an event ([`Device::outgoing`]).
 pub static AZURE: Demands = Demands {
-    name: "azure-iot",
+    name: "Azure IoT Hub",
+    hosts: &[".azure-devices.net", ".azure-devices.cn", ".azure-devices.us"],
+    max_client_id: 128,
+    keep_alive: 1..=1177,
     max_qos: 1,
     keeps_retained: false,
     max_payload: Size(256 << 10),
@@ -66,12 +81,14 @@ pub static AZURE: Demands = Demands {
     ..ANY
 };
 /// HiveMQ Cloud.
-pub static HIVEMQ: Demands = Demands { name: "hivemq-cloud", ..ANY };
+pub static HIVEMQ: Demands = Demands { name: "HiveMQ Cloud", hosts: &[".hivemq.cloud"], ..ANY };
 /// Flespi.
-pub static FLESPI: Demands = Demands { name: "flespi", reserves: &["flespi/"], ..ANY };
+pub static FLESPI: Demands =
+    Demands { name: "flespi", hosts: &["mqtt.flespi.io"], reserves: &["flespi/"], ..ANY };
 /// ThingsBoard.
 pub static THINGSBOARD: Demands = Demands {
-    name: "thingsboard",
+    name: "ThingsBoard",
+    hosts: &["mqtt.thingsboard.cloud", "mqtt.eu.thingsboard.cloud"],
     max_qos: 1,
     keeps_retained: false,
     max_payload: Size(64 << 10),
@@ -80,10 +97,36 @@ pub static THINGSBOARD: Demands = Demands {
     ..ANY
 };
 
+const ALL: [&Demands; 5] = [&AWS, &AZURE, &HIVEMQ, &FLESPI, &THINGSBOARD];
+
 /// Topics of AWS that lie deeper than the limit counts: `$aws/rules/NAME/`.
 const BASIC_INGEST: &str = "$aws/rules/";
 
 impl Demands {
+    /// Those of the service that has this host, if it is one that is known.
+    pub fn of_host(host: &str) -> Option<&'static Demands> {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        ALL.into_iter().find(|demands| demands.hosts.iter().any(|end| host.ends_with(end)))
+    }
+
+    /// What of a client it does not take.
+    pub fn refuses_client(&self, client_id: Option<&str>, keep_alive: Period) -> Vec<Problem> {
+        let (name, most) = (self.name, self.max_client_id);
+        let mut problems = Vec::new();
+        if let Some(id) = client_id.filter(|id| id.len() > most) {
+            let message = format!("{name} takes a `client_id` of at most {most} bytes");
+            let label = format!("found {} bytes", id.len());
+            problems.push(Problem::new("client_id", message, label).rule(&REFUSED_BY_SERVICE));
+        }
+        if !self.keep_alive.contains(&keep_alive.as_secs()) {
+            let message = format!("{name} does not take a `keep_alive` of {keep_alive}");
+            let (least, most) = (self.keep_alive.start(), self.keep_alive.end());
+            let label = format!("expected `{least}s` to `{most}s`");
+            problems.push(Problem::new("keep_alive", message, label).rule(&REFUSED_BY_SERVICE));
+        }
+        problems
+    }
+
     /// Why it does not take a topic that is published to.
     pub fn refuses_topic(&self, topic: &str) -> Option<String> {
         let counted = match topic.strip_prefix(BASIC_INGEST).and_then(|rest| rest.split_once('/')) {
@@ -125,17 +168,17 @@ impl Demands {
         {
             problems.push(refused(
                 setting,
-                format!("`{name}` does not take the topic in `{setting}`"),
+                format!("{name} does not take the topic in `{setting}`"),
                 label,
             ));
         }
         let (setting, qos) = qos;
         if qos > self.max_qos {
             let label = format!("expected {} at most", self.max_qos);
-            problems.push(refused(setting, format!("`{name}` does not take QoS {qos}"), label));
+            problems.push(refused(setting, format!("{name} does not take QoS {qos}"), label));
         }
         if retain.1 && !self.keeps_retained {
-            let message = format!("`{name}` keeps no retained messages");
+            let message = format!("{name} keeps no retained messages");
             problems.push(refused(retain.0, message, "expected `false`".to_owned()));
         }
         problems
@@ -146,12 +189,12 @@ impl Demands {
         let Demands { name, max_payload, .. } = self;
         let (topic, bytes) = (publication.topic.escape_debug(), publication.payload.len() as u64);
         if let Some(why) = self.refuses_topic(&publication.topic) {
-            return Some(format!("`{name}` does not take the topic `{topic}`: {why}"));
+            return Some(format!("{name} does not take the topic `{topic}`: {why}"));
         }
         let is_large = bytes > max_payload.0;
         is_large.then(|| {
             format!(
-                "`{name}` takes payloads of {max_payload} at most, and this one has {bytes} bytes"
+                "{name} takes payloads of {max_payload} at most, and this one has {bytes} bytes"
             )
         })
     }
@@ -342,7 +385,7 @@ mod tests {
         let said = AWS.refuses(&large).unwrap();
         assert_eq!(
             said,
-            "`aws-iot` takes payloads of 128KiB at most, and this one has 131073 bytes"
+            "AWS IoT Core takes payloads of 128KiB at most, and this one has 131073 bytes"
         );
     }
 }

@@ -1,8 +1,55 @@
-//! Topics that can be published to, and that are mostly not meant.
+//! What can be written, and is mostly not meant, or not taken.
 
-use forebay_sdk::Problem;
+use forebay_sdk::{Period, Problem};
 
-use crate::rules::{LITERAL_PLACEHOLDER, RESERVED_TOPIC};
+use crate::rules::{LITERAL_PLACEHOLDER, LONG_CLIENT_ID, RESERVED_TOPIC, UNFIT_KEEP_ALIVE};
+
+/// The most bytes of a client id that every broker of MQTT 3.1.1 takes [MQTT-3.1.3-5].
+const SURE_CLIENT_ID: usize = 23;
+/// The most that there can be.
+const MOST_CLIENT_ID: usize = 65_535;
+/// Above this, in seconds, a network on the way may have forgotten the connection; below it, it may only be slow.
+const FIT_KEEP_ALIVE: std::ops::RangeInclusive<u64> = 10..=1800;
+
+/// A client id that a broker of MQTT 3.1.1 may not take.
+pub fn long_client_id(id: &str) -> Option<Problem> {
+    let bytes = id.len();
+    if bytes <= SURE_CLIENT_ID || bytes > MOST_CLIENT_ID {
+        return endless_client_id(id);
+    }
+    let message = "not every broker of MQTT 3.1.1 takes such a long `client_id`";
+    let label = format!("expected at most {SURE_CLIENT_ID} bytes, found {bytes}");
+    let note = "most take more; when this one does, allow it with a comment";
+    Some(Problem::new("client_id", message, label).note(note).rule(&LONG_CLIENT_ID).warning())
+}
+
+/// A client id that MQTT has no room for.
+pub fn endless_client_id(id: &str) -> Option<Problem> {
+    let bytes = id.len();
+    let label = format!("expected at most {MOST_CLIENT_ID} bytes, found {bytes}");
+    let problem = || Problem::new("client_id", "`client_id` is too long for MQTT", label);
+    (bytes > MOST_CLIENT_ID).then(problem)
+}
+
+/// A keep-alive that the way to a broker may not bear. Without pings TCP asks.
+pub fn unfit_keep_alive(keep_alive: Period) -> Option<Problem> {
+    let seconds = keep_alive.as_secs();
+    if keep_alive.is_zero() || FIT_KEEP_ALIVE.contains(&seconds) {
+        return None;
+    }
+    let (message, note) = match seconds < *FIT_KEEP_ALIVE.start() {
+        true => (
+            "`keep_alive` is shorter than a mobile link is silent at times",
+            "each ping costs some 200 bytes, and a broker ends the connection when one is late",
+        ),
+        false => (
+            "`keep_alive` is longer than networks on the way remember a silent connection",
+            "what is lost then is noticed after one and a half times `keep_alive`",
+        ),
+    };
+    let problem = Problem::new("keep_alive", message, "expected `10s` to `30m`, such as `4m`");
+    Some(problem.note(note).rule(&UNFIT_KEEP_ALIVE).warning())
+}
 
 /// What is allowed in a topic or template, and mostly not meant.
 pub fn doubts(setting: &str, topic: &str) -> Vec<Problem> {

@@ -246,12 +246,6 @@ fn thingsboard() -> String {
     "mqtts://mqtt.thingsboard.cloud".to_owned()
 }
 
-/// What AWS takes as keep-alive.
-const AWS_KEEP_ALIVE: (u64, u64) = (30, 1200);
-/// The longest that Azure takes.
-const AZURE_KEEP_ALIVE: (u64, u64) = (1, 1177);
-/// The most bytes of a client id at AWS.
-const AWS_CLIENT_ID: usize = 128;
 const SHORTEST_TOKEN: Duration = Duration::from_secs(300);
 const LONGEST_TOKEN: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -299,47 +293,13 @@ fn url(setting: &str, host: &str, port: u16, problems: &mut Vec<Problem>) -> Opt
     }
 }
 
-fn keep_alive(period: Period, range: (u64, u64), demands: &Demands) -> Option<Problem> {
-    let (least, most) = range;
-    if (least..=most).contains(&period.as_secs()) {
-        return None;
-    }
-    let message = format!("`{}` does not take a `keep_alive` of {period}", demands.name);
-    let label = format!("expected `{least}s` to `{most}s`");
-    Some(Problem::new("keep_alive", message, label).rule(&REFUSED_BY_SERVICE))
-}
-
-/// What the service does not take of the messages about this client.
-fn statuses(session: &SessionSettings, demands: &Demands) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if let Some(will) = &session.will {
-        let topic = Some(("will.topic", &*will.topic));
-        problems.extend(demands.problems(
-            topic,
-            ("will.qos", will.qos),
-            ("will.retain", will.retain),
-        ));
-    }
-    for (name, status) in [("birth", &session.birth), ("goodbye", &session.goodbye)] {
-        let Some(status) = status else { continue };
-        let names = ["topic", "qos", "retain"].map(|setting| format!("{name}.{setting}"));
-        let topic = status.topic.as_deref().map(|topic| (names[0].as_str(), topic));
-        let qos = (names[1].as_str(), status.qos.unwrap_or(0));
-        let retain = (names[2].as_str(), status.retain.unwrap_or(false));
-        problems.extend(demands.problems(topic, qos, retain));
-    }
-    problems
-}
-
 /// The session, with what the service demands.
 fn understood(
     session: SessionSettings,
     demands: &'static Demands,
     problems: &mut Vec<Problem>,
 ) -> Option<MqttConnection> {
-    problems.extend(statuses(&session, demands));
-    let connection = session.understand(problems)?;
-    Some(MqttConnection { demands: Some(demands), ..connection })
+    session.understand(Some(demands), problems)
 }
 
 impl Settings for AwsSettings {
@@ -351,12 +311,6 @@ impl Settings for AwsSettings {
                 Problem::new("host", message, "expected the one with `-ats` behind the first part");
             problems.push(problem.rule(&REFUSED_BY_SERVICE).warning());
         }
-        if self.client_id.len() > AWS_CLIENT_ID {
-            let message = "`aws-iot` takes a `client_id` of at most 128 bytes";
-            let label = format!("found {} bytes", self.client_id.len());
-            problems.push(Problem::new("client_id", message, label).rule(&REFUSED_BY_SERVICE));
-        }
-        problems.extend(keep_alive(self.keep_alive, AWS_KEEP_ALIVE, &AWS));
         let settings = SessionSettings {
             client_id: Some(self.client_id),
             cert: Some(self.cert),
@@ -390,7 +344,13 @@ impl Settings for AzureSettings {
             }),
             false => url,
         };
-        problems.extend(keep_alive(self.keep_alive, AZURE_KEEP_ALIVE, &AZURE));
+        if device.len() > AZURE.max_client_id {
+            let message =
+                format!("{} takes a `device` of at most {} bytes", AZURE.name, AZURE.max_client_id);
+            let label = format!("found {} bytes", device.len());
+            problems.push(Problem::new("device", message, label).rule(&REFUSED_BY_SERVICE));
+            return None;
+        }
         if !(SHORTEST_TOKEN..=LONGEST_TOKEN).contains(&self.token_life.0) {
             let message = "`token_life` is out of range";
             problems.push(Problem::new("token_life", message, "expected `5m` to `365d`"));

@@ -10,6 +10,9 @@ pub static FORGETFUL_BRIDGE: Rule =
 /// A topic holds a placeholder, and nothing is put in its place.
 pub static LITERAL_PLACEHOLDER: Rule =
     Rule::new("literal-placeholder", include_str!("../rules/literal-placeholder.md"));
+/// A client id may be longer than the broker takes.
+pub static LONG_CLIENT_ID: Rule =
+    Rule::new("long-client-id", include_str!("../rules/long-client-id.md"));
 /// A setting is for MQTT 5, and the connection speaks 3.1.1.
 pub static NEEDS_MQTT_5: Rule = Rule::new("needs-mqtt-5", include_str!("../rules/needs-mqtt-5.md"));
 /// One topic filter of a source asks for what another asks for too.
@@ -33,15 +36,19 @@ pub static RETIRED_BROKER: Rule =
 /// A session that the broker is to keep has no client id.
 pub static SESSION_WITHOUT_ID: Rule =
     Rule::new("session-without-id", include_str!("../rules/session-without-id.md"));
-/// A birth message stays at the broker, and the will that would replace it does not.
+/// A keep-alive that the way to the broker may not bear.
+pub static UNFIT_KEEP_ALIVE: Rule =
+    Rule::new("unfit-keep-alive", include_str!("../rules/unfit-keep-alive.md"));
+/// A will is not kept for who subscribes later; or a birth message stays at the broker, and the will that would replace it does not.
 pub static UNRETAINED_WILL: Rule =
     Rule::new("unretained-will", include_str!("../rules/unretained-will.md"));
 
 /// All of them.
-pub static RULES: [&Rule; 12] = [
+pub static RULES: [&Rule; 14] = [
     &BRIDGE_ECHO,
     &FORGETFUL_BRIDGE,
     &LITERAL_PLACEHOLDER,
+    &LONG_CLIENT_ID,
     &NEEDS_MQTT_5,
     &OVERLAPPING_FILTERS,
     &PORT_MISMATCH,
@@ -50,5 +57,6 @@ pub static RULES: [&Rule; 12] = [
     &RESERVED_TOPIC,
     &RETIRED_BROKER,
     &SESSION_WITHOUT_ID,
+    &UNFIT_KEEP_ALIVE,
     &UNRETAINED_WILL,
 ];

@@ -21,7 +21,8 @@ use serde::{
 use crate::{
     address::Address,
     client::Hello,
-    doubts::doubts,
+    cloud::Demands,
+    doubts::{doubts, endless_client_id, long_client_id, unfit_keep_alive},
     link_state::LinkState,
     rules::{OVERLAPPING_FILTERS, REPEATED_FILTER, SESSION_WITHOUT_ID, UNRETAINED_WILL},
     segments::Segments,
@@ -188,9 +189,8 @@ pub struct WillSettings {
     #[serde(default)]
     #[schemars(range(min = 0, max = 2))]
     pub qos: u8,
-    /// Whether the broker keeps it for later subscribers.
-    #[serde(default)]
-    pub retain: bool,
+    /// Whether the broker keeps it for later subscribers. `false` when left out, which lint asks about.
+    pub retain: Option<bool>,
     /// How long the broker waits for us to come back before it publishes it, in whole seconds. With
     /// MQTT 5.
     pub delay: Option<Period>,
@@ -336,13 +336,18 @@ const LARGEST_PACKET: Size = Size(255 << 20);
 
 impl Settings for SessionSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        self.understand(problems)
+        self.understand(None, problems)
     }
 }
 
 impl SessionSettings {
-    /// What [`Settings::resolve`] gives, by its name.
-    pub fn understand(self, problems: &mut Vec<Problem>) -> Option<MqttConnection> {
+    /// What [`Settings::resolve`] gives, by its name. The demands are those of the service that the settings are
+    /// for; without them, the host may tell.
+    pub fn understand(
+        self,
+        demands: Option<&'static Demands>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<MqttConnection> {
         let address = read_address("url", &self.url, problems);
         let fallback: Vec<_> = self
             .fallback
@@ -388,6 +393,10 @@ impl SessionSettings {
         problems.extend(self.out_of_range());
         problems.extend(self.unfit_statuses());
         problems.extend(self.unretained());
+        let host = address.as_ref().map(|address| &*address.endpoint.host);
+        let demands = demands.or_else(|| Demands::of_host(host?));
+        problems.extend(self.refused(demands));
+        problems.extend(self.doubted(demands, &addresses));
         let idle_close = self.idle_close(problems);
         if self.client_id.is_none() && !self.clean_session {
             let message = "`clean_session: false` needs a `client_id`";
@@ -443,10 +452,49 @@ impl SessionSettings {
             is_bridge: self.bridge,
             idle_close,
             version,
-            demands: None,
+            demands,
             tokens: None,
             device: None,
         })
+    }
+
+    /// What the service does not take of this client, and of the messages about it.
+    fn refused(&self, demands: Option<&Demands>) -> Vec<Problem> {
+        let Some(demands) = demands else { return Vec::new() };
+        let mut problems = demands.refuses_client(self.client_id.as_deref(), self.keep_alive);
+        if let Some(will) = &self.will {
+            let (topic, retain) = (("will.topic", &*will.topic), will.retain.unwrap_or(false));
+            let (qos, retain) = (("will.qos", will.qos), ("will.retain", retain));
+            problems.extend(demands.problems(Some(topic), qos, retain));
+        }
+        for (name, status) in self.statuses() {
+            let names = ["topic", "qos", "retain"].map(|setting| format!("{name}.{setting}"));
+            let topic = status.topic.as_deref().map(|topic| (names[0].as_str(), topic));
+            let qos = (names[1].as_str(), status.qos.unwrap_or(0));
+            let retain = (names[2].as_str(), status.retain.unwrap_or(false));
+            problems.extend(demands.problems(topic, qos, retain));
+        }
+        problems
+    }
+
+    /// What a broker that is not known may not take, and what the way there may not.
+    fn doubted(&self, demands: Option<&Demands>, addresses: &[&Address]) -> Vec<Problem> {
+        let id = self.client_id.as_deref().filter(|_| demands.is_none());
+        let id = id.and_then(|id| match self.version {
+            Spoken::V4 => long_client_id(id),
+            _ => endless_client_id(id),
+        });
+        let is_far = addresses.iter().any(|address| !address.endpoint.is_local());
+        let keep_alive = unfit_keep_alive(self.keep_alive).filter(|_| is_far);
+        let keeps_retained = demands.is_none_or(|demands| demands.keeps_retained);
+        let will = self.will.as_ref().filter(|will| keeps_retained && will.retain.is_none());
+        let unretained = will.filter(|_| self.unretained().is_none()).map(|_| {
+            let message = "`will` is not retained";
+            let label = "expected `retain: true` here, or `retain: false`";
+            let note = "who subscribes after the connection broke does not get it";
+            Problem::new("will", message, label).note(note).rule(&UNRETAINED_WILL).warning()
+        });
+        [id, keep_alive, unretained].into_iter().flatten().collect()
     }
 
     fn useless_without_tls(&self) -> Vec<Problem> {
@@ -590,7 +638,7 @@ impl SessionSettings {
     fn unretained(&self) -> Option<Problem> {
         let (birth, will) = (self.birth.as_ref()?, self.will.as_ref()?);
         let is_same = birth.topic.as_ref().is_none_or(|topic| *topic == will.topic);
-        if will.retain || birth.retain != Some(true) || !is_same {
+        if will.retain == Some(true) || birth.retain != Some(true) || !is_same {
             return None;
         }
         let message = "`birth` is retained and `will` is not";
@@ -663,7 +711,7 @@ impl SessionSettings {
 impl WillSettings {
     fn publication(&self) -> Publication {
         let WillSettings { topic, payload, qos, retain, .. } = self;
-        Publication::new(&**topic, payload.clone()).qos(*qos).retain(*retain)
+        Publication::new(&**topic, payload.clone()).qos(*qos).retain(retain.unwrap_or(false))
     }
 }
 
@@ -1056,7 +1104,7 @@ mod tests {
         check(
             "url: mqtt://broker\nca: x\ncert: y\npassword: secret\nclean_session: false\n\
              keep_alive: 500ms\nconnect_timeout: 0s\nmax_packet: 1B\n\
-             will: { topic: a/#, payload: x }",
+             will: { topic: a/#, payload: x, retain: false }",
             &[
                 "setting-value: `ca` has no use without TLS [expected `url` to begin with `mqtts://` or `wss://`]",
                 "setting-value: `cert` has no use without TLS [expected `url` to begin with `mqtts://` or `wss://`]",
@@ -1102,7 +1150,7 @@ mod tests {
 
     #[test]
     fn what_3_1_1_does_not_have_is_found() {
-        let will = "will: { topic: t, payload: off, delay: 5s }";
+        let will = "will: { topic: t, payload: off, retain: true, delay: 5s }";
         let kept = "client_id: a\nclean_session: false\nsession_expiry: 1d";
         let with = |version: &str, text: &str| format!("url: mqtt://b\nversion: {version}\n{text}");
         let label = "[expected `version: \"5\"` at this connection]";
@@ -1153,9 +1201,47 @@ mod tests {
             &["unretained-will: `birth` is retained and `will` is not \
                [expected `retain: true` here too]"],
         );
-        check(&with("", ""), &[]);
-        check(&with("", ", topic: other, retain: true"), &[]);
+        let unretained = "unretained-will: `will` is not retained \
+                          [expected `retain: true` here, or `retain: false`]";
+        check(&with("", ""), &[unretained]);
+        check(&with("", ", topic: other, retain: true"), &[unretained]);
+        check("url: mqtt://b\nwill: { topic: t, payload: off }", &[unretained]);
+        check(&with(", retain: false", ""), &[]);
         check(&with(", retain: true", ", retain: true"), &[]);
+    }
+
+    #[test]
+    fn a_client_id_or_keep_alive_that_the_other_side_may_refuse_was_not_found() {
+        let id = |bytes: usize| "x".repeat(bytes);
+        check(&format!("url: mqtt://b\nclient_id: {}", id(23)), &[]);
+        let long = "long-client-id: not every broker of MQTT 3.1.1 takes such a long `client_id` \
+                    [expected at most 23 bytes, found 24]";
+        check(&format!("url: mqtt://b\nclient_id: {}", id(24)), &[long]);
+        check(&format!("url: mqtt://b\nversion: auto\nclient_id: {}", id(24)), &[]);
+        let aws = "url: mqtts://a-ats.iot.eu-west-1.amazonaws.com";
+        check(&format!("{aws}\nclient_id: {}", id(128)), &[]);
+        for version in ["3.1.1", "5"] {
+            check(
+                &format!("url: mqtt://b\nversion: '{version}'\nclient_id: {}", id(65_536)),
+                &["setting-value: `client_id` is too long for MQTT \
+                   [expected at most 65535 bytes, found 65536]"],
+            );
+        }
+        let unfit = |why: &str| {
+            format!(
+                "unfit-keep-alive: `keep_alive` is {why} [expected `10s` to `30m`, such as `4m`]"
+            )
+        };
+        let far = "url: mqtts://broker.example\nkeep_alive: ";
+        let long = unfit("longer than networks on the way remember a silent connection");
+        check(&format!("{far}31m"), &[&long]);
+        let short = unfit("shorter than a mobile link is silent at times");
+        check(&format!("{far}5s"), &[&short]);
+        for fit in
+            [&format!("{far}30m"), &format!("{far}0s"), "url: mqtt://10.0.0.7\nkeep_alive: 5s"]
+        {
+            check(fit, &[]);
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ pub fn refused_filters<'a>(
     let Some(demands) = session.and_then(|session| session.demands) else { return Vec::new() };
     let refused = filters.enumerate().filter_map(|(at, filter)| {
         let label = demands.refuses_filter(filter)?;
-        let message = format!("`{}` sends nothing on `{filter}`", demands.name);
+        let message = format!("{} sends nothing on `{filter}`", demands.name);
         Some(Problem::new(format!("topics[{at}]"), message, label).rule(&REFUSED_BY_SERVICE))
     });
     refused.collect()

@@ -208,6 +208,10 @@ impl Words {
 
     pub fn bad_client_id(&self) -> String {
         match &self.client_id {
+            Some(client_id) if client_id.len() > 23 => format!(
+                "it does not accept the client id `{client_id}`, which has {} bytes: MQTT has brokers take 23",
+                client_id.len()
+            ),
             Some(client_id) => format!("it does not accept the client id `{client_id}`"),
             None => "it does not accept a generated client id; set `client_id`".to_owned(),
         }

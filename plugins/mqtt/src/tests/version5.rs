@@ -134,7 +134,7 @@ async fn writing(running: &Running, settings: &str) -> Writing {
 async fn connect_asks_for_what_the_settings_say() {
     let (door, _running) = Running::in_memory(
         "version: \"5\"\nclient_id: a\nclean_session: false\nsession_expiry: 1h\n\
-         max_packet: 64KiB\nwill: { topic: state, payload: gone, delay: 30s }",
+         max_packet: 64KiB\nwill: { topic: state, payload: gone, retain: false, delay: 30s }",
     );
     let (connect, will) = at(&door).await.welcome().await;
     assert!(!connect.clean_start);
