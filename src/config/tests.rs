@@ -385,7 +385,7 @@ fn a_line_break_in_a_topic_was_accepted() {
 #[test]
 fn texts_of_many_lines_are_accepted_where_they_make_sense() {
     check(
-        "connections:\n  c: { type: mqtt, url: 'mqtt://a', will: { topic: a, payload: \"a\\n\\tb\" } }\nsources:\n  t: { type: timer, every: 5s, payload: \"a\\n\\tb\" }\n",
+        "connections:\n  c: { type: mqtt, url: 'mqtt://a', will: { topic: a, retain: true, payload: \"a\\n\\tb\" } }\nsources:\n  t: { type: timer, every: 5s, payload: \"a\\n\\tb\" }\n",
         &[],
     );
 }
