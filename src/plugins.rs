@@ -64,6 +64,8 @@ pub fn all() -> Vec<Plugin> {
         forebay_codec::plugin(),
         #[cfg(feature = "forebay-validate")]
         forebay_validate::plugin(),
+        #[cfg(feature = "forebay-gpio")]
+        forebay_gpio::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

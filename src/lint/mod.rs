@@ -129,7 +129,7 @@ fn check(draft: &Draft, findings: &mut Vec<Finding>) {
         }
     }
     loops::check(&pipelines, &connections, findings);
-    sharing::check(draft, findings);
+    sharing::check(draft, &connections, findings);
 }
 
 /// Whether all nodes of a pipeline are known, and what they read: what seems unread may be what an

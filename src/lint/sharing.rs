@@ -1,20 +1,21 @@
 //! What only one can hold is claimed once, over all files of the folder.
 
-use std::{collections::HashMap, fs};
+use std::{any::Any, collections::HashMap, fs};
 
 use forebay_sdk::{Claim, Finding, Holding, Span};
 
+use super::index::Connections;
 use crate::{
     config::{Draft, Part},
     rules::{CLAIMED_TWICE, CONNECTED_TWICE},
 };
 
 /// Reports what is claimed twice, with both claimants.
-pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
+pub(super) fn check(draft: &Draft, connections: &Connections<'_>, findings: &mut Vec<Finding>) {
     // Only those of one bucket can clash, so each is compared with few others.
     let mut buckets: HashMap<String, Vec<(&Part, Span, Claim)>> = HashMap::new();
     for part in &draft.parts {
-        for claim in part.configured.iter().flat_map(|configured| configured.claims()) {
+        for claim in claims(part, connections) {
             let claim = resolved(claim);
             let span = place(part, &claim);
             let holders = buckets.entry(bucket(&claim)).or_default();
@@ -28,6 +29,18 @@ pub(super) fn check(draft: &Draft, findings: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// What a node or connection claims, also of the connection that it uses.
+fn claims(part: &Part, connections: &Connections<'_>) -> Vec<Claim> {
+    let Some(configured) = &part.configured else { return Vec::new() };
+    let mut claims = configured.claims();
+    let used = part.uses.as_ref().and_then(|uses| connections.get(uses));
+    if let Some(on) = used.and_then(|connection| connection.configured.as_ref()) {
+        let settings: &dyn Any = &**on;
+        claims.extend(configured.claims_on(settings));
+    }
+    claims
 }
 
 fn clash(first: (&Part, Span, &Claim), again: (&Part, Span, &Claim)) -> Finding {

@@ -72,6 +72,12 @@ impl Now {
         let nanos = wall.unix_nanos().saturating_sub(self.wall.unix_nanos());
         self.at + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
     }
+
+    /// When something was that happened before, by the wall clock as it goes now: a clock that was set in
+    /// between is right about it.
+    pub fn wall_then(&self, then: Instant) -> Timestamp {
+        self.wall.earlier(self.at.saturating_duration_since(then))
+    }
 }
 
 /// Where time comes from. Tests have their own.

@@ -36,6 +36,7 @@ pub mod message;
 pub mod mqtt;
 pub mod node;
 pub mod number;
+pub mod orders;
 pub mod outlet;
 pub mod own_time;
 #[cfg(feature = "passwords")]

@@ -64,6 +64,12 @@ pub trait Configured: Any + Send + Sync {
         Vec::new()
     }
 
+    /// What nobody else may hold at the same time, such as a line of the chip that the connection is.
+    /// `connection` is what was understood of the settings of that one.
+    fn claims_on(&self, _connection: &dyn Any) -> Vec<Claim> {
+        Vec::new()
+    }
+
     /// Which fields of payloads it reads and sends.
     fn fields(&self) -> Fields {
         Fields::default()

@@ -1,6 +1,6 @@
 //! A moment in UTC. What moment it is now, [`crate::clock`] says.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, time::Duration};
 
 /// A moment in UTC, and what is known of the clock that gave it. Moments are compared without that.
 ///
@@ -47,6 +47,12 @@ impl Timestamp {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     pub fn unix_millis(self) -> i64 {
         self.unix_nanos / 1_000_000
+    }
+
+    /// A moment before this one, by the same clock.
+    pub fn earlier(self, by: Duration) -> Timestamp {
+        let nanos = i64::try_from(by.as_nanos()).unwrap_or(i64::MAX);
+        Timestamp { unix_nanos: self.unix_nanos.saturating_sub(nanos), ..self }
     }
 
     /// False for what was stamped before the network brought the time, or before anything showed that

@@ -1,12 +1,11 @@
 //! What users write for a `modbus_request` sink, and what is wrong with it.
 
-use forebay_sdk::{Configured, Period, Problem, Rate, Settings};
+use forebay_sdk::{Configured, Period, Problem, Rate, Settings, orders::too_old};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
     ranges::{Numbers, Ranges},
-    sink::too_old,
     units,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! What users write for a `modbus` sink, and what is wrong with it.
 
-use forebay_sdk::{Configured, Period, Problem, Rate, Settings, Value};
+use forebay_sdk::{Configured, Period, Problem, Rate, Settings, Value, orders::too_old};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -144,12 +144,6 @@ impl Settings for ModbusSinkSettings {
             wants: Wants::new(self.after_connect, self.profile.as_deref()),
         })
     }
-}
-
-/// What is wrong with `expires_after`.
-pub fn too_old(expires_after: Option<Period>) -> Option<Problem> {
-    let (least, most) = (Period::seconds(1), Period::seconds(31 * 86_400));
-    Problem::unless_within("expires_after", &expires_after?, least..=most)
 }
 
 impl PointSettings {

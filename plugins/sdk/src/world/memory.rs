@@ -1,6 +1,8 @@
 //! A world in memory: streams are pipes, and the clock is the test's. With a stopped tokio clock,
 //! hours pass in no time.
 
+mod pins;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -17,8 +19,10 @@ use tokio::{
     time::Instant,
 };
 
+pub use self::pins::Pins;
 use super::{
     World,
+    gpio::{GpioChip, GpioRequest, HeldLine},
     outside::{Dial, Listener, Outside, SerialLine, Stream},
 };
 use crate::clock::{self, Moment};
@@ -34,6 +38,7 @@ pub struct Memory(Arc<Inside>);
 
 struct Inside {
     state: Mutex<State>,
+    pins: Pins,
     moved: Arc<Notify>,
 }
 
@@ -71,7 +76,7 @@ impl Memory {
             since: Instant::now(),
         };
         let (state, moved) = (Mutex::new(state), Arc::new(Notify::new()));
-        Memory(Arc::new(Inside { state, moved }))
+        Memory(Arc::new(Inside { state, pins: Pins::default(), moved }))
     }
 
     /// The same, with a clock that nobody has set yet.
@@ -113,6 +118,11 @@ impl Memory {
     /// From now on nobody answers there.
     pub fn shut(&self, place: &str) {
         self.0.state().listeners.remove(place);
+    }
+
+    /// Its GPIO chips.
+    pub fn pins(&self) -> &Pins {
+        &self.0.pins
     }
 
     /// What a file says, and from now on said.
@@ -218,6 +228,21 @@ impl Outside for Inside {
     fn write(&self, path: PathBuf, bytes: Vec<u8>) -> BoxFuture<'static, io::Result<()>> {
         let known = self.state().files.get_mut(&path).map(|file| *file = bytes);
         async move { known.ok_or_else(|| io::ErrorKind::NotFound.into()) }.boxed()
+    }
+
+    fn gpio_chips(&self) -> BoxFuture<'static, io::Result<Vec<GpioChip>>> {
+        let chips = self.pins.all();
+        async { Ok(chips) }.boxed()
+    }
+
+    fn gpio_chip(&self, path: PathBuf) -> BoxFuture<'static, io::Result<GpioChip>> {
+        let chip = self.pins.at(&path);
+        async { chip }.boxed()
+    }
+
+    fn gpio_line(&self, wanted: GpioRequest) -> BoxFuture<'static, io::Result<Box<dyn HeldLine>>> {
+        let held = self.pins.take(wanted);
+        async { held }.boxed()
     }
 
     fn clock_was_moved(&self) -> BoxFuture<'static, ()> {

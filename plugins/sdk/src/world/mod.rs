@@ -1,10 +1,13 @@
-//! The one seam to the outside: byte streams, files that are devices, and the clocks.
+//! The one seam to the outside: byte streams, lines of GPIO, files that are devices, and the clocks.
 //!
 //! A plugin opens nothing by itself. It asks the [`World`] that its [`crate::Site`] carries, behind
 //! which stands the system, or in tests a world in memory ([`memory`]) whose clock can be stopped.
 //! The protocol code above is the same. Names of hosts, serial lines and paths are written as users
 //! write them; what stands for them is the world's choice.
 
+#[cfg(feature = "gpio")]
+mod cdev;
+pub mod gpio;
 #[cfg(feature = "testing")]
 pub mod memory;
 mod outside;
@@ -24,6 +27,7 @@ use std::{
     sync::Arc,
 };
 
+use self::gpio::{GpioChip, GpioRequest, HeldLine};
 pub use self::{
     outside::{Dial, Listener, Outside, Parity, Rs485, Rts, SerialLine, Stream, Via},
     proxy::{Barred, Proxy, Speaks},
@@ -111,6 +115,34 @@ impl World {
     /// What the system says: it has no more pseudo-terminals, or none at all.
     pub async fn serial_device(&self) -> io::Result<(Box<dyn Stream>, PathBuf)> {
         self.0.serial_device().await
+    }
+
+    /// See [`Outside::gpio_chips`].
+    ///
+    /// # Errors
+    ///
+    /// When there are chips, and none that this program may open.
+    pub async fn gpio_chips(&self) -> io::Result<Vec<GpioChip>> {
+        self.0.gpio_chips().await
+    }
+
+    /// See [`Outside::gpio_chip`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says: there is no such device, it is no chip, or we may not use it.
+    pub async fn gpio_chip(&self, path: impl AsRef<Path>) -> io::Result<GpioChip> {
+        self.0.gpio_chip(path.as_ref().to_owned()).await
+    }
+
+    /// See [`Outside::gpio_line`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says: the line is held by somebody (`EBUSY`), its chip cannot tell edges
+    /// (`ENXIO` and others), or not do what else was asked for.
+    pub async fn gpio_line(&self, wanted: GpioRequest) -> io::Result<Box<dyn HeldLine>> {
+        self.0.gpio_line(wanted).await
     }
 
     /// See [`Outside::read`].

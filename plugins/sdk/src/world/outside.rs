@@ -8,7 +8,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::proxy::Proxy;
+use super::{
+    gpio::{GpioChip, GpioRequest, HeldLine},
+    proxy::Proxy,
+};
 use crate::endpoint::Endpoint;
 
 /// Bytes in both directions: a TCP connection, a serial line, or a pipe in memory.
@@ -134,6 +137,18 @@ pub trait Outside: Send + Sync {
     /// Makes a serial line at whose end this program is the device: its bytes, and the path by which
     /// others open it.
     fn serial_device(&self) -> BoxFuture<'static, io::Result<(Box<dyn Stream>, PathBuf)>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    /// The GPIO chips of this machine that this program may open.
+    fn gpio_chips(&self) -> BoxFuture<'static, io::Result<Vec<GpioChip>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    /// The GPIO chip behind a path, which may be a link.
+    fn gpio_chip(&self, _: PathBuf) -> BoxFuture<'static, io::Result<GpioChip>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
+    /// Holds a line of a GPIO chip for this program alone.
+    fn gpio_line(&self, _: GpioRequest) -> BoxFuture<'static, io::Result<Box<dyn HeldLine>>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
     }
     /// Reads a file of the system that is a device or a figure, below `/proc`, `/sys` or `/dev`: at

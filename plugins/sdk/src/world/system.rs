@@ -21,6 +21,11 @@ use tokio::{
     time::{Duration, sleep},
 };
 
+#[cfg(feature = "gpio")]
+use super::{
+    cdev,
+    gpio::{GpioChip, GpioRequest, HeldLine},
+};
 use super::{
     outside::{Dial, Listener, Outside, SerialLine, Stream},
     race,
@@ -77,6 +82,22 @@ impl Outside for System {
     fn serial(&self, _: SerialLine) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         async { Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no serial lines")) }
             .boxed()
+    }
+
+    #[cfg(feature = "gpio")]
+    fn gpio_chips(&self) -> BoxFuture<'static, io::Result<Vec<GpioChip>>> {
+        beside(cdev::chips)
+    }
+
+    #[cfg(feature = "gpio")]
+    fn gpio_chip(&self, path: PathBuf) -> BoxFuture<'static, io::Result<GpioChip>> {
+        beside(move || cdev::chip(&path))
+    }
+
+    #[cfg(feature = "gpio")]
+    fn gpio_line(&self, wanted: GpioRequest) -> BoxFuture<'static, io::Result<Box<dyn HeldLine>>> {
+        // Where the event loop is, which the line's edges come by.
+        async move { cdev::hold(&wanted) }.boxed()
     }
 
     fn read(&self, path: PathBuf, most: usize) -> BoxFuture<'static, io::Result<Vec<u8>>> {

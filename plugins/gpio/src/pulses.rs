@@ -1,0 +1,205 @@
+//! Pulses of meters: how many, and how fast.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use forebay_sdk::{number, replace_file};
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// The name of the file in a node's folder.
+const FILE: &str = "pulses.json";
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// How pulses become what is measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meter {
+    pub per_unit: f64,
+    pub start: f64,
+    pub unit: Option<String>,
+    /// The name of the field with the rate.
+    pub rate: Option<String>,
+    pub per: Duration,
+    pub stops_after: Duration,
+}
+
+impl Meter {
+    /// What a meter shows after so many pulses.
+    pub fn total(&self, pulses: u64) -> Value {
+        number::value(self.start + pulses as f64 / self.per_unit)
+    }
+
+    /// What so many pulses a second are.
+    pub fn rate(&self, per_second: f64) -> Value {
+        number::value(per_second * self.per.as_secs_f64() / self.per_unit)
+    }
+}
+
+/// The pulses of one line since it is watched.
+#[derive(Clone, Debug)]
+pub struct Pulses {
+    since: Instant,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    /// The last pulse that the rate has taken in.
+    told: Option<Instant>,
+    /// Pulses since.
+    fresh: u64,
+    /// Pulses a second.
+    per_second: Option<f64>,
+}
+
+impl Pulses {
+    pub fn new(now: Instant) -> Pulses {
+        Pulses { since: now, first: None, last: None, told: None, fresh: 0, per_second: None }
+    }
+
+    /// So many came, the last of them at a moment.
+    pub fn add(&mut self, count: u64, at: Instant) {
+        self.first.get_or_insert(at);
+        self.last = Some(at);
+        self.fresh += count;
+    }
+
+    /// Pulses a second, by the time between them and not by how many fell into one beat: of a slow meter
+    /// that would be none and then one. Without pulses it is as if one came now, and nothing once none came
+    /// for `stops_after`. None until anything is known.
+    pub fn per_second(&mut self, now: Instant, stops_after: Duration) -> Option<f64> {
+        let idle = now.saturating_duration_since(self.last.unwrap_or(self.since));
+        if self.fresh > 0 {
+            let (from, count) = match self.told {
+                Some(told) => (Some(told), self.fresh),
+                None => (self.first, self.fresh - 1),
+            };
+            let span = self.last.zip(from).map(|(last, from)| last.saturating_duration_since(from));
+            if let Some(span) = span.filter(|span| !span.is_zero()) {
+                self.per_second = Some(count as f64 / span.as_secs_f64());
+            }
+            (self.told, self.fresh) = (self.last, 0);
+        }
+        if idle >= stops_after {
+            self.per_second = Some(0.0);
+        } else if self.last.is_some() && !idle.is_zero() {
+            let most = 1.0 / idle.as_secs_f64();
+            self.per_second = self.per_second.map(|rate| rate.min(most));
+        }
+        self.per_second
+    }
+}
+
+/// How many pulses each line of a node has counted, on disk.
+pub struct Counts {
+    folder: PathBuf,
+    pub pulses: BTreeMap<String, u64>,
+    on_disk: BTreeMap<String, u64>,
+}
+
+impl Counts {
+    /// Reads what was counted before.
+    ///
+    /// # Errors
+    ///
+    /// When there is a file that cannot be read. Nothing was counted then.
+    pub fn read(folder: &Path) -> (Counts, io::Result<()>) {
+        let (pulses, read) = match read(&folder.join(FILE)) {
+            Ok(pulses) => (pulses, Ok(())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), Ok(())),
+            Err(error) => (BTreeMap::new(), Err(error)),
+        };
+        (Counts { folder: folder.to_owned(), on_disk: pulses.clone(), pulses }, read)
+    }
+
+    /// Counts pulses of a line.
+    pub fn add(&mut self, name: &str, count: u64) {
+        match self.pulses.get_mut(name) {
+            Some(pulses) => *pulses += count,
+            None => _ = self.pulses.insert(name.to_owned(), count),
+        }
+    }
+
+    pub fn of(&self, name: &str) -> u64 {
+        self.pulses.get(name).copied().unwrap_or(0)
+    }
+
+    /// Whether there is something to write.
+    pub fn is_behind(&self) -> bool {
+        self.on_disk != self.pulses
+    }
+
+    /// What writes them, on a thread that may wait for the disk.
+    pub fn writing(&self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+        let (folder, pulses) = (self.folder.clone(), self.pulses.clone());
+        move || replace_file(&folder, FILE, &serde_json::to_vec(&pulses)?)
+    }
+
+    /// These are on disk now.
+    pub fn written(&mut self, pulses: BTreeMap<String, u64>) {
+        self.on_disk = pulses;
+    }
+}
+
+/// A source that ends, or is replaced, has counted since it last wrote.
+impl Drop for Counts {
+    fn drop(&mut self) {
+        if self.is_behind()
+            && let Err(error) = self.writing()()
+        {
+            tracing::warn!(%error, "pulses that were counted last are not on disk");
+        }
+    }
+}
+
+fn read(file: &Path) -> io::Result<BTreeMap<String, u64>> {
+    if fs::symlink_metadata(file)?.len() > LARGEST_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(serde_json::from_slice(&fs::read(file)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIVE_MINUTES: Duration = Duration::from_secs(300);
+
+    /// The rates at the ends of ten-second beats, of pulses that come at these milliseconds.
+    fn rates(pulses: &[u64], beats: u64) -> Vec<Option<f64>> {
+        let start = Instant::now();
+        let mut line = Pulses::new(start);
+        let mut pulses = pulses.iter().peekable();
+        let mut rate = |beat: u64| {
+            let end = beat * 10_000;
+            while let Some(at) = pulses.next_if(|at| **at < end) {
+                line.add(1, start + Duration::from_millis(*at));
+            }
+            let rate = line.per_second(start + Duration::from_millis(end), FIVE_MINUTES);
+            rate.map(|rate| (rate * 1000.0).round() / 1000.0)
+        };
+        (1..=beats).map(&mut rate).collect()
+    }
+
+    #[test]
+    fn a_slow_meter_did_not_stop_between_two_pulses() {
+        // One in twelve seconds: by what fell into each beat it would be 0, 0.1, 0.1, 0.1, …, 0, 0.1.
+        let pulses: Vec<u64> = (1..=5).map(|at| at * 12_000).collect();
+        let steady = Some(0.083);
+        assert_eq!(rates(&pulses, 6), [None, None, steady, steady, steady, steady]);
+    }
+
+    #[test]
+    fn a_meter_that_stops_slows_down_and_then_stands() {
+        let rates = rates(&[1000, 2000, 3000], 31);
+        assert_eq!(rates[..3], [Some(0.143), Some(0.059), Some(0.037)]);
+        assert_eq!(rates[30], Some(0.0));
+    }
+
+    #[test]
+    fn a_meter_that_never_moved_stands_after_a_while() {
+        let rates = rates(&[], 30);
+        assert_eq!((rates[0], rates[29]), (None, Some(0.0)));
+    }
+}

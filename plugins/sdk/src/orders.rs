@@ -1,0 +1,73 @@
+//! What holds for all messages that ask for something to be done: whether one is too old, and whether one
+//! may be carried out now.
+
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use forebay_yaml::units::{Period, Rate};
+use tokio::time::Instant;
+
+use crate::{clock, message::Message, node::WriteError, settings::Problem, timestamp::Timestamp};
+
+/// The output on which the answers leave.
+pub const ANSWERS: &str = "answers";
+
+/// Which messages are carried out, and how many.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// How old one may be.
+    pub expires_after: Option<Period>,
+    /// How many are carried out in what time.
+    pub rate: Option<Rate>,
+}
+
+/// When the next message may be carried out.
+#[derive(Default)]
+pub struct Pace {
+    next: Option<Instant>,
+}
+
+impl Bounds {
+    /// Refuses a message that is too old.
+    ///
+    /// # Errors
+    ///
+    /// When it is.
+    pub fn check_age(&self, message: &Message) -> anyhow::Result<()> {
+        let Some(most) = self.expires_after else { return Ok(()) };
+        let then = clock::restamped(message.time).unix_nanos();
+        let age = Timestamp::now().unix_nanos().saturating_sub(then).max(0);
+        let age = Duration::from_nanos(age.unsigned_abs());
+        if age > *most {
+            bail!(
+                "not carried out: the message is {} s old, and `expires_after` is {most}",
+                age.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    /// Counts a message that is about to be carried out, or says when it may come again.
+    ///
+    /// # Errors
+    ///
+    /// A [`WriteError::Retry`] while the one before is too recent.
+    pub fn wait_for_turn(&self, pace: &mut Pace) -> Result<(), WriteError> {
+        let Some(rate) = self.rate else { return Ok(()) };
+        let now = Instant::now();
+        if let Some(left) = pace.next.and_then(|next| next.checked_duration_since(now))
+            && !left.is_zero()
+        {
+            let error = anyhow!("no more than `rate: {rate}` are carried out; this one waits");
+            return Err(WriteError::Retry { error, after: Some(left), taken: 0 });
+        }
+        pace.next = Some(now + rate.0);
+        Ok(())
+    }
+}
+
+/// What is wrong with `expires_after`.
+pub fn too_old(expires_after: Option<Period>) -> Option<Problem> {
+    let (least, most) = (Period::seconds(1), Period::seconds(31 * 86_400));
+    Problem::unless_within("expires_after", &expires_after?, least..=most)
+}
