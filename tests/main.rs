@@ -12,6 +12,7 @@ mod disk_buffer;
 mod disk_trouble;
 mod doctor;
 mod first_boot;
+mod gpio;
 mod hostile;
 mod last_good;
 mod live;

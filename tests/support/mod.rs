@@ -8,6 +8,7 @@ mod folder;
 mod forebay;
 mod language_server;
 mod lines;
+mod machine;
 mod modbus_server;
 mod mosquitto;
 mod mqtt_peer;
@@ -32,6 +33,7 @@ pub use self::{
     folder::Folder,
     forebay::{Forebay, forebay, fresh_data_folder, program},
     language_server::LanguageServer,
+    machine::Machine,
     modbus_server::ModbusServer,
     mosquitto::{Mosquitto, Publisher, Subscriber, ask, publish},
     mqtt_peer::{Reader, publish_value},

@@ -17,6 +17,12 @@ use crate::{
 /// How often a line is read whose chip raises no interrupts, when nobody said.
 pub const POLL: Duration = Duration::from_millis(100);
 
+/// How long a line is left alone before its first level is told, beside `debounce`: what pulls it takes some
+/// milliseconds, and what it has before that would be a false alarm at each start.
+const SETTLES: Duration = Duration::from_millis(10);
+/// With a longer `debounce`, what it then has is told.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// A line that is to be watched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
@@ -66,6 +72,11 @@ pub struct Change {
 }
 
 impl Input {
+    /// How long its level needs to come to rest after somebody began to watch it.
+    pub fn settles(&self) -> Duration {
+        (self.debounce + SETTLES).min(LONGEST_WAIT)
+    }
+
     /// Begins to watch the line.
     pub async fn watch(
         &self,
@@ -118,6 +129,12 @@ impl Watched {
     /// The level now, as the driver reads it.
     pub fn look(&self) -> io::Result<bool> {
         self.held.level()
+    }
+
+    /// Begins with the level that the line has come to by now.
+    pub fn begin(&mut self) -> io::Result<()> {
+        (self.level, self.read_at) = (self.held.level()?, Instant::now());
+        Ok(())
     }
 
     /// Waits for the next change that is to be told. Dropping the future loses none.

@@ -1,14 +1,14 @@
 //! What users write for `gpio` connections, sources and sinks, and what is wrong with it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use forebay_sdk::{
     Configured, Period, Problem, Rate, Settings,
     orders::{Bounds, too_old},
     world::gpio::{Bias, Drive, Edges},
 };
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
 
 use crate::{
     chip::ChipSettings,
@@ -320,27 +320,89 @@ enum DriveSetting {
     OpenSource,
 }
 
-/// The level at first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Initial {
-    /// Off.
-    #[default]
+/// A level, `on` or `off`, which some programs that write YAML make `true` and `false`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
     Off,
-    /// On.
     On,
+}
+
+/// The level at first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Initial {
+    Level(Level),
     /// As the line is, as far as its chip keeps that.
     Keep,
 }
 
-/// A level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Level {
-    /// Off.
-    Off,
-    /// On.
-    On,
+impl Default for Initial {
+    fn default() -> Initial {
+        Initial::Level(Level::Off)
+    }
+}
+
+impl<'de> Deserialize<'de> for Initial {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Initial, D::Error> {
+        struct Written;
+        impl de::Visitor<'_> for Written {
+            type Value = Initial;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`on`, `off` or `keep`")
+            }
+
+            fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<Initial, E> {
+                Ok(Initial::Level(if is_on { Level::On } else { Level::Off }))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Initial, E> {
+                match text {
+                    "on" => Ok(Initial::Level(Level::On)),
+                    "off" => Ok(Initial::Level(Level::Off)),
+                    "keep" => Ok(Initial::Keep),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Level, D::Error> {
+        match Initial::deserialize(deserializer)? {
+            Initial::Level(level) => Ok(level),
+            Initial::Keep => Err(de::Error::custom("expected `on` or `off`")),
+        }
+    }
+}
+
+impl JsonSchema for Level {
+    fn schema_name() -> Cow<'static, str> {
+        "Level".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["off", "on", false, true] })
+    }
+}
+
+impl JsonSchema for Initial {
+    fn schema_name() -> Cow<'static, str> {
+        "Initial".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["off", "on", "keep", false, true] })
+    }
 }
 
 impl Settings for GpioSinkSettings {
@@ -395,11 +457,12 @@ impl OutputSettings {
             let label = format!("expected at least {min_on}, which is `min_on`, found {pulse}");
             problems.push(Problem::new(format!("{path}.pulse"), message, label));
         }
-        let is_on = self.initial == Initial::On || self.safe == Some(Level::On);
+        let begins_on = self.initial == Initial::Level(Level::On);
+        let is_on = begins_on || self.safe == Some(Level::On);
         if self.pulse.is_some() && is_on {
             let message =
                 format!("output `{name}` is on for the time of a `pulse`, and is to stay on");
-            let setting = if self.initial == Initial::On { "initial" } else { "safe" };
+            let setting = if begins_on { "initial" } else { "safe" };
             let label = "expected `off`, or no `pulse`";
             problems.push(Problem::new(format!("{path}.{setting}"), message, label));
         }
@@ -427,8 +490,7 @@ impl OutputSettings {
                 min_off: time(self.min_off),
             },
             initial: match self.initial {
-                Initial::Off => Some(false),
-                Initial::On => Some(true),
+                Initial::Level(level) => Some(level == Level::On),
                 Initial::Keep => None,
             },
         }

@@ -12,7 +12,7 @@ use futures_util::future::{FutureExt, select_all};
 use serde_json::{Map, json};
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use crate::{
@@ -225,10 +225,22 @@ impl Watching {
                 }
             }
         }
-        match refused.filter(|_| self.lines.iter().all(|line| line.watched.is_none())) {
-            Some(why) => Err(why),
-            None => Ok(fresh),
+        if let Some(why) = refused.filter(|_| self.lines.iter().all(|line| line.watched.is_none()))
+        {
+            return Err(why);
         }
+        if let Some(longest) = fresh.iter().map(|at| self.lines[*at].input.settles()).max() {
+            sleep(longest).await;
+        }
+        for at in &fresh {
+            if let Some(Err(error)) = self.lines[*at].watched.as_mut().map(Watched::begin) {
+                match is_gone(&error) {
+                    true => return Err(chip.lost().into()),
+                    false => self.lines[*at].give_up(&error.into(), &self.voice),
+                }
+            }
+        }
+        Ok(fresh)
     }
 
     /// Looks whether the chip is still there, of which old kernels tell nobody.

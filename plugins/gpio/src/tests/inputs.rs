@@ -121,6 +121,27 @@ async fn a_contact_that_bounces_closes_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_line_that_is_pulled_up_only_after_a_while_is_no_alarm_at_the_start() {
+    let settings = "lines: [{ name: alarm, line: 0, active_low: true, debounce: 30ms }]";
+    let mut bench = Bench::new(settings);
+    settle().await;
+    bench.wire(0, true);
+    assert_eq!(bench.next().await, json!({ "alarm": false }));
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(bench.rest(), [] as [Value; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_whose_interrupt_another_line_has_is_read_over_and_over() {
+    let board = Board::new();
+    board.pins().with_interrupts_in_use(CHIP);
+    let mut bench = Bench::on(board, DOOR);
+    assert_eq!(bench.next().await, json!({ "door": false }));
+    bench.wire(0, true);
+    assert_eq!(bench.next().await, json!({ "door": true }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_line_without_interrupts_is_read_over_and_over_and_debounced_all_the_same() {
     let board = Board::new();
     board.pins().without_interrupts(CHIP);
@@ -144,7 +165,7 @@ async fn a_line_without_interrupts_is_read_over_and_over_and_debounced_all_the_s
 #[tokio::test(start_paused = true)]
 async fn who_asks_for_polling_gets_it_without_a_complaint() {
     let mut bench = Bench::new("lines: [{ name: door, line: DOOR, poll: 20ms, edge: falling }]");
-    settle().await;
+    sleep(Duration::from_millis(100)).await;
     bench.wire(0, true);
     sleep(Duration::from_millis(50)).await;
     bench.wire(0, false);
@@ -155,7 +176,7 @@ async fn who_asks_for_polling_gets_it_without_a_complaint() {
 #[tokio::test(start_paused = true)]
 async fn a_button_tells_that_it_was_pressed_and_nothing_at_the_start() {
     let mut bench = Bench::new("lines: [{ name: button, line: 0, edge: rising }]");
-    settle().await;
+    sleep(Duration::from_millis(100)).await;
     for is_high in [true, false, true, false] {
         bench.wire(0, is_high);
         settle().await;

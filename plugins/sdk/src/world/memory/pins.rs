@@ -30,7 +30,8 @@ pub struct Pins(Arc<Mutex<BTreeMap<String, Chip>>>);
 
 struct Chip {
     label: String,
-    tells_edges: bool,
+    /// What it says to who wants edges. None when it tells them.
+    no_edges: Option<i32>,
     pins: Vec<Pin>,
 }
 
@@ -70,7 +71,7 @@ impl Pins {
         self.unplug(name);
         let pin = |name: &&str| Pin { name: (*name).to_owned(), ..Pin::default() };
         let pins = lines.iter().map(pin).collect();
-        let chip = Chip { label: label.to_owned(), tells_edges: true, pins };
+        let chip = Chip { label: label.to_owned(), no_edges: None, pins };
         self.chips().insert(name.to_owned(), chip);
     }
 
@@ -85,7 +86,12 @@ impl Pins {
 
     /// From now on the chip raises no interrupts.
     pub fn without_interrupts(&self, name: &str) {
-        self.chips().get_mut(name).expect("a chip that is there").tells_edges = false;
+        self.chips().get_mut(name).expect("a chip that is there").no_edges = Some(ENXIO);
+    }
+
+    /// From now on other lines have all of its interrupts.
+    pub fn with_interrupts_in_use(&self, name: &str) {
+        self.chips().get_mut(name).expect("a chip that is there").no_edges = Some(EBUSY);
     }
 
     /// Somebody else holds a line; nobody does, when None.
@@ -129,14 +135,14 @@ impl Pins {
     pub(super) fn take(&self, wanted: GpioRequest) -> io::Result<Box<dyn HeldLine>> {
         let mut chips = self.chips();
         let chip = chips.get_mut(&wanted.chip).ok_or(io::ErrorKind::NotFound)?;
-        let tells_edges = chip.tells_edges;
+        let no_edges = chip.no_edges;
         let pin = chip.pins.get_mut(wanted.line as usize).ok_or_else(|| system(EINVAL))?;
         if pin.holder.is_some() || pin.held.is_some() {
             return Err(system(EBUSY));
         }
-        match wanted.usage {
-            Usage::Input { edges: Some(_), .. } if !tells_edges => return Err(system(ENXIO)),
-            Usage::Input { .. } => {
+        match (wanted.usage, no_edges) {
+            (Usage::Input { edges: Some(_), .. }, Some(why)) => return Err(system(why)),
+            (Usage::Input { .. }, _) => {
                 pin.is_output = false;
                 // A wire that nobody drives.
                 match wanted.bias {
@@ -145,7 +151,7 @@ impl Pins {
                     Some(Bias::Disabled) | None => (),
                 }
             }
-            Usage::Output { level, .. } => {
+            (Usage::Output { level, .. }, _) => {
                 pin.is_output = true;
                 let kept = pin.driven.last().copied().unwrap_or(false);
                 let driven = level.map_or(kept, |level| level != wanted.active_low);

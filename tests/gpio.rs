@@ -1,0 +1,108 @@
+//! Lines of a real kernel's GPIO character device, and what others put onto them.
+
+use crate::support::{Folder, Machine};
+
+/// What the kernel makes up: a chip whose lines have names and of which a driver holds one.
+const PLUG_IN: &str = "
+cd /sys/kernel/config/gpio-sim && mkdir -p card/bank && echo 8 >card/bank/num_lines && echo sim-card >card/bank/label
+for name in 0=DOOR 2=METER 3=HEATING 4=PUMP; do mkdir card/bank/line${name%=*}; echo ${name#*=} >card/bank/line${name%=*}/name; done
+mkdir card/bank/line3/hog && echo thermostat >card/bank/line3/hog/name && echo input >card/bank/line3/hog/direction
+echo 1 >card/live";
+const BACK_IN: &str = "echo 1 >/sys/kernel/config/gpio-sim/card/live";
+const PULL_OUT: &str = "echo 0 >/sys/kernel/config/gpio-sim/card/live";
+/// Where its lines are driven and read.
+const LINES: &str = "lines=$(echo /sys/devices/platform/$(cat /sys/kernel/config/gpio-sim/card/dev_name)/gpiochip*)";
+
+const PIPELINE: &str = r#"
+connections:
+  card: { type: gpio, chip: sim-card }
+  hall: { type: broker, listen: ["127.0.0.1:18830"] }
+  plant: { type: mqtt, url: "mqtt://127.0.0.1:18830", client_id: gateway }
+sources:
+  inputs:
+    type: gpio
+    connection: card
+    every: 1s
+    lines:
+      - { name: door, line: DOOR, debounce: 50ms }
+      - { name: heating, line: HEATING }
+      - { name: water, line: METER, count: { per_unit: 100, rate: flow } }
+  heard: { type: mqtt, connection: hall, topics: [inputs] }
+transforms:
+  changes: { from: inputs, type: filter, when: '"edge" in msg.meta' }
+  late:
+    from: heard
+    type: script
+    script: |
+      msg.payload.late_ms = msg.time - msg.payload.at;
+      msg
+sinks:
+  readings:
+    from: inputs
+    type: mqtt
+    connection: plant
+    topic: inputs
+    qos: 1
+    envelope: { time: at, time_as: unix_ms }
+  shown: { from: late, type: log }
+  pump:
+    from: changes
+    type: gpio
+    connection: card
+    lines: [{ name: door, line: PUMP, safe: off }]
+"#;
+
+#[test]
+fn an_edge_on_a_real_kernel_is_published_with_its_time_and_outputs_follow() {
+    let folder = Folder::with(&[("io.yaml", PIPELINE)]);
+    let Some(mut machine) = Machine::with(folder.path()) else { return };
+    let (program, place) = (machine.program.clone(), machine.folder.clone());
+    machine.shell(PLUG_IN);
+    let run = format!(
+        "{program} run {place} --data /tmp/forebay-gpio >/tmp/forebay-gpio.log 2>&1 & pid=$!"
+    );
+    machine.shell(&run);
+    let log = "cat /tmp/forebay-gpio.log";
+    let said = machine.until(r#""door":false"#, log);
+    assert!(said.contains("is in use by `thermostat`"), "{said}");
+
+    // An edge, with its latency; and what a contact does that bounces.
+    machine.shell(LINES);
+    machine
+        .shell("for pull in up down up down up; do echo pull-$pull >$lines/sim_gpio0/pull; done");
+    let said = machine.until("late_ms", &format!("{log} | grep '\"door\":true,\"at\"' || true"));
+    eprintln!("the edge, as it was published: {said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    machine.until("1", "cat $lines/sim_gpio4/value");
+
+    // Each pulse counts. The made-up chip itself loses some that follow each other at once.
+    machine.shell("n=0; while [ $n -lt 200 ]; do for pull in up down; do echo pull-$pull >$lines/sim_gpio2/pull; usleep 5000; done; n=$((n+1)); done");
+    machine.until(r#""water":2,"#, log);
+
+    // What the program says of it, and others see.
+    let seen = machine.shell(&format!("{program} doctor card {place} || true"));
+    assert!(seen.contains("(`DOOR`) of gpiochip"), "{seen}");
+    assert!(seen.contains("is in use by `forebay io/inputs`"), "{seen}");
+
+    // A card that is pulled out and comes back.
+    machine.shell(PULL_OUT);
+    machine.until("sim-card is gone", log);
+    machine.shell(&format!("echo >/tmp/forebay-gpio.log; {BACK_IN}"));
+    machine.until(r#""door":false"#, log);
+    machine.shell(LINES);
+    machine.shell("echo pull-up >$lines/sim_gpio0/pull");
+    machine.until("1", "cat $lines/sim_gpio4/value");
+
+    // Killed, and started again: what was counted is there. Stopped: the output is safe.
+    machine.shell("kill -9 $pid; wait $pid; echo >/tmp/forebay-gpio.log");
+    machine.shell(&run);
+    machine.until(r#""water":2,"#, log);
+    machine.shell("echo pull-down >$lines/sim_gpio0/pull");
+    machine.until(r#""door":false,"at""#, log);
+    machine.shell("echo pull-up >$lines/sim_gpio0/pull");
+    machine.until("1", "cat $lines/sim_gpio4/value");
+    machine.shell("kill $pid; wait $pid; true");
+    let level = machine.shell("cat $lines/sim_gpio4/value");
+    assert_eq!(level, "0");
+    machine.shell(&format!("{PULL_OUT}; cd /sys/kernel/config/gpio-sim && rmdir card/bank/line3/hog card/bank/line* card/bank card"));
+}
