@@ -1,6 +1,8 @@
 //! Lines of a real kernel's GPIO character device, and what others put onto them.
 
-use crate::support::{Folder, Machine};
+use std::ffi::OsStr;
+
+use crate::support::{Folder, Machine, forebay};
 
 /// What the kernel makes up: a chip whose lines have names and of which a driver holds one.
 const PLUG_IN: &str = "
@@ -51,6 +53,34 @@ sinks:
     connection: card
     lines: [{ name: door, line: PUMP, safe: off }]
 "#;
+
+#[test]
+fn a_line_that_nodes_of_two_files_use_is_found_before_anything_runs() {
+    let chip = "connections:\n  CARD: { type: gpio, chip: CHIP }\n";
+    let source =
+        "sources:\n  in: { type: gpio, connection: card, lines: [{ name: a, line: 17 }] }\n";
+    let reader = "sinks:\n  log: { from: in, type: log }\n";
+    let sink = "sources:\n  tick: { type: timer, every: 1s }\nsinks:\n  \
+                out: { from: tick, type: gpio, connection: bank, lines: [{ name: b, line: LINE }] }\n";
+    let found = |chip_name: &str, line: &str| {
+        let one =
+            [&chip.replace("CARD", "card").replace("CHIP", "gpiochip0"), source, reader].concat();
+        let card = chip.replace("CARD", "bank").replace("CHIP", chip_name);
+        let other = [&card, &*sink.replace("LINE", line)].concat();
+        let folder = Folder::with(&[("a.yaml", &one), ("b.yaml", &other)]);
+        let linted = forebay([OsStr::new("lint"), folder.path().as_os_str()]);
+        String::from_utf8_lossy(&linted.stdout).into_owned()
+    };
+    let clash = "error[claimed-twice]: `a/in` and `b/out` both claim line 17 of gpiochip0";
+    for chip_name in ["gpiochip0", "/dev/gpiochip0", "'0'"] {
+        let said = found(chip_name, "17");
+        assert!(said.starts_with(clash), "{said}");
+    }
+    for (chip_name, line) in [("gpiochip1", "17"), ("gpiochip0", "18")] {
+        let said = found(chip_name, line);
+        assert!(!said.contains("claimed-twice"), "{said}");
+    }
+}
 
 #[test]
 fn an_edge_on_a_real_kernel_is_published_with_its_time_and_outputs_follow() {
