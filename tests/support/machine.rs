@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
@@ -61,6 +61,7 @@ impl Machine {
             return None;
         }
         let disk = first_disk(&parts, Path::new(program), folder);
+        let disk = disk.expect("there is room for a disk");
         let mut emulator = command("qemu-system-x86_64");
         emulator.args(["-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-no-reboot"]);
         emulator.args(["-display", "none", "-serial", "stdio", "-kernel"]);
@@ -123,37 +124,29 @@ impl Drop for Machine {
 }
 
 /// The first file system of the emulated machine: a shell, the program with its libraries, its pipelines.
-fn first_disk(parts: &Path, program: &Path, folder: &Path) -> PathBuf {
+fn first_disk(parts: &Path, program: &Path, folder: &Path) -> io::Result<PathBuf> {
     let disk = super::fresh_data_folder();
-    fs::create_dir_all(&disk).unwrap();
+    fs::create_dir_all(&disk)?;
     let stripped = disk.join("forebay");
-    let status = command("strip").arg("-o").arg(&stripped).arg(program).status().unwrap();
-    assert!(status.success());
+    let status = command("strip").arg("-o").arg(&stripped).arg(program).status()?;
+    assert!(status.success(), "a program without what a debugger needs");
     let mut archive = Archive::default();
     archive.add("init", INIT.as_bytes());
-    archive.add("bin/busybox", &fs::read(parts.join("busybox")).unwrap());
-    archive.add("forebay", &fs::read(&stripped).unwrap());
+    archive.add("bin/busybox", &fs::read(parts.join("busybox"))?);
+    archive.add("forebay", &fs::read(&stripped)?);
     for name in ["dev", "proc", "sys", "tmp", "etc"] {
         archive.add_folders_of(&format!("{name}/x"));
     }
-    for module in fs::read_dir(parts.join("modules")).unwrap() {
-        let path = module.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        archive.add(&format!("modules/{name}"), &fs::read(&path).unwrap());
-    }
-    let libraries = command("ldd").arg(program).output().unwrap();
-    let libraries = String::from_utf8(libraries.stdout).unwrap();
+    archive.add_files("modules", &parts.join("modules"))?;
+    archive.add_files("folder", folder)?;
+    let libraries = command("ldd").arg(program).output()?.stdout;
+    let libraries = String::from_utf8_lossy(&libraries);
     for path in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-        archive.add(path.trim_start_matches('/'), &fs::read(path).unwrap());
-    }
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        archive.add(&format!("folder/{name}"), &fs::read(&path).unwrap());
+        archive.add(path.trim_start_matches('/'), &fs::read(path)?);
     }
     let file = disk.join("disk");
-    fs::write(&file, archive.finish()).unwrap();
-    file
+    fs::write(&file, archive.finish())?;
+    Ok(file)
 }
 
 /// An archive in the form of `cpio` that the kernel unpacks (`newc`).
@@ -168,6 +161,15 @@ impl Archive {
     fn add(&mut self, path: &str, content: &[u8]) {
         self.add_folders_of(path);
         self.entry(path, 0o100_755, content);
+    }
+
+    fn add_files(&mut self, name: &str, folder: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = format!("{name}/{}", entry.file_name().to_string_lossy());
+            self.add(&path, &fs::read(entry.path())?);
+        }
+        Ok(())
     }
 
     fn add_folders_of(&mut self, path: &str) {
