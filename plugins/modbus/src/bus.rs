@@ -158,6 +158,9 @@ impl SharedBus {
 
     /// The queue, unless the line is down.
     async fn line_up(&self) -> Result<mpsc::Sender<Job>, Failure> {
+        if let Line::Serving(jobs) = &*self.line.borrow() {
+            return Ok(jobs.clone());
+        }
         let mut line = self.line.clone();
         let opened = line.wait_for(|line| !matches!(line, Line::Opening));
         match timeout(self.opening, opened).await {

@@ -4,7 +4,7 @@
 //! use. When it cannot be opened, `run` ends, the engine waits and calls it again; meanwhile every
 //! request fails at once.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{any::Any, pin::pin, sync::Arc, time::Duration};
 
 use forebay_sdk::{
     Busy, Claim, Configured, Connection, Examination, Node, Shared, Site, Voice, World,
@@ -103,6 +103,8 @@ impl Connection for Owner {
         voice.ready();
         let (jobs, mut queue) = mpsc::channel(QUEUE_JOBS);
         owner.line.send_replace(Line::Serving(jobs));
+        // One for all turns: a timer that is set for each request costs as much as the request.
+        let mut look = pin!(sleep_until(session.next_look()));
         loop {
             while let Ok(job) = queue.try_recv() {
                 session.turns.enter(job);
@@ -111,7 +113,7 @@ impl Connection for Owner {
             session.keep_time(now);
             let next = match session.turns.next(now, &|block| owner.bus.cost(block)) {
                 Turn::Serve(serving) => {
-                    session.serve(serving).await?;
+                    session.serve(serving, now).await?;
                     // Who was answered may want more of the same unit, in one request with those who wait.
                     // With nobody else, that would be a turn of the event loop for each request.
                     if session.turns.has_waiting() || !queue.is_empty() {
@@ -122,10 +124,13 @@ impl Connection for Owner {
                 Turn::WaitUntil(instant) => instant.min(session.next_look()),
                 Turn::Idle => session.next_look(),
             };
+            if look.deadline() != next {
+                look.as_mut().reset(next);
+            }
             tokio::select! {
                 // The line holds a sender, so the queue ends with this function and not before.
                 job = queue.recv() => session.turns.enter(job.expect("a sender is held")),
-                () = sleep_until(next) => session.close_if_idle(),
+                () = &mut look => session.close_if_idle(),
             }
         }
     }
@@ -157,14 +162,14 @@ struct Open {
 impl Session<'_> {
     /// Serves one request, and answers it unless the device wants to be asked again. Fails when the
     /// link cannot be opened.
-    async fn serve(&mut self, mut serving: Serving) -> anyhow::Result<()> {
+    async fn serve(&mut self, mut serving: Serving, now: Instant) -> anyhow::Result<()> {
         // Nodes may have been stopped meanwhile.
         serving.waiting.retain(|waiting| !waiting.job.reply.is_closed());
         if serving.waiting.is_empty() {
             return Ok(());
         }
         let Serving { unit, ref ask, .. } = serving;
-        let answer = match self.turns.rests(unit, Instant::now()) {
+        let answer = match self.turns.rests(unit, now) {
             Some(rest) => Err(Failure::Resting(rest)),
             None => self.ask(unit, ask).await?,
         };

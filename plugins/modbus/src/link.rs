@@ -8,6 +8,7 @@ use std::{
     fmt,
     io::{self, ErrorKind},
     path::PathBuf,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -21,7 +22,8 @@ use forebay_sdk::{
 use futures_util::FutureExt as _;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    time::timeout,
+    select,
+    time::{Instant, Sleep, sleep, timeout},
 };
 use tokio_modbus::{
     ExceptionCode, ExceptionResponse, Response,
@@ -126,6 +128,8 @@ pub struct Link {
     frames: Frames,
     place: Arc<str>,
     voice: Voice,
+    /// One for all requests: to put a timer off costs less than to set one.
+    patience: Pin<Box<Sleep>>,
 }
 
 /// More than any frame.
@@ -172,17 +176,19 @@ impl Link {
             Err(_) => anyhow::bail!("{verb} {to}: no answer within {patience}"),
         };
         let frames = Frames::new(to.framing());
-        Ok(Link { stream, frames, place: to.to_string().into(), voice: voice.clone() })
+        let patience = Box::pin(sleep(*patience));
+        Ok(Link { stream, frames, place: to.to_string().into(), voice: voice.clone(), patience })
     }
 
     /// Asks a device, and waits for its answer.
     pub async fn call(&mut self, unit: u8, ask: &Ask, patience: Period) -> Result<Answer, Failure> {
         self.forget_what_came();
         let request = self.frames.ask(unit, &ask.request());
-        match timeout(*patience, self.exchange(&request)).await {
-            Ok(Ok(answer)) => self.understand(answer, ask),
-            Ok(Err(error)) => Err(self.explain(&error)),
-            Err(_) => Err(Failure::Silence { patience, stray: self.frames.stray() }),
+        self.patience.as_mut().reset(Instant::now() + *patience);
+        match self.exchange(&request).await {
+            Ok(Some(answer)) => self.understand(answer, ask),
+            Ok(None) => Err(Failure::Silence { patience, stray: self.frames.stray() }),
+            Err(error) => Err(self.explain(&error)),
         }
     }
 
@@ -203,20 +209,29 @@ impl Link {
         let _ = timeout(LONGEST_NOISE, settled).await;
     }
 
-    async fn exchange(&mut self, request: &[u8]) -> io::Result<Vec<u8>> {
-        self.stream.write_all(request).await?;
-        self.stream.flush().await?;
-        self.voice.count(Figure::BytesOut, request.len() as u64);
-        let mut buffer = [0; BUFFER_BYTES];
-        loop {
-            let count = self.stream.read(&mut buffer).await?;
-            if count == 0 {
-                return Err(ErrorKind::ConnectionAborted.into());
+    /// None when nobody answers for as long as is waited.
+    async fn exchange(&mut self, request: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let Link { stream, frames, voice, patience, .. } = self;
+        let exchange = async {
+            stream.write_all(request).await?;
+            stream.flush().await?;
+            voice.count(Figure::BytesOut, request.len() as u64);
+            let mut buffer = [0; BUFFER_BYTES];
+            loop {
+                let count = stream.read(&mut buffer).await?;
+                if count == 0 {
+                    return Err(ErrorKind::ConnectionAborted.into());
+                }
+                voice.count(Figure::BytesIn, count as u64);
+                if let Some(answer) = frames.take(&buffer[..count]) {
+                    return Ok(Some(answer));
+                }
             }
-            self.voice.count(Figure::BytesIn, count as u64);
-            if let Some(answer) = self.frames.take(&buffer[..count]) {
-                return Ok(answer);
-            }
+        };
+        select! {
+            biased;
+            exchanged = exchange => exchanged,
+            () = patience => Ok(None),
         }
     }
 

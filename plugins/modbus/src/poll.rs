@@ -9,8 +9,9 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use forebay_sdk::{Beat, Figure, Message, Meta, Outlet, Period, Source, Value, Voice};
+use futures_util::future::join;
 use serde_json::Map;
-use tokio::time::Instant;
+use tokio::{task::yield_now, time::Instant};
 use tokio_modbus::ExceptionCode;
 use tracing::debug;
 
@@ -88,18 +89,32 @@ impl Source for Poll {
             let skipped = beat.next().await;
             self.voice.count(Figure::Overruns, skipped);
             let due = Instant::now();
+            let mut polled = None;
             for device in &mut self.devices {
-                match device.poll(&bus, due, &self.voice).await {
-                    Ok(message) => {
-                        out.ready();
-                        if let Some(message) = message {
-                            out.send(message).await;
-                        }
-                    }
-                    Err(error) => out.error(&error, None).await,
-                }
+                let telling = async {
+                    // The next device has its question first, and thinks meanwhile.
+                    yield_now().await;
+                    tell(polled.take(), due, out).await;
+                };
+                let (outcomes, ()) = join(device.poll(&bus, due, &self.voice), telling).await;
+                polled = Some((device, outcomes));
+            }
+            tell(polled, due, out).await;
+        }
+    }
+}
+
+/// Tells what came of the poll of a device, if there was one.
+async fn tell(polled: Option<(&mut Device, anyhow::Result<Outcomes>)>, due: Instant, out: &Outlet) {
+    let Some((device, outcomes)) = polled else { return };
+    match outcomes {
+        Ok(outcomes) => {
+            out.ready();
+            if let Some(message) = device.compose(&outcomes, due) {
+                out.send(message).await;
             }
         }
+        Err(error) => out.error(&error, None).await,
     }
 }
 
@@ -177,14 +192,13 @@ impl Device {
     }
 
     /// Asks for one block after the other, so that other nodes get their turn in between. Fails at
-    /// the first block that gets no answer: the rest would only wait as long again. None when no
-    /// value has moved.
+    /// the first block that gets no answer: the rest would only wait as long again.
     async fn poll(
         &mut self,
         bus: &SharedBus,
         due: Instant,
         voice: &Voice,
-    ) -> anyhow::Result<Option<Message>> {
+    ) -> anyhow::Result<Outcomes> {
         let unit = self.unit;
         self.find_models(bus).await?;
         let mut steps: VecDeque<Step> = self.requests.iter().cloned().map(Step::Ask).collect();
@@ -198,7 +212,9 @@ impl Device {
                     continue;
                 }
             };
-            if let Some((parts, _)) = request.parts().filter(|_| self.is_in_doubt(request.block)) {
+            if self.is_in_doubt(request.block)
+                && let Some((parts, _)) = request.parts()
+            {
                 steps.push_front(Step::Doubt(request));
                 parts.into_iter().rev().for_each(|part| steps.push_front(Step::Ask(part)));
                 continue;
@@ -240,7 +256,7 @@ impl Device {
             self.learn(&splits, silent, &outcomes, bus).await;
         }
         self.tell_refused(&outcomes, voice);
-        Ok(self.compose(&outcomes, due))
+        Ok(outcomes)
     }
 
     fn is_in_doubt(&self, block: Block) -> bool {
@@ -317,6 +333,7 @@ impl Device {
         self.plan(bus);
     }
 
+    /// The message of a poll. None when no value has moved.
     fn compose(&mut self, outcomes: &Outcomes, now: Instant) -> Option<Message> {
         let fields = Arc::clone(&self.fields);
         let mut values = Map::with_capacity(fields.len());

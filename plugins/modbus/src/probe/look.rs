@@ -96,8 +96,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(200);
 const FIRST_SECOND: Duration = Duration::from_millis(1200);
 /// What a device says of itself comes in no more parts.
 const MOST_PARTS: usize = 4;
-/// So many requests without an answer, and a table is left alone.
-const MOST_SILENT: usize = 2;
+/// So many requests in a row without an answer, and a table is left alone: those it takes from a hundred
+/// registers down to a single one that is not answered.
+const MOST_SILENT: usize = 8;
 
 impl<'a> Looker<'a> {
     pub fn new(
@@ -167,7 +168,7 @@ impl<'a> Looker<'a> {
         Ok(found)
     }
 
-    /// Reads a range, and asks what is refused in halves, down to `finest` registers.
+    /// Reads a range, and asks in halves what is refused or not answered, down to `finest` registers.
     pub async fn scan(&mut self, unit: u8, range: Block, finest: u16) -> Result<Found, End> {
         let most = u16::try_from(range.table.most_in_one_request(100)).unwrap_or(100);
         let mut waiting = Vec::new();
@@ -198,16 +199,21 @@ impl<'a> Looker<'a> {
                     found.refused.push((range, why));
                     break;
                 }
-                Err(Failure::Exception(code)) if block.count > finest && is_about_place(code) => {
-                    let (front, back) = halves(block);
-                    waiting.push(back);
-                    waiting.push(front);
-                }
                 Err(failure) => {
-                    found.refuse(block, failure.to_string());
-                    silent += usize::from(!matches!(failure, Failure::Exception(_)));
-                    if silent >= MOST_SILENT {
+                    let is_silence = !matches!(failure, Failure::Exception(_));
+                    silent = if is_silence { silent + 1 } else { 0 };
+                    if silent == MOST_SILENT {
+                        found.refuse(block, failure.to_string());
+                        let why = format!("not asked after {silent} requests without an answer");
+                        waiting.into_iter().rev().for_each(|rest| found.refuse(rest, why.clone()));
                         break;
+                    }
+                    if block.count > finest && may_be_about_place(&failure) {
+                        let (front, back) = halves(block);
+                        waiting.push(back);
+                        waiting.push(front);
+                    } else {
+                        found.refuse(block, failure.to_string());
                     }
                 }
             }
@@ -365,10 +371,15 @@ fn is_absent(failure: &Failure) -> bool {
     )
 }
 
-/// Whether a smaller request may be answered.
-fn is_about_place(code: ExceptionCode) -> bool {
+/// Whether a smaller request may be answered. Some devices say nothing to one with a register in it that they
+/// do not have, or hang up.
+fn may_be_about_place(failure: &Failure) -> bool {
     use ExceptionCode::{IllegalDataAddress, IllegalDataValue, ServerDeviceFailure};
-    matches!(code, IllegalDataAddress | IllegalDataValue | ServerDeviceFailure)
+    let about_place = [IllegalDataAddress, IllegalDataValue, ServerDeviceFailure];
+    match failure {
+        Failure::Exception(code) => about_place.contains(code),
+        failure => matches!(failure, Failure::Silence { .. } | Failure::HungUp { .. }),
+    }
 }
 
 /// Two parts; where that can be the second begins at an even address, as values of two registers do.
@@ -412,6 +423,71 @@ mod tests {
     impl Screen for Nobody {
         fn print(&self, _: &str) {}
         fn progress(&self, _: &str) {}
+    }
+
+    /// Units of a device at 10.0.0.5, which answers with `answer` to function, start and count, or not at all.
+    fn device(memory: &Memory, answer: impl Fn(u8, u16, u16) -> Option<Vec<u8>> + Send + 'static) {
+        let door = memory.open("10.0.0.5:502");
+        tokio::spawn(async move {
+            loop {
+                let (mut client, _) = door.accept().await.unwrap();
+                let mut request = [0; 12];
+                while client.read_exact(&mut request).await.is_ok() {
+                    let [.., function, a, b, c, d] = request;
+                    let (start, count) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                    if let Some(answer) = answer(function, start, count) {
+                        let length = u8::try_from(answer.len() + 2).unwrap();
+                        let head = [request[0], request[1], 0, 0, 0, length, request[6], function];
+                        client.write_all(&[&head[..], &answer].concat()).await.unwrap();
+                    }
+                }
+            }
+        });
+    }
+
+    /// What is found in a range, and how many requests it takes.
+    async fn scanned(memory: &Memory, range: &str) -> (Found, usize) {
+        let (to, line) = place::parse("tcp://10.0.0.5").unwrap();
+        let budget = Budget { requests: 100, time: Duration::from_secs(600) };
+        let world = memory.world();
+        let mut looker = Looker::new(to, line, Period::seconds(1), budget, &world, &Nobody);
+        let Ok(found) = looker.scan(1, Block::written(range), 1).await else {
+            panic!("it can be asked")
+        };
+        (found, looker.requests)
+    }
+
+    fn registers(count: u16) -> Vec<u8> {
+        [vec![(count * 2) as u8], [0, 7].repeat(count.into())].concat()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_range_with_one_register_that_is_not_answered_was_not_found_at_all() {
+        let memory = Memory::new(1_795_251_600_000_000_000);
+        device(&memory, |_, start, count| {
+            (!(start..start + count).contains(&40)).then(|| registers(count))
+        });
+        let (found, requests) = scanned(&memory, "h0+100").await;
+        assert_eq!(found.values.len(), 99);
+        let [(refused, why)] = &found.refused[..] else { panic!("{:?}", found.refused) };
+        assert_eq!((*refused, &why[..]), (Block::written("h40+1"), "no answer within 1s"));
+        assert!(requests <= 15, "{requests}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_asked_of_a_table_that_is_not_answered_went_without_a_word() {
+        let memory = Memory::new(1_795_251_600_000_000_000);
+        device(&memory, |_, _, _| None);
+        let (found, requests) = scanned(&memory, "h0+300").await;
+        assert_eq!(requests, MOST_SILENT);
+        let (mut next, mut whys) = (0, Vec::new());
+        for (block, why) in &found.refused {
+            assert_eq!(u32::from(block.start), next);
+            next = block.end();
+            whys.push(&why[..]);
+        }
+        assert_eq!(next, 300);
+        assert_eq!(whys, ["no answer within 1s", "not asked after 8 requests without an answer"]);
     }
 
     #[tokio::test(start_paused = true)]
