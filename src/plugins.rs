@@ -66,6 +66,8 @@ pub fn all() -> Vec<Plugin> {
         forebay_validate::plugin(),
         #[cfg(feature = "forebay-gpio")]
         forebay_gpio::plugin(),
+        #[cfg(feature = "forebay-router")]
+        forebay_router::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

@@ -31,6 +31,7 @@ pub mod fault;
 pub mod held;
 pub mod json;
 pub mod kept;
+pub mod link;
 pub mod mark;
 pub mod message;
 pub mod mqtt;
@@ -59,6 +60,10 @@ pub mod timestamp;
 pub mod tls;
 #[cfg(feature = "tls")]
 mod tls_examination;
+#[cfg(feature = "tls")]
+mod tls_fingerprint;
+#[cfg(feature = "tls")]
+mod tls_pin;
 #[cfg(feature = "tls")]
 mod tls_server;
 pub mod tool;
@@ -97,6 +102,7 @@ pub use crate::{
     fault::Fault,
     held::{Held, Saved},
     kept::Kept,
+    link::{Link, LinkView},
     mark::Mark,
     message::{Message, Meta},
     node::{Input, Node, Sink, Source, Transform, WriteError, Written},

@@ -136,6 +136,12 @@ pub trait Configured: Any + Send + Sync {
         Vec::new()
     }
 
+    /// A connection: whether it tells how the link to the outside is ([`crate::Link`]), so that conditions on
+    /// sinks can ask.
+    fn knows_link(&self) -> bool {
+        false
+    }
+
     /// Tries the way to the other side step by step, as `forebay doctor` shows it, and in the words of
     /// what runs. The only method that connects to anybody. None when there is nothing to look at.
     fn examine<'a>(&'a self, _: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {

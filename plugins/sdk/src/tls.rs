@@ -8,12 +8,16 @@ use std::{
     sync::Arc,
 };
 
-pub use crate::tls_server::{Distrust, common_name, why};
 use crate::{
     rules::{BAD_CERTIFICATE, EXPIRED_CERTIFICATE},
     settings::Problem,
     timestamp::Timestamp,
     tls_server::{Verifier, described, expiry},
+};
+pub use crate::{
+    tls_fingerprint::{Fingerprint, NoFingerprint},
+    tls_pin::trust_only,
+    tls_server::{Distrust, common_name, why},
 };
 use anyhow::{Context, anyhow, bail};
 use forebay_yaml::units::Secret;

@@ -14,17 +14,25 @@ use rustls::{
 };
 use webpki::EndEntityCert;
 
-use crate::timestamp::Timestamp;
+use crate::{timestamp::Timestamp, tls_fingerprint::Fingerprint};
 
 /// A server that is not trusted. It stands as the `Other` in [`CertificateError`].
 #[derive(Debug)]
 pub struct Distrust {
     /// What is wrong with the certificate, for those who tell it from other troubles.
     pub error: CertificateError,
+    /// The certificate that it shows.
+    pub fingerprint: Fingerprint,
     words: String,
 }
 
 impl Distrust {
+    /// What is wrong with the certificate that was met, for rustls to pass on.
+    pub(crate) fn error(error: CertificateError, met: &CertificateDer<'_>, words: String) -> Error {
+        let distrust = Arc::new(Distrust { error, fingerprint: Fingerprint::of(met), words });
+        Error::InvalidCertificate(CertificateError::Other(OtherError(distrust)))
+    }
+
     /// The reason in an error of TLS, when it is one.
     pub fn of(error: &Error) -> Option<&Distrust> {
         match error {
@@ -272,10 +280,7 @@ impl ServerCertVerifier for Verifier {
             let Error::InvalidCertificate(error) = error else { return error };
             match self.words(&error, end_entity) {
                 None => Error::InvalidCertificate(error),
-                Some(words) => {
-                    let distrust = Arc::new(Distrust { error, words });
-                    Error::InvalidCertificate(CertificateError::Other(OtherError(distrust)))
-                }
+                Some(words) => Distrust::error(error, end_entity, words),
             }
         })
     }

@@ -29,7 +29,7 @@ use std::{
 
 use self::gpio::{GpioChip, GpioRequest, HeldLine};
 pub use self::{
-    outside::{Dial, Listener, Outside, Parity, Rs485, Rts, SerialLine, Stream, Via},
+    outside::{Dial, Listener, Outside, Parity, Rs485, Rts, SerialLine, Space, Stream, Via},
     proxy::{Barred, Proxy, Speaks},
     trouble::{Unresolved, no_way},
     usb::UsbId,
@@ -161,6 +161,15 @@ impl World {
     /// What the system says.
     pub async fn write(&self, path: impl AsRef<Path>, bytes: Vec<u8>) -> io::Result<()> {
         self.0.write(path.as_ref().to_owned(), bytes).await
+    }
+
+    /// See [`Outside::space`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub async fn space(&self, path: impl AsRef<Path>) -> io::Result<Space> {
+        self.0.space(path.as_ref().to_owned()).await
     }
 
     /// See [`Outside::clock_was_moved`].

@@ -115,6 +115,15 @@ pub trait Listener: Send + Sync {
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
 }
 
+/// The room on a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What is left for everybody.
+    pub free: u64,
+}
+
 /// What stands behind a [`super::World`].
 pub trait Outside: Send + Sync {
     /// Connects to the first address of the host that answers: the name is looked up anew, and an
@@ -156,6 +165,10 @@ pub trait Outside: Send + Sync {
     fn read(&self, path: PathBuf, most: usize) -> BoxFuture<'static, io::Result<Vec<u8>>>;
     /// Writes such a file, in one write.
     fn write(&self, path: PathBuf, bytes: Vec<u8>) -> BoxFuture<'static, io::Result<()>>;
+    /// How much room there is on the file system that has a path.
+    fn space(&self, _: PathBuf) -> BoxFuture<'static, io::Result<Space>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
     /// Resolves when somebody has set the wall clock, or moved it, after this was first polled.
     fn clock_was_moved(&self) -> BoxFuture<'static, ()>;
 }

@@ -27,7 +27,7 @@ use super::{
     gpio::{GpioChip, GpioRequest, HeldLine},
 };
 use super::{
-    outside::{Dial, Listener, Outside, SerialLine, Stream},
+    outside::{Dial, Listener, Outside, SerialLine, Space, Stream},
     race,
     trouble::Unresolved,
 };
@@ -116,6 +116,14 @@ impl Outside for System {
                 written if written == bytes.len() => Ok(()),
                 _ => Err(io::ErrorKind::WriteZero.into()),
             }
+        })
+    }
+
+    fn space(&self, path: PathBuf) -> BoxFuture<'static, io::Result<Space>> {
+        beside(move || {
+            let found = rustix::fs::statvfs(&path)?;
+            let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+            Ok(Space { total: bytes(found.f_blocks), free: bytes(found.f_bavail) })
         })
     }
 

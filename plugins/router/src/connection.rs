@@ -1,0 +1,378 @@
+//! The owner of a router, who alone talks to it.
+//!
+//! When the router does not answer, `run` ends, the engine waits and calls it again; meanwhile every
+//! question fails at once.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, anyhow};
+use forebay_sdk::{
+    Capabilities, Configured, Connection, Link, Node, Shared, Site, Timestamp, Voice, World,
+    connection::Refused,
+    tls::{Oldest, Tls},
+};
+use serde_json::{Map, Value};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+use tracing::info;
+
+use crate::{
+    action::Action,
+    counters::Counters,
+    group::{Group, Part},
+    linux::{self, Linux},
+    modem::Identifiers,
+    normal::{self, Raw},
+    router::{Job, Line, Router, SharedRouter, Speaks},
+    rutos::{self, Absent, ActFailure, Answers, Rutos},
+    ubus::{self, Ubus},
+    web::Web,
+};
+
+/// A node has at most one question under way, so this is no limit that anybody sees.
+const QUEUE_JOBS: usize = 16;
+/// How often what was counted is written down: flash wears, and the counters of the router go on.
+const SAVE_EVERY: Duration = Duration::from_secs(300);
+/// What is known of the link is not true for longer.
+const LINK_LASTS: Duration = Duration::from_secs(60);
+
+impl Configured for Router {
+    fn build(&self, site: Site) -> Node {
+        let (line, line_seen) = watch::channel(Line::Opening);
+        let shared = SharedRouter { line: line_seen };
+        let link = Link::default();
+        let certificates = self.certificates(Arc::clone(&site.folder));
+        let owner = Owner {
+            router: self.clone(),
+            certificates,
+            line,
+            link: link.clone(),
+            world: site.world,
+            data: site.data,
+            provider: None,
+            counters: None,
+            act_at: None,
+            link_read: None,
+        };
+        Node::connection(Shared::new(Arc::new(shared)).with_link(link), owner)
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let is_near = self.place.as_ref().is_none_or(|place| place.endpoint.is_local());
+        Capabilities { is_near, ..Capabilities::default() }
+    }
+
+    fn check_files(&self, folder: &Path) -> Vec<forebay_sdk::Problem> {
+        self.certificates(folder.into()).problems()
+    }
+
+    fn files(&self, folder: &Path) -> Vec<std::path::PathBuf> {
+        self.certificates(folder.into()).files()
+    }
+
+    fn knows_link(&self) -> bool {
+        true
+    }
+}
+
+impl Router {
+    fn certificates(&self, folder: Arc<Path>) -> Tls {
+        Tls { folder, ca: self.ca.clone(), cert: None, key: None, oldest: Oldest::default() }
+    }
+}
+
+/// The task that asks.
+struct Owner {
+    router: Router,
+    certificates: Tls,
+    line: watch::Sender<Line>,
+    link: Link,
+    world: World,
+    /// Its folder for what must survive a restart.
+    data: Arc<Path>,
+    /// None until it is known how to ask.
+    provider: Option<Provider>,
+    counters: Option<Kept>,
+    /// No action before.
+    act_at: Option<Instant>,
+    link_read: Option<Instant>,
+}
+
+/// What was counted, and whether the file has it.
+struct Kept {
+    counters: Counters,
+    is_saved: bool,
+    save_at: Instant,
+}
+
+/// How the router is asked.
+enum Provider {
+    Rutos(Box<Rutos>),
+    Ubus(Box<Ubus>),
+    Linux(Linux),
+}
+
+impl Provider {
+    async fn enter(&mut self) -> anyhow::Result<()> {
+        match self {
+            Provider::Rutos(rutos) => rutos.enter().await,
+            Provider::Ubus(ubus) => ubus.enter().await,
+            Provider::Linux(_) => Ok(()),
+        }
+    }
+
+    async fn read(&mut self, parts: &[Part]) -> anyhow::Result<Answers> {
+        match self {
+            Provider::Rutos(rutos) => rutos.read(parts).await,
+            Provider::Ubus(ubus) => ubus.read(parts).await,
+            Provider::Linux(linux) => Ok(linux.read(parts).await),
+        }
+    }
+}
+
+impl Connection for Owner {
+    /// Serves questions until the router does not answer one.
+    async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
+        let served = self.serve(voice).await;
+        if let Err(error) = &served {
+            self.line.send_replace(Line::Down(format!("{error:#}").into()));
+        }
+        served
+    }
+
+    async fn close(&mut self) {
+        if let Some(kept) = &self.counters {
+            kept.counters.save(&self.data).await;
+        }
+        match &mut self.provider {
+            Some(Provider::Rutos(rutos)) => rutos.leave().await,
+            Some(Provider::Ubus(ubus)) => ubus.leave().await,
+            Some(Provider::Linux(_)) | None => (),
+        }
+    }
+}
+
+impl Owner {
+    async fn serve(&mut self, voice: &Voice) -> anyhow::Result<()> {
+        self.forget_link();
+        if self.counters.is_none() {
+            let counters = Counters::load(&self.data).await;
+            let save_at = Instant::now() + SAVE_EVERY;
+            self.counters = Some(Kept { counters, is_saved: true, save_at });
+        }
+        let provider = match &mut self.provider {
+            Some(provider) => provider,
+            None => {
+                let found = self.router.find(&self.world, &self.certificates).await?;
+                self.provider.insert(found)
+            }
+        };
+        provider.enter().await?;
+        voice.ready();
+        let (jobs, mut queue) = mpsc::channel(QUEUE_JOBS);
+        self.line.send_replace(Line::Serving(jobs));
+        loop {
+            tokio::select! {
+                // The line holds a sender, so the queue ends with this function and not before.
+                job = queue.recv() => self.take(job.expect("a sender is held"), voice).await?,
+                () = self.link.watched(), if self.link_read.is_none() => self.read_link(voice).await?,
+                () = sleep_until(self.next_look()) => self.look(voice).await?,
+            }
+        }
+    }
+
+    /// When there is something to do although nobody asks.
+    fn next_look(&self) -> Instant {
+        let save_at = self.counters.as_ref().map(|kept| kept.save_at);
+        let link = self.link_read.map(|read| read + *self.router.link_every);
+        let next = save_at.into_iter().chain(link).min();
+        next.unwrap_or_else(|| Instant::now() + SAVE_EVERY)
+    }
+
+    async fn look(&mut self, voice: &Voice) -> anyhow::Result<()> {
+        let now = Instant::now();
+        if let Some(kept) = self.counters.as_mut().filter(|kept| kept.save_at <= now) {
+            if !kept.is_saved {
+                kept.counters.save(&self.data).await;
+            }
+            (kept.is_saved, kept.save_at) = (true, now + SAVE_EVERY);
+        }
+        if self.link_read.is_some_and(|read| read + *self.router.link_every <= now) {
+            match self.link.is_watched() {
+                true => self.read_link(voice).await?,
+                false => self.link_read = None,
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(&mut self, job: Job, voice: &Voice) -> anyhow::Result<()> {
+        match job {
+            Job::Read { groups, identifiers, reply } => {
+                // The node may have been stopped meanwhile.
+                if reply.is_closed() {
+                    return Ok(());
+                }
+                match self.read(&groups, identifiers, voice).await {
+                    Ok(read) => drop(reply.send(Ok(read))),
+                    Err(error) => {
+                        let _ = reply.send(Err(format!("{error:#}").into()));
+                        return Err(error);
+                    }
+                }
+            }
+            Job::Act { action, reply } => {
+                if !reply.is_closed() {
+                    let _ = reply.send(self.act(&action, voice).await);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &mut self,
+        groups: &[Group],
+        identifiers: Identifiers,
+        voice: &Voice,
+    ) -> anyhow::Result<Map<String, Value>> {
+        let (raw, answers) = self.ask(groups, voice).await?;
+        let now = Timestamp::now();
+        let data = groups.contains(&Group::Data).then(|| self.count(&raw, now)).flatten();
+        let mut read = Map::new();
+        for group in groups {
+            let said = match group {
+                Group::Data => data.clone(),
+                other => normal::group(*other, &raw, identifiers, now),
+            };
+            let name = group.name();
+            let what = format!("group `{name}`");
+            match said {
+                Some(said) => {
+                    voice.trouble_is_over(&what);
+                    read.insert(name.to_owned(), said);
+                }
+                None => voice.trouble_lasts(&what, &why_absent(*group, &answers)),
+            }
+        }
+        Ok(read)
+    }
+
+    /// Asks for all that some groups are made of.
+    async fn ask(&mut self, groups: &[Group], voice: &Voice) -> anyhow::Result<(Raw, Answers)> {
+        let parts: BTreeSet<Part> =
+            groups.iter().flat_map(|group| group.parts()).copied().collect();
+        let parts: Vec<Part> = parts.into_iter().collect();
+        let provider = self.provider.as_mut().context("asking before it is known whom")?;
+        let answers = provider.read(&parts).await?;
+        voice.works();
+        let given =
+            answers.iter().filter_map(|(part, it)| Some((*part, it.as_ref().ok()?.clone())));
+        Ok((given.collect(), answers))
+    }
+
+    fn count(&mut self, raw: &Raw, now: Timestamp) -> Option<Value> {
+        let kept = self.counters.as_mut()?;
+        let uptime = raw.get(&Part::Usage).and_then(normal::uptime);
+        kept.is_saved = false;
+        kept.counters.read(raw.get(&Part::Modems)?, uptime, now)
+    }
+
+    /// Looks how the link is, for who watches it.
+    async fn read_link(&mut self, voice: &Voice) -> anyhow::Result<()> {
+        let groups = [Group::Signal, Group::Wan, Group::Data];
+        let (raw, _) = self.ask(&groups, voice).await?;
+        let now = Timestamp::now();
+        let data = self.count(&raw, now);
+        self.link_read = Some(Instant::now());
+        self.link.tell(normal::link(&raw, data.as_ref(), now));
+        Ok(())
+    }
+
+    /// What was known of the link is not true for ever.
+    fn forget_link(&mut self) {
+        if self.link_read.is_some_and(|read| read.elapsed() > LINK_LASTS) {
+            self.link.tell(Map::new());
+        }
+    }
+
+    async fn act(&mut self, action: &Action, voice: &Voice) -> Result<(), ActFailure> {
+        let kind = action.kind().name();
+        if !self.router.allow.contains(&action.kind()) {
+            let error = anyhow!("`allow` of the connection does not name `{kind}`");
+            return Err(ActFailure::Refused(error));
+        }
+        let Some(Provider::Rutos(rutos)) = &mut self.provider else {
+            let error = anyhow!("only a router that is asked by REST can be told to do something");
+            return Err(ActFailure::Refused(error));
+        };
+        let rate = self.router.rate;
+        if self.act_at.is_some_and(|at| at > Instant::now()) {
+            let error = anyhow!("no more than `rate: {rate}` of the connection; this one waits");
+            return Err(ActFailure::NotDone(error));
+        }
+        self.act_at = Some(Instant::now() + rate.0);
+        action.carry_out(rutos).await?;
+        voice.works();
+        Ok(())
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.line.send_replace(Line::Down("the connection was stopped".into()));
+    }
+}
+
+impl Router {
+    /// How this router is asked.
+    async fn find(&self, world: &World, certificates: &Tls) -> anyhow::Result<Provider> {
+        let linux = || Provider::Linux(Linux::new(world.clone(), self.root.clone()));
+        let Some(place) = &self.place else {
+            return match linux::is_here(world, &self.root).await {
+                true => Ok(linux()),
+                false => Err(Refused::new(format!(
+                    "{} does not show `proc/uptime`: `root` is where the root of the machine is mounted",
+                    self.root.display()
+                ))
+                .into()),
+            };
+        };
+        let web = || Web::new(world.clone(), place.clone(), certificates.clone(), self.timeout);
+        let (name, password) = (&self.username, &self.password);
+        let rutos = || Provider::Rutos(Box::new(Rutos::new(web(), name.clone(), password.clone())));
+        let ubus = || Provider::Ubus(Box::new(Ubus::new(web(), name.clone(), password.clone())));
+        match self.speaks {
+            Speaks::Linux => Ok(linux()),
+            Speaks::Rutos => Ok(rutos()),
+            Speaks::Ubus => Ok(ubus()),
+            Speaks::Auto => {
+                let mut asked = web();
+                let found = if rutos::is_here(&mut asked).await? {
+                    rutos()
+                } else if ubus::is_here(&mut asked).await? {
+                    ubus()
+                } else {
+                    return Err(Refused::new(format!(
+                        "{place} answers, and neither as RutOS at /api nor as ubus at /ubus"
+                    ))
+                    .into());
+                };
+                let by = if matches!(found, Provider::Rutos(_)) { "rutos" } else { "ubus" };
+                info!(%place, provider = by, "found out how to ask the router");
+                Ok(found)
+            }
+        }
+    }
+}
+
+/// Why a group has nothing to say.
+fn why_absent(group: Group, answers: &Answers) -> anyhow::Error {
+    let first = group.parts().first().and_then(|part| answers.get(part));
+    match first {
+        Some(Err(Absent::Lasting(why) | Absent::Now(why))) => anyhow!("{why}"),
+        Some(Ok(_)) | None => anyhow!("the router says nothing of it"),
+    }
+}

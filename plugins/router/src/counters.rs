@@ -1,0 +1,259 @@
+//! Data used over the mobile network, by SIM: of counters that begin anew with each connection, wrap at 32
+//! bits or go back for a moment, sums that only ever grow. Pure but for its file.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use forebay_sdk::{Timestamp, replace_file};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::{task::spawn_blocking, time::Instant};
+use tracing::debug;
+
+use crate::{figures::Figures, modem};
+
+const FILE: &str = "data-used.json";
+const LARGEST_FILE: u64 = 1 << 20;
+/// More modems, and more SIMs, than any router has.
+const MOST_NAMES: usize = 32;
+/// A counter of 32 bits ends here.
+const WRAP: u64 = 1 << 32;
+/// Where a counter of 32 bits must stand for its next small value to be one beyond the end.
+const NEAR_WRAP: u64 = 3 << 30;
+/// The most that may have gone by between two readings across the end.
+const MOST_ACROSS: u64 = 1 << 30;
+/// A counter that began anew within less is lower than it was.
+const LONG_GAP: Duration = Duration::from_secs(60);
+/// So many readings in a row below what was seen before are no slip any more.
+const MOST_LOWER: u32 = 3;
+
+/// What was used, and the counters that it was seen by.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Of each modem.
+    modems: BTreeMap<String, Meters>,
+    /// Of each SIM, as `2-1/sim1`.
+    sims: BTreeMap<String, Used>,
+    /// How long the router was up at the last reading, in seconds.
+    uptime: Option<u64>,
+    /// When that was. None after a restart.
+    #[serde(skip)]
+    at: Option<Instant>,
+    /// When the first reading was, in milliseconds since 1970.
+    since: Option<i64>,
+    /// The day and the month that are counted, in UTC.
+    day: String,
+    month: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Meters {
+    up: Meter,
+    down: Meter,
+}
+
+/// One counter of a modem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Meter {
+    /// What counts as seen. None before the first reading.
+    seen: Option<u64>,
+    /// Readings below it in a row, and the first of them.
+    lower: u32,
+    lowest: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Used {
+    today: Both,
+    month: Both,
+    total: Both,
+}
+
+/// Bytes in both directions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Both {
+    up: u64,
+    down: u64,
+}
+
+impl Meter {
+    /// How many bytes went by since the last reading. `is_anew`: the router has booted since.
+    fn read(&mut self, now: u64, is_anew: Anew) -> u64 {
+        // A modem that is away for a moment says nothing, or this. Where it is the truth, nothing went by.
+        if now == 0 {
+            return 0;
+        }
+        let Some(seen) = self.seen else {
+            self.seen = Some(now);
+            return now;
+        };
+        if is_anew == Anew::Booted {
+            *self = Meter { seen: Some(now), ..Meter::default() };
+            return now;
+        }
+        if now >= seen {
+            *self = Meter { seen: Some(now), ..Meter::default() };
+            return now - seen;
+        }
+        if (NEAR_WRAP..WRAP).contains(&seen) && WRAP - seen + now < MOST_ACROSS {
+            *self = Meter { seen: Some(now), ..Meter::default() };
+            return WRAP - seen + now;
+        }
+        // A counter that began anew, or one that slipped for a moment: the next reading shows it.
+        self.lower += 1;
+        if self.lower == 1 {
+            self.lowest = now;
+        }
+        let is_fresh = self.lowest <= seen / 2;
+        if self.lower > 1 && is_fresh && now >= self.lowest {
+            *self = Meter { seen: Some(now), ..Meter::default() };
+            return now;
+        }
+        // Where it stands now is no beginning: what went by meanwhile is not known, and is not made up.
+        if self.lower >= MOST_LOWER {
+            *self = Meter { seen: Some(now), ..Meter::default() };
+        }
+        0
+    }
+}
+
+/// Whether counters surely began anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Anew {
+    Booted,
+    NotKnown,
+}
+
+impl Counters {
+    /// Takes in a reading, and says the group `data`. None without a counter.
+    pub fn read(&mut self, modems: &Value, uptime: Option<u64>, now: Timestamp) -> Option<Value> {
+        self.turn(now);
+        let anew = self.anew(uptime);
+        let mut chosen = None;
+        for found in modem::all(modems) {
+            let says = Figures::of(found);
+            let up = says.count(&["txbytes", "tx_bytes", "bytes_sent"]);
+            let down = says.count(&["rxbytes", "rx_bytes", "bytes_received"]);
+            let Some((up, down)) = up.zip(down) else { continue };
+            let name = modem::name(found);
+            let sim = modem::sim(found).unwrap_or(1);
+            let key = format!("{name}/sim{sim}");
+            if self.is_full(&name, &key) {
+                continue;
+            }
+            let meters = self.modems.entry(name).or_default();
+            let is_first = meters.up.seen.is_none();
+            let by = Both { up: meters.up.read(up, anew), down: meters.down.read(down, anew) };
+            let used = self.sims.entry(key.clone()).or_default();
+            used.total.add(by);
+            // When what was there before the first reading went by, nobody knows.
+            if !is_first {
+                used.today.add(by);
+                used.month.add(by);
+            }
+            let is_chosen = modem::chosen(modems).is_some_and(|it| std::ptr::eq(it, found));
+            if is_chosen || chosen.is_none() {
+                chosen = Some((key, sim));
+            }
+        }
+        let (key, sim) = chosen?;
+        self.uptime = uptime.or(self.uptime);
+        self.at = Some(Instant::now());
+        self.since.get_or_insert(now.unix_millis());
+        let used = self.sims.get(&key)?;
+        let sims = self.sims.iter().map(|(name, used)| (name.clone(), used.value()));
+        let mut said = used.value();
+        said["sim"] = sim.into();
+        said["sims"] = Value::Object(sims.collect());
+        Some(said)
+    }
+
+    /// Whether the router has booted since the last reading, when that was so long ago that the counters may be
+    /// higher than before all the same. Otherwise they show it themselves.
+    fn anew(&self, uptime: Option<u64>) -> Anew {
+        let Some((before, now)) = self.uptime.zip(uptime) else { return Anew::NotKnown };
+        let is_within = self
+            .at
+            .is_none_or(|at| at.elapsed() > LONG_GAP && Duration::from_secs(now) <= at.elapsed());
+        if now > 0 && now < before && is_within { Anew::Booted } else { Anew::NotKnown }
+    }
+
+    fn is_full(&self, modem: &str, sim: &str) -> bool {
+        let is_new = |full: bool, known: bool| full && !known;
+        is_new(self.modems.len() >= MOST_NAMES, self.modems.contains_key(modem))
+            || is_new(self.sims.len() >= MOST_NAMES, self.sims.contains_key(sim))
+    }
+
+    /// Begins a new day and a new month. A clock that is not set says nothing about either.
+    fn turn(&mut self, now: Timestamp) {
+        if !now.clock_was_set() {
+            return;
+        }
+        let moment = now.to_rfc3339();
+        let (day, month) = (&moment[..10], &moment[..7]);
+        if self.day != day {
+            let is_first = self.day.is_empty();
+            day.clone_into(&mut self.day);
+            if !is_first {
+                self.sims.values_mut().for_each(|used| used.today = Both::default());
+            }
+        }
+        if self.month != month {
+            let is_first = self.month.is_empty();
+            month.clone_into(&mut self.month);
+            if !is_first {
+                self.sims.values_mut().for_each(|used| used.month = Both::default());
+            }
+        }
+    }
+
+    /// Reads what was counted before a restart.
+    pub async fn load(folder: &Path) -> Counters {
+        let file = folder.join(FILE);
+        match spawn_blocking(move || read(&file)).await {
+            Ok(Ok(counters)) => counters,
+            Ok(Err(error)) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    debug!(%error, "cannot read what was counted; counting begins anew");
+                }
+                Counters::default()
+            }
+            Err(_) => Counters::default(),
+        }
+    }
+
+    /// Writes it down. What goes by until the next time is not lost with the power: the counters of the router
+    /// go on.
+    pub async fn save(&self, folder: &Path) {
+        let (folder, counters): (PathBuf, _) = (folder.to_owned(), self.clone());
+        let write = move || replace_file(&folder, FILE, &serde_json::to_vec(&counters)?);
+        if let Ok(Err(error)) = spawn_blocking(write).await {
+            debug!(%error, "cannot write what was counted");
+        }
+    }
+}
+
+impl Used {
+    fn value(&self) -> Value {
+        let both = |it: Both| json!({ "up": it.up, "down": it.down });
+        json!({ "today": both(self.today), "month": both(self.month), "total": both(self.total) })
+    }
+}
+
+impl Both {
+    fn add(&mut self, other: Both) {
+        self.up = self.up.saturating_add(other.up);
+        self.down = self.down.saturating_add(other.down);
+    }
+}
+
+fn read(file: &Path) -> io::Result<Counters> {
+    if fs::symlink_metadata(file)?.len() > LARGEST_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(serde_json::from_slice(&fs::read(file)?)?)
+}

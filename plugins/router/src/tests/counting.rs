@@ -1,0 +1,101 @@
+//! Counters that begin anew, wrap and slip.
+
+use forebay_sdk::Timestamp;
+use serde_json::{Value, json};
+
+use crate::counters::Counters;
+
+const DAY: i64 = 86_400_000_000_000;
+
+fn modem(bytes: u64) -> Value {
+    json!([{ "id": "2-1", "active_sim": 1, "txbytes": bytes, "rxbytes": bytes * 2 }])
+}
+
+/// The bytes up in all after each reading.
+fn totals(readings: &[u64]) -> Vec<u64> {
+    let mut counters = Counters::default();
+    let now = Timestamp::from_unix_nanos(super::NOW);
+    let read = |bytes: &u64| {
+        let said = counters.read(&modem(*bytes), None, now).unwrap();
+        assert_eq!(said["total"]["down"].as_u64().unwrap() % 2, 0, "both go the same way");
+        said["total"]["up"].as_u64().unwrap()
+    };
+    readings.iter().map(read).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_that_begins_anew_goes_on() {
+    assert_eq!(totals(&[1000, 1500, 20, 50, 80]), [1000, 1500, 1500, 1550, 1580]);
+    assert_eq!(totals(&[1000, 0, 0, 300, 400]), [1000, 1000, 1000, 1000, 1400]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_that_slips_for_a_moment_counts_nothing_twice() {
+    let away = [1_000_000, 0, 0, 0, 1_000_100];
+    assert_eq!(totals(&away), [1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_100]);
+    assert_eq!(totals(&[1_000_000, 7, 1_000_100]), [1_000_000, 1_000_000, 1_000_100]);
+    assert_eq!(totals(&[1_000_000, 999_000, 1_000_100]), [1_000_000, 1_000_000, 1_000_100]);
+    let lower = [1_000_000, 999_000, 999_100, 999_200, 999_300];
+    assert_eq!(totals(&lower), [1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_counter_of_32_bits_wraps() {
+    let end = 1_u64 << 32;
+    let expected = [end - 100, end + 50, end + 60];
+    let mut counters = Counters::default();
+    let now = Timestamp::from_unix_nanos(super::NOW);
+    for (bytes, expected) in [end - 100, 50, 60].into_iter().zip(expected) {
+        let modem = json!([{ "id": "2-1", "active_sim": 1, "txbytes": bytes, "rxbytes": 7 }]);
+        let said = counters.read(&modem, None, now).unwrap();
+        assert_eq!(said["total"]["up"], expected);
+        assert_eq!(said["total"]["down"], 7);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_loses_nothing_and_sees_that_the_router_has_booted() {
+    let place = tempfile::tempdir().unwrap();
+    let now = Timestamp::from_unix_nanos(super::NOW);
+    let mut counters = Counters::default();
+    counters.read(&modem(1000), Some(5000), now).unwrap();
+    counters.save(place.path()).await;
+    let mut again = Counters::load(place.path()).await;
+    let said = again.read(&modem(1400), Some(6000), now).unwrap();
+    assert_eq!(said["total"], json!({ "up": 1400, "down": 2800 }));
+    // Meanwhile it booted, and has used more since than before.
+    again.save(place.path()).await;
+    let mut again = Counters::load(place.path()).await;
+    let said = again.read(&modem(9000), Some(300), now).unwrap();
+    assert_eq!(said["total"], json!({ "up": 10_400, "down": 20_800 }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_broken_begins_anew() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("data-used.json"), b"{\"modems\": 3").unwrap();
+    assert_eq!(Counters::load(place.path()).await, Counters::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn days_months_and_sims_are_counted_by_themselves() {
+    let mut counters = Counters::default();
+    let mut read = |sim: u64, bytes: u64, days: i64| {
+        let modem = json!([{ "id": "2-1", "active_sim": sim, "txbytes": bytes, "rxbytes": 0 }]);
+        let now = Timestamp::from_unix_nanos(super::NOW + days * DAY);
+        let said = counters.read(&modem, None, now).unwrap();
+        ["today", "month", "total"].map(|period| said[period]["up"].as_u64().unwrap())
+    };
+    // What was there before it was looked at is no use of today.
+    assert_eq!(read(1, 1000, 0), [0, 0, 1000]);
+    assert_eq!(read(1, 1300, 0), [300, 300, 1300]);
+    assert_eq!(read(1, 1400, 1), [100, 400, 1400]);
+    // The other SIM.
+    assert_eq!(read(2, 1500, 1), [100, 100, 100]);
+    // December.
+    assert_eq!(read(1, 1510, 10), [10, 10, 1410]);
+    // A clock that nobody has set begins no month.
+    let modem = json!([{ "id": "2-1", "active_sim": 1, "txbytes": 1520, "rxbytes": 0 }]);
+    let said = counters.read(&modem, None, Timestamp::before_clock_was_set(0)).unwrap();
+    assert_eq!(said["month"]["up"], 20);
+}

@@ -1,0 +1,295 @@
+//! One web server, asked one question at a time over a connection that is kept.
+//!
+//! Opens its stream by the world, so a simulated router is asked by the code that asks a real one.
+
+use std::{convert::Infallible, io, pin::Pin, sync::Arc, task};
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use forebay_sdk::{
+    Endpoint, Period,
+    connection::Refused,
+    tls::{self, Distrust, Tls, rustls, rustls::pki_types::ServerName},
+    world::{Dial, Stream, World},
+};
+use hyper::{
+    Method, Request, StatusCode,
+    body::{Body, Frame, Incoming},
+    client::conn::http1::{self, SendRequest},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
+};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::{AbortHandle, spawn_blocking},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use crate::place::{Check, Place};
+
+/// Larger than any answer of a router that was seen, by far.
+const MOST_BYTES: usize = 1 << 20;
+const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
+
+/// Asks a web server.
+pub struct Web {
+    world: World,
+    place: Place,
+    certificates: Tls,
+    timeout: Period,
+    /// None until it is needed, and without TLS. Kept, so that sessions of TLS are resumed.
+    config: Option<Arc<rustls::ClientConfig>>,
+    line: Option<Line>,
+}
+
+/// A question.
+pub struct Ask<'a> {
+    pub method: Method,
+    /// With all that stands in front: `/api/login`.
+    pub path: &'a str,
+    pub token: Option<&'a str>,
+    pub body: Option<&'a Value>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub bytes: Vec<u8>,
+}
+
+/// Why nothing came back.
+#[derive(Debug)]
+pub enum Failure {
+    /// The question never left.
+    NotSent(anyhow::Error),
+    /// It may have been understood.
+    Unknown(anyhow::Error),
+}
+
+impl Failure {
+    pub fn into_error(self) -> anyhow::Error {
+        match self {
+            Failure::NotSent(error) | Failure::Unknown(error) => error,
+        }
+    }
+}
+
+/// A connection. Dropped, it is closed.
+struct Line {
+    send: SendRequest<Said>,
+    driver: AbortHandle,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Bytes in both directions.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+impl Web {
+    pub fn new(world: World, place: Place, certificates: Tls, timeout: Period) -> Web {
+        Web { world, place, certificates, timeout, config: None, line: None }
+    }
+
+    /// Where it is, as `https://192.168.1.1`.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Asks what may be asked twice: once more when a connection that was kept has died meanwhile.
+    pub async fn ask(&mut self, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let was_kept = self.line.is_some();
+        let again = Ask { method: ask.method.clone(), ..ask };
+        match self.within(ask).await {
+            Err(Failure::Unknown(error)) if was_kept && !error.is::<TooLong>() => {
+                self.within(again).await
+            }
+            other => other,
+        }
+    }
+
+    /// Asks what must not be asked twice, on a new connection, so that an old one is no reason for a doubt.
+    pub async fn ask_once(&mut self, ask: Ask<'_>) -> Result<Answer, Failure> {
+        self.line = None;
+        self.within(ask).await
+    }
+
+    async fn within(&mut self, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let (path, limit) = (ask.path.to_owned(), self.timeout);
+        let mut line = match self.line.take() {
+            Some(line) => line,
+            None => match timeout(*limit, self.open()).await {
+                Ok(opened) => opened.map_err(Failure::NotSent)?,
+                Err(_) => {
+                    let error = anyhow!("no connection to {} within {limit}", self.place);
+                    return Err(Failure::NotSent(error));
+                }
+            },
+        };
+        let request = self.request(ask).map_err(Failure::NotSent)?;
+        let exchange = async {
+            let response = line.send.send_request(request).await?;
+            let status = response.status();
+            anyhow::Ok(Answer { status, bytes: read(response.into_body()).await? })
+        };
+        let doing = || format!("asking {}{path}", self.place);
+        match timeout(*limit, exchange).await {
+            Ok(Ok(answer)) => {
+                self.line = (!line.send.is_closed()).then_some(line);
+                Ok(answer)
+            }
+            Ok(Err(error)) => {
+                let is_unsent = error.downcast_ref().is_some_and(hyper::Error::is_canceled);
+                let error = error.context(doing());
+                Err(if is_unsent { Failure::NotSent(error) } else { Failure::Unknown(error) })
+            }
+            Err(_) => Err(Failure::Unknown(anyhow!(TooLong(limit)).context(doing()))),
+        }
+    }
+
+    fn request(&self, ask: Ask<'_>) -> anyhow::Result<Request<Said>> {
+        let request = Request::builder()
+            .method(ask.method)
+            .uri(ask.path)
+            .header(HOST, self.place.authority())
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, OUR_NAME);
+        let request = match ask.token {
+            None => request,
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {token}")),
+        };
+        let request = match ask.body {
+            None => request.body(Said(None)),
+            Some(body) => {
+                let bytes = serde_json::to_vec(body)?;
+                request.header(CONTENT_TYPE, "application/json").body(Said(Some(bytes.into())))
+            }
+        };
+        request.context("writing the request")
+    }
+
+    async fn open(&mut self) -> anyhow::Result<Line> {
+        let doing = format!("connecting to {}", self.place);
+        let dial = Dial::new(self.place.endpoint.clone());
+        let stream = self.world.connect(dial).await.context(doing)?;
+        let stream: Box<dyn Wire> = match self.place.is_encrypted {
+            false => Box::new(stream),
+            true => self.shake_hands(stream).await?,
+        };
+        let (send, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        // It ends with the line.
+        let driver = tokio::spawn(async { drop(driver.await) }).abort_handle();
+        Ok(Line { send, driver })
+    }
+
+    async fn shake_hands(&mut self, stream: Box<dyn Stream>) -> anyhow::Result<Box<dyn Wire>> {
+        let config = match &self.config {
+            Some(config) => Arc::clone(config),
+            None => Arc::clone(self.config.insert(self.config().await?)),
+        };
+        let Endpoint { host, .. } = &self.place.endpoint;
+        let name = ServerName::try_from(host.clone()).context("reading the name of the router")?;
+        match TlsConnector::from(config).connect(name, stream).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(error) => {
+                // The file with certificates may be another one by then.
+                self.config = None;
+                Err(self.distrust(error))
+            }
+        }
+    }
+
+    async fn config(&self) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+        let certificates = self.certificates.clone();
+        let read = spawn_blocking(move || certificates.client_config()).await;
+        let mut config = read.context("reading the certificates")??;
+        if let Check::Fingerprint(pin) = self.place.check {
+            tls::trust_only(&mut config, pin);
+        }
+        Ok(Arc::new(config))
+    }
+
+    /// A handshake that failed, and when it was for the certificate, what would have it trusted.
+    fn distrust(&self, error: io::Error) -> anyhow::Error {
+        let inner: Option<&rustls::Error> = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let Some(distrust) = inner.and_then(Distrust::of) else {
+            let why = inner.and_then(tls::why);
+            let place = &self.place;
+            return match why {
+                Some(why) => anyhow!("the TLS handshake with {place} failed: {why}"),
+                None => anyhow!(error).context(format!("speaking TLS with {place}")),
+            };
+        };
+        let place = &self.place;
+        let words = match self.place.check {
+            Check::System => format!(
+                "nothing shows yet that {place} is the router: {distrust}. When it is, write this into its connection: \
+                 `fingerprint: \"{}\"`",
+                distrust.fingerprint
+            ),
+            Check::Authority | Check::Fingerprint(_) => {
+                format!("{place} is not trusted: {distrust}")
+            }
+        };
+        Refused::new(words).into()
+    }
+}
+
+/// The other side did not answer in time. It is not asked again for that.
+#[derive(Debug)]
+struct TooLong(Period);
+
+impl std::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "no answer within {}", self.0)
+    }
+}
+
+impl std::error::Error for TooLong {}
+
+async fn read(mut body: Incoming) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    while let Some(frame) =
+        std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await
+    {
+        // What is no data is of no interest.
+        if let Ok(data) = frame?.into_data() {
+            if bytes.len() + data.len() > MOST_BYTES {
+                return Err(anyhow!("the answer is larger than {} MiB", MOST_BYTES >> 20));
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes)
+}
+
+/// The body of a question.
+struct Said(Option<Bytes>);
+
+impl Body for Said {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+    ) -> task::Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        task::Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        hyper::body::SizeHint::with_exact(self.0.as_ref().map_or(0, Bytes::len) as u64)
+    }
+}
