@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::bail;
 use forebay_sdk::{
-    Configured, Examination, Level, Site, Step, Timestamp, Voice, World, examination::Outcome,
+    Configured, Examination, Level, Link, Site, Step, Timestamp, Voice, World, examination::Outcome,
 };
 use serde_json::json;
 
@@ -169,6 +169,7 @@ fn site(name: &Arc<str>, folder: &Path) -> Site {
         memory: None,
         world: World::system(),
         voice: Voice::unheard(),
+        link: Link::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use forebay_sdk::{
-    Configured, Delivery, Emitter, Input, Message, Node, Port, Site, Transform, Voice, World,
+    Configured, Delivery, Emitter, Input, Link, Message, Node, Port, Site, Transform, Voice, World,
 };
 
 /// Where its messages come from.
@@ -27,6 +27,7 @@ impl Tried {
             memory: None,
             world: World::system(),
             voice: Voice::unheard(),
+            link: Link::default(),
         };
         match configured.build(site) {
             Node::Transform(node) => Some(Tried { node, outputs: configured.outputs() }),

@@ -34,7 +34,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use forebay_sdk::{Port, Role, Site, Voice, World, clock, outlet::Wires};
+use forebay_sdk::{Link, Port, Role, Site, Voice, World, clock, outlet::Wires};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -62,6 +62,8 @@ pub struct Engine {
     /// For what must survive a restart.
     data: Arc<Path>,
     world: World,
+    /// Told by the connection that knows, and seen by the sinks with conditions on it.
+    link: Link,
     graph: Graph,
     connections: BTreeMap<Name, RunningConnection>,
     stations: BTreeMap<Name, Station>,
@@ -110,6 +112,7 @@ impl Engine {
             folder: folder.into(),
             data: data.into(),
             world,
+            link: Link::default(),
             graph: Graph::default(),
             connections: BTreeMap::new(),
             stations: BTreeMap::new(),
@@ -434,6 +437,7 @@ impl Engine {
             memory: None,
             world: self.world.clone(),
             voice: Voice::new(Arc::clone(status) as _),
+            link: self.link.clone(),
         }
     }
 

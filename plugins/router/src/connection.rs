@@ -42,13 +42,12 @@ impl Configured for Router {
     fn build(&self, site: Site) -> Node {
         let (line, line_seen) = watch::channel(Line::Opening);
         let shared = SharedRouter { line: line_seen };
-        let link = Link::default();
         let certificates = self.certificates(Arc::clone(&site.folder));
         let owner = Owner {
             router: self.clone(),
             certificates,
             line,
-            link: link.clone(),
+            link: site.link,
             world: site.world,
             data: site.data,
             provider: None,
@@ -56,7 +55,7 @@ impl Configured for Router {
             act_at: None,
             link_read: None,
         };
-        Node::connection(Shared::new(Arc::new(shared)).with_link(link), owner)
+        Node::connection(Shared::new(Arc::new(shared)), owner)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -127,11 +127,7 @@ pub fn truth(value: &Value) -> Option<bool> {
         },
         Value::String(text) => {
             let is = |word: &&str| text.trim().eq_ignore_ascii_case(word);
-            if TRUE.iter().any(|word| is(&word)) {
-                Some(true)
-            } else {
-                FALSE.iter().any(|word| is(&word)).then_some(false)
-            }
+            if TRUE.iter().any(&is) { Some(true) } else { FALSE.iter().any(is).then_some(false) }
         }
         _ => None,
     }

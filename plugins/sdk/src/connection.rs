@@ -4,7 +4,7 @@ use std::{any::Any, fmt, sync::Arc};
 
 use futures_util::future::{BoxFuture, FutureExt};
 
-use crate::{link::Link, voice::Voice};
+use crate::voice::Voice;
 
 /// Something that nodes share, such as a bus or a session. The engine builds it once per name,
 /// keeps it across reloads that do not change it, and restarts the nodes that use it when they do.
@@ -86,29 +86,16 @@ impl<T: Connection> DynConnection for T {
 
 /// What the nodes of a connection get to see of it. Cloning shares it.
 #[derive(Clone)]
-pub struct Shared {
-    part: Arc<dyn Any + Send + Sync>,
-    link: Option<Link>,
-}
+pub struct Shared(Arc<dyn Any + Send + Sync>);
 
 impl Shared {
     /// Shares `part` among all nodes that use the connection.
     pub fn new<T: Any + Send + Sync>(part: Arc<T>) -> Shared {
-        Shared { part, link: None }
-    }
-
-    /// Its connection also tells how the link to the outside is.
-    pub fn with_link(self, link: Link) -> Shared {
-        Shared { link: Some(link), ..self }
-    }
-
-    /// How the link to the outside is, when the connection tells.
-    pub fn link(&self) -> Option<&Link> {
-        self.link.as_ref()
+        Shared(part)
     }
 
     /// The shared part, when it is a `T`.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        Arc::clone(&self.part).downcast().ok()
+        Arc::clone(&self.0).downcast().ok()
     }
 }

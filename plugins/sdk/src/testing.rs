@@ -20,6 +20,7 @@ use crate::{
     emitter::Emitter,
     envelope::{Envelope, Port},
     held::Saved,
+    link::Link,
     message::Message,
     node::{Input, Node, Transform},
     outlet::{Outlet, Wires},
@@ -96,6 +97,7 @@ pub fn site(connection: Option<Shared>) -> Site {
         memory: None,
         world: World::system(),
         voice: Voice::unheard(),
+        link: Link::default(),
     }
 }
 
