@@ -236,6 +236,27 @@ fn a_host_whose_first_address_is_silent_is_reached_by_the_next() {
 }
 
 #[test]
+fn a_broker_that_has_moved_is_looked_up_again() {
+    let port = free_port();
+    let text = format!(
+        "connections: {{ far: {{ type: mqtt, url: 'mqtt://broker.example:{port}' }} }}\n\
+         sources: {{ beat: {{ type: timer, every: 100ms }} }}\n\
+         sinks: {{ out: {{ from: beat, type: mqtt, connection: far, topic: beat }} }}\n"
+    );
+    let (folder, data) = (Folder::with(&[("a.yaml", &text)]), Folder::new());
+    let up = "ip link set lo up
+        ip addr add 192.0.2.9/32 dev lo
+        printf '192.0.2.8 broker.example\n192.0.2.9 broker.example\n' >$DATA/hosts
+        mount --bind $DATA/hosts /etc/hosts";
+    let Some(forebay) = start_inside("mn", up, folder.path(), data.path()) else { return };
+    // Neither of the addresses that it has at first.
+    forebay.wait_for_log("nothing listens at broker.example");
+    let broker = forebay.mosquitto_inside("n", port);
+    std::fs::write(data.path().join("hosts"), "127.0.0.1 broker.example\n").unwrap();
+    until("it arrives", || broker.log.count_of("'beat'") > 0);
+}
+
+#[test]
 fn a_reload_is_as_fast_while_the_link_is_silent() {
     let (plant, cloud) = (Mosquitto::start(), Mosquitto::start());
     let link = Proxy::to(cloud.port);

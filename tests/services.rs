@@ -107,6 +107,57 @@ sinks:
 }
 
 #[test]
+fn a_twin_of_azure_is_asked_for_followed_and_told_what_is_reported() {
+    let made = certificates();
+    let (broker, port) = with_tls(&made, "");
+    let device = format!(
+        "type: azure-iot, hub: 127.0.0.1, port: {port}, device: d1, shared_access_key: c2VjcmV0LWtleQ==, ca: '{}'",
+        made.shown("ca", "pem")
+    );
+    let nodes = "sources:
+  beat: { type: timer, every: 200ms }
+  whole: { type: mqtt, connection: it, topics: [$iothub/twin/res/#] }
+  desired: { type: mqtt, connection: it, topics: [$iothub/twin/PATCH/properties/desired/#] }
+transforms:
+  interval: { from: whole, type: script, script: '#{ payload: #{ interval: msg.payload.desired.interval } }' }
+  changed: { from: desired, type: map, remove: [$version] }
+sinks:
+  ask: { from: beat, type: mqtt, connection: it, topic: $iothub/twin/GET/?$rid=1 }
+  report:
+    from: [interval, changed]
+    type: mqtt
+    connection: it
+    topic: $iothub/twin/PATCH/properties/reported/?$rid=2
+";
+    let subscriber = Subscriber::to(broker.port, "$iothub/twin/#");
+    let _forebay = Forebay::run(pipeline(&device, nodes).path());
+    subscriber.wait_for("asked", |got| got.topic == "$iothub/twin/GET/?$rid=1");
+    until("subscribed", || broker.log.count_of("d1 1 $iothub/twin") >= 2);
+    let reported = "$iothub/twin/PATCH/properties/reported/?$rid=2";
+    let whole = r#"{"desired":{"interval":5,"$version":1},"reported":{"$version":1}}"#;
+    publish(broker.port, "$iothub/twin/res/200/?$rid=1", whole, &["-q", "1"]);
+    subscriber
+        .wait_for("the twin", |got| got.topic == reported && got.payload == r#"{"interval":5}"#);
+    let desired = "$iothub/twin/PATCH/properties/desired/?$version=2";
+    publish(broker.port, desired, r#"{"interval":9,"$version":2}"#, &["-q", "1"]);
+    subscriber
+        .wait_for("a change", |got| got.topic == reported && got.payload == r#"{"interval":9}"#);
+}
+
+#[test]
+fn a_device_of_azure_goes_over_websocket_where_only_port_443_is_let_out() {
+    let made = certificates();
+    let (broker, port) = with_tls(&made, "protocol websockets\n");
+    let device = format!(
+        "type: azure-iot, hub: 127.0.0.1, port: {port}, websocket: true, device: d1, shared_access_key: c2VjcmV0LWtleQ==, ca: '{}'",
+        made.shown("ca", "pem")
+    );
+    let subscriber = Subscriber::to(broker.port, "devices/d1/messages/events/#");
+    let _forebay = Forebay::run(pipeline(&device, &BEAT.replace("TOPIC", "site/a")).path());
+    subscriber.wait_for("an event", |got| got.topic.ends_with("&topic=site%2Fa"));
+}
+
+#[test]
 fn tokens_are_user_names_where_services_have_them_so() {
     let made = certificates();
     let (broker, port) = with_tls(&made, "");

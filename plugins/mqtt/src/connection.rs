@@ -245,13 +245,13 @@ impl Driver {
             }
             _ => error,
         });
-        let Welcome { resumed, limits, going_on } = opened?;
+        let Welcome { resumed, limits, assigned, going_on } = opened?;
         drop(awaited);
         self.up_since = Some(Instant::now());
         self.dialects[place].understood(version).await;
         // One that hangs up at once, again and again, is no news each time.
         match self.hang_ups {
-            0 => info!(%broker, %version, resumed, "connected"),
+            0 => info!(%broker, %version, resumed, client_id = assigned, "connected"),
             _ => debug!(%broker, %version, resumed, "connected"),
         }
         client.limits = self.settings.limits(limits);

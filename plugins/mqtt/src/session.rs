@@ -12,7 +12,7 @@ use forebay_sdk::{
     mqtt::{Properties, PubSub, Publication, Subscribe, Subscription},
 };
 use futures_util::{
-    future::{BoxFuture, FutureExt, ready},
+    future::{BoxFuture, Either, FutureExt, ready},
     stream::{self, BoxStream, StreamExt},
 };
 use tokio::{
@@ -390,8 +390,8 @@ impl Session {
     ) -> Result<Sent<'_>, Unwritten> {
         let (qos, bytes) = (limits.qos(&publication), publication.payload.len());
         let answer = match qos {
-            2 => self.hand_over_once(client, &publication).await?.taken().boxed(),
-            _ => self.publish_at(client, &publication, qos).await?.taken().boxed(),
+            2 => Either::Left(self.hand_over_once(client, &publication).await?.taken()),
+            _ => Either::Right(self.publish_at(client, &publication, qos).await?.taken()),
         };
         let comes_apart = self.is_bridge && client.version() == Version::V4;
         let answer = answer.map(move |answer| match answer {

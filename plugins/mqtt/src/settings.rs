@@ -53,8 +53,7 @@ pub struct SessionSettings {
     #[schemars(schema_with = "headers_schema")]
     pub headers: BTreeMap<String, Secret>,
     /// Names this client to the broker, which lets only one in by that name. A random name when
-    /// left out.
-    #[schemars(length(min = 1))]
+    /// left out; `""` has the broker choose one.
     pub client_id: Option<String>,
     /// Who we are to the broker.
     #[schemars(length(min = 1))]
@@ -398,7 +397,8 @@ impl SessionSettings {
         problems.extend(self.refused(demands));
         problems.extend(self.doubted(demands, &addresses));
         let idle_close = self.idle_close(problems);
-        if self.client_id.is_none() && !self.clean_session {
+        let client_id = self.client_id.clone().filter(|id| !id.is_empty());
+        if client_id.is_none() && !self.clean_session {
             let message = "`clean_session: false` needs a `client_id`";
             let problem = Problem::new("clean_session", message, "`client_id` is missing");
             problems.push(problem.rule(&SESSION_WITHOUT_ID));
@@ -441,7 +441,8 @@ impl SessionSettings {
             headers,
             server_name: self.server_name,
             min_tls: self.min_tls.0?,
-            client_id: self.client_id,
+            is_named_by_broker: client_id.is_none() && self.client_id.is_some(),
+            client_id,
             hello,
             keep_alive: self.keep_alive,
             connect_timeout: self.connect_timeout,
@@ -1126,8 +1127,10 @@ mod tests {
             ],
         );
         check(
-            "url: mqtt://broker\nclient_id: ''",
-            &["setting-type: `client_id` is empty [expected a text that is not empty]"],
+            "url: mqtt://broker\nclient_id: ''\nclean_session: false",
+            &[
+                "session-without-id: `clean_session: false` needs a `client_id` [`client_id` is missing]",
+            ],
         );
         check(
             "url: mqtt://broker\nwill: { topic: a, payload: x, qos: 3 }",

@@ -37,8 +37,10 @@ pub struct MqttConnection {
     pub server_name: Option<String>,
     /// The oldest version of TLS.
     pub min_tls: Oldest,
-    /// None for a random one.
+    /// None for a random one,
     pub client_id: Option<String>,
+    /// or for one that the broker chooses.
+    pub is_named_by_broker: bool,
     pub hello: Hello,
     pub keep_alive: Period,
     pub connect_timeout: Period,
@@ -92,8 +94,11 @@ impl MqttConnection {
         }
     }
 
-    /// At most 23 letters and digits when it is random: every broker must take those [MQTT-3.1.3-5].
+    /// Empty when the broker is to choose. At most 23 letters and digits when it is random: every broker must take those [MQTT-3.1.3-5].
     pub fn client_id_or_random(&self) -> String {
+        if self.is_named_by_broker {
+            return String::new();
+        }
         let random = || format!("forebay{:012x}", fastrand::u64(..1 << 48));
         self.client_id.clone().unwrap_or_else(random)
     }

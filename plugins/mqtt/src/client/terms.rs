@@ -45,6 +45,8 @@ pub struct Welcome {
     /// Whether it remembers the session.
     pub resumed: bool,
     pub limits: Limits,
+    /// The client id that it has chosen, when that was left to it, and it says so.
+    pub assigned: Option<String>,
     /// What goes on where the connection before has left it.
     pub going_on: Vec<Resumed>,
 }

@@ -101,6 +101,7 @@ impl Line {
                 Ok(Welcome {
                     resumed: answer.session_present,
                     limits,
+                    assigned: None,
                     going_on: resumed.unwrap_or_default(),
                 })
             }

@@ -277,7 +277,9 @@ fn welcome(answer: &ConnAck, going_on: Vec<Resumed>) -> Welcome {
     // Left out, it has them (MQTT 5 section 3.2.2.3.12).
     let said = answer.properties.as_ref().and_then(|said| said.subscription_identifiers_available);
     limits.names_subscriptions = said != Some(0);
-    Welcome { resumed: answer.session_present, limits, going_on }
+    let said = answer.properties.as_ref();
+    let assigned = said.and_then(|said| said.assigned_client_identifier.clone());
+    Welcome { resumed: answer.session_present, limits, assigned, going_on }
 }
 
 fn options(client_id: &str, hello: &Hello, way: Way) -> MqttOptions {

@@ -154,6 +154,24 @@ async fn a_session_is_kept_for_ever_or_not_at_all_when_nothing_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_chooses_the_client_id_when_it_is_asked_to() {
+    for version in ["5", "3.1.1"] {
+        let (door, _running) = Running::in_memory(&format!("version: '{version}'\nclient_id: ''"));
+        if version == "5" {
+            let chosen = ConnAckProperties {
+                assigned_client_identifier: Some("auto-7".to_owned()),
+                ..nothing()
+            };
+            let (connect, _) = at(&door).await.greet(ConnectReturnCode::Success, chosen).await;
+            assert_eq!((connect.client_id.as_str(), connect.clean_start), ("", true));
+        } else {
+            let connect = peer::at(&door).await.welcome(false).await;
+            assert_eq!((connect.client_id.as_str(), connect.clean_session), ("", true));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_the_broker_remembers_is_published_and_subscribed_in() {
     let (door, mut running) =
         Running::in_memory("version: \"5\"\nclient_id: a\nclean_session: false");
