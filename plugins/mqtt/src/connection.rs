@@ -23,6 +23,7 @@ use tracing::{debug, info};
 
 use crate::{
     address::Address,
+    asked::Asked,
     client::{Anew, Arrival, Client, Line, Untaken, Welcome},
     cloud::Device,
     dialect::Dialect,
@@ -40,6 +41,9 @@ use crate::{
 
 /// The most filters in one SUBSCRIBE. AWS allows 8.
 const MOST_FILTERS: usize = 8;
+/// When a broker is told that nobody asks any more for what was asked for before a restart: sources may still
+/// be on their way.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(30);
 /// The pause before a filter that the broker refused is asked for again. It doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -60,6 +64,8 @@ impl Configured for MqttConnection {
             world: site.world,
             session: Arc::clone(&session),
             exactly_once,
+            asked: (!self.hello.clean_session).then(|| Asked::of(&site.data)),
+            has_session: false,
             detour: None,
             live: None,
             up_since: None,
@@ -121,6 +127,10 @@ struct Driver {
     session: Arc<Session>,
     /// In a session that the broker keeps.
     exactly_once: Option<Arc<ExactlyOnce>>,
+    /// What it was asked for there.
+    asked: Option<Asked>,
+    /// Whether the broker is known to have begun one.
+    has_session: bool,
     /// What each of the addresses speaks.
     dialects: Vec<Dialect>,
     /// Where a broker has sent us to, for one attempt.
@@ -255,6 +265,20 @@ impl Driver {
             _ => debug!(%broker, %version, resumed, "connected"),
         }
         client.limits = self.settings.limits(limits);
+        // A broker keeps it from now on.
+        if !self.settings.hello.clean_session {
+            if self.has_session && !resumed {
+                voice.trouble(&anyhow!("the broker at {broker} has lost the session: what was published to this client meanwhile does not come"));
+            }
+            let asked = self.settings.hello.session_expiry;
+            if let Some(kept) = limits.session_expiry.filter(|kept| *kept < asked)
+                && !self.has_session
+            {
+                voice.trouble(&anyhow!("the broker at {broker} keeps the session for {kept} s and no longer: what is published while this client is away for longer does not come"));
+            }
+            self.has_session = true;
+        }
+        let asked = self.asked.as_mut();
         session.began(client.clone(), resumed, going_on);
         let serve = async {
             if let Some(birth) = &self.settings.hello.birth {
@@ -262,7 +286,7 @@ impl Driver {
             }
             session.up(client.clone());
             voice.ready();
-            keep_subscribed(&client, &session.inbound, broker, voice).await
+            keep_subscribed(&client, &session.inbound, broker, voice, asked).await
         };
         // Each of these ends only with an error, and is never polled again then.
         session.demand.heard();
@@ -473,7 +497,13 @@ async fn keep_subscribed(
     inbound: &Inbound,
     broker: &str,
     voice: &Voice,
+    mut asked: Option<&mut Asked>,
 ) -> anyhow::Result<Infallible> {
+    let mut left_over = match &mut asked {
+        Some(asked) => asked.filters().await,
+        None => BTreeSet::new(),
+    };
+    let left_over_until = Instant::now() + LEFT_OVER_AFTER;
     let asking = || format!("asking the broker at {broker} for subscriptions");
     let mut granted: BTreeMap<String, Manner> = BTreeMap::new();
     let mut refused: BTreeMap<String, Refusal> = BTreeMap::new();
@@ -533,18 +563,25 @@ async fn keep_subscribed(
         answers.refused = refused.keys().cloned().collect();
         inbound.answered(&answers);
 
-        let surplus: Vec<String> = granted
-            .keys()
-            .filter(|filter| !wanted.filters.contains_key(*filter) && !wanted.kept.contains(filter))
-            .cloned()
-            .collect();
+        let is_wanted =
+            |filter: &String| wanted.filters.contains_key(filter) || wanted.kept.contains(filter);
+        left_over.retain(|filter| !is_wanted(filter));
+        let over = left_over.iter().filter(|_| left_over_until <= Instant::now());
+        let surplus = granted.keys().filter(|filter| !is_wanted(filter)).chain(over);
+        let surplus: Vec<String> = surplus.cloned().collect();
         for some in surplus.chunks(MOST_FILTERS) {
             client.unsubscribe(some).await.with_context(asking)?;
             granted.retain(|filter, _| !some.contains(filter));
+            left_over.retain(|filter| !some.contains(filter));
         }
         drop(awaited);
+        if let Some(asked) = &mut asked {
+            asked.are(granted.keys().chain(&left_over).cloned().collect()).await;
+        }
 
-        let next = refused.values().map(|refusal| refusal.again_at).chain(wanted.until).min();
+        let until =
+            wanted.until.into_iter().chain((!left_over.is_empty()).then_some(left_over_until));
+        let next = refused.values().map(|refusal| refusal.again_at).chain(until).min();
         let until = async {
             match next {
                 Some(next) => sleep_until(next).await,

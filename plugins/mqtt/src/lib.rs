@@ -5,6 +5,7 @@
 //! TCP connection, so the task that owns it (`connection.rs`) never waits for a node.
 
 mod address;
+mod asked;
 mod client;
 mod cloud;
 mod connection;

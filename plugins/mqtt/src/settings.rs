@@ -845,6 +845,14 @@ impl Settings for MqttSourceSettings {
                 problems.push(problem.note(note));
             }
         }
+        let is_shared = |topic: &String| topic.starts_with("$share/");
+        if let Some(at) = self.topics.iter().position(is_shared).filter(|_| self.no_local) {
+            let message = "`no_local` does not go with a shared subscription";
+            let label = "expected `false`: who shares hears everybody";
+            let problem = Problem::new("no_local", message, label);
+            let note = "brokers end the connection on it (MQTT 5 section 3.8.3.1)";
+            problems.push(problem.also(format!("topics[{at}]"), "shared").note(note));
+        }
         let MqttSourceSettings { no_local, retain_as_published, retained, qos, .. } = self;
         let retain_as_published = retain_as_published || self.bridged.is_some();
         let manner = Manner { qos, no_local, retain_as_published, retained };

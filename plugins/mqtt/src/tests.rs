@@ -20,6 +20,7 @@ use forebay_sdk::{
         memory::{Door, Memory},
     },
 };
+use tempfile::TempDir;
 use tokio::{
     sync::mpsc,
     task::{JoinHandle, yield_now},
@@ -64,6 +65,8 @@ struct Running {
     errors: mpsc::Receiver<String>,
     heard: Arc<Heard>,
     task: Task,
+    /// The data folder, unless the test has its own.
+    _data: TempDir,
 }
 
 impl Running {
@@ -82,7 +85,9 @@ impl Running {
 
     fn start_at(settings: &str, site: Site) -> Running {
         let (voice, heard) = voice();
-        let site = Site { voice: voice.clone(), ..site };
+        let own = tempfile::tempdir().unwrap();
+        let data = if site.data.is_absolute() { Arc::clone(&site.data) } else { own.path().into() };
+        let site = Site { voice: voice.clone(), data, ..site };
         let (shared, mut connection) = connection(settings, site);
         let (report, errors) = mpsc::channel(1);
         let task = tokio::spawn(async move {
@@ -94,7 +99,7 @@ impl Running {
                 yield_now().await;
             }
         });
-        Running { shared, errors, heard, task: Task(task) }
+        Running { shared, errors, heard, task: Task(task), _data: own }
     }
 
     async fn error(&mut self) -> String {

@@ -65,6 +65,8 @@ pub struct Limits {
     pub keeps_retained: bool,
     /// Whether it says with each message by which subscriptions that comes.
     pub names_subscriptions: bool,
+    /// For how many seconds it keeps the session, when that is not what was asked for.
+    pub session_expiry: Option<u32>,
 }
 
 impl Limits {
@@ -81,6 +83,7 @@ impl Default for Limits {
             max_qos: 2,
             keeps_retained: true,
             names_subscriptions: false,
+            session_expiry: None,
         }
     }
 }

@@ -273,6 +273,7 @@ fn welcome(answer: &ConnAck, going_on: Vec<Resumed>) -> Welcome {
         limits.max_packet = said.max_packet_size.map_or(u64::MAX, u64::from);
         limits.max_qos = said.max_qos.unwrap_or(2);
         limits.keeps_retained = said.retain_available != Some(0);
+        limits.session_expiry = said.session_expiry_interval;
     }
     // Left out, it has them (MQTT 5 section 3.2.2.3.12).
     let said = answer.properties.as_ref().and_then(|said| said.subscription_identifiers_available);

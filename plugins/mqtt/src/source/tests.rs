@@ -46,6 +46,11 @@ fn settings_are_checked() {
         ],
     );
     check(
+        "topics: [a, $share/g/b]\nno_local: true",
+        &["setting-value: `no_local` does not go with a shared subscription \
+           [expected `false`: who shares hears everybody]"],
+    );
+    check(
         "topics: [a]\nqos: 3\nin_flight: 0",
         &[
             "setting-type: `qos` is out of range [expected 0 to 2, found 3]",

@@ -365,3 +365,56 @@ async fn a_source_without_room_does_not_keep_a_sink_from_its_acknowledgement() {
     let (written, ()) = tokio::join!(sink.write(&batch), broker);
     assert_eq!(said(written), "written");
 }
+
+/// A session that the broker keeps, with this data folder and a source.
+fn kept(folder: &std::path::Path) -> (Door, Running) {
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let door = memory.open("broker:1883");
+    let settings = "url: mqtt://broker\nclient_id: a\nclean_session: false";
+    let site = Site { world: memory.world(), data: folder.into(), ..site(None) };
+    (door, Running::start_at(settings, site))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_went_on_sending_what_an_earlier_configuration_had_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("subscriptions");
+    std::fs::write(&file, "in/#\nold/#\n").unwrap();
+    let (door, running) = kept(folder.path());
+    let _reading = running.source("topics: [in/#, more]");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(true).await;
+    peer.grant("").await;
+    let began = Instant::now();
+    let Packet::Unsubscribe(over) = peer.recv().await else { panic!("expected UNSUBSCRIBE") };
+    assert_eq!(over.topics, ["old/#"]);
+    // Nobody is taken for gone who is only late.
+    assert!(began.elapsed() >= Duration::from_secs(29));
+    peer.send(Packet::UnsubAck(rumqttc::UnsubAck { pkid: over.pkid })).await;
+    let is_remembered = async {
+        while std::fs::read_to_string(&file).unwrap_or_default() != "in/#\nmore\n" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(is_remembered).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_has_lost_the_session_was_not_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let (door, mut running) = kept(folder.path());
+    for _ in 0..2 {
+        let mut peer = peer::at(&door).await;
+        peer.welcome(false).await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        drop(peer);
+        running.error().await;
+    }
+    let said = running.heard.said();
+    assert_eq!(
+        said.troubles,
+        [
+            "the broker at broker:1883 has lost the session: what was published to this client meanwhile does not come"
+        ]
+    );
+}

@@ -154,6 +154,27 @@ async fn a_session_is_kept_for_ever_or_not_at_all_when_nothing_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_keeps_the_session_for_less_than_asked_was_not_told_of() {
+    let kept = "client_id: a\nclean_session: false";
+    for (asked, given, expected) in
+        [("", Some(3600), 1), ("\nsession_expiry: 1h", Some(3600), 0), ("", None, 0)]
+    {
+        let limits = ConnAckProperties { session_expiry_interval: given, ..nothing() };
+        let (running, _peer, _door) = connected(&format!("{kept}{asked}"), limits).await;
+        soon(async {
+            while running.heard.said().ready == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let troubles = running.heard.said().troubles;
+        assert_eq!(troubles.len(), expected, "{troubles:?}");
+        let words = "keeps the session for 3600 s and no longer";
+        assert!(troubles.iter().all(|trouble| trouble.contains(words)), "{troubles:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_chooses_the_client_id_when_it_is_asked_to() {
     for version in ["5", "3.1.1"] {
         let (door, _running) = Running::in_memory(&format!("version: '{version}'\nclient_id: ''"));
