@@ -635,10 +635,16 @@ impl SessionSettings {
         statuses.into_iter().filter_map(|(name, status)| Some((name, status.as_ref()?)))
     }
 
-    /// A retained birth that nothing takes back at the broker.
+    /// A retained birth that nothing takes back at the broker, or a will.
     fn unretained(&self) -> Option<Problem> {
         let (birth, will) = (self.birth.as_ref()?, self.will.as_ref()?);
         let is_same = birth.topic.as_ref().is_none_or(|topic| *topic == will.topic);
+        if will.retain == Some(true) && birth.retain == Some(false) && is_same {
+            let message = "`will` is retained and `birth` is not";
+            let problem = Problem::new("birth.retain", message, "expected `true`, or nothing");
+            let note = "who subscribes after the connection came back still gets the will";
+            return Some(problem.note(note).rule(&UNRETAINED_WILL).warning());
+        }
         if will.retain == Some(true) || birth.retain != Some(true) || !is_same {
             return None;
         }
@@ -1219,6 +1225,12 @@ mod tests {
         check("url: mqtt://b\nwill: { topic: t, payload: off }", &[unretained]);
         check(&with(", retain: false", ""), &[]);
         check(&with(", retain: true", ", retain: true"), &[]);
+        check(
+            &with(", retain: true", ", retain: false"),
+            &[
+                "unretained-will: `will` is retained and `birth` is not [expected `true`, or nothing]",
+            ],
+        );
     }
 
     #[test]

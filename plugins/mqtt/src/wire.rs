@@ -18,7 +18,7 @@ use forebay_sdk::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tokio_rustls::TlsConnector;
 
@@ -157,7 +157,10 @@ impl Way {
             passed_at: 0,
             since_break: 0,
             closed: None,
+            heard_at: Instant::now(),
             pinged: None,
+            own_ping: &[],
+            is_between_packets: true,
             write_error: None,
             way: self,
         })
@@ -202,8 +205,14 @@ pub struct Wire {
     is_told: bool,
     /// While the gate is closed: when a ping is answered next.
     closed: Option<Pin<Box<Sleep>>>,
+    /// When something came last.
+    heard_at: Instant,
     /// While a ping is on its way and nothing has come since: until when something must.
     pinged: Option<Pin<Box<Sleep>>>,
+    /// What of a ping of our own is yet to be written.
+    own_ping: &'static [u8],
+    /// Whether all that the client gave so far was written: it gives whole packets.
+    is_between_packets: bool,
     /// Why nothing can be written any more. What the other side said before it went is still read:
     /// what it acknowledged is not sent again.
     write_error: Option<io::Error>,
@@ -277,6 +286,7 @@ impl Wire {
             return Poll::Ready(Err(io::Error::other(Unanswered)));
         };
         self.pinged = None;
+        self.heard_at = Instant::now();
         let bytes = buffer.filled().len();
         self.came = 0..bytes;
         self.way.voice.count(Figure::BytesIn, bytes as u64);
@@ -306,12 +316,32 @@ impl Wire {
         }
     }
 
+    /// The client pings when it has written nothing for a while. Who writes messages of QoS 0 all the time, which
+    /// nobody answers, would never learn that the broker is stuck, so a ping goes in between when nothing came for
+    /// a keep-alive.
+    fn poll_own_ping(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let keep_alive = self.keep_alive();
+        let is_due = !keep_alive.is_zero() && self.heard_at.elapsed() >= keep_alive;
+        if is_due && self.pinged.is_none() && self.is_between_packets && self.own_ping.is_empty() {
+            self.own_ping = &PINGREQ;
+        }
+        while !self.own_ping.is_empty() {
+            let ping = self.own_ping;
+            let written = ready!(Pin::new(&mut self.stream).poll_write(context, ping))?;
+            self.way.voice.count(Figure::BytesOut, written as u64);
+            self.own_ping = &ping[written..];
+            self.look_for_ping(ping);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// How much was written. After an error everything is, as far as the client has to know: what
     /// is read next tells how the connection ends.
     fn written(&mut self, outcome: io::Result<usize>, bytes: usize) -> usize {
         match outcome {
             Ok(written) => {
                 self.way.voice.count(Figure::BytesOut, written as u64);
+                self.is_between_packets = written == bytes;
                 written
             }
             Err(error) => {
@@ -357,7 +387,10 @@ impl AsyncWrite for Wire {
     ) -> Poll<io::Result<usize>> {
         let outcome = match self.write_error {
             Some(_) => Ok(bytes.len()),
-            None => ready!(Pin::new(&mut self.stream).poll_write(context, bytes)),
+            None => match ready!(self.poll_own_ping(context)) {
+                Ok(()) => ready!(Pin::new(&mut self.stream).poll_write(context, bytes)),
+                Err(error) => Err(error),
+            },
         };
         self.look_for_ping(bytes);
         Poll::Ready(Ok(self.written(outcome, bytes.len())))
@@ -371,7 +404,10 @@ impl AsyncWrite for Wire {
         let bytes = parts.iter().map(|part| part.len()).sum();
         let outcome = match self.write_error {
             Some(_) => Ok(bytes),
-            None => ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts)),
+            None => match ready!(self.poll_own_ping(context)) {
+                Ok(()) => ready!(Pin::new(&mut self.stream).poll_write_vectored(context, parts)),
+                Err(error) => Err(error),
+            },
         };
         if let Some(first) = parts.iter().find(|part| part.len() == bytes) {
             self.look_for_ping(first);

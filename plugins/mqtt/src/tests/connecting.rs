@@ -387,6 +387,47 @@ async fn a_silent_link_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stuck_broker_was_not_noticed_by_who_sends_all_the_time_at_qos_0() {
+    for answers in [0, 3] {
+        let (door, mut running) = Running::in_memory("keep_alive: 60s");
+        let mut sink = running.sink("topic: t\nqos: 0");
+        let mut peer = peer::at(&door).await;
+        peer.welcome(false).await;
+        soon(sink.connect()).await.unwrap();
+        let began = Instant::now();
+        let writing = async {
+            loop {
+                let _ = sink.write(&[message("", 1)]).await;
+                tokio::time::sleep(Duration::from_secs(7)).await;
+            }
+        };
+        let broker = async {
+            let mut left = answers;
+            loop {
+                match peer.try_recv().await {
+                    Some(Packet::PingReq) if left > 0 => {
+                        left -= 1;
+                        peer.send(Packet::PingResp).await;
+                    }
+                    Some(Packet::Publish(_) | Packet::PingReq) => (),
+                    Some(other) => panic!("expected PUBLISH or PINGREQ, got {other:?}"),
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        let error = tokio::select! {
+            error = running.errors.recv() => error.unwrap(),
+            () = writing => unreachable!("it goes on"),
+            () = broker => unreachable!("it goes on"),
+        };
+        assert!(error.contains("did not answer a ping"), "{error}");
+        let took = began.elapsed().as_secs();
+        let earliest = 60 * (answers + 1) + 30;
+        assert!((earliest..earliest + 7 * (answers + 1) + 1).contains(&took), "{took}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_broker_that_never_acknowledges_is_left_and_asked_anew() {
     let (door, mut running) = Running::in_memory("keep_alive: 25s");
     let mut sink = running.sink("topic: t");
