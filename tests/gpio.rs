@@ -28,6 +28,7 @@ sources:
     lines:
       - { name: door, line: DOOR, debounce: 50ms }
       - { name: heating, line: HEATING }
+      - { name: button, line: 6, edge: rising, bias: pull_up, active_low: true }
       - { name: water, line: METER, count: { per_unit: 100, rate: flow } }
   heard: { type: mqtt, connection: hall, topics: [inputs] }
 transforms:
@@ -51,7 +52,10 @@ sinks:
     from: changes
     type: gpio
     connection: card
-    lines: [{ name: door, line: PUMP, safe: off }]
+    lines:
+      - { name: door, line: PUMP, safe: off }
+      - { name: lamp, line: 5, active_low: true, initial: keep }
+      - { name: button, line: 7, pulse: 300ms }
 "#;
 
 #[test]
@@ -104,6 +108,15 @@ fn an_edge_on_a_real_kernel_is_published_with_its_time_and_outputs_follow() {
     eprintln!("the edge, as it was published: {said}");
     assert_eq!(said.lines().count(), 1, "{said}");
     machine.until("1", "cat $lines/sim_gpio4/value");
+
+    // A button that pulls a line down which its bias pulls up, and the pulse that it gives.
+    assert_eq!(machine.shell("cat $lines/sim_gpio6/pull"), "pull-up");
+    machine.shell("echo pull-down >$lines/sim_gpio6/pull");
+    machine.until("1", "cat $lines/sim_gpio7/value");
+    machine.until("0", "cat $lines/sim_gpio7/value");
+    machine.until(r#""button":true,"at""#, log);
+    // An output that was left as it was: low, which is on.
+    assert_eq!(machine.shell("cat $lines/sim_gpio5/value"), "0");
 
     // Each pulse counts. The made-up chip itself loses some that follow each other at once.
     machine.shell("n=0; while [ $n -lt 200 ]; do for pull in up down; do echo pull-$pull >$lines/sim_gpio2/pull; usleep 5000; done; n=$((n+1)); done");

@@ -40,7 +40,6 @@ pub struct Input {
 
 /// A line that is watched.
 pub struct Watched {
-    held: Box<dyn HeldLine>,
     way: Way,
     edges: Edges,
     pub level: bool,
@@ -49,14 +48,20 @@ pub struct Watched {
 }
 
 enum Way {
-    /// The kernel tells each; the number of the last.
-    Told(u32),
-    Polled(Poll),
+    /// The kernel tells each edge.
+    Told {
+        line: Box<dyn HeldLine>,
+        /// That of the last one.
+        number: u32,
+    },
+    /// It is read over and over.
+    Polled { line: Box<dyn HeldLine>, every: Duration, next: Instant, lasting: Lasting },
+    /// Somebody else reads it, and says what it has.
+    Shown(Lasting),
 }
 
-struct Poll {
-    every: Duration,
-    next: Instant,
+/// Whether a level lasts.
+struct Lasting {
     debounce: Duration,
     /// Since when the line has another level.
     other_since: Option<Instant>,
@@ -93,83 +98,108 @@ impl Input {
             bias: self.bias,
             usage: Usage::Input { edges, debounce },
         };
-        let polled = |every: Duration| {
-            let (next, debounce) = (Instant::now() + every, self.debounce);
-            Way::Polled(Poll { every, next, debounce, other_since: None })
+        let polled = |line, every: Duration| {
+            let next = Instant::now() + every;
+            Way::Polled { line, every, next, lasting: Lasting::of(self) }
         };
-        let (held, way) = match self.poll {
-            Some(every) => (found.hold(world, request(None, Duration::ZERO)).await?, polled(every)),
+        let way = match self.poll {
+            Some(every) => polled(found.hold(world, request(None, Duration::ZERO)).await?, every),
             None => match found.hold(world, request(Some(self.edges), self.debounce)).await {
-                Ok(held) => (held, Way::Told(0)),
+                Ok(line) => Way::Told { line, number: 0 },
                 // Drivers say in many ways that they have no interrupt for a line.
                 Err(refused @ NotHeld::Refused(_)) => {
                     match found.hold(world, request(None, Duration::ZERO)).await {
-                        Ok(held) => (held, polled(POLL)),
+                        Ok(line) => polled(line, POLL),
                         Err(_) => return Err(refused),
                     }
                 }
                 Err(other) => return Err(other),
             },
         };
-        let level = held.level().map_err(NotHeld::of)?;
-        let (edges, read_at) = (self.edges, Instant::now());
-        Ok(Watched { held, way, edges, level, read_at })
+        let mut watched = Watched { way, edges: self.edges, level: false, read_at: Instant::now() };
+        watched.begin().map_err(NotHeld::of)?;
+        Ok(watched)
     }
 }
 
 impl Watched {
+    /// One that somebody else reads, and that has this level.
+    pub fn shown(input: &Input, level: bool) -> Watched {
+        let (way, edges) = (Way::Shown(Lasting::of(input)), input.edges);
+        Watched { way, edges, level, read_at: Instant::now() }
+    }
+
     /// How often the line is read, although nobody asked for that.
     pub fn is_polled_every(&self) -> Option<Duration> {
         match &self.way {
-            Way::Told(_) => None,
-            Way::Polled(poll) => Some(poll.every),
+            Way::Polled { every, .. } => Some(*every),
+            Way::Told { .. } | Way::Shown(_) => None,
         }
     }
 
     /// The level now, as the driver reads it.
     pub fn look(&self) -> io::Result<bool> {
-        self.held.level()
+        match &self.way {
+            Way::Told { line, .. } | Way::Polled { line, .. } => line.level(),
+            Way::Shown(_) => Ok(self.level),
+        }
     }
 
     /// Begins with the level that the line has come to by now.
     pub fn begin(&mut self) -> io::Result<()> {
-        (self.level, self.read_at) = (self.held.level()?, Instant::now());
+        (self.level, self.read_at) = (self.look()?, Instant::now());
         Ok(())
+    }
+
+    /// Somebody has read this level. The change that is to be told, when there is one.
+    pub fn show(&mut self, level: bool) -> Option<Change> {
+        let Way::Shown(lasting) = &mut self.way else { return None };
+        let change = lasting.look(level, self.level)?;
+        self.take_in(change)
     }
 
     /// Waits for the next change that is to be told. Dropping the future loses none.
     pub async fn next(&mut self) -> io::Result<Change> {
         loop {
             let change = match &mut self.way {
-                Way::Told(number) => {
-                    let edge = self.held.edge().await?;
+                Way::Told { line, number } => {
+                    let edge = line.edge().await?;
                     let lost = edge.number.wrapping_sub(*number).saturating_sub(1);
                     *number = edge.number;
                     Some(Change { at: edge.at, level: edge.level, lost: lost.into() })
                 }
-                Way::Polled(poll) => {
-                    sleep_until(poll.next).await;
-                    poll.next = Instant::now() + poll.every;
-                    poll.look(self.held.level()?, self.level)
+                Way::Polled { line, every, next, lasting } => {
+                    sleep_until(*next).await;
+                    *next = Instant::now() + *every;
+                    lasting.look(line.level()?, self.level)
                 }
+                Way::Shown(_) => std::future::pending().await,
             };
-            let Some(change) = change else { continue };
-            // The level was read after this edge, and told with it.
-            let is_told = change.at < self.read_at && change.level == self.level;
-            self.level = change.level;
-            let is_wanted = match self.edges {
-                Edges::Rising => change.level,
-                Edges::Falling => !change.level,
-                Edges::Both => !is_told,
-            };
-            if is_wanted {
+            if let Some(change) = change.and_then(|change| self.take_in(change)) {
                 return Ok(change);
             }
         }
     }
+
+    /// Takes in a change, and says whether it is one to tell.
+    fn take_in(&mut self, change: Change) -> Option<Change> {
+        // The level was read after this edge, and told with it.
+        let is_told = change.at < self.read_at && change.level == self.level;
+        self.level = change.level;
+        let is_wanted = match self.edges {
+            Edges::Rising => change.level,
+            Edges::Falling => !change.level,
+            Edges::Both => !is_told,
+        };
+        is_wanted.then_some(change)
+    }
 }
 
-impl Poll {
+impl Lasting {
+    fn of(input: &Input) -> Lasting {
+        Lasting { debounce: input.debounce, other_since: None }
+    }
+
     /// What a level says that was just read.
     fn look(&mut self, level: bool, before: bool) -> Option<Change> {
         if level == before {

@@ -37,10 +37,10 @@ fn connection() -> Native<GpioSettings> {
 
 fn source() -> Native<GpioSourceSettings> {
     let summary = "Tells the levels of digital inputs as they change, and counts pulses.";
-    Native::new(Role::Source, "gpio", summary).using(&["gpio"])
+    Native::new(Role::Source, "gpio", summary).using(&["gpio", "router"])
 }
 
 fn sink() -> Native<GpioSinkSettings> {
     let summary = "Switches digital outputs when a message says so, and answers what it did.";
-    Native::new(Role::Sink, "gpio", summary).using(&["gpio"])
+    Native::new(Role::Sink, "gpio", summary).using(&["gpio", "router"])
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, io, path::Path};
 
 use anyhow::{Context, anyhow, bail};
 use forebay_sdk::{
-    Claim, World,
+    Claim, Problem, World,
     finding::nearest,
     world::gpio::{GpioChip, GpioLine, GpioRequest, HeldLine},
 };
@@ -187,6 +187,14 @@ impl JsonSchema for LineId {
 }
 
 impl LineId {
+    /// What something that knows no numbers would call it.
+    pub fn to_name(&self) -> String {
+        match self {
+            LineId::Number(number) => number.to_string(),
+            LineId::Name(name) => name.clone(),
+        }
+    }
+
     /// The number of the line on a chip, and what is known of it.
     pub fn find<'a>(&self, chip: &'a GpioChip) -> anyhow::Result<(u32, &'a GpioLine)> {
         let mut all = (0..).zip(&chip.lines);
@@ -229,6 +237,14 @@ fn lines_there(chip: &GpioChip, wanted: &str) -> String {
             format!("it has {}{rest}", shown.join(", "))
         }
     }
+}
+
+/// That a line has a number, on a connection that knows only names.
+pub fn needs_name(line: &LineId, at: usize) -> Option<Problem> {
+    let LineId::Number(number) = line else { return None };
+    let message = format!("a router has no line {number}");
+    let label = "expected a name, such as `din1`";
+    Some(Problem::new(format!("lines[{at}].line"), message, label))
 }
 
 /// That a node holds a line of its chip.

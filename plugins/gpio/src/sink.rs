@@ -2,14 +2,16 @@
 //!
 //! All of a message is checked before any of it is switched.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use anyhow::{Context, anyhow, bail};
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Emitter, Inventory, Message, Node, Port, Sink, Site, Value,
-    WriteError, Written,
+    Capabilities, Claim, Configured, Emitter, Inventory, Message, Node, Port, Problem, Sink, Site,
+    Value, WriteError, Written,
     connection::Down,
     orders::{ANSWERS, Bounds, Pace},
+    panel::{Panel, SharedPanel},
+    world::gpio::Drive,
 };
 use serde_json::{Map, json};
 use tracing::info;
@@ -17,7 +19,8 @@ use tracing::info;
 use crate::{
     chip::{Chip, ChipSettings},
     level::{Order, order},
-    line::claim,
+    line::{claim, needs_name},
+    output::Rules,
     outputs::{Failed, Ordered, Wanted, word},
 };
 
@@ -37,7 +40,9 @@ impl Configured for GpioSink {
             chip.outputs.register(&site.name, &self.outputs);
             chip.changed();
         }
-        Node::sink(Switching { chip, name: site.name, sink: self.clone(), pace: Pace::default() })
+        let panel = site.connection();
+        let (sink, pace) = (self.clone(), Pace::default());
+        Node::sink(Switching { chip, panel, name: site.name, sink, pace })
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -54,16 +59,48 @@ impl Configured for GpioSink {
         Inventory { heads: vec!["name", "line"], rows: self.outputs.iter().map(row).collect() }
     }
 
-    fn claims_on(&self, connection: &dyn std::any::Any) -> Vec<Claim> {
+    fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
+        if connection.is::<ChipSettings>() {
+            return Vec::new();
+        }
+        let lines = self.outputs.iter().enumerate();
+        lines
+            .flat_map(|(at, output)| {
+                needs_name(&output.line, at).into_iter().chain(needs_chip(output, at))
+            })
+            .collect()
+    }
+
+    fn claims_on(&self, connection: &dyn Any) -> Vec<Claim> {
         let Some(chip) = connection.downcast_ref::<ChipSettings>() else { return Vec::new() };
         let lines = self.outputs.iter().enumerate();
         lines.map(|(at, output)| claim(&chip.chip, &output.line, at)).collect()
     }
 }
 
+/// What only this program can do that holds the line itself, and not a router that is asked.
+fn needs_chip(output: &Wanted, at: usize) -> Option<Problem> {
+    let Rules { safe, safe_after, pulse, min_on, min_off } = &output.rules;
+    let given = [
+        ("safe", safe.is_some()),
+        ("safe_after", safe_after.is_some()),
+        ("pulse", pulse.is_some()),
+        ("min_on", !min_on.is_zero()),
+        ("min_off", !min_off.is_zero()),
+        ("bias", output.hardware.bias.is_some()),
+        ("drive", output.hardware.drive != Drive::PushPull),
+        ("initial", output.initial != Some(false)),
+    ];
+    let (setting, _) = given.iter().find(|(_, is_given)| *is_given)?;
+    let message = format!("output `{}` of a router has no `{setting}`", output.name);
+    let label = "only lines of a chip have one";
+    Some(Problem::new(format!("lines[{at}].{setting}"), message, label))
+}
+
 struct Switching {
     /// None when the connection is something else.
     chip: Option<Arc<Chip>>,
+    panel: Option<Arc<SharedPanel>>,
     name: Arc<str>,
     sink: GpioSink,
     pace: Pace,
@@ -83,10 +120,13 @@ type Asked<'a> = (&'a Wanted, Order);
 
 impl Sink for Switching {
     async fn connect(&mut self) -> anyhow::Result<()> {
-        let chip = self.chip()?;
         if self.sink.dry_run {
             return Ok(());
         }
+        if let Some(panel) = &self.panel {
+            return panel.0.ready().await;
+        }
+        let chip = self.chip()?;
         let mut told = chip.now();
         chip.there().await?;
         while !chip.outputs.are_known(&self.sink.outputs)? {
@@ -99,7 +139,7 @@ impl Sink for Switching {
 
     async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
         for message in batch {
-            self.carry_out(message, out)?;
+            self.carry_out(message, out).await?;
         }
         Ok(Written::default())
     }
@@ -110,15 +150,23 @@ impl Switching {
         self.chip.as_ref().context("using the connection: it is no GPIO chip")
     }
 
-    fn carry_out(&mut self, message: &Message, out: &mut Emitter) -> Result<(), WriteError> {
+    async fn carry_out(&mut self, message: &Message, out: &mut Emitter) -> Result<(), WriteError> {
         self.sink.bounds.check_age(message).map_err(WriteError::reject)?;
         let payload = message.payload.value().map_err(|error| WriteError::reject(error.clone()))?;
         let asked = self.sink.asked(payload).map_err(WriteError::reject)?;
         self.sink.bounds.wait_for_turn(&mut self.pace)?;
         let mut answer = Answer::default();
         for (output, order) in &asked {
-            let done = self.do_one(output, *order, &mut answer);
-            done.map_err(|failed| self.in_words(failed, output, &answer))?;
+            match &self.panel {
+                Some(panel) => {
+                    let asked = self.ask(&*panel.0, output, *order, &mut answer).await;
+                    asked.map_err(|error| answer.not_again(error))?;
+                }
+                None => {
+                    let done = self.do_one(output, *order, &mut answer);
+                    done.map_err(|failed| self.in_words(failed, output, &answer))?;
+                }
+            }
         }
         self.log(message, &answer.written);
         out.emit_to(Port::named(0), self.answer(message, answer));
@@ -153,13 +201,7 @@ impl Switching {
         if self.sink.verify {
             let found = chip.outputs.level(&output.line)?;
             answer.read.insert(output.name.clone(), found.into());
-            if found != level {
-                return Err(Failed::Refused(anyhow!(
-                    "switched it {}, and the line is {}",
-                    word(level),
-                    word(found)
-                )));
-            }
+            agrees(level, found).map_err(Failed::Refused)?;
         }
         Ok(())
     }
@@ -179,6 +221,38 @@ impl Switching {
             Failed::Refused(error) => WriteError::reject(error.context(what)),
             Failed::Broken(error) => WriteError::in_doubt(error.context(what)),
         }
+    }
+
+    /// Has a router do it.
+    async fn ask(
+        &self,
+        panel: &dyn Panel,
+        output: &Wanted,
+        order: Order,
+        answer: &mut Answer,
+    ) -> Result<(), WriteError> {
+        let (name, active_low) = (output.line.to_name(), output.hardware.active_low);
+        let level = match order {
+            Order::Set(level) => level,
+            Order::Toggle | Order::Ask if self.sink.dry_run => return Ok(()),
+            Order::Toggle => !found(panel, &name, active_low).await?,
+            Order::Ask => {
+                let level = found(panel, &name, active_low).await?;
+                answer.read.insert(output.name.clone(), level.into());
+                return Ok(());
+            }
+        };
+        if !self.sink.dry_run {
+            panel.set(&name, level != active_low).await?;
+        }
+        answer.written.insert(output.name.clone(), level.into());
+        if self.sink.verify && !self.sink.dry_run {
+            let found = found(panel, &name, active_low).await?;
+            answer.read.insert(output.name.clone(), found.into());
+            let what = format!("output `{}`", output.name);
+            agrees(level, found).map_err(|error| WriteError::reject(error.context(what)))?;
+        }
+        Ok(())
     }
 
     /// Of each switching it must be known afterwards who asked for it.
@@ -208,6 +282,23 @@ impl Switching {
     }
 }
 
+/// The level of an output that a router has.
+async fn found(panel: &dyn Panel, name: &str, active_low: bool) -> Result<bool, WriteError> {
+    let levels = panel.levels().await?;
+    match levels.get(name) {
+        Some(level) => Ok(*level != active_low),
+        None => Err(WriteError::reject(anyhow!("the router has no `{name}`"))),
+    }
+}
+
+/// What was switched is what the line has.
+fn agrees(level: bool, found: bool) -> anyhow::Result<()> {
+    if found != level {
+        bail!("switched it {}, and the line is {}", word(level), word(found));
+    }
+    Ok(())
+}
+
 /// What was done so far.
 #[derive(Default)]
 struct Answer {
@@ -215,6 +306,18 @@ struct Answer {
     read: Map<String, Value>,
     /// For how many seconds what was asked for waits.
     waits: Map<String, Value>,
+}
+
+impl Answer {
+    /// Some of the message was done, so it must not come again.
+    fn not_again(&self, error: WriteError) -> WriteError {
+        match error {
+            WriteError::Retry { error, .. } if !self.written.is_empty() => {
+                WriteError::InDoubt(error)
+            }
+            error => error,
+        }
+    }
 }
 
 impl GpioSink {

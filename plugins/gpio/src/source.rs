@@ -1,11 +1,12 @@
 //! The running source.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::{anyhow, bail};
 use forebay_sdk::{
-    Claim, Configured, Fields, Message, Node, Outlet, Payload, Period, Sends, Site, Source, Value,
-    Voice, clock,
+    Claim, Configured, Fields, Message, Node, Outlet, Payload, Period, Problem, Sends, Site,
+    Source, Value, Voice, clock,
+    panel::{Panel, SharedPanel},
     world::gpio::{Edges, GpioChip},
 };
 use futures_util::future::{FutureExt, select_all};
@@ -18,12 +19,14 @@ use tokio::{
 use crate::{
     chip::{Chip, ChipSettings, LOOK_EVERY},
     input::{Change, Input, Watched},
-    line::{NotHeld, claim, is_gone},
+    line::{NotHeld, claim, is_gone, needs_name},
     pulses::{Counts, Meter, Pulses},
 };
 
 /// Stands for the name of the line in a topic.
 pub const LINE: &str = "{line}";
+/// How often a router is asked, when nobody said.
+const PANEL_POLL: Duration = Duration::from_secs(1);
 /// What was counted is written at most this often: flash wears.
 const SAVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,7 @@ impl Configured for GpioSource {
         });
         Node::source(Watching {
             chip: site.connection(),
+            panel: site.connection(),
             topic: self.topic.clone().unwrap_or_else(|| Arc::clone(&site.name)),
             name: site.name,
             source: self.clone(),
@@ -67,7 +71,15 @@ impl Configured for GpioSource {
         Fields { reads: Vec::new(), sends: Sends::Only(sends) }
     }
 
-    fn claims_on(&self, connection: &dyn std::any::Any) -> Vec<Claim> {
+    fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
+        if connection.is::<ChipSettings>() {
+            return Vec::new();
+        }
+        let lines = self.inputs.iter().enumerate();
+        lines.filter_map(|(at, input)| needs_name(&input.line, at)).collect()
+    }
+
+    fn claims_on(&self, connection: &dyn Any) -> Vec<Claim> {
         let Some(chip) = connection.downcast_ref::<ChipSettings>() else { return Vec::new() };
         let lines = self.inputs.iter().enumerate();
         lines.map(|(at, input)| claim(&chip.chip, &input.line, at)).collect()
@@ -77,6 +89,7 @@ impl Configured for GpioSource {
 struct Watching {
     /// None when the connection is something else.
     chip: Option<Arc<Chip>>,
+    panel: Option<Arc<SharedPanel>>,
     name: Arc<str>,
     topic: Arc<str>,
     source: GpioSource,
@@ -125,13 +138,23 @@ struct Line {
 }
 
 impl Source for Watching {
-    /// Tells what happens until the chip is gone.
+    /// Tells what happens until the chip is gone, or the router does not answer.
     async fn run(&mut self, out: &Outlet) -> anyhow::Result<()> {
-        let chip = self.chip.clone().context("using the connection: it is no GPIO chip")?;
-        let found = chip.there().await?;
         self.read_counts().await;
         self.lines.iter_mut().for_each(|line| line.watched = None);
-        let fresh = self.watch(&chip, &found).await?;
+        match (self.chip.clone(), self.panel.clone()) {
+            (Some(chip), _) => self.watch_chip(&chip, out).await,
+            (None, Some(panel)) => self.watch_panel(&*panel.0, out).await,
+            (None, None) => bail!("the connection has no inputs"),
+        }
+    }
+}
+
+impl Watching {
+    /// Tells what the kernel tells.
+    async fn watch_chip(&mut self, chip: &Chip, out: &Outlet) -> anyhow::Result<()> {
+        let found = chip.there().await?;
+        let fresh = self.watch(chip, &found).await?;
         out.ready();
         let mut beat = self.source.every.map(|every| steady(*every));
         self.tell_first(fresh, out).await;
@@ -146,19 +169,74 @@ impl Source for Watching {
                         self.lines[at].give_up(&why, &self.voice);
                     }
                 },
-                () = tick(&mut beat) => {
-                    self.save().await;
-                    let all = 0..self.lines.len();
-                    self.send(all, Why::Beat, out).await;
-                }
+                () = tick(&mut beat) => self.tell_all(out).await,
                 () = sleep_until(look_at) => {
                     look_at = Instant::now() + LOOK_EVERY;
-                    self.look(&chip)?;
-                    let fresh = self.watch(&chip, &found).await?;
+                    self.look(chip)?;
+                    let fresh = self.watch(chip, &found).await?;
                     self.tell_first(fresh, out).await;
                 }
             }
         }
+    }
+
+    /// Tells what a router has, which has to be asked.
+    async fn watch_panel(&mut self, panel: &dyn Panel, out: &Outlet) -> anyhow::Result<()> {
+        panel.ready().await?;
+        let polls = self.lines.iter().filter_map(|line| line.input.poll);
+        let mut poll = steady(polls.min().unwrap_or(PANEL_POLL));
+        let mut beat = None;
+        loop {
+            tokio::select! {
+                _ = poll.tick() => {
+                    let levels = panel.levels().await?;
+                    self.show(&levels, out).await;
+                    if beat.is_none() {
+                        out.ready();
+                        beat = self.source.every.map(|every| steady(*every));
+                    }
+                }
+                () = tick(&mut beat) => self.tell_all(out).await,
+            }
+        }
+    }
+
+    /// Takes in the levels of all that a router has.
+    async fn show(&mut self, levels: &BTreeMap<String, bool>, out: &Outlet) {
+        let mut fresh = Vec::new();
+        for at in 0..self.lines.len() {
+            let line = &mut self.lines[at];
+            let Some(level) = levels.get(&line.input.line.to_name()) else {
+                let name = line.input.line.to_name();
+                let all: Vec<String> = levels.keys().map(|name| format!("`{name}`")).collect();
+                let why = match all.is_empty() {
+                    true => anyhow!("the router tells of no inputs and outputs"),
+                    false => anyhow!("the router has no `{name}`; it has {}", all.join(", ")),
+                };
+                line.give_up(&why, &self.voice);
+                continue;
+            };
+            self.voice.trouble_is_over(&line.title());
+            let level = *level != line.input.active_low;
+            match &mut line.watched {
+                None => {
+                    line.watched = Some(Watched::shown(&line.input, level));
+                    fresh.push(at);
+                }
+                Some(watched) => {
+                    if let Some(change) = watched.show(level) {
+                        self.tell(at, change, out).await;
+                    }
+                }
+            }
+        }
+        self.tell_first(fresh, out).await;
+    }
+
+    async fn tell_all(&mut self, out: &Outlet) {
+        self.save().await;
+        let all = 0..self.lines.len();
+        self.send(all, Why::Beat, out).await;
     }
 }
 

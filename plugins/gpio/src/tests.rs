@@ -1,5 +1,6 @@
 //! Sources and sinks against chips in memory, on a stopped clock.
 
+mod asked;
 mod inputs;
 mod settings;
 mod switching;

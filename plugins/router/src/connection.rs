@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use forebay_sdk::{
     Capabilities, Configured, Connection, Link, Node, Shared, Site, Timestamp, Voice, World,
     connection::Refused,
+    panel::SharedPanel,
     tls::{Oldest, Tls},
 };
 use serde_json::{Map, Value};
@@ -41,7 +42,7 @@ const LINK_LASTS: Duration = Duration::from_secs(60);
 impl Configured for Router {
     fn build(&self, site: Site) -> Node {
         let (line, line_seen) = watch::channel(Line::Opening);
-        let shared = SharedRouter { line: line_seen };
+        let shared = Arc::new(SharedRouter { line: line_seen });
         let certificates = self.certificates(Arc::clone(&site.folder));
         let owner = Owner {
             router: self.clone(),
@@ -55,7 +56,8 @@ impl Configured for Router {
             act_at: None,
             link_read: None,
         };
-        Node::connection(Shared::new(Arc::new(shared)), owner)
+        let panel = SharedPanel(Arc::clone(&shared) as _);
+        Node::connection(Shared::new(shared).also(Arc::new(panel)), owner)
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -13,6 +13,7 @@ mod linux;
 mod modem;
 mod network;
 mod normal;
+mod panel;
 mod patience;
 mod place;
 mod router;

@@ -132,7 +132,7 @@ impl Doing {
 }
 
 /// What a failed action means, of which `done` before it were carried out.
-fn explain(failure: ActFailure, done: usize) -> WriteError {
+pub fn explain(failure: ActFailure, done: usize) -> WriteError {
     let (error, in_doubt): (_, fn(anyhow::Error) -> WriteError) = match failure {
         ActFailure::NotDone(error) if done == 0 => {
             let is_down = error.is::<Down>();

@@ -86,16 +86,25 @@ impl<T: Connection> DynConnection for T {
 
 /// What the nodes of a connection get to see of it. Cloning shares it.
 #[derive(Clone)]
-pub struct Shared(Arc<dyn Any + Send + Sync>);
+pub struct Shared {
+    part: Arc<dyn Any + Send + Sync>,
+    other: Option<Arc<dyn Any + Send + Sync>>,
+}
 
 impl Shared {
     /// Shares `part` among all nodes that use the connection.
     pub fn new<T: Any + Send + Sync>(part: Arc<T>) -> Shared {
-        Shared(part)
+        Shared { part, other: None }
     }
 
-    /// The shared part, when it is a `T`.
+    /// Shares another part beside it, of another type, for nodes that know the connection only by that.
+    pub fn also<T: Any + Send + Sync>(self, other: Arc<T>) -> Shared {
+        Shared { other: Some(other), ..self }
+    }
+
+    /// The shared part that is a `T`, when one is.
     pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        Arc::clone(&self.0).downcast().ok()
+        let parts = [Some(&self.part), self.other.as_ref()];
+        parts.into_iter().flatten().find_map(|part| Arc::clone(part).downcast().ok())
     }
 }

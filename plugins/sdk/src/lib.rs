@@ -40,6 +40,7 @@ pub mod number;
 pub mod orders;
 pub mod outlet;
 pub mod own_time;
+pub mod panel;
 #[cfg(feature = "passwords")]
 pub mod password;
 pub mod path;

@@ -323,6 +323,20 @@ async fn counts_that_cannot_be_read_are_said_to_be_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_burst_after_a_long_pause_counts_from_its_first_pulse() {
+    let mut bench = Bench::new(METER);
+    for _ in 0..3 {
+        sleep(Duration::from_secs(1800)).await;
+        for at in 0..10 {
+            bench.wire(2, at % 2 == 0);
+            settle().await;
+        }
+    }
+    sleep(Duration::from_secs(11)).await;
+    assert_eq!(bench.rest().last().unwrap()["water"], json!(12.515));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rate_follows_from_the_time_between_pulses() {
     let mut bench = Bench::new(METER);
     bench.next().await;

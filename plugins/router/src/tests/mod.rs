@@ -3,6 +3,7 @@
 mod actions;
 mod counting;
 mod machines;
+mod panel;
 mod session;
 mod shapes;
 mod simulated;

@@ -1,0 +1,33 @@
+//! The router's inputs and outputs, for nodes that know of inputs and outputs and not of routers.
+
+use std::collections::BTreeMap;
+
+use forebay_sdk::{WriteError, panel::Panel};
+use futures_util::future::{BoxFuture, FutureExt};
+use serde_json::Value;
+
+use crate::{
+    action::Action, group::Group, modem::Identifiers, router::SharedRouter, sink::explain,
+};
+
+impl Panel for SharedRouter {
+    fn ready(&self) -> BoxFuture<'_, anyhow::Result<()>> {
+        async { Ok(SharedRouter::ready(self).await?) }.boxed()
+    }
+
+    /// Those that are digital.
+    fn levels(&self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, bool>>> {
+        async {
+            let groups = self.read(vec![Group::Io], Identifiers::Hidden).await?;
+            let pins = groups.get(Group::Io.name()).and_then(Value::as_object);
+            let digital = pins.into_iter().flatten();
+            Ok(digital.filter_map(|(name, pin)| Some((name.clone(), pin.as_bool()?))).collect())
+        }
+        .boxed()
+    }
+
+    fn set(&self, name: &str, level: bool) -> BoxFuture<'_, Result<(), WriteError>> {
+        let action = Action::Output { name: name.to_owned(), on: level };
+        async { self.act(action).await.map_err(|failure| explain(failure, 0)) }.boxed()
+    }
+}
