@@ -4,10 +4,12 @@
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
 };
+
+use tempfile::TempDir;
 
 use super::{command, kill, lines::Lines, now, pause, spawn, test_tools};
 
@@ -42,6 +44,8 @@ pub struct Machine {
     pub program: String,
     /// Where the folder of pipelines is.
     pub folder: String,
+    /// What the emulated machine begins with.
+    _disk: Option<TempDir>,
 }
 
 impl Machine {
@@ -65,12 +69,13 @@ impl Machine {
         let mut emulator = command("qemu-system-x86_64");
         emulator.args(["-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-no-reboot"]);
         emulator.args(["-display", "none", "-serial", "stdio", "-kernel"]);
-        emulator.arg(parts.join("vmlinuz")).arg("-initrd").arg(&disk);
+        emulator.arg(parts.join("vmlinuz")).arg("-initrd").arg(disk.path().join("disk"));
         emulator.args(["-append", "console=ttyS0 loglevel=1 panic=-1"]);
         let mut machine = Machine::of(emulator, "/forebay", "/folder");
         // What comes before there is a shell is lost.
         (machine.seen, _) =
             machine.output.wait_for("the machine begins", 0, |line| line == "begins");
+        machine._disk = Some(disk);
         Some(machine)
     }
 
@@ -81,7 +86,7 @@ impl Machine {
         output.collect(process.stdout.take().expect("it is piped"));
         let input = process.stdin.take().expect("it is piped");
         let (program, folder) = (program.to_owned(), folder.to_owned());
-        Machine { process, input, output, seen: 0, commands: 0, program, folder }
+        Machine { process, input, output, seen: 0, commands: 0, program, folder, _disk: None }
     }
 
     /// Runs a script, and gives what it printed.
@@ -124,10 +129,9 @@ impl Drop for Machine {
 }
 
 /// The first file system of the emulated machine: a shell, the program with its libraries, its pipelines.
-fn first_disk(parts: &Path, program: &Path, folder: &Path) -> io::Result<PathBuf> {
-    let disk = super::fresh_data_folder();
-    fs::create_dir_all(&disk)?;
-    let stripped = disk.join("forebay");
+fn first_disk(parts: &Path, program: &Path, folder: &Path) -> io::Result<TempDir> {
+    let disk = tempfile::tempdir()?;
+    let stripped = disk.path().join("forebay");
     let status = command("strip").arg("-o").arg(&stripped).arg(program).status()?;
     assert!(status.success(), "a program without what a debugger needs");
     let mut archive = Archive::default();
@@ -144,9 +148,8 @@ fn first_disk(parts: &Path, program: &Path, folder: &Path) -> io::Result<PathBuf
     for path in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
         archive.add(path.trim_start_matches('/'), &fs::read(path)?);
     }
-    let file = disk.join("disk");
-    fs::write(&file, archive.finish())?;
-    Ok(file)
+    fs::write(disk.path().join("disk"), archive.finish())?;
+    Ok(disk)
 }
 
 /// An archive in the form of `cpio` that the kernel unpacks (`newc`).
