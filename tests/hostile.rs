@@ -23,7 +23,7 @@ fn whoever_does_what_the_memory_has_its_bound_and_others_are_served() {
     let port = free_port();
     let pipeline = format!(
         "connections:
-  hall: {{ type: broker, listen: ['127.0.0.1:{port}', '[::1]:{port}'], memory: 32MiB }}
+  hall: {{ type: broker, listen: ['127.0.0.1:{port}', '[::1]:{port}'], memory: 32MiB, sync: never }}
 sources:
   numbers: {{ type: mqtt, connection: hall, topics: [plant/number] }}
 sinks:

@@ -14,6 +14,7 @@ mod doctor;
 mod first_boot;
 mod gpio;
 mod hostile;
+mod hub;
 mod last_good;
 mod live;
 mod modbus;

@@ -10,10 +10,14 @@ use tokio::time::{Duration, Instant};
 use crate::{
     access::Access,
     budget::{Budget, Charge, Use},
+    dues::Ticket,
+    journal::{Journal, stored},
     message::{Kept, Message},
+    records::{Recipient, Record, Subscription, write},
+    restored::{Restored, message_of},
     retained::{PLACE_BYTES, Retained},
-    session::{Connected, ConnectionId, Output, Room, Session, Shelf, Waiting},
-    topics::{check_filter, group_of, is_private, pattern_of},
+    session::{Connected, ConnectionId, Output, Place, Room, Session, Shelf, Waiting},
+    topics::{check_filter, group_of, is_private, is_status, pattern_of},
     tree::{self, SessionId, Terms, Tree},
     wire::{Ack, Connect, Disconnect, Refusal, Subscribe, Version, Wanted, Will, code},
 };
@@ -51,6 +55,19 @@ pub enum Effect {
     Trouble(String),
 }
 
+/// How many there are of everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub sessions: usize,
+    pub connected: usize,
+    /// The most that were connected at the same time.
+    pub most_connected: usize,
+    pub subscriptions: usize,
+    pub retained: usize,
+    /// Messages that wait for clients, retained ones included.
+    pub waiting: usize,
+}
+
 /// A client that is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seat {
@@ -77,6 +94,9 @@ pub struct Broker {
     tree: Tree,
     retained: Retained,
     last_session: SessionId,
+    most_connected: usize,
+    /// What must survive a restart. None when nothing does.
+    journal: Option<Journal>,
     effects: Vec<Effect>,
     /// Kept to be filled again.
     hits: Vec<(SessionId, Terms)>,
@@ -94,8 +114,102 @@ impl Broker {
             tree: Tree::default(),
             retained,
             last_session: 0,
+            most_connected: 0,
+            journal: None,
             effects: Vec::new(),
             hits: Vec::new(),
+        }
+    }
+
+    /// Has what must survive a restart kept, and goes on with what was.
+    pub fn keep(&mut self, journal: &Journal, restored: Restored, now: Instant) {
+        let Restored { retained, sessions, messages } = restored;
+        self.journal = Some(journal.clone());
+        let mut lost = 0;
+        for stored in retained.into_values() {
+            let message = message_of(stored, now);
+            let is_kept = message.is_expired(now) || self.retained.keep(&message).is_ok();
+            lost += u64::from(!is_kept);
+        }
+        for (id, it) in sessions {
+            // Also those that are left out: what is on disk of them is of nobody else.
+            self.last_session = self.last_session.max(id);
+            let is_full = self.sessions.len() >= self.limits.sessions;
+            let new = Session::new(Arc::clone(&it.client_id), it.user, &self.budget);
+            let Some(mut session) = new.filter(|_| !is_full) else { continue };
+            session.is_kept = true;
+            let longest = self.limits.longest_session.min(seconds(it.expiry_seconds));
+            session.expiry_seconds = it.expiry_seconds;
+            session.ends_at = now.checked_add(longest);
+            for (filter, subscription) in it.subscriptions {
+                if session.hold(tree::size_bytes(&filter)) {
+                    self.tree.insert(&filter, id, terms_of(&subscription));
+                    session.filters.insert(filter);
+                }
+            }
+            self.ids.insert(it.client_id, id);
+            self.sessions.insert(id, session);
+        }
+        for (number, (stored, recipients)) in messages {
+            journal.skip_to(number);
+            let message = message_of(stored, now);
+            let mut kept = None;
+            for (id, recipient) in recipients {
+                let is_wanted = self.sessions.contains_key(&id) && !message.is_expired(now);
+                if !is_wanted {
+                    continue;
+                }
+                let place = self.memory_for(&message, &mut kept, id, recipient.qos);
+                let Some((kept, charge)) = place else { continue };
+                let place = Place::new(charge, Some(journal.stake(id, number)));
+                let Recipient { qos, retain, identifiers, .. } = recipient;
+                self.push(id, Waiting { kept, qos, retain, identifiers, place });
+            }
+        }
+        if lost > 0 {
+            let why = "there is no room for retained messages of the last run".to_owned();
+            self.effects.push(Effect::Dropped(lost, why));
+        }
+    }
+
+    /// All that must survive a restart, as it is on disk.
+    pub fn snapshot(&self, now: Instant) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for kept in self.retained.iter().filter(|kept| !is_status(&kept.message.topic)) {
+            let topic = Arc::clone(&kept.message.topic);
+            write(&Record::Retained(topic, Some(stored(&kept.message, now))), &mut bytes);
+        }
+        let mut messages: BTreeMap<u64, (&Arc<Kept>, Vec<Recipient>)> = BTreeMap::new();
+        for (id, session) in self.sessions.iter().filter(|(_, session)| session.is_kept) {
+            write(&record_of(*id, session), &mut bytes);
+            for filter in &session.filters {
+                if let Some(terms) = self.tree.terms(filter, *id) {
+                    let subscription = subscription_of(Arc::clone(filter), terms);
+                    write(&Record::Subscribed(*id, subscription), &mut bytes);
+                }
+            }
+            for waiting in session.messages() {
+                let Some(stake) = &waiting.place.stake else { continue };
+                let (_, recipients) =
+                    messages.entry(stake.number).or_insert_with(|| (&waiting.kept, Vec::new()));
+                recipients.push(Recipient {
+                    id: *id,
+                    qos: waiting.qos,
+                    retain: waiting.retain,
+                    identifiers: waiting.identifiers.clone(),
+                });
+            }
+        }
+        for (number, (kept, recipients)) in messages {
+            let stored = stored(&kept.message, now);
+            write(&Record::Message { number, stored, recipients }, &mut bytes);
+        }
+        bytes
+    }
+
+    fn record(&self, record: impl FnOnce() -> Record) {
+        if let Some(journal) = &self.journal {
+            journal.record(&record());
         }
     }
 
@@ -113,6 +227,30 @@ impl Broker {
     /// What is retained.
     pub fn retained(&self) -> &Retained {
         &self.retained
+    }
+
+    /// How many there are of everything.
+    pub fn census(&self) -> Census {
+        let sessions = || self.sessions.values();
+        let retained = self.retained.count();
+        Census {
+            sessions: self.sessions.len(),
+            connected: self.connected(),
+            most_connected: self.most_connected,
+            subscriptions: sessions().map(|session| session.filters.len()).sum(),
+            retained,
+            waiting: retained + sessions().map(Session::message_count).sum::<usize>(),
+        }
+    }
+
+    fn connected(&self) -> usize {
+        self.sessions.values().filter(|session| session.connection.is_some()).count()
+    }
+
+    /// What a client does is kept there, if anywhere.
+    pub fn journal_of(&self, seat: Seat) -> Option<Journal> {
+        let is_kept = self.sessions.get(&seat.session).is_some_and(|session| session.is_kept);
+        self.journal.clone().filter(|_| is_kept)
     }
 
     /// The user whose session has a client id. None when nobody has it.
@@ -152,6 +290,7 @@ impl Broker {
         let expiry_seconds = connect.expiry_seconds.min(longest);
         let is_cut = connect.version == Version::V5 && expiry_seconds < connect.expiry_seconds;
         let Some(session) = self.sessions.get_mut(&id) else { return Err(no_memory()) };
+        let before = (session.is_kept, session.expiry_seconds, session.user.clone());
         session.user = user;
         if let Some(will) = connect.will {
             if !session.hold(will_bytes(&will)) {
@@ -163,6 +302,11 @@ impl Broker {
             session.will = Some(will);
         }
         session.expiry_seconds = expiry_seconds;
+        session.is_kept |= self.journal.is_some() && expiry_seconds > 0;
+        if session.is_kept && before != (true, expiry_seconds, session.user.clone()) {
+            let record = record_of(id, session);
+            self.journal.iter().for_each(|journal| journal.record(&record));
+        }
         (session.ends_at, session.will_at) = (None, None);
         session.connect(Connected {
             id: connection,
@@ -174,6 +318,7 @@ impl Broker {
             aliases: BTreeMap::new(),
             alias_bytes: 0,
         });
+        self.most_connected = self.most_connected.max(self.connected());
         self.effects.push(Effect::Wake(connection));
         Ok(Welcome {
             seat: Seat { session: id, connection },
@@ -246,7 +391,12 @@ impl Broker {
                 return Err(Refusal::protocol(why));
             }
             session.expiry_seconds = seconds.min(longest);
+            if session.is_kept && session.expiry_seconds > 0 {
+                let record = record_of(seat.session, session);
+                self.record(|| record);
+            }
         }
+        let Some(session) = self.seated(seat) else { return Ok(()) };
         if said.code == code::SUCCESS {
             forget_will(session);
         }
@@ -283,6 +433,9 @@ impl Broker {
     fn end(&mut self, id: SessionId, now: Instant) {
         self.publish_will(id, now);
         let Some(session) = self.sessions.remove(&id) else { return };
+        if session.is_kept {
+            self.record(|| Record::Ended(id));
+        }
         for filter in &session.filters {
             self.tree.remove(filter, id);
         }
@@ -380,6 +533,11 @@ impl Broker {
         if brings && group_of(filter).is_none() {
             session.bring(pattern_of(filter).into(), wanted.qos, identifier);
         }
+        let is_kept = session.is_kept;
+        if is_kept && self.tree.terms(filter, seat.session) != Some(terms) {
+            let subscription = subscription_of(filter.into(), terms);
+            self.record(|| Record::Subscribed(seat.session, subscription));
+        }
         self.tree.insert(filter, seat.session, terms);
         wanted.qos
     }
@@ -394,6 +552,9 @@ impl Broker {
                 return code::NO_SUBSCRIPTION;
             }
             session.release(tree::size_bytes(filter));
+            if let Some(journal) = self.journal.as_ref().filter(|_| session.is_kept) {
+                journal.record(&Record::Unsubscribed(seat.session, filter.as_str().into()));
+            }
             self.tree.remove(filter, seat.session);
             code::SUCCESS
         };
@@ -402,6 +563,15 @@ impl Broker {
 
     /// Whether a client may publish to a topic. What it may not is in the log.
     pub fn may_publish(&mut self, seat: Seat, topic: &str) -> bool {
+        if is_status(topic) {
+            let Some(session) = self.seated(seat) else { return false };
+            let client = Arc::clone(&session.client_id);
+            let what = format!(
+                "threw away what the client `{client}` published to `{topic}`: the broker alone speaks there"
+            );
+            self.effects.push(Effect::Trouble(what));
+            return false;
+        }
         let Some(access) = self.limits.access.clone() else { return true };
         let Some(session) = self.seated(seat) else { return false };
         let may = access.may_write(session.person(), topic);
@@ -415,16 +585,17 @@ impl Broker {
         may
     }
 
-    /// Hands a message to all clients that subscribed, and keeps it when it is to be retained.
-    pub fn publish(&mut self, message: &Message, from: Option<SessionId>, now: Instant) {
-        if message.retain
-            && let Err(why) = self.retained.keep(message)
-        {
-            let topic = &message.topic;
-            self.effects.push(Effect::Trouble(format!(
-                "passed on without keeping it for later subscribers: a retained message for \
-                 `{topic}`: {why}"
-            )));
+    /// Hands a message to all clients that subscribed, and keeps it when it is to be retained. The ticket is
+    /// held until what must survive a restart is safe.
+    pub fn publish(
+        &mut self,
+        message: &Message,
+        from: Option<SessionId>,
+        ticket: Option<&Arc<Ticket>>,
+        now: Instant,
+    ) {
+        if message.retain {
+            self.retain(message, ticket);
         }
         if message.is_expired(now) {
             return;
@@ -445,19 +616,49 @@ impl Broker {
         let is_one = |one: &(SessionId, Terms), other: &(SessionId, Terms)| {
             one.0 == other.0 && !other.1.is_shared
         };
-        let mut kept = None;
+        let mut copies = Copies { kept: None, number: None, ticket };
         for of_one in hits.chunk_by(is_one) {
-            self.hand_out(message, &mut kept, of_one);
+            self.hand_out(message, &mut copies, of_one);
         }
         hits.clear();
         self.hits = hits;
+    }
+
+    /// Whether a message can be retained. What cannot be is in the log.
+    pub fn has_room_to_retain(&mut self, message: &Message) -> bool {
+        match self.retained.check(message) {
+            Ok(()) => true,
+            Err(why) => {
+                let topic = &message.topic;
+                let what = format!("refused a retained message for `{topic}`: {why}");
+                self.effects.push(Effect::Trouble(what));
+                false
+            }
+        }
+    }
+
+    fn retain(&mut self, message: &Message, ticket: Option<&Arc<Ticket>>) {
+        let topic = &message.topic;
+        let was_there = self.retained.get(topic).is_some();
+        if let Err(why) = self.retained.keep(message) {
+            self.effects.push(Effect::Trouble(format!(
+                "passed on without keeping it for later subscribers, who get the one before: a retained \
+                 message for `{topic}`: {why}"
+            )));
+        }
+        let kept = self.retained.get(topic).cloned();
+        if let Some(journal) = self.journal.as_ref().filter(|_| !is_status(topic))
+            && (was_there || kept.is_some())
+        {
+            journal.retain(topic, kept, ticket);
+        }
     }
 
     /// Hands a message to one client, who gets it once by whichever of its subscriptions match.
     fn hand_out(
         &mut self,
         message: &Message,
-        kept: &mut Option<Arc<Kept>>,
+        copies: &mut Copies<'_>,
         hits: &[(SessionId, Terms)],
     ) {
         let Some((id, _)) = hits.first() else { return };
@@ -467,15 +668,26 @@ impl Broker {
         if qos == 0 && !is_there {
             return;
         }
-        let Some((kept, place)) = self.memory_for(message, kept, *id, qos) else { return };
-        let Some(session) = self.sessions.get_mut(id) else { return };
-        let waiting = Waiting {
-            kept,
-            qos,
-            retain: message.retain && terms().any(|terms| terms.retain_as_published),
-            identifiers: terms().map(|terms| terms.identifier).filter(|id| *id > 0).collect(),
-            _place: Arc::new(place),
-        };
+        let memory = self.memory_for(message, &mut copies.kept, *id, qos);
+        let Some((kept, charge)) = memory else { return };
+        let Some(session) = self.sessions.get(id) else { return };
+        let retain = message.retain && terms().any(|terms| terms.retain_as_published);
+        let identifiers: Box<[u32]> =
+            terms().map(|terms| terms.identifier).filter(|id| *id > 0).collect();
+        let journal = self.journal.as_ref().filter(|_| qos > 0 && session.is_kept);
+        let stake = journal.map(|journal| {
+            let number = *copies.number.get_or_insert_with(|| journal.number());
+            let identifiers = identifiers.clone();
+            let recipient = Recipient { id: *id, qos, retain, identifiers };
+            journal.message(number, &kept, recipient, copies.ticket)
+        });
+        let place = Place::new(charge, stake);
+        self.push(*id, Waiting { kept, qos, retain, identifiers, place });
+    }
+
+    /// Has a message wait for a client.
+    fn push(&mut self, id: SessionId, waiting: Waiting) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let dropped = session.push(waiting, self.limits.room);
         if dropped > 0 {
             let why = format!("the queue of the client `{}` is full", session.client_id);
@@ -590,6 +802,43 @@ impl Broker {
     fn seated(&mut self, seat: Seat) -> Option<&mut Session> {
         self.sessions.get_mut(&seat.session).filter(|session| session.is_at(seat.connection))
     }
+}
+
+/// A message on its way to several clients.
+struct Copies<'a> {
+    kept: Option<Arc<Kept>>,
+    /// Its number on disk, when it has one.
+    number: Option<u64>,
+    ticket: Option<&'a Arc<Ticket>>,
+}
+
+fn record_of(id: SessionId, session: &Session) -> Record {
+    Record::Session {
+        id,
+        client_id: Arc::clone(&session.client_id),
+        user: session.user.clone(),
+        expiry_seconds: session.expiry_seconds,
+    }
+}
+
+fn subscription_of(filter: Arc<str>, terms: Terms) -> Subscription {
+    let Terms { qos, no_local, retain_as_published, identifier, .. } = terms;
+    Subscription { filter, qos, no_local, retain_as_published, identifier }
+}
+
+fn terms_of(subscription: &Subscription) -> Terms {
+    let Subscription { filter, qos, no_local, retain_as_published, identifier } = subscription;
+    Terms {
+        qos: *qos,
+        no_local: *no_local,
+        retain_as_published: *retain_as_published,
+        identifier: *identifier,
+        is_shared: group_of(filter).is_some(),
+    }
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(seconds.into())
 }
 
 fn will_bytes(will: &Will) -> usize {

@@ -62,7 +62,6 @@ impl Budget {
     }
 
     /// How many bytes are taken in all.
-    #[cfg(test)]
     pub fn used_in_all(&self) -> usize {
         self.0.used.iter().map(|used| used.load(Ordering::Relaxed)).sum()
     }

@@ -11,25 +11,28 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Connection, Node, Problem, Shared, Site, Voice, World,
-    mqtt::Broker, tls::Tls, world::Stream,
+    Capabilities, Claim, Configured, Connection, Node, Problem, Shared, Site, SyncPolicy, Voice,
+    World, mqtt::Broker, tls::Tls, world::Stream,
 };
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet, spawn_blocking},
-    time::{interval, sleep, timeout},
+    time::{Instant, interval, sleep, sleep_until, timeout},
 };
 use tracing::{debug, info};
 
 use crate::{
     budget::{Budget, Use},
+    dues::Dues,
     entrance::Entrance,
     hall::Hall,
     house::House,
+    keeping::Keeping,
     listen::{Caller, Door, accept, listen},
-    local::Local,
+    local::{Local, Origin},
     roll::{Roll, path_of},
     serve::{LONGEST_CONNECT, Service},
+    status::Status,
     terms::{Listener, Terms, bytes},
     users::Users,
     wills,
@@ -61,7 +64,7 @@ impl Configured for BrokerConnection {
     fn build(&self, site: Site) -> Node {
         let local = Local::new(Arc::clone(&self.terms), site.voice);
         let shared = Shared::new(Arc::new(Broker(Arc::clone(&local) as _)));
-        Node::connection(shared, Embedded::new(local, site.world, site.folder))
+        Node::connection(shared, Embedded::new(local, site.world, site.folder, &site.data))
     }
 
     fn adapts_from(&self, running: &dyn Any) -> bool {
@@ -126,13 +129,18 @@ pub struct Embedded {
     world: World,
     /// Names of files are relative to it.
     folder: Arc<Path>,
+    /// A folder of its own, for what must survive a restart.
+    data: Arc<Path>,
+    /// What is kept there, while it runs.
+    keeping: Option<Arc<Keeping>>,
     /// Where the broker listens while it runs: port 0 becomes a real one.
     bound: watch::Sender<Vec<SocketAddr>>,
 }
 
 impl Embedded {
-    pub fn new(local: Arc<Local>, world: World, folder: Arc<Path>) -> Embedded {
-        Embedded { local, world, folder, bound: watch::Sender::default() }
+    pub fn new(local: Arc<Local>, world: World, folder: Arc<Path>, data: &Arc<Path>) -> Embedded {
+        let (data, bound) = (Arc::clone(data), watch::Sender::default());
+        Embedded { local, world, folder, data, keeping: None, bound }
     }
 
     /// Where the broker listens.
@@ -189,6 +197,21 @@ impl Embedded {
         }
     }
 
+    /// Publishes what has changed of how the broker is.
+    async fn say_how_it_is(&self, status: &mut Status, house: &House) {
+        let census = house.with(|broker| broker.census());
+        let used = house.budget.used_in_all();
+        let nobody = Dues::default();
+        for message in status.news(&census, &house.counts, used, Instant::now()) {
+            // At QoS 0 nobody waits.
+            let ways = self.local.ways(&message.topic, 0, Origin::Nobody).await;
+            if let Err(error) = self.local.send(message, ways, Origin::Nobody, &nobody, None).await
+            {
+                debug!(%error, "the broker could not say how it is");
+            }
+        }
+    }
+
     /// The users of the settings, and those in the file.
     async fn roll(&self, terms: &Terms) -> anyhow::Result<Roll> {
         let mut roll = terms.users.clone();
@@ -232,19 +255,39 @@ impl Connection for Embedded {
         let users = Arc::new(Users::new(hall, voice.clone())?);
         let mut service =
             Service::new(Arc::clone(&house), Arc::clone(&self.local), users, voice.clone());
+        // What was kept is there before anybody comes.
+        let sync = terms.sync.unwrap_or(SyncPolicy::Never);
+        let keeping = Arc::new(Keeping::new(&self.data, sync));
+        match terms.sync {
+            Some(_) => {
+                let restored = keeping.restore(voice).await;
+                house.with(|broker| broker.keep(&keeping.journal, restored, Instant::now()));
+                self.keeping = Some(Arc::clone(&keeping));
+            }
+            None => keeping.forget().await,
+        }
         // First of all: what starts beside it may call at once.
         let mut doors = Vec::new();
         self.listen(&mut doors, &terms.listeners, voice).await;
         self.change(&terms, &mut service, &mut doors, voice).await;
         // The set comes before what tells the nodes that the broker stopped, so it outlives it.
         let mut tasks = JoinSet::new();
-        let _open = Open::new(&self.local, &house);
+        let _open = Open::new(&self.local, &house, self.keeping.as_deref());
         voice.ready();
         // Who listens is good for something, whether anybody calls or not.
         voice.works();
         let wills = wills::publish(Arc::clone(&self.local), Arc::clone(&house));
         tasks.spawn(wills);
+        if let Some(keeping) = self.keeping.clone() {
+            let (house, voice) = (Arc::clone(&house), voice.clone());
+            tasks.spawn(async move {
+                keeping.run(&house, &voice).await;
+                Ok(())
+            });
+        }
 
+        let mut status = Status::new(Instant::now());
+        let mut next_status = Instant::now();
         let mut retry = interval(RETRY);
         let (mut sweep, mut tidy, mut tick) = (interval(SWEEP), interval(TIDY), interval(TICK));
         loop {
@@ -266,10 +309,20 @@ impl Connection for Embedded {
                 },
                 () = self.local.asked() => self.local.bring_retained(&house),
                 Some(ended) = tasks.join_next() => told(ended, voice),
+                () = sleep_until(next_status), if terms.status_every.is_some() => {
+                    self.say_how_it_is(&mut status, &house).await;
+                    next_status = Instant::now() + terms.status_every.unwrap_or_default();
+                }
                 _ = sweep.tick() => self.local.sweep(&house),
                 _ = tick.tick() => house.tick(),
                 _ = tidy.tick() => self.local.tidy(),
             }
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.finish().await;
         }
     }
 }
@@ -332,17 +385,24 @@ fn told(ended: Result<anyhow::Result<()>, JoinError>, voice: &Voice) {
 }
 
 /// Lets the nodes in, until it is dropped.
-struct Open<'a>(&'a Local);
+struct Open<'a> {
+    local: &'a Local,
+    keeping: Option<&'a Keeping>,
+}
 
 impl<'a> Open<'a> {
-    fn new(local: &'a Local, house: &Arc<House>) -> Open<'a> {
+    fn new(local: &'a Local, house: &Arc<House>, keeping: Option<&'a Keeping>) -> Open<'a> {
         local.open(Arc::clone(house));
-        Open(local)
+        Open { local, keeping }
     }
 }
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.close();
+        // The end of the broker is the end of nobody's session.
+        if let Some(keeping) = self.keeping {
+            keeping.journal.close();
+        }
+        self.local.close();
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     message::{Kept, Message},
     packets::Desk,
     session::ConnectionId,
+    status::{Counts, add},
     wire::Refusal,
 };
 
@@ -31,6 +32,8 @@ pub struct House {
     next_line: AtomicU64,
     wills: Mutex<VecDeque<Arc<Kept>>>,
     will_is_due: Notify,
+    /// What passed.
+    pub counts: Counts,
     voice: Voice,
 }
 
@@ -81,6 +84,7 @@ impl House {
             next_line: AtomicU64::new(1),
             wills: Mutex::default(),
             will_is_due: Notify::new(),
+            counts: Counts::default(),
             voice,
         }
     }
@@ -122,7 +126,10 @@ impl House {
             }
             Effect::Close(id, refusal) => self.close(id, refusal),
             Effect::Publish(will) => self.will(&will),
-            Effect::Dropped(count, why) => self.voice.dropped(count, &why),
+            Effect::Dropped(count, why) => {
+                add(&self.counts.dropped, count);
+                self.voice.dropped(count, &why);
+            }
             Effect::Trouble(what) => self.voice.trouble(&anyhow!("{what}")),
         }
     }

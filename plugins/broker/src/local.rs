@@ -276,8 +276,9 @@ impl Local {
                 self.voice.dropped(1, &format!("{why}, and what comes at QoS 0 does not wait"));
             }
         }
+        let session = from.session();
+        house.with(|broker| broker.publish(&message, session, Some(&ticket), now));
         drop(ticket);
-        house.with(|broker| broker.publish(&message, from.session(), now));
         Ok(receipt)
     }
 

@@ -19,7 +19,9 @@ use crate::{
     house::{House, Line},
     local::{Local, Origin},
     message::Message,
+    pace::{self, Pace},
     packets::{Arrived, Packets},
+    status::{Counts, add},
     terms::{Listener, Terms, bytes},
     topics::is_private,
     users::{Users, printable},
@@ -50,18 +52,30 @@ pub struct Service {
     pub max_packet: usize,
     /// The longest keep-alive, in seconds. None leaves it to the device.
     pub max_keep_alive: Option<u16>,
+    /// The time from one message of a client to the next, and from one byte of them. None for no limit.
+    between: [Option<Duration>; 2],
 }
 
 impl Service {
     /// Serves nobody until it [takes](Service::take) its terms.
     pub fn new(house: Arc<House>, local: Arc<Local>, users: Arc<Users>, voice: Voice) -> Service {
-        Service { house, local, users, voice, max_packet: 0, max_keep_alive: None }
+        Service {
+            house,
+            local,
+            users,
+            voice,
+            max_packet: 0,
+            max_keep_alive: None,
+            between: [None; 2],
+        }
     }
 
     /// Serves who comes from now on by these terms. What is not of one connection is changed for all.
     pub fn take(&mut self, terms: &Terms) {
         self.max_packet = bytes(terms.max_packet);
         self.max_keep_alive = terms.most_keep_alive();
+        let of_bytes = terms.max_byte_rate.map(|most| Duration::from_secs_f64(1.0 / most.0 as f64));
+        self.between = [terms.max_rate, of_bytes];
         let (most, of_one) = (terms.max_connections, terms.max_connections_per_address);
         self.users.hall.resize(most.into(), of_one.into());
         self.house.with(|broker| broker.set_limits(terms.limits()));
@@ -83,7 +97,8 @@ impl Service {
         let (house, voice) = (&self.house, &self.voice);
         let (budget, desk) = (house.budget.clone(), Arc::clone(&house.desk));
         let mut packets = Packets::new(from_device, self.max_packet, budget, desk, voice.clone());
-        let mut out = Outgoing { to: to_device, voice, version: Version::V311, is_whole: true };
+        let (counts, version) = (&house.counts, Version::V311);
+        let mut out = Outgoing { to: to_device, voice, counts, version, is_whole: true };
         let served = match timeout(LONGEST_CONNECT, packets.next()).await {
             Err(error) => Err(anyhow::Error::new(error).context("it did not say who it is")),
             Ok(Err(error)) => Err(error),
@@ -179,6 +194,7 @@ impl Service {
             // MQTT 5 section 3.1.2.10: one and a half times.
             silence: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
             aliases: vec![None; usize::from(MOST_ALIASES)],
+            paces: self.between.map(|between| Pace::new(between, Instant::now())),
             dues: &dues,
         };
         let ended = tokio::select! {
@@ -238,6 +254,7 @@ impl Drop for Session {
 struct Outgoing<'a> {
     to: WriteHalf<Box<dyn Duplex>>,
     voice: &'a Voice,
+    counts: &'a Counts,
     version: Version,
     /// No packet was written in part.
     is_whole: bool,
@@ -265,6 +282,7 @@ impl Outgoing<'_> {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
             self.voice.count(Figure::BytesOut, written as u64);
+            add(&self.counts.bytes_out, written as u64);
             bytes = &bytes[written..];
         }
         Ok(())
@@ -322,6 +340,7 @@ impl Outgoing<'_> {
                 }
                 continue;
             }
+            add(&self.counts.messages_out, next.messages);
             self.is_whole = false;
             self.write(&next.bytes).await?;
             for piece in &next.tail {
@@ -348,6 +367,8 @@ struct Incoming<'a> {
     silence: Option<Duration>,
     /// Topics that MQTT 5 has a number for.
     aliases: Vec<Option<Arc<str>>>,
+    /// How fast it may publish, in messages and in bytes.
+    paces: [Pace; 2],
     dues: &'a Dues,
 }
 
@@ -364,7 +385,17 @@ impl Incoming<'_> {
                 })??,
             };
             let Some(arrived) = arrived else { return Ok(()) };
+            let counts = &self.service.house.counts;
+            let bytes = arrived.header.packet_bytes();
+            add(&counts.packets_in, 1);
+            add(&counts.bytes_in, bytes as u64);
             let packet = decode(arrived.header, &arrived.body, self.version)?;
+            if let Packet::Publish(_) = &packet {
+                add(&counts.messages_in, 1);
+                let now = Instant::now();
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                pace::keep([self.paces[0].count(1, now), self.paces[1].count(bytes, now)]).await;
+            }
             let Arrived { charge: _charge, body, .. } = arrived;
             drop(body);
             if let Packet::Disconnect(said) = packet {
@@ -414,6 +445,10 @@ impl Incoming<'_> {
         self.dues.room_to_answer().await;
         let (house, seat) = (&self.service.house, self.guest.seat);
         let codes = house.with(|broker| broker.subscribe(seat, &asked));
+        // A client that was told so may leave, and counts on it.
+        if let Some(journal) = house.with(|broker| broker.journal_of(seat)) {
+            journal.safe().await;
+        }
         self.answer(|writer| writer.suback(asked.id, &codes)).await;
     }
 
@@ -450,12 +485,19 @@ impl Incoming<'_> {
             let why = format!("it has not released {MOST_UNFINISHED} messages of QoS 2");
             return Err(Refusal::new(code::RECEIVE_MAXIMUM, why).into());
         }
-        if !self.service.house.with(|broker| broker.may_publish(self.guest.seat, &publish.topic)) {
-            self.deny(qos, id).await;
+        let house = &self.service.house;
+        if !house.with(|broker| broker.may_publish(self.guest.seat, &publish.topic)) {
+            self.deny(qos, id, code::NOT_AUTHORIZED).await;
             return Ok(());
         }
         let now = Instant::now();
         let message = Message::of(publish, now);
+        // MQTT 3.1.1 has no word for it: there it is passed on.
+        let may_refuse = qos > 0 && self.version == Version::V5 && message.retain;
+        if may_refuse && !house.with(|broker| broker.has_room_to_retain(&message)) {
+            self.deny(qos, id, code::QUOTA).await;
+            return Ok(());
+        }
         if qos == 0 {
             let ways = local.ways(&message.topic, 0, from).await;
             local.send(message, ways, from, dues, None).await?;
@@ -477,8 +519,8 @@ impl Incoming<'_> {
         Ok(())
     }
 
-    /// Tells a device that it may not publish that. MQTT 3.1.1 has no words for it.
-    async fn deny(&self, qos: u8, id: u16) {
+    /// Tells a device that something is not published, and why. MQTT 3.1.1 has no words for it.
+    async fn deny(&self, qos: u8, id: u16, why: u8) {
         if qos == 0 {
             return;
         }
@@ -486,7 +528,7 @@ impl Incoming<'_> {
         let kind = if qos == 1 { Ack::Acknowledged } else { Ack::Received };
         let code = match self.version {
             Version::V311 => code::SUCCESS,
-            Version::V5 => code::NOT_AUTHORIZED,
+            Version::V5 => why,
         };
         let (_, settled) = self.dues.ticket(None);
         self.dues.owe(Answer { kind, id, code }, Publication::new("", ""), settled);

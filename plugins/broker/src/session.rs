@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::{
     access::{Access, Person},
     budget::{Budget, Charge, Use},
+    journal::Stake,
     message::Kept,
     retained::Retained,
     wire::{Ack, Delivery, Text, Version, Will, Writer, code},
@@ -46,6 +47,8 @@ pub struct Session {
     /// When the will of a client that is away is published.
     pub will_at: Option<Instant>,
     pub filters: BTreeSet<Arc<str>>,
+    /// It is on disk.
+    pub is_kept: bool,
     /// What it takes when it holds no more than [`ALLOWANCE`], but for its messages.
     _charge: Charge,
     /// What it holds beyond.
@@ -95,8 +98,23 @@ pub struct Waiting {
     pub retain: bool,
     /// The identifiers of the subscriptions by which it comes.
     pub identifiers: Box<[u32]>,
-    /// Its place in the budget.
-    pub _place: Arc<Charge>,
+    /// Its place in the budget, and on disk.
+    pub place: Arc<Place>,
+}
+
+/// Where a message waits.
+#[derive(Debug)]
+pub struct Place {
+    _charge: Charge,
+    /// None for what need not survive a restart.
+    pub stake: Option<Stake>,
+}
+
+impl Place {
+    /// In memory, and perhaps on disk.
+    pub fn new(charge: Charge, stake: Option<Stake>) -> Arc<Place> {
+        Arc::new(Place { _charge: charge, stake })
+    }
 }
 
 #[derive(Debug)]
@@ -128,6 +146,8 @@ pub struct Output {
     pub tail: Vec<Bytes>,
     /// What keeps the memory of the tail counted.
     pub held: Option<Arc<Kept>>,
+    /// How many messages it has.
+    pub messages: u64,
 }
 
 /// What is retained, and who may read it.
@@ -157,6 +177,7 @@ impl Session {
             will: None,
             will_at: None,
             filters: BTreeSet::new(),
+            is_kept: false,
             _charge: charge,
             extra: budget.take(Use::Sessions, 0)?,
             held_bytes: 0,
@@ -236,6 +257,11 @@ impl Session {
     /// The client is there by this connection.
     pub fn is_at(&self, connection: ConnectionId) -> bool {
         self.connection.as_ref().is_some_and(|connected| connected.id == connection)
+    }
+
+    /// All messages that wait, those on their way first.
+    pub fn messages(&self) -> impl Iterator<Item = &Waiting> {
+        self.open.iter().map(|open| &open.waiting).chain(&self.waiting)
     }
 
     /// How many messages wait, those on their way included.
@@ -444,7 +470,7 @@ impl Session {
                 qos,
                 retain: true,
                 identifiers: identifiers.into_iter().collect(),
-                _place: Arc::new(place),
+                place: Place::new(place, None),
             });
         }
         Next::Nothing
@@ -501,6 +527,7 @@ fn send(
     if !writer.publish(&delivery, text, connected.max_packet) {
         return false;
     }
+    output.messages += 1;
     if text == Text::Follows {
         output.tail.extend([message.properties.clone(), message.payload.clone()]);
         if connected.version == Version::V311 {

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Claim, Configured, Period, Problem, Secret, Settings, ShortOr, Size,
+    Claim, Configured, Period, Problem, Rate, Secret, Settings, ShortOr, Size, SyncPolicy,
     tls::{ClientCertificates, Oldest},
+    units::form,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -40,6 +41,14 @@ pub struct BrokerSettings {
     /// subscriptions, retained messages, and what waits.
     #[serde(default = "default_memory")]
     pub memory: Size,
+    /// Where retained messages, sessions and what waits for devices that are away are kept: on `disk` they survive a restart,
+    /// and a power cut.
+    #[serde(default)]
+    pub store: Store,
+    /// When what is on disk is safe from a power cut, and what must be safe is acknowledged: `always` at once, for each
+    /// message or those that came meanwhile; a duration such as `100ms` (which it is when left out) after as long at most, which wears
+    /// flash less. With `never` it is acknowledged once the system has it: a crash of the program takes nothing, a power cut the last half minute.
+    pub sync: Option<SyncPolicy>,
     /// The most devices that are connected at the same time.
     #[serde(default = "default_max_connections")]
     #[schemars(range(min = 1, max = 10000))]
@@ -68,6 +77,13 @@ pub struct BrokerSettings {
     /// The most bytes of messages that wait for one device, or one packet when that is larger.
     #[serde(default = "default_max_queued_bytes")]
     pub max_queued_bytes: Size,
+    /// How many messages a device may publish, such as `50/s`. Who is faster is read more slowly, and loses nothing.
+    pub max_rate: Option<Rate>,
+    /// How many bytes a device may publish in a second. Who is faster is read more slowly.
+    pub max_bytes_per_second: Option<Size>,
+    /// How often the broker says how it is, in retained messages below `$SYS/broker`. Never with `0s`.
+    #[serde(default = "default_status_every")]
+    pub status_every: Period,
     /// The most messages that a device has been sent and has not acknowledged.
     #[serde(default = "default_max_in_flight")]
     #[schemars(range(min = 1, max = 1000))]
@@ -85,17 +101,36 @@ pub struct BrokerSettings {
     pub max_retained_bytes: Option<Size>,
 }
 
+/// Where something is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Store {
+    #[default]
+    Disk,
+    Memory,
+}
+
+fn default_status_every() -> Period {
+    Period::seconds(10)
+}
+
+const SYNC: SyncPolicy = SyncPolicy::Every(Duration::from_millis(100));
+
 /// One way in.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerSettings {
     /// The address and the port.
     pub at: String,
-    /// The certificate of the broker: a PEM file, or its text. Then it speaks TLS.
+    /// The certificate of the broker: a PEM file, its name relative to the configuration's folder, or its text
+    /// by `${file:...}`. Then it speaks TLS.
+    #[schemars(length(min = 1), extend("format" = form::LINES))]
     pub cert: Option<String>,
-    /// The private key of that certificate: a PEM file, or its text.
+    /// The private key of that certificate, likewise.
+    #[schemars(extend("format" = form::PEM))]
     pub key: Option<Secret>,
-    /// Who has issued the certificates of devices: a PEM file, or its text. Then devices are asked for one.
+    /// Who has issued the certificates of devices, likewise. Then devices are asked for one.
+    #[schemars(length(min = 1), extend("format" = form::LINES))]
     pub ca: Option<String>,
     /// Whether a device must have a certificate.
     #[serde(default)]
@@ -199,6 +234,8 @@ fn default_max_queued() -> u32 {
 const SMALLEST_PACKET: Size = Size(1 << 10);
 const SMALLEST_MEMORY: Size = Size(1 << 20);
 const LARGEST_MEMORY: Size = Size(1 << 30);
+const SLOWEST: Size = Size(100);
+const SHORTEST_STATUS: Period = Period::seconds(1);
 /// So that several can be on their way.
 const PACKETS_IN_MEMORY: u64 = 20;
 
@@ -210,6 +247,20 @@ impl Settings for BrokerSettings {
         if !(SMALLEST_MEMORY..=LARGEST_MEMORY).contains(&self.memory) {
             let label = format!("expected `{SMALLEST_MEMORY}` to `{LARGEST_MEMORY}`");
             problems.push(Problem::new("memory", "`memory` is out of range", label));
+        }
+        if self.sync.is_some() && self.store == Store::Memory {
+            let label = "expected with `store: disk` only";
+            problems.push(Problem::new("sync", "`sync` has no effect in memory", label));
+        }
+        let least = self.max_bytes_per_second.filter(|most| *most < SLOWEST);
+        if least.is_some() {
+            let label = format!("expected `{SLOWEST}` or more");
+            let message = "`max_bytes_per_second` is out of range";
+            problems.push(Problem::new("max_bytes_per_second", message, label));
+        }
+        if !self.status_every.0.is_zero() && self.status_every < SHORTEST_STATUS {
+            let label = format!("expected `0s`, or `{SHORTEST_STATUS}` and more");
+            problems.push(Problem::new("status_every", "`status_every` is out of range", label));
         }
         // In whole KiB, to read well.
         let largest = Size((self.memory.0 / PACKETS_IN_MEMORY) & !0x3ff);
@@ -224,6 +275,7 @@ impl Settings for BrokerSettings {
             password_file: self.password_file,
             access,
             memory: self.memory,
+            sync: (self.store == Store::Disk).then_some(self.sync.unwrap_or(SYNC)),
             max_connections: self.max_connections,
             max_connections_per_address: self
                 .max_connections_per_address
@@ -234,6 +286,9 @@ impl Settings for BrokerSettings {
             max_packet: self.max_packet,
             max_queued: self.max_queued,
             max_queued_bytes: self.max_queued_bytes,
+            max_rate: self.max_rate.map(|rate| rate.0),
+            max_byte_rate: self.max_bytes_per_second,
+            status_every: Some(self.status_every.0).filter(|every| !every.is_zero()),
             max_in_flight: self.max_in_flight,
             max_subscriptions: self.max_subscriptions,
             max_retained: self.max_retained,

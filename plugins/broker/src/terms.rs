@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Secret, Size,
+    Secret, Size, SyncPolicy,
     tls::{ClientCertificates, Oldest, Tls},
 };
 
@@ -23,6 +23,8 @@ pub struct Terms {
     /// None allows all.
     pub access: Option<Arc<Access>>,
     pub memory: Size,
+    /// When what must survive a restart is safe on disk. None when nothing must.
+    pub sync: Option<SyncPolicy>,
     pub max_connections: u16,
     pub max_connections_per_address: u16,
     pub max_sessions: u32,
@@ -31,6 +33,12 @@ pub struct Terms {
     pub max_packet: Size,
     pub max_queued: u32,
     pub max_queued_bytes: Size,
+    /// The least time from one message of a client to the next.
+    pub max_rate: Option<Duration>,
+    /// The most bytes of packets with messages of a client in a second.
+    pub max_byte_rate: Option<Size>,
+    /// How often the broker says how it is. None when it does not.
+    pub status_every: Option<Duration>,
     pub max_in_flight: u16,
     pub max_subscriptions: u32,
     pub max_retained: u32,
@@ -112,7 +120,7 @@ impl Terms {
 
     /// Whether a broker with these can go on with others, and nobody who is connected need notice.
     pub fn can_become(&self, other: &Terms) -> bool {
-        self.memory == other.memory
+        self.memory == other.memory && self.sync == other.sync
     }
 
     /// The longest keep-alive, in seconds.

@@ -1,12 +1,14 @@
 //! The broker as devices and nodes see it.
 
 mod entering;
+mod fuzz;
+mod kept;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Configured, Connection, Endpoint, Figure, Progress, Secret, Shared, Size, Voice, World,
-    WriteError,
+    Configured, Connection, Endpoint, Figure, Progress, Secret, Shared, Size, SyncPolicy, Voice,
+    World, WriteError,
     mqtt::{self, Claim, Manner, Parcel, Properties, PubSub, Publication, Subscribe, Subscription},
     testing::{Heard, voice},
     world::{Dial, Stream, memory::Memory},
@@ -51,6 +53,7 @@ fn settings(listen: &[&str]) -> BrokerConnection {
         password_file: None,
         access: None,
         memory: Size(32 << 20),
+        sync: None,
         max_connections: 100,
         max_connections_per_address: 100,
         max_sessions: 200,
@@ -59,6 +62,9 @@ fn settings(listen: &[&str]) -> BrokerConnection {
         max_packet: Size(1 << 20),
         max_queued: 1000,
         max_queued_bytes: Size(1 << 20),
+        max_rate: None,
+        max_byte_rate: None,
+        status_every: None,
         max_in_flight: 100,
         max_subscriptions: 100,
         max_retained: 1000,
@@ -166,7 +172,12 @@ async fn run(
 ) -> (JoinHandle<anyhow::Result<()>>, Vec<SocketAddr>) {
     let most = settings.terms.listeners.len();
     local.change(settings.terms);
-    let mut broker = Embedded::new(Arc::clone(local), world, Path::new(".").into());
+    let mut broker = Embedded::new(
+        Arc::clone(local),
+        world,
+        Path::new(".").into(),
+        &Path::new("no-data").into(),
+    );
     let (mut bound, voice) = (broker.bound(), voice.clone());
     let task = tokio::spawn(async move { broker.run(&voice).await });
     let addresses = soon(bound.wait_for(|b| b.len() == most)).await.unwrap().clone();
@@ -312,7 +323,12 @@ async fn while_its_port_is_in_use_a_broker_serves_the_nodes() {
     let (voice, heard) = voice();
     let listen = [&*address.to_string(), "192.0.2.1:1883"];
     let local = Local::new(settings(&listen).terms, voice.clone());
-    let mut second = Embedded::new(Arc::clone(&local), World::system(), Path::new(".").into());
+    let mut second = Embedded::new(
+        Arc::clone(&local),
+        World::system(),
+        Path::new(".").into(),
+        &Path::new("no-data").into(),
+    );
     let mut bound = second.bound();
     let task = tokio::spawn(async move { second.run(&voice).await });
     let second = Running { local, heard, voice: Voice::unheard(), addresses: vec![], task };
@@ -889,7 +905,7 @@ async fn what_is_retained_counts_with_its_properties() {
     let mut late = broker.reader("late", &["t"], 1, 10).granted().await;
     assert!(late.is_idle().await);
     let troubles = broker.heard.said().troubles;
-    let expected = "passed on without keeping it for later subscribers: a retained message for `t`: it \
+    let expected = "passed on without keeping it for later subscribers, who get the one before: a retained message for `t`: it \
                     takes 120276 bytes, and 0B of 64KiB are taken (`max_retained_bytes`)";
     assert_eq!(troubles, [expected]);
 }
@@ -1153,4 +1169,114 @@ async fn who_does_not_say_who_it_is_is_disconnected() {
     .await;
     let said = "serving 127.0.0.1: it did not say who it is: deadline has elapsed";
     assert_eq!(broker.heard.said().troubles, [said; 2]);
+}
+
+#[tokio::test]
+async fn a_retained_message_that_did_not_fit_took_the_one_before_away() {
+    let settings =
+        with_terms(&["127.0.0.1:0"], |terms| terms.max_retained_bytes = Some(Size(1 << 10)));
+    let broker = Running::start(settings).await;
+    let mut device = broker.client("device").await;
+    device.publish("t", "small", QoS::AtLeastOnce, true).await;
+    let large = "x".repeat(2000);
+    device.publish("t", &large, QoS::AtLeastOnce, true).await;
+    let mut late = broker.client("late").await;
+    late.subscribe("t", QoS::AtLeastOnce).await;
+    assert_eq!(late.next().await.payload, "small");
+
+    // With MQTT 5 its sender is told, and nobody gets it.
+    let mut stream = tokio::net::TcpStream::connect(broker.addresses[0]).await.unwrap();
+    let connect = b"\x10\x0e\0\x04MQTT\x05\x02\0\0\0\0\x01d";
+    let body = [&b"\0\x01t\0\x01\0"[..], large.as_bytes()].concat();
+    let head = [0x33, (body.len() & 0x7f | 0x80) as u8, (body.len() >> 7) as u8];
+    stream.write_all(&[&connect[..], &head, &body].concat()).await.unwrap();
+    let mut got = Vec::new();
+    soon(async {
+        while !got.ends_with(b"\x40\x03\0\x01\x97") {
+            assert!(stream.read_buf(&mut got).await.unwrap() > 0, "{got:x?}");
+        }
+    })
+    .await;
+    device.publish("t", "last", QoS::AtLeastOnce, false).await;
+    assert_eq!(late.next().await.payload, "last");
+}
+
+#[tokio::test]
+async fn the_broker_says_how_it_is_and_only_who_asks_for_that_hears_it() {
+    let settings = with_terms(&["127.0.0.1:0"], |terms| {
+        terms.status_every = Some(Duration::from_millis(20));
+        terms.max_retained = 0;
+    });
+    let broker = Running::start(settings).await;
+    let mut all = broker.client("all").await;
+    all.subscribe("#", QoS::AtLeastOnce).await;
+    let mut asks = broker.client("asks").await;
+    asks.subscribe("$SYS/broker/clients/+", QoS::AtLeastOnce).await;
+    soon(async {
+        loop {
+            let said = asks.next().await;
+            if said.topic == "$SYS/broker/clients/connected" && said.payload == "2" {
+                break;
+            }
+        }
+    })
+    .await;
+    let mut inside = broker.reader("inside", &["$SYS/broker/version"], 1, 10).granted().await;
+    let version = inside.next().await;
+    assert!(version.payload.starts_with(b"forebay version "), "{version:?}");
+
+    // Nobody else speaks there, but for bridges that say they are there.
+    all.publish("$SYS/broker/clients/connected", "99", QoS::AtLeastOnce, false).await;
+    all.publish("$SYS/broker/connection/b/state", "1", QoS::AtLeastOnce, false).await;
+    all.publish("end", "", QoS::AtLeastOnce, false).await;
+    let threw = "threw away what the client `all` published to `$SYS/broker/clients/connected`";
+    assert!(broker.heard.said().troubles[0].starts_with(threw));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_publishes_faster_than_it_may_is_slowed_down_and_loses_nothing() {
+    let settings = with_terms(&["127.0.0.1:1883"], |terms| {
+        terms.max_rate = Some(Duration::from_millis(100));
+    });
+    let memory = Memory::new(1_795_251_600_000_000_000);
+    let broker = Running::start_in(memory.world(), settings).await;
+    let mut inside = broker.reader("inside", &["t"], 1, 100).granted().await;
+    let mut stream = dial(&memory).await;
+    stream.write_all(b"\x10\x0d\0\x04MQTT\x04\x02\0\0\0\x01d").await.unwrap();
+    let began = Instant::now();
+    for _ in 0..50 {
+        stream.write_all(&publish_packet(0, 0, "t", b"1")).await.unwrap();
+    }
+    for _ in 0..50 {
+        inside.next().await;
+    }
+    let passed = began.elapsed();
+    assert!((4..6).contains(&passed.as_secs()), "{passed:?}");
+}
+
+#[tokio::test]
+async fn a_node_gets_nothing_of_nodes_nothing_retained_and_knows_what_was() {
+    let broker = Running::start(settings(&["127.0.0.1:0"])).await;
+    broker.publish(publication("t", "kept", 1, true)).await;
+    let with = |name: &str, change: fn(&mut Manner)| {
+        let mut manner = Manner::of_qos(1);
+        change(&mut manner);
+        let (filters, voice) = (vec!["t".to_owned()], Voice::unheard());
+        let wish = Subscribe { reader: name.into(), filters, manner, capacity: 10, voice };
+        Reader(broker.local.subscribe(wish))
+    };
+    let mut not_own = with("not own", |manner| manner.no_local = true).granted().await;
+    let mut as_published =
+        with("as published", |manner| manner.retain_as_published = true).granted().await;
+    let mut never = with("never", |manner| manner.retained = mqtt::Retained::Never).granted().await;
+    assert_eq!(not_own.next().await, publication("t", "kept", 1, true));
+    assert_eq!(as_published.next().await, publication("t", "kept", 1, true));
+    broker.publish(publication("t", "of a node", 1, true)).await;
+    assert_eq!(as_published.next().await, publication("t", "of a node", 1, true));
+    assert_eq!(never.next().await, publication("t", "of a node", 1, false));
+    let mut device = broker.client("device").await;
+    let options = PublishOptions::new(QoS::AtLeastOnce).retain(true);
+    device.client.publish("t", "of a device", options).await.unwrap();
+    let (got, ()) = tokio::join!(not_own.next(), device.ping());
+    assert_eq!(got, publication("t", "of a device", 1, false));
 }

@@ -79,6 +79,12 @@ pub fn is_private(topic: &str) -> bool {
     pattern_of(topic).starts_with(PRIVATE)
 }
 
+/// Whether a topic is one at which the broker says how it is. What is below `connection` is of bridges.
+pub fn is_status(topic: &str) -> bool {
+    let below = topic.strip_prefix("$SYS/");
+    below.is_some_and(|below| !below.starts_with("broker/connection/"))
+}
+
 /// What all topics that match a pattern begin with.
 pub fn common_beginning(pattern: &str) -> &str {
     let wildcard = pattern.find(['+', '#']).unwrap_or(pattern.len());

@@ -47,6 +47,19 @@ pub fn size_bytes(filter: &str) -> usize {
 }
 
 impl Tree {
+    /// The terms of a subscription.
+    pub fn terms(&self, filter: &str, session: SessionId) -> Option<Terms> {
+        let mut branch = &self.root;
+        for level in pattern_of(filter).split('/') {
+            branch = branch.levels.get(level)?;
+        }
+        let members = match group_of(filter) {
+            None => &branch.alone,
+            Some(group) => &branch.shared.get(group)?.members,
+        };
+        members.iter().find(|(member, _)| *member == session).map(|(_, terms)| *terms)
+    }
+
     /// Subscribes, or changes the terms of who has subscribed.
     pub fn insert(&mut self, filter: &str, session: SessionId, terms: Terms) {
         let mut branch = &mut self.root;

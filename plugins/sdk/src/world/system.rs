@@ -35,6 +35,12 @@ use crate::endpoint::Endpoint;
 
 pub(super) struct System;
 
+/// When those who came to a listener are asked whether they are still there: they are gone after two minutes.
+const GUEST_PROBES: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
+
 impl Outside for System {
     fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         async move {
@@ -189,6 +195,8 @@ impl Listener for TcpListener {
             let (stream, from) = TcpListener::accept(self).await?;
             // Small answers go out at once: this is a local network.
             stream.set_nodelay(true)?;
+            // Who is gone without a word, and need say nothing, would be there for ever.
+            SockRef::from(&stream).set_tcp_keepalive(&GUEST_PROBES)?;
             Ok((Box::new(stream) as Box<dyn Stream>, from))
         }
         .boxed()

@@ -1,0 +1,63 @@
+//! How fast one client may publish. Who is faster is not read for a while, and loses nothing.
+
+use tokio::time::{Duration, Instant, sleep_until};
+
+/// How much is let through at once after a quiet time, as time.
+const BURST: Duration = Duration::from_secs(1);
+
+/// The pace of one kind of thing.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// From one to the next. Zero when there is no limit.
+    between: Duration,
+    /// When the next may come.
+    next: Instant,
+}
+
+impl Pace {
+    /// With so much time from one to the next.
+    pub fn new(between: Option<Duration>, now: Instant) -> Pace {
+        Pace { between: between.unwrap_or_default(), next: now }
+    }
+
+    /// Counts so many, and says until when the client is not to be read.
+    pub fn count(&mut self, many: u32, now: Instant) -> Option<Instant> {
+        if self.between.is_zero() {
+            return None;
+        }
+        let earliest = now.checked_sub(BURST).unwrap_or(now);
+        self.next = self.next.max(earliest) + self.between.saturating_mul(many);
+        (self.next > now).then_some(self.next)
+    }
+}
+
+/// Waits until a client may be read again.
+pub async fn keep(paces: [Option<Instant>; 2]) {
+    if let Some(until) = paces.into_iter().flatten().max() {
+        sleep_until(until).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_faster_waits_and_a_quiet_time_is_made_up_for_once() {
+        let began = Instant::now();
+        let mut pace = Pace::new(Some(Duration::from_millis(100)), began);
+        for _ in 0..30 {
+            keep([pace.count(1, Instant::now()), None]).await;
+        }
+        let passed = began.elapsed().as_millis();
+        assert!((2900..=3000).contains(&passed), "{passed} ms");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let began = Instant::now();
+        for _ in 0..20 {
+            keep([pace.count(1, Instant::now()), None]).await;
+        }
+        let passed = began.elapsed().as_millis();
+        assert!((900..=1000).contains(&passed), "{passed} ms");
+        assert_eq!(Pace::new(None, began).count(1_000_000, began), None);
+    }
+}
