@@ -68,6 +68,8 @@ pub fn all() -> Vec<Plugin> {
         forebay_gpio::plugin(),
         #[cfg(feature = "forebay-router")]
         forebay_router::plugin(),
+        #[cfg(feature = "forebay-self")]
+        forebay_self::plugin(),
         #[cfg(feature = "forebay-timer")]
         forebay_timer::plugin(),
         #[cfg(feature = "forebay-log")]

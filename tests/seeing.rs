@@ -1,10 +1,16 @@
 //! Whoever cannot drive to the site asks the program that runs how it is, and hears what is wrong, since when, and why.
 
-use std::path::Path;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+};
 
 use serde_json::Value;
 
-use crate::support::{Folder, Forebay, Mosquitto, forebay, free_port, until};
+use crate::support::{
+    Folder, Forebay, Mosquitto, forebay, free_port, promtool, read_report, until,
+};
 
 /// A beat to the screen, and to a broker that may not be there.
 fn pipeline(port: u16) -> String {
@@ -104,6 +110,177 @@ fn what_came_of_each_change_is_told_also_after_a_restart() {
     assert_eq!(status["reloads"][0]["changed"], serde_json::json!(["c.yaml"]));
     assert_eq!(status["files"]["since"]["number"], 4);
     assert_eq!(status["files"]["pipelines"], 2);
+}
+
+/// What is answered over the network, whole. None when nobody listens.
+fn over_network(port: u16, path: &str, headers: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let question = format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{headers}\r\n");
+    stream.write_all(question.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+#[test]
+fn collectors_read_the_metrics_over_the_network_and_nobody_without_the_token() {
+    let (port, other) = (free_port(), free_port());
+    let (folder, data) = (folder(free_port()), Folder::new());
+    let api = |port: u16| {
+        format!("api: {{ listen: '127.0.0.1:{port}', token: '${{file:secrets/api}}' }}\n")
+    };
+    folder.write("secrets/api", "0123456789abcdef\n");
+    folder.write("forebay.yaml", &api(port));
+    let running = Forebay::run_on(folder.path(), data.path());
+    let ask =
+        |path: &str, headers: &str| over_network(port, path, headers).expect("somebody listens");
+    until("the door is open", || over_network(port, "/metrics", "").is_some());
+    for path in ["/metrics", "/status", "/health", "/tap?node=a/beat", "/no-such"] {
+        for headers in ["", "Authorization: Bearer 0123456789abcde\r\n"] {
+            let refused = ask(path, headers);
+            assert!(refused.starts_with("HTTP/1.1 401 "), "{path}: {refused}");
+            assert!(refused.contains("www-authenticate: Bearer"), "{refused}");
+        }
+    }
+    const AUTHORIZED: &str = "Authorization: Bearer 0123456789abcdef\r\n";
+    until("the buffer overflows", || {
+        let cloud = json(&["status", "cloud"], data.path());
+        cloud["queue"]["used"] == 1.0 && cloud["counts"]["dropped"].as_u64() > Some(0)
+    });
+    let status = ask("/status", AUTHORIZED);
+    assert!(status.contains("a/cloud") && !status.contains("hunter2"), "{status}");
+    let open =
+        "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";
+    for (kind, accept, media) in [
+        ("prometheus", "", "text/plain; version=0.0.4"),
+        ("openmetrics", open, "application/openmetrics-text; version=1.0.0"),
+    ] {
+        let answer = ask("/metrics", &[AUTHORIZED, accept].concat());
+        let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("content-type: {media}")), "{head}");
+        assert!(!text.contains("hunter2") && !text.contains("0123456789"), "{text}");
+        let read = read_report(kind, text);
+        let version = env!("CARGO_PKG_VERSION");
+        for expected in [
+            format!("forebay_build_info|version={version}|1\n"),
+            "gauge|forebay_ready||1\n".to_owned(),
+            "gauge|forebay_well||0\n".to_owned(),
+            "gauge|forebay_waiting|node=plant,role=connection,type=mqtt|1\n".to_owned(),
+            "gauge|forebay_queue_messages|node=a/cloud,role=sink,type=mqtt|40\n".to_owned(),
+            "gauge|forebay_queue_used_ratio|node=a/cloud,role=sink,type=mqtt|1\n".to_owned(),
+            "counter|forebay_delivered_messages_total|node=a/cloud,role=sink,type=mqtt|0\n"
+                .to_owned(),
+            "counter|forebay_errors_total|node=a/beat,role=source,type=timer|0\n".to_owned(),
+        ] {
+            assert!(read.contains(&expected), "{expected}: {read}");
+        }
+        let dropped = "counter|forebay_dropped_messages_total|node=a/cloud,role=sink,type=mqtt|";
+        let dropped = read.lines().find_map(|line| line.strip_prefix(dropped));
+        assert!(
+            dropped.is_some_and(|count| count.parse::<f64>().is_ok_and(|count| count > 0.0)),
+            "{read}"
+        );
+    }
+
+    let answer = ask("/metrics", AUTHORIZED);
+    let (_, text) = answer.split_once("\r\n\r\n").unwrap();
+    promtool(&["metrics"], text);
+    let told = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let readme = root_file("README.md");
+    told.for_each(|name| assert!(readme.contains(&format!("`{name}`")), "{name}"));
+
+    // It follows the file, and what is not said any more is not open any more.
+    running.log_after(&format!("answers at http://127.0.0.1:{other}"), || {
+        folder.write("forebay.yaml", &api(other))
+    });
+    until("the old door is shut", || over_network(port, "/health", AUTHORIZED).is_none());
+    assert!(over_network(other, "/health", AUTHORIZED).unwrap().starts_with("HTTP/1.1 200 "));
+    running.log_after("reloaded: ", || folder.write("forebay.yaml", ""));
+    until("no door is open", || over_network(other, "/health", AUTHORIZED).is_none());
+}
+
+fn root_file(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .expect("the file is there")
+}
+
+#[test]
+fn prometheus_takes_the_rules_and_what_the_dashboard_asks_for_is_told() {
+    let place = Folder::with(&[("alerts.yaml", &root_file("monitoring/alerts.yaml"))]);
+    place.write("prometheus.yaml", &root_file("monitoring/prometheus.yaml"));
+    let path = |name| place.path().join(name).to_str().unwrap().to_owned();
+    promtool(&["rules", &path("alerts.yaml")], "");
+    promtool(&["config", "--syntax-only", &path("prometheus.yaml")], "");
+    let dashboard: Value = serde_json::from_str(&root_file("monitoring/grafana.json")).unwrap();
+    let targets = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().unwrap());
+    let asked: Vec<String> = targets
+        .map(|target| {
+            target["expr"]
+                .as_str()
+                .unwrap()
+                .replace("$__rate_interval", "5m")
+                .replace("$site", ".*")
+        })
+        .collect();
+    assert!(asked.len() > 10, "{asked:?}");
+    let rules: String = asked
+        .iter()
+        .enumerate()
+        .map(|(number, expr)| format!("      - record: asked{number}\n        expr: '{expr}'\n"))
+        .collect();
+    place.write("asked.yaml", &format!("groups:\n  - name: asked\n    rules:\n{rules}"));
+    promtool(&["rules", &path("asked.yaml")], "");
+    let readme = root_file("README.md");
+    let all = [asked.concat(), root_file("monitoring/alerts.yaml")].concat();
+    let names = all.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+    for name in names.filter(|name| name.starts_with("forebay_")) {
+        assert!(readme.contains(&format!("`{name}`")), "{name}");
+    }
+}
+
+#[test]
+fn a_pipeline_tells_how_the_program_is() {
+    let data = Folder::new();
+    let port = free_port();
+    let text = format!(
+        "connections:
+  plant: {{ type: mqtt, url: 'mqtt://127.0.0.1:{port}' }}
+sources:
+  beat: {{ type: timer, every: 1s }}
+  health: {{ type: self }}
+sinks:
+  cloud: {{ from: beat, type: mqtt, connection: plant, topic: a }}
+  screen: {{ from: health, type: log }}
+"
+    );
+    let folder = Folder::with(&[("a.yaml", &text)]);
+    let running = Forebay::run_on(folder.path(), data.path());
+    let first = running.wait_for_log("clock_is_set");
+    assert!(first.contains("\"pipelines\":1") && first.contains("\"change\":1"), "{first}");
+    let line = running.wait_for_log("\"plant\":");
+    assert!(line.contains(&format!("nothing listens at 127.0.0.1:{port}")), "{line}");
+    let refused = running.log_after("\"refused\":", || folder.write("b.yaml", "sources: 3\n"));
+    assert!(refused.contains("degraded") && refused.contains("\"errors\""), "{refused}");
+}
+
+#[test]
+fn without_a_token_numbers_are_told_on_the_machine_itself_and_nothing_else() {
+    let port = free_port();
+    let (folder, data) = (folder(free_port()), Folder::new());
+    folder.write("forebay.yaml", &format!("api: {{ listen: '127.0.0.1:{port}' }}\n"));
+    let _running = Forebay::run_on(folder.path(), data.path());
+    until("the door is open", || over_network(port, "/metrics", "").is_some());
+    let ask = |path| over_network(port, path, "").unwrap();
+    for (path, code) in
+        [("/metrics", 200), ("/health", 200), ("/status", 403), ("/tap?node=a/beat", 403)]
+    {
+        let answer = ask(path);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{path}: {answer}");
+    }
 }
 
 /// Lines of `forebay tap`.

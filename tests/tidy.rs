@@ -481,13 +481,14 @@ fn check_pages(folders: &[&str], rules: &BTreeSet<&str>) {
 
 #[test]
 fn the_top_level_is_what_a_visitor_expects() {
-    const EXPECTED: [&str; 12] = [
+    const EXPECTED: [&str; 13] = [
         "CHANGELOG.md",
         "Cargo.lock",
         "Cargo.toml",
         "Dockerfile",
         "LICENSE",
         "README.md",
+        "monitoring",
         "pipelines",
         "plugins",
         "schemas",

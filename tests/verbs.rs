@@ -10,7 +10,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::support::{Folder, Forebay, forebay, program, python, test_tools};
+use crate::support::{Folder, Forebay, forebay, program, python, read_report, test_tools};
 
 /// As somebody in a hurry writes it.
 const MESSY: &str = "\
@@ -621,17 +621,6 @@ fn the_hooks_for_pre_commit_are_verbs() {
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{hook}: {}", stdout(&output));
     }
-}
-
-/// What a reader that others wrote says about a report.
-#[track_caller]
-fn read_report(kind: &str, text: &str) -> String {
-    let place = Folder::with(&[("report", text)]);
-    let mut command = Command::new(python());
-    command.arg(root().join("tests/support/read_report.py")).arg(kind);
-    let output = command.arg(place.path().join("report")).output().unwrap();
-    assert!(output.status.success(), "{text}\n{}", stderr(&output));
-    stdout(&output)
 }
 
 fn in_root<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {

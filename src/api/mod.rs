@@ -1,15 +1,17 @@
-//! What a program that runs says of itself, to whoever asks it on the same machine.
+//! What a program that runs says of itself, to whoever asks it.
 //!
 //! HTTP/1.1 over a socket in the data folder, which only the user can open that the program runs as: `curl
-//! --unix-socket DATA/api.sock http://forebay/status` works too. What is asked is answered by whoever
-//! has the engine; nothing here knows it.
+//! --unix-socket DATA/api.sock http://forebay/status` works too. Where `api` in `forebay.yaml` says so, also over
+//! the network, with a token. What is asked is answered by whoever has the engine; nothing here knows it.
 
 mod client;
+mod guard;
 mod server;
 #[cfg(test)]
 mod tests;
 
 pub use self::{
     client::{Answer, ask, listen},
-    server::{Question, Questions, Side, Tap, Wanted, open},
+    guard::Door,
+    server::{Exposition, Question, Questions, Side, Tap, Wanted, open},
 };

@@ -16,22 +16,28 @@ use std::{
 };
 
 use bytes::Bytes;
+use forebay_sdk::world::Program;
+use futures_util::future::{BoxFuture, FutureExt};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Body, Frame, Incoming, SizeHint},
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
     server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 use tokio::{
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
+
+use super::guard::{Door, Guard, TurnedAway};
 
 /// The socket's name in the data folder.
 pub(super) const SOCKET: &str = "api.sock";
@@ -49,8 +55,19 @@ pub enum Wanted {
     Status,
     /// Whether all is well, and what is not.
     Health,
+    /// Numbers, for programs that collect them.
+    Metrics(Exposition),
     /// The messages of a node as they pass.
     Tap(Tap),
+}
+
+/// How numbers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposition {
+    /// Prometheus text, version 0.0.4.
+    Prometheus,
+    /// OpenMetrics text, version 1.0.0.
+    OpenMetrics,
 }
 
 /// Whose messages are asked for.
@@ -82,7 +99,10 @@ pub struct Question {
 
 /// How a question is answered.
 enum Reply {
-    Json(String),
+    Whole {
+        kind: &'static str,
+        text: String,
+    },
     Lines(mpsc::Receiver<String>),
     /// There is no such thing.
     Refused(String),
@@ -92,7 +112,12 @@ impl Question {
     /// Answers it, with JSON. Whoever asked may be gone.
     pub fn answer(self, json: &impl serde::Serialize) {
         let json = serde_json::to_string(json).unwrap_or_else(|error| format!("{error:?}"));
-        let _ = self.answer.send(Reply::Json(json));
+        self.answer_by_text("application/json", json);
+    }
+
+    /// Answers it, with a text of that media type.
+    pub fn answer_by_text(self, kind: &'static str, text: String) {
+        let _ = self.answer.send(Reply::Whole { kind, text });
     }
 
     /// Answers it with lines, as they come, until one side has enough.
@@ -109,7 +134,10 @@ impl Question {
 /// What was asked. The socket is there as long as this is.
 pub struct Questions {
     asked: mpsc::Receiver<Question>,
-    socket: Option<Socket>,
+    ask: mpsc::Sender<Question>,
+    /// Closes with this.
+    _socket: Option<Socket>,
+    door: Option<OpenDoor>,
 }
 
 /// Opens the socket in a data folder, which has to be this process's own. Without one the program runs all
@@ -119,7 +147,7 @@ pub fn open(data: &Path) -> Questions {
     let path = data.join(SOCKET);
     let socket = match listen(&path) {
         Ok(listener) => {
-            let task = tokio::spawn(serve(listener, ask));
+            let task = tokio::spawn(serve(Inlet::Socket(listener), None, ask.clone()));
             Some(Socket { path, task })
         }
         Err(error) => {
@@ -127,18 +155,86 @@ pub fn open(data: &Path) -> Questions {
             None
         }
     };
-    Questions { asked, socket }
+    Questions { asked, ask, _socket: socket, door: None }
 }
 
 impl Questions {
     /// The next question. Dropping the future loses none.
     pub async fn next(&mut self) -> Question {
-        match (self.asked.recv().await, &self.socket) {
-            (Some(question), Some(_)) => question,
-            // Nobody can ask.
-            _ => std::future::pending().await,
+        match self.asked.recv().await {
+            Some(question) => question,
+            // A sender is held.
+            None => std::future::pending().await,
         }
     }
+
+    /// Asks from within, for nodes that tell how the program is.
+    pub fn from_within(&self) -> Arc<dyn Program> {
+        Arc::new(Within(self.ask.clone()))
+    }
+
+    /// Answers at this door, and at no other any more.
+    pub fn open_door(&mut self, door: Option<Door>) {
+        if self.door.as_ref().map(|open| &open.door) == door.as_ref() {
+            return;
+        }
+        // Its address is free before it is wanted again.
+        self.door = None;
+        self.door = door.map(|door| {
+            let task = tokio::spawn(keep_open(door.clone(), self.ask.clone()));
+            OpenDoor { door, task }
+        });
+    }
+}
+
+struct Within(mpsc::Sender<Question>);
+
+impl Program for Within {
+    fn status(&self) -> BoxFuture<'static, Option<Value>> {
+        let ask = self.0.clone();
+        async move {
+            let (answer, answered) = oneshot::channel();
+            ask.send(Question { wanted: Wanted::Status, answer }).await.ok()?;
+            match answered.await.ok()? {
+                Reply::Whole { text, .. } => serde_json::from_str(&text).ok(),
+                Reply::Lines(_) | Reply::Refused(_) => None,
+            }
+        }
+        .boxed()
+    }
+}
+
+struct OpenDoor {
+    door: Door,
+    task: JoinHandle<()>,
+}
+
+impl Drop for OpenDoor {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Opens the door as soon as nobody else has the address, and serves who comes.
+async fn keep_open(door: Door, ask: mpsc::Sender<Question>) {
+    const PAUSE: Duration = Duration::from_secs(10);
+    let address = door.address;
+    let mut was_said = false;
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) if was_said => debug!(%error, "cannot listen at {address}"),
+            Err(error) => {
+                warn!(
+                    "cannot listen at {address} for who asks how it is: {error}; tried again every 10 s"
+                );
+                was_said = true;
+            }
+        }
+        sleep(PAUSE).await;
+    };
+    info!("answers at http://{address}");
+    serve(Inlet::Network(listener), Some(Arc::new(Guard::of(&door))), ask).await;
 }
 
 /// Removed from the disk when it is dropped.
@@ -166,14 +262,37 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
+/// Where those come in who ask.
+enum Inlet {
+    Socket(UnixListener),
+    Network(TcpListener),
+}
+
+impl Inlet {
+    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Inlet::Socket(listener) => Box::new(listener.accept().await?.0),
+            Inlet::Network(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+/// What is read and written.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn serve(inlet: Inlet, guard: Option<Arc<Guard>>, ask: mpsc::Sender<Question>) {
     const PAUSE: Duration = Duration::from_millis(100);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    // They end with this.
+    let mut served = JoinSet::new();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::spawn(serve_one(stream, ask.clone(), place));
+        while served.try_join_next().is_some() {}
+        match inlet.accept().await {
+            Ok(stream) => {
+                served.spawn(serve_one(stream, guard.clone(), ask.clone(), place));
             }
             // Such as too many open files.
             Err(error) => {
@@ -184,12 +303,20 @@ async fn serve(listener: UnixListener, ask: mpsc::Sender<Question>) {
     }
 }
 
-async fn serve_one(stream: UnixStream, ask: mpsc::Sender<Question>, _place: OwnedSemaphorePermit) {
+async fn serve_one(
+    stream: Box<dyn Stream>,
+    guard: Option<Arc<Guard>>,
+    ask: mpsc::Sender<Question>,
+    _place: OwnedSemaphorePermit,
+) {
     let is_long = AtomicBool::new(false);
     let answer = service_fn(|request: Request<Incoming>| {
-        let (ask, is_long) = (ask.clone(), &is_long);
+        let (ask, guard, is_long) = (ask.clone(), guard.clone(), &is_long);
         async move {
-            let response = answer(&request, &ask).await;
+            let response = match guard.map_or(Ok(()), |guard| guard.lets_in(&request)) {
+                Ok(()) => answer(&request, &ask).await,
+                Err(why) => turn_away(&why),
+            };
             is_long.store(matches!(response.body(), Said::Lines(_)), Ordering::Relaxed);
             Ok::<_, Infallible>(response)
         }
@@ -209,6 +336,7 @@ async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Re
     let wanted = match request.uri().path() {
         "/status" => Wanted::Status,
         "/health" => Wanted::Health,
+        "/metrics" => Wanted::Metrics(exposition(request.headers().get(ACCEPT))),
         "/tap" => match wanted_tap(request.uri().query().unwrap_or_default()) {
             Ok(tap) => Wanted::Tap(tap),
             Err(why) => return said(StatusCode::BAD_REQUEST, TEXT, format!("{why}\n")),
@@ -223,7 +351,7 @@ async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Re
     let (answer, answered) = oneshot::channel();
     let asked = ask.send(Question { wanted, answer }).await;
     match (asked, answered.await) {
-        (Ok(()), Ok(Reply::Json(json))) => said(StatusCode::OK, "application/json", json),
+        (Ok(()), Ok(Reply::Whole { kind, text })) => said(StatusCode::OK, kind, text),
         (Ok(()), Ok(Reply::Refused(why))) => said(StatusCode::NOT_FOUND, TEXT, format!("{why}\n")),
         (Ok(()), Ok(Reply::Lines(lines))) => {
             respond(StatusCode::OK, "application/x-ndjson", Said::Lines(lines))
@@ -234,6 +362,16 @@ async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Re
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What a collector would rather have. All who read OpenMetrics say so.
+fn exposition(accept: Option<&HeaderValue>) -> Exposition {
+    let accept = accept.and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/openmetrics-text") {
+        Exposition::OpenMetrics
+    } else {
+        Exposition::Prometheus
+    }
+}
 
 /// `node=boiler/meter&output=errors&per_second=5`, or `in` in the place of `output`.
 fn wanted_tap(query: &str) -> Result<Tap, String> {
@@ -256,6 +394,20 @@ fn wanted_tap(query: &str) -> Result<Tap, String> {
     }
     let node = node.ok_or("`node` is missing")?;
     Ok(Tap { node, side, every: Duration::from_secs_f64(1.0 / per_second) })
+}
+
+fn turn_away(why: &TurnedAway) -> Response<Said> {
+    match why {
+        TurnedAway::Unknown => {
+            let mut response = refuse(StatusCode::UNAUTHORIZED);
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+        TurnedAway::WantsToken => {
+            let why = "this wants a `token` below `api` in forebay.yaml\n";
+            said(StatusCode::FORBIDDEN, TEXT, why.to_owned())
+        }
+    }
 }
 
 fn refuse(status: StatusCode) -> Response<Said> {

@@ -3,12 +3,14 @@
 //! Exit codes: 0 fine, 1 findings, 2 could not run.
 
 mod accepted;
+mod answer;
 mod folder;
 mod half_written;
 mod init_log;
 pub mod kinds;
 mod lock;
 mod look;
+mod metrics;
 mod output;
 mod receipts;
 mod report;

@@ -1,20 +1,16 @@
-//! What `run` answers when it is asked how it is.
+//! How what runs is, for whoever asks.
+
+use std::fs;
 
 use forebay_sdk::{Role, clock};
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
-use tokio::sync::mpsc;
 
 use super::{
-    buffer::message_as_json,
     output::{about, count_of},
     receipts::Receipt,
     running::Running,
 };
-use crate::{
-    api::{Question, Side, Tap, Wanted},
-    engine::{PartReport, Report, StateName, Tapped},
-};
+use crate::engine::{PartReport, Report, StateName};
 
 /// A node that waits for a shorter time is no reason to worry: devices are switched off, links come and go.
 const WORRIES_AFTER_S: u64 = 30;
@@ -48,6 +44,9 @@ pub(super) struct Status {
     pub(super) version: String,
     pub(super) pid: u32,
     pub(super) running_for_s: u64,
+    /// Memory that the process takes. Absent where the system does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) memory_bytes: Option<u64>,
     pub(super) health: Health,
     pub(super) files: Files,
     /// Whether the clock can be trusted.
@@ -75,30 +74,13 @@ pub(super) struct Files {
     pub(super) refused: Option<String>,
 }
 
-/// Answers a question.
-pub(super) fn answer(question: Question, running: &Running) {
-    let report = || running.engine.report();
-    match question.wanted.clone() {
-        Wanted::Health => question.answer(&health(running, &report())),
-        Wanted::Status => question.answer(&status(running, report())),
-        Wanted::Tap(Tap { node, side, every }) => {
-            let tapped = match side {
-                Side::In => running.engine.tap_inputs(&node, every),
-                Side::Out(output) => running.engine.tap(&node, output.as_deref(), every),
-            };
-            match tapped {
-                Ok(tapped) => question.answer_by_lines(as_lines(tapped)),
-                Err(why) => question.refuse(why),
-            }
-        }
-    }
-}
-
-fn status(running: &Running, report: Report) -> Status {
+/// Everything that is known now.
+pub(super) fn status(running: &Running, report: Report) -> Status {
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         running_for_s: running.began.elapsed().as_secs(),
+        memory_bytes: resident_bytes(),
         health: health(running, &report),
         files: Files {
             folder: running.folder().display().to_string(),
@@ -114,30 +96,16 @@ fn status(running: &Running, report: Report) -> Status {
     }
 }
 
-/// Messages as they pass, a line of JSON each. It ends when the node is gone or nobody listens.
-fn as_lines(mut tapped: mpsc::Receiver<Tapped>) -> mpsc::Receiver<String> {
-    let (say, lines) = mpsc::channel(1);
-    tokio::spawn(async move {
-        loop {
-            let message = tokio::select! {
-                message = tapped.recv() => message,
-                () = say.closed() => None,
-            };
-            let Some(message) = message else { return };
-            let mut first = Map::from_iter([("output".to_owned(), (&*message.output).into())]);
-            if message.left_out > 0 {
-                first.insert("left_out".to_owned(), message.left_out.into());
-            }
-            let line = message.hide(message_as_json(first, &message.message));
-            if say.send(line).await.is_err() {
-                return;
-            }
-        }
-    });
-    lines
+/// proc_pid_status(5).
+fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
-fn health(running: &Running, report: &Report) -> Health {
+/// Whether all is well now.
+pub(super) fn health(running: &Running, report: &Report) -> Health {
     let mut why = Vec::new();
     let what_runs = running.what_runs();
     if let Some(refused) = running.refused() {

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use forebay_sdk::clock;
+use forebay_sdk::{World, clock};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Instant, interval},
@@ -11,12 +11,12 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
+    answer,
     folder::{DEFAULT_FOLDER, data_folder, process_environment},
     half_written::Written,
     init_log, last_seen, lock,
     look::{Refused, Variables, last_good_beside, look, print_findings},
     output::Ending,
-    report,
     running::{Cause, Running},
     runtime::block_on,
 };
@@ -83,7 +83,8 @@ pub(super) async fn run_folder(
     let signals = Signals::new()?;
     clock::begin(last_seen::read(&data));
     let questions = api::open(&data);
-    let mut running = Running::new(folder, arguments.data.clone(), data);
+    let world = World::system().with_program(questions.from_within());
+    let mut running = Running::new(folder, arguments.data.clone(), data, world);
     running.remember_receipts().await;
     let watched = match (looked, last_good) {
         (Ok(checked), _) => {
@@ -130,6 +131,7 @@ async fn serve(
     let mut remnants = interval(LOOK_FOR_REMNANTS_EVERY);
     let mut cause = Cause::Change;
     loop {
+        questions.open_door(running.door());
         let asked = {
             let mut changed = std::pin::pin!(watch.changed());
             loop {
@@ -138,7 +140,7 @@ async fn serve(
                     reason = signals.next() => break Some(reason),
                     () = running.engine.damaged() => running.engine.mend().await,
                     () = &mut clock => (),
-                    question = questions.next() => report::answer(question, &running),
+                    question = questions.next() => answer::answer(question, &running),
                     _ = rest.tick() => running.engine.write_rest(),
                     _ = remnants.tick() => running.engine.remove_remnants().await,
                 }
@@ -185,8 +187,9 @@ async fn serve(
         }
         cause = Cause::Change;
     }
+    let within = running.stop_within();
     let stopped = tokio::select! {
-        stopped = running.engine.stop(running.stop_within) => stopped,
+        stopped = running.engine.stop(within) => stopped,
         () = signals.stop_again() => {
             error!("stopped at once by a second signal; what was queued is lost");
             return Ok(Ending::Fine);
@@ -207,7 +210,7 @@ async fn answering<T>(
     loop {
         tokio::select! {
             done = &mut work => return done,
-            question = questions.next() => report::answer(question, running),
+            question = questions.next() => answer::answer(question, running),
         }
     }
 }

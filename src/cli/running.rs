@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::Timestamp;
+use forebay_sdk::{Timestamp, World};
 use tokio::{task::spawn_blocking, time::Instant};
 use tracing::{debug, error, info, warn};
 
@@ -19,6 +19,7 @@ use super::{
     receipts::{Receipt, Receipts, Result},
 };
 use crate::{
+    api::Door,
     config::{
         Place, Runtime, Texts, Watched,
         runtime::{Log, LogLevel},
@@ -34,8 +35,8 @@ pub(super) struct Running {
     /// What the command line said about the data folder.
     data_argument: Option<PathBuf>,
     data: PathBuf,
-    pub(super) stop_within: Duration,
-    log: Log,
+    /// The settings of `forebay.yaml` by which it runs.
+    runtime: Runtime,
     runs: Runs,
     /// Content of the set that runs.
     accepted: Option<u64>,
@@ -75,15 +76,18 @@ pub(super) enum Cause {
 
 impl Running {
     /// Runs nothing yet.
-    pub(super) fn new(folder: &Path, data_argument: Option<PathBuf>, data: PathBuf) -> Running {
-        let runtime = Runtime::default();
+    pub(super) fn new(
+        folder: &Path,
+        data_argument: Option<PathBuf>,
+        data: PathBuf,
+        world: World,
+    ) -> Running {
         Running {
-            engine: Engine::new(folder, data.as_path()),
+            engine: Engine::in_world(folder, data.as_path(), world),
             folder: folder.to_owned(),
             data_argument,
             data,
-            stop_within: *runtime.stop_within,
-            log: runtime.log,
+            runtime: Runtime::default(),
             runs: Runs::Nothing,
             accepted: None,
             seen: None,
@@ -107,8 +111,7 @@ impl Running {
         self.seen = Some(checked.content_hash);
         self.accepted = self.seen;
         self.half_written.accept(&checked);
-        self.stop_within = *checked.runtime.stop_within;
-        self.log = checked.runtime.log.clone();
+        self.runtime = checked.runtime.clone();
         self.runs = Runs::folder(&checked);
         let texts = checked.texts.clone();
         let receipt = Receipt::of(Result::Started, &checked);
@@ -125,7 +128,7 @@ impl Running {
         self.refused = Some(why.clone());
         self.beside = checked.watched.clone();
         if checked.graph.is_none() {
-            print_findings(&checked, self.log.format);
+            print_findings(&checked, self.runtime.log.format);
             let found = summary(&checked);
             error!(
                 "the folder cannot run ({why}), and neither can the last good configuration, accepted {when} ({found}); nothing runs until one of them can"
@@ -137,8 +140,7 @@ impl Running {
         );
         self.accepted = Some(checked.content_hash);
         self.half_written.accept(&checked);
-        self.stop_within = *checked.runtime.stop_within;
-        self.log = checked.runtime.log.clone();
+        self.runtime = checked.runtime.clone();
         self.runs = Runs::LastGood(copy);
         let texts = checked.texts.clone();
         let receipt = Receipt::of(Result::LastGood, &checked).because(why);
@@ -163,7 +165,7 @@ impl Running {
         if !self.is_news(checked.content_hash, cause) {
             return;
         }
-        print_findings(&checked, self.log.format);
+        print_findings(&checked, self.runtime.log.format);
         let runs = Runs::folder(&checked);
         self.refused = None;
         if self.accepted == Some(checked.content_hash) {
@@ -200,7 +202,7 @@ impl Running {
         if !self.is_news(refused.content_hash(), cause) {
             return;
         }
-        refused.print(self.log.format);
+        refused.print(self.runtime.log.format);
         error!("reload refused: {}; {}", refused.why, self.goes_on());
         if let Some(checked) = &refused.checked {
             let receipt = Receipt::of(Result::Refused, checked).because(&refused.why);
@@ -298,15 +300,25 @@ impl Running {
             let (now, after) = (self.data.display(), data.display());
             warn!("the data folder stays {now}; `data: {after}` takes a restart");
         }
+        let before = std::mem::replace(&mut self.runtime, runtime.clone());
         let stop_within = *runtime.stop_within;
-        if stop_within != self.stop_within {
+        if stop_within != *before.stop_within {
             info!(?stop_within, "a stop may take another time now");
-            self.stop_within = stop_within;
         }
-        if runtime.log != self.log {
-            let before = std::mem::replace(&mut self.log, runtime.log.clone());
-            change_log(&before, &runtime.log);
+        if runtime.log != before.log {
+            change_log(&before.log, &runtime.log);
         }
+    }
+
+    /// How long a stop may take.
+    pub(super) fn stop_within(&self) -> Duration {
+        *self.runtime.stop_within
+    }
+
+    /// Where those on the network may ask how it is.
+    pub(super) fn door(&self) -> Option<Door> {
+        let api = self.runtime.api.as_ref()?;
+        Some(Door { address: api.address()?, token: api.token.clone() })
     }
 
     /// For the next start, and for `forebay plan`. A folder that cannot be written is no reason not to

@@ -36,13 +36,7 @@ pub(super) fn status(arguments: Arguments) -> anyhow::Result<Ending> {
         let data = arguments.data.path(None);
         let said = match ask(&data, "/status", WITHIN).await? {
             Answer::Said(said) => said,
-            Answer::Nobody => match lock::holder(&data) {
-                Some(holder) => bail!(
-                    "{holder} runs on {} and cannot be asked; it may be another version",
-                    data.display()
-                ),
-                None => bail!("nothing runs on {}; `--data` says where else", data.display()),
-            },
+            Answer::Nobody => return Err(nobody_there(&data)),
         };
         let status: Status = serde_json::from_value(said)?;
         let text = match (&arguments.node, arguments.printed.format()) {

@@ -6,8 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::{Configured, Finding, NodeType, Port, Problem, Role, Span};
-use forebay_yaml::{Entry, Yaml};
+use forebay_sdk::{Configured, Finding, Level, NodeType, Port, Problem, Role, Span};
+use forebay_yaml::{self as yaml, Entry, Hidden, Yaml};
+use serde_json::Value;
 
 use super::{
     common::Common,
@@ -21,6 +22,7 @@ use super::{
     types::Types,
     watched::Watched,
 };
+use crate::rules::PLAIN_SECRET;
 
 /// A folder that was read.
 pub struct Draft {
@@ -148,6 +150,24 @@ impl Draft {
             types,
             noted: DefaultHasher::new(),
         }
+    }
+
+    /// Reports what a schema does not allow, and hides what nobody may see. Says whether there is an error.
+    pub(super) fn check_settings(
+        &mut self,
+        settings: &Yaml,
+        schema: &Value,
+        title: &str,
+        owner: Span,
+    ) -> bool {
+        let before = self.findings.len();
+        let secrets = yaml::check(settings, schema, title, owner, &mut self.findings);
+        let is_wrong = self.findings[before..].iter().any(|finding| finding.level == Level::Error);
+        for secret in secrets {
+            self.texts.hide(secret.span);
+            self.findings.extend(plain_secret(&secret));
+        }
+        is_wrong
     }
 
     /// Takes note of a text that matters and is not kept, such as a secret or a certificate.
@@ -315,4 +335,17 @@ fn hash_value(value: &serde_json::Value, hasher: &mut DefaultHasher) {
         }
         scalar => scalar.to_string().hash(hasher),
     }
+}
+
+/// Files of pipelines are kept in git and passed on.
+fn plain_secret(hidden: &Hidden) -> Option<Finding> {
+    let setting = hidden.secret_in_clear.as_ref()?;
+    let name = setting.rsplit('.').next().unwrap_or(setting);
+    let file = name.to_lowercase();
+    let message = format!("`{setting}` can be read by everybody who sees this file");
+    let label = format!("expected `${{file:secrets/{file}}}`");
+    let finding = Finding::warning(&PLAIN_SECRET, hidden.span, message, label);
+    let help =
+        format!("write it into secrets/{file}, or take it from the environment: ${{env:NAME}}");
+    Some(finding.help(help))
 }

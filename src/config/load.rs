@@ -93,12 +93,22 @@ fn runtime(folder: &Folder, environment: Environment<'_>, draft: &mut Draft) {
         return;
     };
     variables::fill(&mut tree, folder, environment, draft);
-    let schema = schema_of::<Runtime>();
-    match yaml::read(&tree, &schema, "forebay.yaml", &mut draft.findings) {
+    match read_runtime(&tree, draft) {
         Some(runtime) => draft.runtime = runtime,
         None => draft.runtime.data = data(&tree),
     }
     draft.runtime_written = Some(tree);
+}
+
+fn read_runtime(tree: &Yaml, draft: &mut Draft) -> Option<Runtime> {
+    const TITLE: &str = "forebay.yaml";
+    let is_wrong = draft.check_settings(tree, &schema_of::<Runtime>(), TITLE, tree.span);
+    let runtime: Runtime =
+        (!is_wrong).then(|| yaml::decode(tree, TITLE, &mut draft.findings)).flatten()?;
+    if let Some((api, written)) = runtime.api.as_ref().zip(tree.get("api")) {
+        api.check(written, &mut draft.findings);
+    }
+    Some(runtime)
 }
 
 /// What a file with mistakes still says: without the data folder nobody finds what ran before.

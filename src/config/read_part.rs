@@ -11,8 +11,7 @@ use forebay_sdk::{
     finding::{nearest, quoted},
     rules::{MISSING_SETTING, SETTING_TYPE, UNKNOWN_SETTING},
 };
-use forebay_yaml::{self as yaml, Content, Hidden, Scalar, Yaml};
-use serde_json::Value;
+use forebay_yaml::{self as yaml, Content, Scalar, Yaml};
 
 use super::{
     common::{self, Common},
@@ -22,7 +21,7 @@ use super::{
     places::{Places, is_script},
     types::{NodeTypeEntry, Types},
 };
-use crate::rules::{BAD_NAME, PLAIN_SECRET, SCRIPT_MISSING, UNKNOWN_TYPE};
+use crate::rules::{BAD_NAME, SCRIPT_MISSING, UNKNOWN_TYPE};
 
 /// A script is code for people to read, not data.
 const MOST_SCRIPT_BYTES: usize = 256 * 1024;
@@ -192,7 +191,8 @@ impl<'a> Reader<'a> {
         let before = self.draft.findings.len();
         self.include_scripts(part, entry);
         self.take_in_profile(part);
-        self.check_settings(&part.settings, &entry.schema, &part.title(), part.span());
+        let (title, span) = (part.title(), part.span());
+        self.draft.check_settings(&part.settings, &entry.schema, &title, span);
         part.uses = self.uses(part, whole);
         let is_wrong = |finding: &Finding| finding.level == Level::Error;
         let wrong = self.draft.findings[before..].iter().any(is_wrong);
@@ -231,21 +231,6 @@ impl<'a> Reader<'a> {
             }
         }
         hasher.finish()
-    }
-
-    /// Reports what a schema does not allow, and hides what nobody may see.
-    pub(super) fn check_settings(
-        &mut self,
-        settings: &Yaml,
-        schema: &Value,
-        title: &str,
-        owner: Span,
-    ) {
-        let secrets = yaml::check(settings, schema, title, owner, &mut self.draft.findings);
-        for secret in secrets {
-            self.draft.texts.hide(secret.span);
-            self.draft.findings.extend(plain_secret(&secret));
-        }
     }
 
     /// The connection of a node. One that is written in place becomes a connection of its own.
@@ -327,19 +312,6 @@ impl<'a> Reader<'a> {
     ) {
         self.draft.findings.push(Finding::error(rule, span, message, label));
     }
-}
-
-/// Files of pipelines are kept in git and passed on.
-fn plain_secret(hidden: &Hidden) -> Option<Finding> {
-    let setting = hidden.secret_in_clear.as_ref()?;
-    let name = setting.rsplit('.').next().unwrap_or(setting);
-    let file = name.to_lowercase();
-    let message = format!("`{setting}` can be read by everybody who sees this file");
-    let label = format!("expected `${{file:secrets/{file}}}`");
-    let finding = Finding::warning(&PLAIN_SECRET, hidden.span, message, label);
-    let help =
-        format!("write it into secrets/{file}, or take it from the environment: ${{env:NAME}}");
-    Some(finding.help(help))
 }
 
 /// Takes the settings that every node has out of those of the type.

@@ -1,10 +1,13 @@
 //! `forebay.yaml`: the settings of the runtime. Everything works without it.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
-use forebay_sdk::Period;
+use forebay_sdk::{Finding, Period, Span, rules::SETTING_VALUE};
+use forebay_yaml::Yaml;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::rules::OPEN_API;
 
 /// The settings of the runtime.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +22,20 @@ pub struct Runtime {
     pub stop_within: Period,
     /// How bad findings are, for `lint` and `run` alike.
     pub lint: Judgement,
+    /// Where the program says over the network how it is, for a Prometheus or who else reads its metrics. Over
+    /// the socket in the data folder it says so always.
+    pub api: Option<Api>,
+}
+
+/// Where the program says over the network how it is. It only ever tells; nothing can be changed by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Address and port, such as `127.0.0.1:9464`, or `0.0.0.0:9464` for all addresses of the machine.
+    pub listen: String,
+    /// What whoever asks has to send, as `Authorization: Bearer`. Only on the machine itself it may be
+    /// left out, and then only metrics and health are told.
+    pub token: Option<String>,
 }
 
 /// How bad findings are. Which rules there are says `forebay explain`.
@@ -70,6 +87,41 @@ pub enum LogFormat {
     Json,
 }
 
+/// What can be guessed in days, by who may ask as often as the link allows.
+const SHORTEST_TOKEN: usize = 16;
+
+impl Api {
+    /// None when it is none, which lint says.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.parse().ok()
+    }
+
+    /// What is wrong with it, as it is written.
+    pub(super) fn check(&self, written: &Yaml, findings: &mut Vec<Finding>) {
+        let span = |key: &str| written.get(key).map_or(written.span, |value| value.span);
+        let mut error = |span: Span, message: &str, label: &str| {
+            findings.push(Finding::error(&SETTING_VALUE, span, message, label));
+        };
+        if let Some(token) = &self.token
+            && token.len() < SHORTEST_TOKEN
+        {
+            let label = format!("expected at least {SHORTEST_TOKEN} characters");
+            error(span("token"), "`token` can be guessed", &label);
+        }
+        let Some(address) = self.address() else {
+            let label = "expected an address and a port, such as `127.0.0.1:9464`";
+            return error(span("listen"), "`listen` is not an address to listen at", label);
+        };
+        if self.token.is_none() && !address.ip().is_loopback() {
+            let message = "whoever reaches this address could ask, and there is no `token`";
+            let label = "reachable from other devices";
+            let finding = Finding::error(&OPEN_API, span("listen"), message, label);
+            let help = "add `token: ${file:secrets/api}`, or listen at 127.0.0.1";
+            findings.push(finding.help(help));
+        }
+    }
+}
+
 impl Judgement {
     /// Makes findings of a rule errors, whatever was asked before.
     pub fn deny(&mut self, rule: String) {
@@ -91,6 +143,7 @@ impl Default for Runtime {
             log: Log::default(),
             stop_within: Period::seconds(8),
             lint: Judgement::default(),
+            api: None,
         }
     }
 }

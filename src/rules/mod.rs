@@ -69,6 +69,8 @@ pub static NEVER_CATCHES_UP: Rule =
 pub static NEVER_RECEIVES: Rule = Rule::new("never-receives", include_str!("never-receives.md"));
 /// A transform or sink does not say what it reads.
 pub static NO_INPUT: Rule = Rule::new("no-input", include_str!("no-input.md"));
+/// Whoever reaches an address could ask the program how it is.
+pub static OPEN_API: Rule = Rule::new("open-api", include_str!("open-api.md"));
 /// A password, token or key stands in the file.
 pub static PLAIN_SECRET: Rule = Rule::new("plain-secret", include_str!("plain-secret.md"));
 /// The nodes on a connection ask for more time than it has, or for nearly all of it.
@@ -115,7 +117,7 @@ pub static UNUSED_CONNECTION: Rule =
 pub static USELESS_ALLOW: Rule = Rule::new("useless-allow", include_str!("useless-allow.md"));
 
 /// Those above.
-static CORE: [&Rule; 36] = [
+static CORE: [&Rule; 37] = [
     &BAD_ALLOW,
     &BAD_NAME,
     &CLAIMED_TWICE,
@@ -132,6 +134,7 @@ static CORE: [&Rule; 36] = [
     &NEVER_CATCHES_UP,
     &NEVER_RECEIVES,
     &NO_INPUT,
+    &OPEN_API,
     &PLAIN_SECRET,
     &POLLS_TOO_FAST,
     &SCRIPT_MISSING,

@@ -198,3 +198,26 @@ pub fn python() -> PathBuf {
     );
     python
 }
+
+/// Has Prometheus's own tool check a text, as in `promtool check metrics`. Panics with what it says.
+#[track_caller]
+pub fn promtool(what: &[&str], text: &str) {
+    let place = Folder::with(&[("text", text)]);
+    let mut command = Command::new(test_tools().join("promtool"));
+    let text = std::fs::File::open(place.path().join("text")).expect("it was written");
+    let output = command.arg("check").args(what).stdin(text).output().expect("promtool starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// What a reader that others wrote says about a report of that kind.
+#[track_caller]
+pub fn read_report(kind: &str, text: &str) -> String {
+    let place = Folder::with(&[("report", text)]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/read_report.py");
+    let mut command = Command::new(python());
+    command.arg(script).arg(kind).arg(place.path().join("report"));
+    let output = command.output().expect("the reader starts");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{text}\n{}", said(&output.stderr));
+    said(&output.stdout)
+}

@@ -1,4 +1,4 @@
-"""Says what somebody else's reader finds in a file: `read_report.py junit|dot FILE`."""
+"""Says what somebody else's reader finds in a file: `read_report.py junit|dot|prometheus|openmetrics FILE`."""
 
 import sys
 
@@ -11,6 +11,17 @@ if kind == "junit":
         for case in suite:
             results = [f"{type(one).__name__} {one.type}: {one.text}" for one in case.result]
             print(f"{case.classname} / {case.name}", *results, case.system_out or "", sep="|")
+elif kind in ("prometheus", "openmetrics"):
+    if kind == "prometheus":
+        from prometheus_client.parser import text_string_to_metric_families
+    else:
+        from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+    with open(path) as file:
+        for family in text_string_to_metric_families(file.read()):
+            for sample in family.samples:
+                labels = ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items()))
+                print(family.type, sample.name, labels, f"{sample.value:g}", sep="|")
 else:
     import pydot
 

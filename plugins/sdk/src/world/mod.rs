@@ -34,21 +34,43 @@ pub use self::{
     trouble::{Unresolved, no_way},
     usb::UsbId,
 };
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
 use crate::endpoint::Endpoint;
 
 /// The outside, for whoever opens something. Cloning shares it.
 #[derive(Clone)]
-pub struct World(Arc<dyn Outside>);
+pub struct World {
+    outside: Arc<dyn Outside>,
+    program: Option<Arc<dyn Program>>,
+}
+
+/// The program that runs the nodes, as it is seen from outside.
+pub trait Program: Send + Sync {
+    /// What `forebay status --format json` prints. None while it begins or ends.
+    fn status(&self) -> BoxFuture<'static, Option<Value>>;
+}
 
 impl World {
     /// The system that this program runs on.
     pub fn system() -> World {
-        World(Arc::new(system::System))
+        World::new(Arc::new(system::System))
     }
 
     /// Another one.
     pub fn new(outside: Arc<dyn Outside>) -> World {
-        World(outside)
+        World { outside, program: None }
+    }
+
+    /// The same, with a program that can be asked how it is.
+    pub fn with_program(self, program: Arc<dyn Program>) -> World {
+        World { program: Some(program), ..self }
+    }
+
+    /// See [`Program::status`]. None also where there is no program, as in a test of a single node.
+    pub async fn program_status(&self) -> Option<Value> {
+        self.program.as_ref()?.status().await
     }
 
     /// See [`Outside::connect`]. Goes by way of a proxy when it is to.
@@ -57,9 +79,9 @@ impl World {
     ///
     /// What the system says: nobody listens, no such host, no way there. What a proxy says.
     pub async fn connect(&self, mut dial: Dial) -> io::Result<Box<dyn Stream>> {
-        let Some(proxy) = self.proxy(&dial)? else { return self.0.connect(dial).await };
+        let Some(proxy) = self.proxy(&dial)? else { return self.outside.connect(dial).await };
         let to = std::mem::replace(&mut dial.to, proxy.at.clone());
-        let stream = self.0.connect(dial).await.map_err(|error| {
+        let stream = self.outside.connect(dial).await.map_err(|error| {
             let at = format!("the proxy, {}", proxy.at);
             no_way(&error, &at).map_or(error, |why| io::Error::other(Barred(why)))
         })?;
@@ -75,7 +97,7 @@ impl World {
         match &dial.via {
             Via::Straight => Ok(None),
             Via::Environment(names) => {
-                Proxy::of_environment(names, |name| self.0.variable(name), &dial.to)
+                Proxy::of_environment(names, |name| self.outside.variable(name), &dial.to)
             }
             Via::Proxy(proxy) => Ok(Some(proxy.clone())),
         }
@@ -87,7 +109,7 @@ impl World {
     ///
     /// What the system says: nobody has that name, or no name server answers.
     pub async fn look_up(&self, host: &Endpoint) -> io::Result<Vec<SocketAddr>> {
-        self.0.look_up(host.clone()).await
+        self.outside.look_up(host.clone()).await
     }
 
     /// See [`Outside::listen`].
@@ -96,7 +118,7 @@ impl World {
     ///
     /// What the system says: the port is taken or reserved, or the address is another machine's.
     pub async fn listen(&self, at: SocketAddr) -> io::Result<Box<dyn Listener>> {
-        self.0.listen(at).await
+        self.outside.listen(at).await
     }
 
     /// See [`Outside::serial`].
@@ -105,7 +127,7 @@ impl World {
     ///
     /// What the system says: there is no such device, it is busy, or we may not use it.
     pub async fn serial(&self, line: SerialLine) -> io::Result<Box<dyn Stream>> {
-        self.0.serial(line).await
+        self.outside.serial(line).await
     }
 
     /// See [`Outside::serial_device`].
@@ -114,7 +136,7 @@ impl World {
     ///
     /// What the system says: it has no more pseudo-terminals, or none at all.
     pub async fn serial_device(&self) -> io::Result<(Box<dyn Stream>, PathBuf)> {
-        self.0.serial_device().await
+        self.outside.serial_device().await
     }
 
     /// See [`Outside::gpio_chips`].
@@ -123,7 +145,7 @@ impl World {
     ///
     /// When there are chips, and none that this program may open.
     pub async fn gpio_chips(&self) -> io::Result<Vec<GpioChip>> {
-        self.0.gpio_chips().await
+        self.outside.gpio_chips().await
     }
 
     /// See [`Outside::gpio_chip`].
@@ -132,7 +154,7 @@ impl World {
     ///
     /// What the system says: there is no such device, it is no chip, or we may not use it.
     pub async fn gpio_chip(&self, path: impl AsRef<Path>) -> io::Result<GpioChip> {
-        self.0.gpio_chip(path.as_ref().to_owned()).await
+        self.outside.gpio_chip(path.as_ref().to_owned()).await
     }
 
     /// See [`Outside::gpio_line`].
@@ -142,7 +164,7 @@ impl World {
     /// What the system says: the line is held by somebody (`EBUSY`), its chip cannot tell edges
     /// (`ENXIO` and others), or not do what else was asked for.
     pub async fn gpio_line(&self, wanted: GpioRequest) -> io::Result<Box<dyn HeldLine>> {
-        self.0.gpio_line(wanted).await
+        self.outside.gpio_line(wanted).await
     }
 
     /// See [`Outside::read`].
@@ -151,7 +173,7 @@ impl World {
     ///
     /// What the system says.
     pub async fn read(&self, path: impl AsRef<Path>, most: usize) -> io::Result<Vec<u8>> {
-        self.0.read(path.as_ref().to_owned(), most).await
+        self.outside.read(path.as_ref().to_owned(), most).await
     }
 
     /// See [`Outside::write`].
@@ -160,7 +182,7 @@ impl World {
     ///
     /// What the system says.
     pub async fn write(&self, path: impl AsRef<Path>, bytes: Vec<u8>) -> io::Result<()> {
-        self.0.write(path.as_ref().to_owned(), bytes).await
+        self.outside.write(path.as_ref().to_owned(), bytes).await
     }
 
     /// See [`Outside::space`].
@@ -169,11 +191,11 @@ impl World {
     ///
     /// What the system says.
     pub async fn space(&self, path: impl AsRef<Path>) -> io::Result<Space> {
-        self.0.space(path.as_ref().to_owned()).await
+        self.outside.space(path.as_ref().to_owned()).await
     }
 
     /// See [`Outside::clock_was_moved`].
     pub async fn clock_was_moved(&self) {
-        self.0.clock_was_moved().await;
+        self.outside.clock_was_moved().await;
     }
 }
