@@ -104,6 +104,13 @@ pub const STANDARD: &[Standard] = &[
         readme: include_str!("../plugins/degree-days/README.md"),
     },
     Standard {
+        name: "geofence",
+        manifest: include_str!("../plugins/geofence/plugin.yaml"),
+        script: include_str!("../plugins/geofence/geofence.rhai"),
+        tests: include_str!("../plugins/geofence/tests.yaml"),
+        readme: include_str!("../plugins/geofence/README.md"),
+    },
+    Standard {
         name: "heat",
         manifest: include_str!("../plugins/heat/plugin.yaml"),
         script: include_str!("../plugins/heat/heat.rhai"),
@@ -144,6 +151,13 @@ pub const STANDARD: &[Standard] = &[
         script: include_str!("../plugins/topic-names/topic-names.rhai"),
         tests: include_str!("../plugins/topic-names/tests.yaml"),
         readme: include_str!("../plugins/topic-names/README.md"),
+    },
+    Standard {
+        name: "track",
+        manifest: include_str!("../plugins/track/plugin.yaml"),
+        script: include_str!("../plugins/track/track.rhai"),
+        tests: include_str!("../plugins/track/tests.yaml"),
+        readme: include_str!("../plugins/track/README.md"),
     },
     Standard {
         name: "unit-convert",

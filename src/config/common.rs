@@ -6,7 +6,11 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use forebay_sdk::{Capabilities, Finding, Problem, Role, rules::SETTING_VALUE, schema_of};
 use forebay_yaml::{self as yaml, Yaml};
@@ -17,6 +21,7 @@ use serde_json::Value;
 use super::{
     buffer::{Batch, BatchSettings, Buffer, BufferSettings, QueueSettings},
     envelope::EnvelopeSettings,
+    link::{LinkRule, LinkSettings},
 };
 
 /// The settings that every node has, as the engine takes them.
@@ -30,6 +35,8 @@ pub struct Common {
     pub envelope: Option<EnvelopeSettings>,
     /// A sink: whether no message may be lost on the way to it.
     pub must_deliver: bool,
+    /// A sink: what it does while conditions on the link hold; the first that does counts.
+    pub link: Arc<[LinkRule]>,
     /// A transform: where what it remembers is kept.
     pub state: StateKept,
 }
@@ -54,6 +61,7 @@ impl Default for Common {
             batch: Batch { max_messages: 1, max_wait: Duration::ZERO },
             envelope: None,
             must_deliver: false,
+            link: Arc::new([]),
             state: StateKept::Memory,
         }
     }
@@ -62,8 +70,11 @@ impl Default for Common {
 impl Common {
     /// Whether the node can go on as it is, with at most another queue in front of it.
     pub fn keeps_node(&self, other: &Common) -> bool {
-        let Common { buffer: _, batch, envelope, must_deliver: _, state } = self;
-        *batch == other.batch && *envelope == other.envelope && *state == other.state
+        let Common { buffer: _, batch, envelope, must_deliver: _, link, state } = self;
+        *batch == other.batch
+            && *envelope == other.envelope
+            && *link == other.link
+            && *state == other.state
     }
 }
 
@@ -165,6 +176,11 @@ struct SinkCommon {
     /// one.
     #[serde(default)]
     must_deliver: bool,
+    /// What the sink does while the link to the outside is in a state: conditions, of which the first that holds
+    /// counts. Needs a connection of type `router` in the folder, which tells how the link is.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    link: Vec<LinkSettings>,
 }
 
 /// Where what the transform remembers is kept.
@@ -235,7 +251,7 @@ pub(super) fn read(
         }
         Role::Sink => {
             let settings: SinkCommon = yaml::read(written, schema(role), title, findings)?;
-            let SinkCommon { buffer, batch, envelope, must_deliver, .. } = settings;
+            let SinkCommon { buffer, batch, envelope, must_deliver, link, .. } = settings;
             let finding = |setting: &'static str| {
                 move |problem: Problem| {
                     let place = written.at(setting).at(&problem.setting);
@@ -248,9 +264,36 @@ pub(super) fn read(
             findings.extend(useless_envelope(written, title, capabilities));
             let (batch, useless) = batch_of(batch, written, title, capabilities);
             findings.extend(useless);
-            Some(Common { buffer: buffer.into(), batch, envelope, must_deliver, ..usual })
+            let link = rules_of(&link, written, title, capabilities, findings).into();
+            Some(Common { buffer: buffer.into(), batch, envelope, must_deliver, link, ..usual })
         }
     }
+}
+
+/// The conditions on the link that are right, and what is wrong with the others.
+fn rules_of(
+    settings: &[LinkSettings],
+    written: &Yaml,
+    title: &str,
+    capabilities: Capabilities,
+    findings: &mut Vec<Finding>,
+) -> Vec<LinkRule> {
+    let is_single = !capabilities.repeats || capabilities.batch_messages <= 1;
+    let mut rules = Vec::new();
+    for (at, settings) in settings.iter().enumerate() {
+        let path = format!("link[{at}]");
+        match settings.resolve(&path) {
+            Ok(rule) if is_single && rule.max_messages.is_some_and(|most| most > 1) => {
+                let message = format!("{title} writes one message at a time");
+                let place = written.at(&format!("{path}.batch"));
+                let label = "`batch` has no effect here";
+                findings.push(Finding::error(&SETTING_VALUE, place.span, message, label));
+            }
+            Ok(rule) => rules.push(rule),
+            Err(problem) => findings.push(problem.at(|setting| written.at(setting).span)),
+        }
+    }
+    rules
 }
 
 /// How many messages go into one write, and what is wrong when the sink cannot choose.

@@ -13,6 +13,7 @@ pub mod filled;
 pub mod folder;
 pub mod graph;
 mod inside;
+pub mod link;
 mod load;
 pub mod loader;
 mod overlooked;
@@ -39,6 +40,7 @@ pub use self::{
     filled::Unshown,
     folder::{Copy, Folder, Place},
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output, Wire, Wires},
+    link::LinkRule,
     load::{load, load_copy, load_part},
     loader::{Loader, Reading},
     places::Places,

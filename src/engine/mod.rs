@@ -5,6 +5,7 @@ mod backoff;
 pub mod buffer;
 mod complaints;
 mod envelope;
+mod gate;
 mod inbox;
 mod keeper;
 mod outbox;

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     backoff::Backoff,
     envelope,
+    gate::Gate,
     post::{Post, guard, guard_call},
     status::Count,
 };
@@ -50,7 +51,8 @@ pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, common: Common) {
 }
 
 async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
-    let Common { batch, envelope, .. } = common;
+    let Common { batch, envelope, link, .. } = common;
+    let mut gate = Gate::of(&link, &post.site.link);
     let capabilities = post.configured.capabilities();
     let mut run = SinkRun {
         sink: Some(sink),
@@ -64,10 +66,10 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         behind: Behind::default(),
         panics: 0,
         write_failed: false,
+        goes_on: gate.is_none(),
     };
-    let most_in_batch = if capabilities.repeats { batch.max_messages } else { 1 };
     // Halved to find a message that is refused, and back to the full size after a success.
-    let mut most = most_in_batch;
+    let mut most = usize::MAX;
     while run.sink.is_some() {
         // Also what a predecessor posted to its outputs.
         if !run.post.outbox.is_clear() {
@@ -78,7 +80,23 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
             run.connect().await;
             continue;
         }
+        let batch = match &mut gate {
+            None => batch,
+            Some(gate) => {
+                gate.pass(&run.post).await;
+                gate.batch(batch)
+            }
+        };
+        let most_in_batch = if capabilities.repeats { batch.max_messages } else { 1 };
+        most = most.min(most_in_batch);
         let Some(messages) = run.post.inbox.hold(most, batch.max_wait).await else { return };
+        if let Some(gate) = &mut gate {
+            // The link may have changed while it waited for messages.
+            if !gate.is_open(&run.post) {
+                continue;
+            }
+            gate.wrote(messages.len());
+        }
         if !capabilities.repeats {
             run.write_once().await;
             continue;
@@ -86,7 +104,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         match run.write(&messages).await {
             Ok(written) => {
                 run.delivered(messages.len() + run.behind.taken, written);
-                most = (most * 2).min(most_in_batch);
+                most = most.saturating_mul(2).min(most_in_batch);
             }
             Err(WriteError::Reject(_)) if messages.len() > 1 => most = messages.len() / 2,
             Err(WriteError::Reject(error)) => run.refused(&messages[0], &error),
@@ -122,6 +140,8 @@ struct SinkRun {
     /// In a row.
     panics: u32,
     write_failed: bool,
+    /// Whether the sink may take what comes behind a batch.
+    goes_on: bool,
 }
 
 /// What a sink was shown in one write behind its batch.
@@ -275,7 +295,7 @@ impl SinkRun {
         *settled = 0;
         *behind = Behind::default();
         let progress = answers.progress();
-        let mut goes_on = repeats;
+        let mut goes_on = repeats && self.goes_on;
         let ended = {
             let writing = guard(sink.write(messages, answers));
             let writing = timeout(self.capabilities.longest_try, writing);

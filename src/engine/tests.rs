@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::{
     Batch, Buffer, Common, ConnectionSpec, NodeSpec, StateKept, Unshown, WhenFull,
+    link::LinkSettings,
 };
 
 /// Settings of a node that a test makes.
@@ -134,6 +135,14 @@ impl Sketch {
         for user in users {
             self.0.nodes.get_mut(*user).unwrap().connection = Some(name.into());
         }
+        self
+    }
+
+    /// A sink does this while these conditions on the link hold.
+    fn link(mut self, name: &str, rules: &Value) -> Sketch {
+        let rules: Vec<LinkSettings> = serde_json::from_value(rules.clone()).unwrap();
+        let rules = rules.iter().map(|rule| rule.resolve("link").unwrap());
+        self.0.nodes.get_mut(name).unwrap().common.link = rules.collect();
         self
     }
 
@@ -323,6 +332,63 @@ async fn a_restarted_sink_loses_nothing() {
     rest(60).await;
     assert_eq!(sorted(log.got()), (0..500).collect::<Vec<u64>>());
     assert_eq!(log.outcomes(), vec![Outcome::Delivered; 500]);
+}
+
+fn of_link(engine: &Engine, state: &Value) {
+    engine.link.tell(state.as_object().unwrap().clone());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_wrote_on_while_roaming_that_was_to_hold_back() {
+    let log = Log::default();
+    let graph = |rules: Value| {
+        Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(20, false))
+            .node(Role::Sink, "s", 1, &["n"], log.collect())
+            .link("s", &rules)
+            .0
+    };
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    of_link(&engine, &json!({ "roaming": true }));
+    let hold = json!([{ "when": "link.roaming", "hold": true }]);
+    engine.apply(graph(hold.clone())).await;
+    rest(60).await;
+    assert!(engine.link.is_watched(), "somebody has to look how it is");
+    assert_eq!(log.got(), [0; 0]);
+    let states: BTreeMap<Name, State> = engine.states().into_iter().collect();
+    let why = "held back as long as link.roaming".to_owned();
+    assert_eq!(states.get("s"), Some(&State::Waiting(why)));
+    // A reload changes nothing about it.
+    engine.apply(graph(hold)).await;
+    rest(60).await;
+    assert_eq!(log.got(), [0; 0]);
+    of_link(&engine, &json!({ "roaming": false }));
+    rest(60).await;
+    assert_eq!(log.got(), (0..20).collect::<Vec<_>>());
+    // And nobody looks any more once no sink asks.
+    engine.apply(graph(json!([]))).await;
+    rest(1).await;
+    assert!(!engine.link.is_watched());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_writes_less_while_the_link_is_weak() {
+    let log = Log::default();
+    let rules = json!([{ "when": "link.rsrp < -110", "rate": "6/m" }]);
+    let graph = Sketch::default()
+        .node(Role::Source, "n", 1, &[], log.count(20, false))
+        .node(Role::Sink, "s", 1, &["n"], log.collect())
+        .link("s", &rules)
+        .0;
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    of_link(&engine, &json!({ "rsrp": -115 }));
+    engine.apply(graph).await;
+    rest(60).await;
+    let slow = log.got().len();
+    assert!((4..=10).contains(&slow), "{slow} in a minute");
+    of_link(&engine, &json!({ "rsrp": -90 }));
+    rest(1).await;
+    assert_eq!(log.got().len(), 20);
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,8 +32,12 @@ pub(super) fn check(draft: &Draft, connections: &Connections<'_>, findings: &mut
         // What seems unused may be what an error stands in for.
         return;
     }
+    let asks_link = draft.parts.iter().any(|part| !part.common.link.is_empty());
     for part in connections.iter().filter(|part| !used.contains(&*part.name)) {
         let Some(configured) = &part.configured else { continue };
+        if asks_link && configured.knows_link() {
+            continue;
+        }
         // A broker does its work for others, in this folder or not.
         if !configured.capabilities().serves {
             let message = format!("connection `{}` is not used", part.short);

@@ -8,6 +8,7 @@ mod edits;
 mod fields;
 mod index;
 mod levels;
+mod link;
 mod loops;
 mod names;
 /// The pages of rules.
@@ -104,6 +105,7 @@ fn check(draft: &Draft, findings: &mut Vec<Finding>) {
     let connections = Connections::of(draft);
     let pipelines = Nodes::of(draft);
     names::check(draft, findings);
+    link::check(draft, findings);
     connections::check(draft, &connections, findings);
     busy::check(draft, &connections, findings);
     for nodes in &pipelines {

@@ -5,6 +5,33 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::sync::{Notify, watch};
 
+/// What is told of a link, as far as it is known. Numbers are those of the `router` source: dBm, dB, percent, degrees;
+/// `today` and `month` are the bytes used in both directions.
+pub const NAMES: [&str; 22] = [
+    "area",
+    "band",
+    "cell",
+    "connected",
+    "ecio",
+    "internet",
+    "modem",
+    "month",
+    "operator",
+    "quality",
+    "registered",
+    "roaming",
+    "rscp",
+    "rsrp",
+    "rsrq",
+    "rssi",
+    "sim",
+    "sinr",
+    "technology",
+    "temperature",
+    "today",
+    "wan",
+];
+
 /// The state of a link, told by one and seen by many. Cloning shares it.
 #[derive(Clone, Debug, Default)]
 pub struct Link(Arc<Told>);

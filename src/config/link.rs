@@ -1,0 +1,207 @@
+//! Conditions on the link to the outside, as a connection to a router tells it, and what a sink does while
+//! one holds. Pure.
+
+use forebay_sdk::{Problem, Rate, Value, finding::nearest, link::NAMES};
+use forebay_yaml::units::Period;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Map;
+
+use super::buffer::BatchSettings;
+
+/// What a sink does while a condition on the link holds.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinkSettings {
+    /// The condition: `link.roaming`, `!link.connected`, `link.rsrp < -110`, `link.wan == "mobile"`, and several of
+    /// them with `&&` and `||` between. What is not known of the link does not hold.
+    #[schemars(length(min = 1, max = 500))]
+    when: String,
+    /// Holds everything back in the buffer.
+    #[serde(default)]
+    hold: bool,
+    /// How many messages the sink writes at once meanwhile.
+    batch: Option<BatchSettings>,
+    /// The most messages that are written meanwhile, such as `1/m`.
+    rate: Option<Rate>,
+}
+
+/// A condition on the link, and what is done while it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkRule {
+    /// As written.
+    pub text: String,
+    /// Each of them is enough, and needs all of its own.
+    any: Vec<Vec<Term>>,
+    /// Nothing is written.
+    pub holds_back: bool,
+    /// The most messages in one write.
+    pub max_messages: Option<usize>,
+    /// How long a batch that is not full waits for more.
+    pub max_wait: Option<Period>,
+    /// The time from one message to the next.
+    pub rate: Option<Rate>,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Term {
+    name: String,
+    compare: Compare,
+    with: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Compare {
+    Equal,
+    NotEqual,
+    Less,
+    LessOrEqual,
+    More,
+    MoreOrEqual,
+}
+
+impl LinkRule {
+    /// Whether its condition holds, as far as is known.
+    pub fn holds(&self, link: &Map<String, Value>) -> bool {
+        self.any.iter().any(|all| all.iter().all(|term| term.holds(link)))
+    }
+}
+
+impl Term {
+    fn holds(&self, link: &Map<String, Value>) -> bool {
+        let Some(found) = link.get(&self.name) else { return false };
+        let order = found.as_f64().zip(self.with.as_f64()).and_then(|(a, b)| a.partial_cmp(&b));
+        match (self.compare, order) {
+            (Compare::Equal, Some(order)) => order.is_eq(),
+            (Compare::NotEqual, Some(order)) => order.is_ne(),
+            (Compare::Equal, None) => *found == self.with,
+            (Compare::NotEqual, None) => *found != self.with,
+            (Compare::Less, order) => order.is_some_and(|order| order.is_lt()),
+            (Compare::LessOrEqual, order) => order.is_some_and(|order| order.is_le()),
+            (Compare::More, order) => order.is_some_and(|order| order.is_gt()),
+            (Compare::MoreOrEqual, order) => order.is_some_and(|order| order.is_ge()),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Term, String> {
+        // The longer ones first.
+        const ALL: [(&str, Compare); 6] = [
+            ("==", Compare::Equal),
+            ("!=", Compare::NotEqual),
+            ("<=", Compare::LessOrEqual),
+            (">=", Compare::MoreOrEqual),
+            ("<", Compare::Less),
+            (">", Compare::More),
+        ];
+        let text = text.trim();
+        let found = ALL.iter().find_map(|(sign, compare)| Some((*compare, text.split_once(sign)?)));
+        let (name, compare, with) = match found {
+            Some((compare, (name, with))) => (name.trim(), compare, literal(with.trim())?),
+            None => match text.strip_prefix('!') {
+                Some(name) => (name.trim(), Compare::Equal, false.into()),
+                None => (text, Compare::Equal, true.into()),
+            },
+        };
+        let Some(name) = name.strip_prefix("link.") else {
+            return Err(format!("expected a condition such as `link.roaming`, found `{name}`"));
+        };
+        if !NAMES.contains(&name) {
+            return Err(match nearest(name, NAMES) {
+                Some(near) => format!("there is no `link.{name}`; did you mean `link.{near}`?"),
+                None => format!("there is no `link.{name}`, but {}", NAMES.join(", ")),
+            });
+        }
+        if with.as_f64().is_none() && !matches!(compare, Compare::Equal | Compare::NotEqual) {
+            return Err(format!("expected a number to compare `link.{name}` with, found {with}"));
+        }
+        Ok(Term { name: name.to_owned(), compare, with })
+    }
+}
+
+/// A number, a text in quotes, true or false.
+fn literal(text: &str) -> Result<Value, String> {
+    let bare = |quote| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+    match bare('\'').map(Value::from).or_else(|| serde_json::from_str(text).ok()) {
+        Some(value @ (Value::Number(_) | Value::String(_) | Value::Bool(_))) => Ok(value),
+        _ => Err(format!("expected a number, true, false or a text in quotes, found `{text}`")),
+    }
+}
+
+impl LinkSettings {
+    /// What it means, or what is wrong with it. `path` leads to it.
+    pub fn resolve(&self, path: &str) -> Result<LinkRule, Problem> {
+        if !self.hold && self.batch.is_none() && self.rate.is_none() {
+            let message = "nothing is said of what the sink does meanwhile";
+            let label = "expected `hold: true`, a `batch` or a `rate` beside it";
+            return Err(Problem::new(format!("{path}.when"), message, label));
+        }
+        let any = self.when.split("||").map(|all| all.split("&&").map(Term::parse).collect());
+        let any = any.collect::<Result<Vec<Vec<Term>>, String>>().map_err(|label| {
+            Problem::new(format!("{path}.when"), "`when` is no condition on the link", label)
+        })?;
+        let batch = self.batch.as_ref();
+        Ok(LinkRule {
+            text: self.when.clone(),
+            any,
+            holds_back: self.hold,
+            max_messages: batch.and_then(|it| it.max_messages).map(|most| most as usize),
+            max_wait: batch.and_then(|it| it.max_wait),
+            rate: self.rate,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn rule(when: &str) -> Result<LinkRule, String> {
+        let settings = json!({ "when": when, "hold": true });
+        let settings: LinkSettings = serde_json::from_value(settings).unwrap();
+        settings.resolve("link[0]").map_err(|problem| problem.label)
+    }
+
+    #[test]
+    fn a_condition_holds_for_what_is_known() {
+        let link = json!({ "roaming": true, "rsrp": -112, "wan": "mobile", "connected": false });
+        for (when, expected) in [
+            ("link.roaming", true),
+            ("!link.roaming", false),
+            ("!link.connected", true),
+            ("link.rsrp < -110", true),
+            ("link.rsrp<=-113", false),
+            ("link.rsrp > -113.5", true),
+            ("link.wan == \"mobile\"", true),
+            ("link.wan != 'mobile'", false),
+            ("link.roaming && link.rsrp < -120", false),
+            ("link.roaming && link.rsrp < -120 || link.wan == 'mobile'", true),
+            // Nobody knows.
+            ("link.sinr < 0", false),
+            ("link.sinr != 0", false),
+            ("!link.internet", false),
+            ("link.wan < 3", false),
+        ] {
+            let rule = rule(when).unwrap();
+            assert_eq!(rule.holds(link.as_object().unwrap()), expected, "{when}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_condition_is_told_what_would_be() {
+        for (when, expected) in [
+            ("roaming", "expected a condition such as `link.roaming`, found `roaming`"),
+            ("link.roming", "there is no `link.roming`; did you mean `link.roaming`?"),
+            (
+                "link.wan == mobile",
+                "expected a number, true, false or a text in quotes, found `mobile`",
+            ),
+            ("link.wan < 'a'", "expected a number to compare `link.wan` with, found \"a\""),
+            ("link.roaming &&", "expected a condition such as `link.roaming`, found ``"),
+        ] {
+            assert_eq!(rule(when), Err(expected.to_owned()));
+        }
+    }
+}
