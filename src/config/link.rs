@@ -130,15 +130,19 @@ fn literal(text: &str) -> Result<Value, String> {
 
 impl LinkSettings {
     /// What it means, or what is wrong with it. `path` leads to it.
-    pub fn resolve(&self, path: &str) -> Result<LinkRule, Problem> {
+    pub fn resolve(&self, path: &str) -> Result<LinkRule, Box<Problem>> {
         if !self.hold && self.batch.is_none() && self.rate.is_none() {
             let message = "nothing is said of what the sink does meanwhile";
             let label = "expected `hold: true`, a `batch` or a `rate` beside it";
-            return Err(Problem::new(format!("{path}.when"), message, label));
+            return Err(Problem::new(format!("{path}.when"), message, label).into());
         }
         let any = self.when.split("||").map(|all| all.split("&&").map(Term::parse).collect());
         let any = any.collect::<Result<Vec<Vec<Term>>, String>>().map_err(|label| {
-            Problem::new(format!("{path}.when"), "`when` is no condition on the link", label)
+            Box::new(Problem::new(
+                format!("{path}.when"),
+                "`when` is no condition on the link",
+                label,
+            ))
         })?;
         let batch = self.batch.as_ref();
         Ok(LinkRule {
