@@ -33,11 +33,7 @@ impl Gate {
             self.look(post);
             let holds_back = self.rule().filter(|rule| rule.holds_back);
             match (holds_back, self.next.filter(|next| *next > Instant::now())) {
-                (Some(rule), _) => {
-                    post.inbox.link_failed();
-                    post.status.waiting(&anyhow!("held back as long as {}", rule.text));
-                    self.view.changed().await;
-                }
+                (Some(_), _) => self.view.changed().await,
                 (None, Some(next)) if self.rule().is_some_and(|rule| rule.rate.is_some()) => {
                     tokio::select! {
                         () = sleep_until(next) => (),
@@ -89,7 +85,10 @@ impl Gate {
             Some(rule) if !rule.holds_back => {
                 info!(node = %post.name, when = %rule.text, "writes less, for the link");
             }
-            Some(_) => (),
+            Some(rule) => {
+                post.inbox.link_failed();
+                post.status.waiting(&anyhow!("held back as long as {}", rule.text));
+            }
             None if !before => info!(node = %post.name, "writes as usual again"),
             None => (),
         }

@@ -358,6 +358,12 @@ async fn a_sink_wrote_on_while_roaming_that_was_to_hold_back() {
     let states: BTreeMap<Name, State> = engine.states().into_iter().collect();
     let why = "held back as long as link.roaming".to_owned();
     assert_eq!(states.get("s"), Some(&State::Waiting(why)));
+    // What else changes about the link is no other try.
+    for signal in 0..5 {
+        of_link(&engine, &json!({ "roaming": true, "rsrp": signal }));
+        rest(1).await;
+    }
+    assert_eq!(engine.counts()["s"].get(Count::Retries), 1);
     // A reload changes nothing about it.
     engine.apply(graph(hold)).await;
     rest(60).await;
