@@ -255,7 +255,9 @@ impl Connection for Embedded {
         let users = Arc::new(Users::new(hall, voice.clone())?);
         let mut service =
             Service::new(Arc::clone(&house), Arc::clone(&self.local), users, voice.clone());
-        // What was kept is there before anybody comes.
+        // First of all: what starts beside it may call at once, and waits until what was kept is there.
+        let mut doors = Vec::new();
+        self.listen(&mut doors, &terms.listeners, voice).await;
         let sync = terms.sync.unwrap_or(SyncPolicy::Never);
         let keeping = Arc::new(Keeping::new(&self.data, sync));
         match terms.sync {
@@ -266,9 +268,6 @@ impl Connection for Embedded {
             }
             None => keeping.forget().await,
         }
-        // First of all: what starts beside it may call at once.
-        let mut doors = Vec::new();
-        self.listen(&mut doors, &terms.listeners, voice).await;
         self.change(&terms, &mut service, &mut doors, voice).await;
         // The set comes before what tells the nodes that the broker stopped, so it outlives it.
         let mut tasks = JoinSet::new();

@@ -274,7 +274,14 @@ impl Driver {
             if let Some(kept) = limits.session_expiry.filter(|kept| *kept < asked)
                 && !self.has_session
             {
-                voice.trouble(&anyhow!("the broker at {broker} keeps the session for {kept} s and no longer: what is published while this client is away for longer does not come"));
+                let words = format!(
+                    "the broker at {broker} keeps the session for {kept} s and no longer: what is published while this client is away for longer does not come"
+                );
+                // Whoever named no time asks for as long as can be, and has to expect less.
+                match asked {
+                    u32::MAX => info!("{words}"),
+                    _ => voice.trouble(&anyhow!(words)),
+                }
             }
             self.has_session = true;
         }

@@ -156,9 +156,13 @@ async fn a_session_is_kept_for_ever_or_not_at_all_when_nothing_is_said() {
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_keeps_the_session_for_less_than_asked_was_not_told_of() {
     let kept = "client_id: a\nclean_session: false";
-    for (asked, given, expected) in
-        [("", Some(3600), 1), ("\nsession_expiry: 1h", Some(3600), 0), ("", None, 0)]
-    {
+    // Whoever named no time is told as news, not as trouble.
+    for (asked, given, expected) in [
+        ("\nsession_expiry: 2h", Some(3600), 1),
+        ("\nsession_expiry: 1h", Some(3600), 0),
+        ("", Some(3600), 0),
+        ("", None, 0),
+    ] {
         let limits = ConnAckProperties { session_expiry_interval: given, ..nothing() };
         let (running, _peer, _door) = connected(&format!("{kept}{asked}"), limits).await;
         soon(async {
