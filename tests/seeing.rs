@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -114,11 +115,16 @@ fn what_came_of_each_change_is_told_also_after_a_restart() {
 
 /// What is answered over the network, whole. None when nobody listens.
 fn over_network(port: u16, path: &str, headers: &str) -> Option<String> {
+    let answer = bytes_over_network(port, path, headers)?;
+    Some(String::from_utf8(answer).expect("it is text"))
+}
+
+fn bytes_over_network(port: u16, path: &str, headers: &str) -> Option<Vec<u8>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     let question = format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{headers}\r\n");
     stream.write_all(question.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
     Some(answer)
 }
 
@@ -265,6 +271,39 @@ sinks:
     assert!(line.contains(&format!("nothing listens at 127.0.0.1:{port}")), "{line}");
     let refused = running.log_after("\"refused\":", || folder.write("b.yaml", "sources: 3\n"));
     assert!(refused.contains("degraded") && refused.contains("\"errors\""), "{refused}");
+}
+
+#[test]
+fn metrics_of_many_nodes_went_unpacked_over_a_metered_link() {
+    let port = free_port();
+    let sources: String =
+        (0..50).map(|n| format!("  beat{n}: {{ type: timer, every: 1h }}\n")).collect();
+    let read: Vec<String> = (0..50).map(|n| format!("beat{n}")).collect();
+    let read = read.join(", ");
+    let text = format!("sources:\n{sources}sinks:\n  s: {{ from: [{read}], type: log }}\n");
+    let folder = Folder::with(&[("a.yaml", &text)]);
+    folder.write("forebay.yaml", &format!("api: {{ listen: '127.0.0.1:{port}' }}\n"));
+    let _running = Forebay::run(folder.path());
+    until("the door is open", || over_network(port, "/metrics", "").is_some());
+    let plain = over_network(port, "/metrics", "").unwrap();
+    let none = over_network(port, "/metrics", "Accept-Encoding: gzip;q=0, br\r\n").unwrap();
+    assert!(!none.contains("content-encoding"), "{none}");
+    let packed =
+        bytes_over_network(port, "/metrics", "Accept-Encoding: deflate, gzip;q=0.9\r\n").unwrap();
+    let end = packed.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+    let head = String::from_utf8_lossy(&packed[..end]).into_owned();
+    assert!(head.contains("content-encoding: gzip"), "{head}");
+    let mut unpacked = Command::new("gunzip");
+    let mut unpacked = unpacked.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    unpacked.stdin.take().unwrap().write_all(&packed[end..]).unwrap();
+    let unpacked = String::from_utf8(unpacked.wait_with_output().unwrap().stdout).unwrap();
+    let names = |text: &str| -> Vec<String> {
+        let numbers = text.lines().filter(|line| line.starts_with("forebay_"));
+        numbers.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(&unpacked), names(&plain));
+    let (packed, plain) = (packed.len(), plain.len());
+    assert!(packed < plain / 8, "{packed} of {plain} bytes");
 }
 
 #[test]
