@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay_sdk::{By, Configured, DeadbandSettings, Path, Period, Problem, Settings};
+use forebay_sdk::{By, Configured, DeadbandSettings, Path, Period, Problem, Sending, Settings};
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -48,17 +48,18 @@ impl Settings for DeadbandNodeSettings {
                 let message = format!("`fields` has a name that is no field: \"{name}\"");
                 Problem::new(setting.clone(), message, label)
             });
-            let deadband = deadband.resolve().map_err(|wrong| {
+            let sending = deadband.resolve().map_err(|wrong| {
                 let message = format!("the deadband of `{name}` is no distance");
                 Problem::new(setting.clone(), message, format!("expected 0 or more in `{wrong}`"))
             });
-            match (path, deadband) {
-                (Ok(path), Ok((deadband, longest))) => {
-                    let longest = longest.or(max_interval.map(|period| period.0));
-                    watched.push(Watched { name: name.clone(), path, deadband, longest });
+            match (path, sending) {
+                (Ok(path), Ok(sending)) => {
+                    let longest = sending.longest.or(max_interval.map(|period| period.0));
+                    let sending = Sending { longest, ..sending };
+                    watched.push(Watched { name: name.clone(), path, sending });
                 }
-                (path, deadband) => {
-                    problems.extend([path.err(), deadband.err()].into_iter().flatten())
+                (path, sending) => {
+                    problems.extend([path.err(), sending.err()].into_iter().flatten())
                 }
             }
         }

@@ -1,9 +1,9 @@
 //! What was sent last of each field, and what has moved since.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use forebay_sdk::{
-    By, Configured, Deadband, Delivery, Emitter, Fields, Input, Mark, Node, Path, Port, Saved,
+    By, Configured, Delivery, Emitter, Fields, Input, Mark, Node, Path, Port, Saved, Sending,
     Series, Site, Topics, Transform, Value, Witness,
 };
 use schemars::JsonSchema;
@@ -34,9 +34,7 @@ pub(crate) struct DeadbandNode {
 pub(crate) struct Watched {
     pub name: String,
     pub path: Path,
-    pub deadband: Deadband,
-    /// It is sent after this time all the same.
-    pub longest: Option<Duration>,
+    pub sending: Sending,
 }
 
 impl Configured for DeadbandNode {
@@ -119,8 +117,6 @@ impl Transform for Watching {
 
 impl Watched {
     fn has_moved(&self, last: &Sent, value: &Value, now: Mark) -> bool {
-        last.witness.was_broken()
-            || self.longest.is_some_and(|longest| last.at.age(now.0) >= longest)
-            || self.deadband.has_moved(&last.value, value)
+        last.witness.was_broken() || self.sending.is_due(&last.value, last.at.age(now.0), value)
     }
 }

@@ -2,18 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use forebay_sdk::{number, replace_file};
+use forebay_sdk::{number, read_json, replace_json};
 use serde_json::Value;
 use tokio::time::Instant;
 
 /// The name of the file in a node's folder.
 const FILE: &str = "pulses.json";
-const LARGEST_FILE: u64 = 1 << 20;
 
 /// How pulses become what is measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,7 +104,7 @@ impl Counts {
     ///
     /// When there is a file that cannot be read. Nothing was counted then.
     pub fn read(folder: &Path) -> (Counts, io::Result<()>) {
-        let (pulses, read) = match read(&folder.join(FILE)) {
+        let (pulses, read) = match read_json(folder, FILE) {
             Ok(pulses) => (pulses, Ok(())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), Ok(())),
             Err(error) => (BTreeMap::new(), Err(error)),
@@ -133,7 +132,7 @@ impl Counts {
     /// What writes them, on a thread that may wait for the disk.
     pub fn writing(&self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
         let (folder, pulses) = (self.folder.clone(), self.pulses.clone());
-        move || replace_file(&folder, FILE, &serde_json::to_vec(&pulses)?)
+        move || replace_json(&folder, FILE, &pulses)
     }
 
     /// These are on disk now.
@@ -151,13 +150,6 @@ impl Drop for Counts {
             tracing::warn!(%error, "pulses that were counted last are not on disk");
         }
     }
-}
-
-fn read(file: &Path) -> io::Result<BTreeMap<String, u64>> {
-    if fs::symlink_metadata(file)?.len() > LARGEST_FILE {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(serde_json::from_slice(&fs::read(file)?)?)
 }
 
 #[cfg(test)]

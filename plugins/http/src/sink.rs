@@ -14,6 +14,7 @@ use forebay_sdk::{
     Problem, Sink, Site, Timestamp, WriteError, Written,
     connection::Refused,
     node::LONGEST_TRY,
+    orders::ANSWERS,
     tls::{self, Oldest, Tls, rustls::pki_types::ServerName},
     world::{Dial, Proxy, Via, World},
 };
@@ -39,8 +40,6 @@ use crate::{
 const USUAL_BATCH: usize = 100;
 /// So that the sink, who knows whom it waits for, gives up before the engine does.
 const GRACE: Duration = Duration::from_secs(10);
-/// The output on which the answers leave.
-const ANSWERS: &str = "answers";
 
 /// An HTTP sink that was understood.
 #[derive(Clone)]

@@ -3,11 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forebay_sdk::{Period, connection::Down};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout},
+use forebay_sdk::{
+    Period,
+    connection::Down,
+    line::{Line, LineOwner, line},
 };
+use tokio::time::Instant;
 
 use crate::{
     ask::Ask,
@@ -25,8 +26,6 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long a sink waits for the link, which its owner opens again and again.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 const _: () = assert!(LONGEST_WAIT.as_secs() < LONGEST_WRITE.as_secs());
-
-const STOPPED: &str = "the connection was stopped";
 
 /// A bus that was understood.
 #[derive(Clone, Debug)]
@@ -67,35 +66,16 @@ impl Bus {
 pub struct SharedBus {
     bus: Bus,
     place: Arc<str>,
-    line: watch::Receiver<Line>,
-    /// How long to wait for the owner to open the link for the first time.
-    opening: Duration,
+    line: Line<Job>,
     since: Instant,
 }
 
-/// Whether reads are served.
-#[derive(Clone)]
-pub enum Line {
-    /// The owner has not tried yet.
-    Opening,
-    Serving(mpsc::Sender<Job>),
-    /// Why not.
-    Down(Arc<str>),
-}
-
-impl Line {
-    /// The owner was stopped.
-    pub fn stopped() -> Line {
-        Line::Down(STOPPED.into())
-    }
-}
-
 impl SharedBus {
-    /// The bus whose owner writes to the other end of `line`.
-    pub fn new(bus: &Bus, line: watch::Receiver<Line>) -> SharedBus {
+    /// The bus, and the end of the line at which its owner serves.
+    pub fn new(bus: &Bus) -> (SharedBus, LineOwner<Job>) {
         let place = bus.to.to_string().into();
-        let opening = *bus.connect_timeout + GRACE;
-        SharedBus { bus: bus.clone(), place, line, opening, since: Instant::now() }
+        let (line, owner) = line(*bus.connect_timeout + GRACE);
+        (SharedBus { bus: bus.clone(), place, line, since: Instant::now() }, owner)
     }
 
     /// What a request costs.
@@ -115,12 +95,8 @@ impl SharedBus {
 
     /// Waits for the link. After a while it says why there is none.
     pub async fn ready(&self) -> Result<(), Down> {
-        let mut line = self.line.clone();
-        let served = line.wait_for(|line| matches!(line, Line::Serving(_)));
-        match timeout(LONGEST_WAIT, served).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Down::new(self.down().to_string())),
-        }
+        let ready = self.line.ready(LONGEST_WAIT).await;
+        ready.map_err(|down| Down::new(Failure::NotConnected(down).to_string()))
     }
 
     /// Asks a device once it is this request's turn.
@@ -147,43 +123,9 @@ impl SharedBus {
         due: Instant,
         limits: Option<Arc<Limits>>,
     ) -> Result<Answer, Failure> {
-        let jobs = self.line_up().await?;
-        let (reply, answer) = oneshot::channel();
-        // Both fail when the owner stops, however it does.
-        if jobs.send(Job { unit, ask, due, limits, reply }).await.is_err() {
-            return Err(self.down());
-        }
-        answer.await.unwrap_or_else(|_| Err(self.down()))
-    }
-
-    /// The queue, unless the line is down.
-    async fn line_up(&self) -> Result<mpsc::Sender<Job>, Failure> {
-        if let Line::Serving(jobs) = &*self.line.borrow() {
-            return Ok(jobs.clone());
-        }
-        let mut line = self.line.clone();
-        let opened = line.wait_for(|line| !matches!(line, Line::Opening));
-        match timeout(self.opening, opened).await {
-            Ok(Ok(line)) => match &*line {
-                Line::Serving(jobs) => Ok(jobs.clone()),
-                Line::Opening | Line::Down(_) => Err(down(&line)),
-            },
-            Ok(Err(_)) => Err(Failure::NotConnected(STOPPED.into())),
-            Err(_) => Err(self.down()),
-        }
-    }
-
-    fn down(&self) -> Failure {
-        down(&self.line.borrow())
-    }
-}
-
-fn down(line: &Line) -> Failure {
-    match line {
-        Line::Down(reason) => Failure::NotConnected(Arc::clone(reason)),
-        Line::Opening => Failure::NotConnected("the connection is still being opened".into()),
-        // Its owner was dropped a moment ago.
-        Line::Serving(_) => Failure::NotConnected(STOPPED.into()),
+        let job = |reply| Job { unit, ask, due, limits, reply };
+        let answer = self.line.enter(job).await.map_err(Failure::NotConnected)?;
+        answer.await.unwrap_or_else(|_| Err(Failure::NotConnected(self.line.down())))
     }
 }
 

@@ -8,10 +8,10 @@ use std::{any::Any, pin::pin, sync::Arc, time::Duration};
 
 use forebay_sdk::{
     Busy, Claim, Configured, Connection, Examination, Node, Shared, Site, Voice, World,
+    line::LineOwner,
 };
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use tokio::{
-    sync::{mpsc, watch},
     task::yield_now,
     time::{Instant, sleep_until},
 };
@@ -20,18 +20,15 @@ use tracing::debug;
 
 use crate::{
     ask::Ask,
-    bus::{Bus, Line, SharedBus},
+    bus::{Bus, SharedBus},
     busy::{BusyTime, SLICE},
     examine::examine,
     frame::Framing,
     link::{Answer, Failure, Link, Place},
     load,
-    turns::{Serving, Turn, Turns, Waiting},
+    turns::{Job, Serving, Turn, Turns, Waiting},
 };
 
-/// Requests that wait for the owner to take them into the line. A node has at most one under way, so
-/// this is no limit that anybody sees.
-const QUEUE_JOBS: usize = 16;
 /// Firewalls and routers on the way forget a connection on which nothing came for a while, some
 /// after two seconds. A request without an answer is then asked again on a new one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(1);
@@ -42,8 +39,7 @@ const MOST_SILENT: u32 = 3;
 
 impl Configured for Bus {
     fn build(&self, site: Site) -> Node {
-        let (line, line_seen) = watch::channel(Line::Opening);
-        let shared = SharedBus::new(self, line_seen);
+        let (shared, line) = SharedBus::new(self);
         let owner = Owner { bus: self.clone(), line, world: site.world };
         Node::connection(Shared::new(Arc::new(shared)), owner)
     }
@@ -67,7 +63,7 @@ impl Configured for Bus {
 /// The task that owns the link.
 struct Owner {
     bus: Bus,
-    line: watch::Sender<Line>,
+    line: LineOwner<Job>,
     world: World,
 }
 
@@ -76,9 +72,7 @@ impl Owner {
     async fn open(&self, voice: &Voice) -> anyhow::Result<Open> {
         let Bus { to, connect_timeout, .. } = &self.bus;
         let opened = Link::open(&self.world, to, *connect_timeout, voice).await;
-        let link = opened.inspect_err(|error| {
-            self.line.send_replace(Line::Down(format!("{error:#}").into()));
-        })?;
+        let link = opened.inspect_err(|error| self.line.down(format!("{error:#}")))?;
         Ok(Open { link, answered: None, silent: 0 })
     }
 }
@@ -101,12 +95,11 @@ impl Connection for Owner {
             slice_ends: now + SLICE,
         };
         voice.ready();
-        let (jobs, mut queue) = mpsc::channel(QUEUE_JOBS);
-        owner.line.send_replace(Line::Serving(jobs));
+        let mut jobs = owner.line.serve();
         // One for all turns: a timer that is set for each request costs as much as the request.
         let mut look = pin!(sleep_until(session.next_look()));
         loop {
-            while let Ok(job) = queue.try_recv() {
+            while let Some(job) = jobs.next_waiting() {
                 session.turns.enter(job);
             }
             let now = Instant::now();
@@ -116,7 +109,7 @@ impl Connection for Owner {
                     session.serve(serving, now).await?;
                     // Who was answered may want more of the same unit, in one request with those who wait.
                     // With nobody else, that would be a turn of the event loop for each request.
-                    if session.turns.has_waiting() || !queue.is_empty() {
+                    if session.turns.has_waiting() || !jobs.is_empty() {
                         yield_now().await;
                     }
                     continue;
@@ -128,8 +121,7 @@ impl Connection for Owner {
                 look.as_mut().reset(next);
             }
             tokio::select! {
-                // The line holds a sender, so the queue ends with this function and not before.
-                job = queue.recv() => session.turns.enter(job.expect("a sender is held")),
+                job = jobs.next() => session.turns.enter(job),
                 () = &mut look => session.close_if_idle(),
             }
         }
@@ -316,13 +308,6 @@ async fn quiet(until: Instant) {
 impl Drop for Session<'_> {
     fn drop(&mut self) {
         self.voice.busy(0.0);
-        self.owner.line.send_if_modified(|line| match line {
-            Line::Serving(_) => {
-                *line = Line::stopped();
-                true
-            }
-            Line::Opening | Line::Down(_) => false,
-        });
     }
 }
 

@@ -2,11 +2,11 @@
 //! so that a restart does not ask for them again.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
-use forebay_sdk::replace_file;
+use forebay_sdk::{read_json, replace_json};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 use tracing::debug;
@@ -15,7 +15,6 @@ use crate::plan::Refused;
 
 /// More than any device has; the file stays small.
 const MOST_REFUSED: usize = 1000;
-const LARGEST_FILE: u64 = 1 << 20;
 
 /// What a device refuses.
 pub struct Known {
@@ -52,8 +51,8 @@ impl Known {
     /// Reads what was known of the unit before a restart. A file that is not there or cannot be read
     /// costs a few requests, no more.
     pub async fn load(&mut self, place: &str) {
-        let (file, device) = (self.folder.join(self.file()), self.device(place));
-        let read = spawn_blocking(move || read(&file)).await;
+        let (folder, file, device) = (self.folder.clone(), self.file(), self.device(place));
+        let read = spawn_blocking(move || read_json::<Written>(&folder, &file)).await;
         match read {
             Ok(Ok(written)) if written.device == device => self.add(written.refused),
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
@@ -76,16 +75,9 @@ impl Known {
     pub async fn save(&self, place: &str) {
         let written = Written { device: self.device(place), refused: self.refused.clone() };
         let (folder, file) = (self.folder.clone(), self.file());
-        let write = move || replace_file(&folder, &file, &serde_json::to_vec(&written)?);
+        let write = move || replace_json(&folder, &file, &written);
         if let Ok(Err(error)) = spawn_blocking(write).await {
             debug!(%error, "cannot write what the device refuses");
         }
     }
-}
-
-fn read(file: &Path) -> io::Result<Written> {
-    if fs::symlink_metadata(file)?.len() > LARGEST_FILE {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(serde_json::from_slice(&fs::read(file)?)?)
 }

@@ -10,7 +10,6 @@ mod block;
 mod bus;
 mod busy;
 mod connection;
-mod deadband;
 mod decode;
 mod encode;
 mod examine;

@@ -106,7 +106,7 @@ pub enum Failure {
     /// Not asked, because the device did not answer lately.
     Resting(Rest),
     /// There is no link. Says why.
-    NotConnected(Arc<str>),
+    NotConnected(Down),
     /// The other side closed the link before it answered. Says who, and what came before.
     HungUp { place: Arc<str>, stray: Option<Stray> },
     /// Anything else, in words. The link is of no more use.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use forebay_sdk::{Beat, Figure, Message, Meta, Outlet, Period, Source, Value, Voice};
+use forebay_sdk::{Beat, Figure, Message, Meta, Outlet, Period, Sent, Source, Value, Voice};
 use futures_util::future::join;
 use serde_json::Map;
 use tokio::{task::yield_now, time::Instant};
@@ -20,7 +20,6 @@ use crate::{
     ask::Ask,
     block::Block,
     bus::SharedBus,
-    deadband::Sent,
     known::Known,
     link::{Answer, Failure},
     plan::{Limits, Refused, Request, plan},
@@ -344,7 +343,7 @@ impl Device {
                 Value::Null
             });
             let sent = &mut self.sent[index];
-            if field.deadband.is_none_or(|deadband| deadband.lets_through(sent, &value, now)) {
+            if field.deadband.is_none_or(|sending| sending.lets_through(sent, &value, now)) {
                 values.insert(field.name.clone(), value);
             } else {
                 quality.remove(&field.name);

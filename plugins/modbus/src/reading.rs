@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use forebay_sdk::{Inventory, Meta, Value};
+use forebay_sdk::{Inventory, Meta, Sending, Value};
 use serde_json::Map;
 
 use crate::{
     address::in_manuals,
     block::Block,
-    deadband::Sending,
     decode::{Form, bits, decode, raw},
     link::Answer,
     plan::Merging,

@@ -8,15 +8,14 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
     Capabilities, Configured, Connection, Link, Node, Shared, Site, Timestamp, Voice, World,
-    connection::Refused,
+    connection::{Down, Refused},
+    line::LineOwner,
+    orders::Pace,
     panel::SharedPanel,
     tls::{Oldest, Tls},
 };
 use serde_json::{Map, Value};
-use tokio::{
-    sync::{mpsc, watch},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use crate::{
@@ -26,14 +25,12 @@ use crate::{
     linux::{self, Linux},
     modem::Identifiers,
     normal::{self, Raw},
-    router::{Job, Line, Router, SharedRouter, Speaks},
+    router::{Job, Router, SharedRouter, Speaks, Stopped},
     rutos::{self, Absent, ActFailure, Answers, Rutos},
     ubus::{self, Ubus},
     web::Web,
 };
 
-/// A node has at most one question under way, so this is no limit that anybody sees.
-const QUEUE_JOBS: usize = 16;
 /// How often what was counted is written down: flash wears, and the counters of the router go on.
 const SAVE_EVERY: Duration = Duration::from_secs(300);
 /// What is known of the link is not true for longer.
@@ -41,8 +38,8 @@ const LINK_LASTS: Duration = Duration::from_secs(60);
 
 impl Configured for Router {
     fn build(&self, site: Site) -> Node {
-        let (line, line_seen) = watch::channel(Line::Opening);
-        let shared = Arc::new(SharedRouter { line: line_seen });
+        let (shared, line) = SharedRouter::new();
+        let shared = Arc::new(shared);
         let certificates = self.certificates(Arc::clone(&site.folder));
         let owner = Owner {
             router: self.clone(),
@@ -53,7 +50,7 @@ impl Configured for Router {
             data: site.data,
             provider: None,
             counters: None,
-            act_at: None,
+            pace: Pace::default(),
             link_read: None,
         };
         let panel = SharedPanel(Arc::clone(&shared) as _);
@@ -88,7 +85,7 @@ impl Router {
 struct Owner {
     router: Router,
     certificates: Tls,
-    line: watch::Sender<Line>,
+    line: LineOwner<Job>,
     link: Link,
     world: World,
     /// Its folder for what must survive a restart.
@@ -96,8 +93,8 @@ struct Owner {
     /// None until it is known how to ask.
     provider: Option<Provider>,
     counters: Option<Kept>,
-    /// No action before.
-    act_at: Option<Instant>,
+    /// When the next message that asks for something may have it.
+    pace: Pace,
     link_read: Option<Instant>,
 }
 
@@ -138,7 +135,7 @@ impl Connection for Owner {
     async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
         let served = self.serve(voice).await;
         if let Err(error) = &served {
-            self.line.send_replace(Line::Down(format!("{error:#}").into()));
+            self.line.down(format!("{error:#}"));
         }
         served
     }
@@ -172,12 +169,10 @@ impl Owner {
         };
         provider.enter().await?;
         voice.ready();
-        let (jobs, mut queue) = mpsc::channel(QUEUE_JOBS);
-        self.line.send_replace(Line::Serving(jobs));
+        let mut jobs = self.line.serve();
         loop {
             tokio::select! {
-                // The line holds a sender, so the queue ends with this function and not before.
-                job = queue.recv() => self.take(job.expect("a sender is held"), voice).await?,
+                job = jobs.next() => self.take(job, voice).await?,
                 () = self.link.watched(), if self.link_read.is_none() => self.read_link(voice).await?,
                 () = sleep_until(self.next_look()) => self.look(voice).await?,
             }
@@ -219,14 +214,14 @@ impl Owner {
                 match self.read(&groups, identifiers, voice).await {
                     Ok(read) => drop(reply.send(Ok(read))),
                     Err(error) => {
-                        let _ = reply.send(Err(format!("{error:#}").into()));
+                        let _ = reply.send(Err(Down::new(format!("{error:#}"))));
                         return Err(error);
                     }
                 }
             }
-            Job::Act { action, reply } => {
+            Job::Act { actions, reply } => {
                 if !reply.is_closed() {
-                    let _ = reply.send(self.act(&action, voice).await);
+                    let _ = reply.send(self.act(&actions, voice).await);
                 }
             }
         }
@@ -299,31 +294,32 @@ impl Owner {
         }
     }
 
-    async fn act(&mut self, action: &Action, voice: &Voice) -> Result<(), ActFailure> {
-        let kind = action.kind().name();
-        if !self.router.allow.contains(&action.kind()) {
+    async fn act(&mut self, actions: &[Action], voice: &Voice) -> Result<(), Stopped> {
+        let allow = &self.router.allow;
+        if let Some(action) = actions.iter().find(|action| !allow.contains(&action.kind())) {
+            let kind = action.kind().name();
             let error = anyhow!("`allow` of the connection does not name `{kind}`");
-            return Err(ActFailure::Refused(error));
+            return Err(ActFailure::Refused(error).into());
         }
         let Some(Provider::Rutos(rutos)) = &mut self.provider else {
             let error = anyhow!("only a router that is asked by REST can be told to do something");
-            return Err(ActFailure::Refused(error));
+            return Err(ActFailure::Refused(error).into());
         };
         let rate = self.router.rate;
-        if self.act_at.is_some_and(|at| at > Instant::now()) {
+        if let Err(left) = self.pace.take_turn(rate) {
             let error = anyhow!("no more than `rate: {rate}` of the connection; this one waits");
-            return Err(ActFailure::NotDone(error));
+            return Err(ActFailure::NotDone { error, after: Some(left) }.into());
         }
-        self.act_at = Some(Instant::now() + rate.0);
-        action.carry_out(rutos).await?;
-        voice.works();
+        for (done, action) in actions.iter().enumerate() {
+            if let Err(failure) = action.carry_out(rutos).await {
+                if done == 0 && matches!(failure, ActFailure::NotDone { .. }) {
+                    self.pace.give_back();
+                }
+                return Err(Stopped { failure, done });
+            }
+            voice.works();
+        }
         Ok(())
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.line.send_replace(Line::Down("the connection was stopped".into()));
     }
 }
 

@@ -3,12 +3,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use forebay_sdk::{Timestamp, replace_file};
+use forebay_sdk::{Timestamp, read_json, replace_json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{task::spawn_blocking, time::Instant};
@@ -17,7 +17,6 @@ use tracing::debug;
 use crate::{figures::Figures, modem};
 
 const FILE: &str = "data-used.json";
-const LARGEST_FILE: u64 = 1 << 20;
 /// More modems, and more SIMs, than any router has.
 const MOST_NAMES: usize = 32;
 /// A counter of 32 bits ends here.
@@ -213,8 +212,8 @@ impl Counters {
 
     /// Reads what was counted before a restart.
     pub async fn load(folder: &Path) -> Counters {
-        let file = folder.join(FILE);
-        match spawn_blocking(move || read(&file)).await {
+        let folder = folder.to_owned();
+        match spawn_blocking(move || read_json(&folder, FILE)).await {
             Ok(Ok(counters)) => counters,
             Ok(Err(error)) => {
                 if error.kind() != io::ErrorKind::NotFound {
@@ -230,7 +229,7 @@ impl Counters {
     /// go on.
     pub async fn save(&self, folder: &Path) {
         let (folder, counters): (PathBuf, _) = (folder.to_owned(), self.clone());
-        let write = move || replace_file(&folder, FILE, &serde_json::to_vec(&counters)?);
+        let write = move || replace_json(&folder, FILE, &counters);
         if let Ok(Err(error)) = spawn_blocking(write).await {
             debug!(%error, "cannot write what was counted");
         }
@@ -249,11 +248,4 @@ impl Both {
         self.up = self.up.saturating_add(other.up);
         self.down = self.down.saturating_add(other.down);
     }
-}
-
-fn read(file: &Path) -> io::Result<Counters> {
-    if fs::symlink_metadata(file)?.len() > LARGEST_FILE {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(serde_json::from_slice(&fs::read(file)?)?)
 }

@@ -1,8 +1,8 @@
 //! Which values of a message have moved.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use forebay_sdk::Deadband;
+use forebay_sdk::{Sending, Sent};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
@@ -12,17 +12,9 @@ const MOST_REMEMBERED: usize = 1000;
 /// How far values must move, by their paths and by those in front of them.
 pub type Deadbands = BTreeMap<String, Sending>;
 
-/// When a value is sent.
-#[derive(Clone, Copy, Debug)]
-pub struct Sending {
-    pub deadband: Deadband,
-    /// After this time, though it has not moved.
-    pub longest: Option<Duration>,
-}
-
 /// What was sent last, by path.
 #[derive(Default)]
-pub struct SentBefore(BTreeMap<String, (Value, Instant)>);
+pub struct SentBefore(BTreeMap<String, Option<Sent>>);
 
 impl SentBefore {
     /// Leaves out of a message what has not moved since it was sent.
@@ -63,14 +55,12 @@ impl SentBefore {
     }
 
     fn lets_through(&mut self, path: &str, value: &Value, sending: Sending) -> bool {
-        let last = self.0.get(path);
-        let moved = last.is_none_or(|(last, at)| {
-            sending.longest.is_some_and(|longest| at.elapsed() >= longest)
-                || sending.deadband.has_moved(last, value)
-        });
-        if moved && (last.is_some() || self.0.len() < MOST_REMEMBERED) {
-            self.0.insert(path.to_owned(), (value.clone(), Instant::now()));
-        }
-        moved
+        let is_full = self.0.len() >= MOST_REMEMBERED;
+        let last = match self.0.get_mut(path) {
+            Some(last) => last,
+            None if is_full => return true,
+            None => self.0.entry(path.to_owned()).or_default(),
+        };
+        sending.lets_through(last, value, Instant::now())
     }
 }

@@ -28,6 +28,6 @@ impl Panel for SharedRouter {
 
     fn set(&self, name: &str, level: bool) -> BoxFuture<'_, Result<(), WriteError>> {
         let action = Action::Output { name: name.to_owned(), on: level };
-        async { self.act(action).await.map_err(|failure| explain(failure, 0)) }.boxed()
+        async { self.act(vec![action]).await.map_err(explain) }.boxed()
     }
 }

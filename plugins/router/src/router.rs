@@ -1,14 +1,16 @@
 //! A router as its settings describe it, and as its nodes see it: they line up, and the owner
 //! (`connection.rs`) asks for them one at a time.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use forebay_sdk::{Period, Rate, Secret, connection::Down};
-use serde_json::{Map, Value};
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    time::timeout,
+use forebay_sdk::{
+    Period, Rate, Secret,
+    connection::Down,
+    line::{Line, LineOwner, line},
 };
+use schemars::JsonSchema;
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 
 use crate::{
     action::{Action, Kind},
@@ -20,7 +22,6 @@ use crate::{
 
 /// How long a sink waits for the router, which its owner tries again and again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-const STOPPED: &str = "the connection was stopped";
 
 /// A router that was understood.
 #[derive(Clone, Debug)]
@@ -42,28 +43,21 @@ pub struct Router {
 }
 
 /// How a router is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "ProviderName")]
 pub enum Speaks {
-    /// As it turns out.
+    /// As it turns out: RutOS, then ubus, with a `url`; else the kernel.
+    #[default]
     Auto,
+    /// By the REST interface of RutOS.
     Rutos,
+    /// By ubus, as OpenWrt has it over HTTP.
     Ubus,
+    /// By what the kernel shows below `/proc` and `/sys`.
     Linux,
-}
-
-/// A router as its nodes see it.
-pub struct SharedRouter {
-    pub line: watch::Receiver<Line>,
-}
-
-/// Whether questions are answered.
-#[derive(Clone)]
-pub enum Line {
-    /// The owner has not tried yet.
-    Opening,
-    Serving(mpsc::Sender<Job>),
-    /// Why not.
-    Down(Arc<str>),
 }
 
 /// What a node wants of the owner.
@@ -71,23 +65,38 @@ pub enum Job {
     Read {
         groups: Vec<Group>,
         identifiers: Identifiers,
-        reply: oneshot::Sender<Result<Map<String, Value>, Arc<str>>>,
+        reply: oneshot::Sender<Result<Map<String, Value>, Down>>,
     },
-    Act {
-        action: Action,
-        reply: oneshot::Sender<Result<(), ActFailure>>,
-    },
+    /// What one message asks for, in this order.
+    Act { actions: Vec<Action>, reply: oneshot::Sender<Result<(), Stopped>> },
 }
 
+/// Why not all actions were carried out, and how many were before.
+#[derive(Debug)]
+pub struct Stopped {
+    pub failure: ActFailure,
+    pub done: usize,
+}
+
+impl From<ActFailure> for Stopped {
+    fn from(failure: ActFailure) -> Stopped {
+        Stopped { failure, done: 0 }
+    }
+}
+
+/// A router as its nodes see it.
+pub struct SharedRouter(Line<Job>);
+
 impl SharedRouter {
+    /// The router, and the end of the line at which its owner serves.
+    pub fn new() -> (SharedRouter, LineOwner<Job>) {
+        let (line, owner) = line(LONGEST_WAIT);
+        (SharedRouter(line), owner)
+    }
+
     /// Waits until the router answers. After a while it says why it does not.
     pub async fn ready(&self) -> Result<(), Down> {
-        let mut line = self.line.clone();
-        let served = line.wait_for(|line| matches!(line, Line::Serving(_)));
-        match timeout(LONGEST_WAIT, served).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(self.down()),
-        }
+        self.0.ready(LONGEST_WAIT).await
     }
 
     /// Reads groups: a map of those that the router has.
@@ -96,50 +105,16 @@ impl SharedRouter {
         groups: Vec<Group>,
         identifiers: Identifiers,
     ) -> Result<Map<String, Value>, Down> {
-        let jobs = self.jobs().await?;
-        let (reply, answer) = oneshot::channel();
-        let job = Job::Read { groups, identifiers, reply };
-        jobs.send(job).await.map_err(|_| self.down())?;
-        match answer.await {
-            Ok(read) => read.map_err(Down::new),
-            Err(_) => Err(self.down()),
-        }
+        let job = |reply| Job::Read { groups, identifiers, reply };
+        let answer = self.0.enter(job).await?;
+        answer.await.unwrap_or_else(|_| Err(self.0.down()))
     }
 
-    /// Has the router do something. Dropped or stopped meanwhile, nobody knows.
-    pub async fn act(&self, action: Action) -> Result<(), ActFailure> {
-        let not_done = |down: Down| ActFailure::NotDone(down.into());
-        let jobs = self.jobs().await.map_err(not_done)?;
-        let (reply, answer) = oneshot::channel();
-        jobs.send(Job::Act { action, reply }).await.map_err(|_| not_done(self.down()))?;
-        answer.await.unwrap_or_else(|_| Err(ActFailure::InDoubt(self.down().into())))
-    }
-
-    /// The queue, unless the router does not answer.
-    async fn jobs(&self) -> Result<mpsc::Sender<Job>, Down> {
-        let mut line = self.line.clone();
-        let opened = line.wait_for(|line| !matches!(line, Line::Opening));
-        let line = match timeout(LONGEST_WAIT, opened).await {
-            Ok(Ok(line)) => line.clone(),
-            Ok(Err(_)) => return Err(Down::new(STOPPED)),
-            Err(_) => Line::Opening,
-        };
-        match line {
-            Line::Serving(jobs) => Ok(jobs),
-            line => Err(down(&line)),
-        }
-    }
-
-    fn down(&self) -> Down {
-        down(&self.line.borrow())
-    }
-}
-
-fn down(line: &Line) -> Down {
-    match line {
-        Line::Down(why) => Down::new(Arc::clone(why)),
-        Line::Opening => Down::new("the router is still being looked for"),
-        // Its owner was dropped a moment ago.
-        Line::Serving(_) => Down::new(STOPPED),
+    /// Has the router do things, one after the other. Dropped or stopped meanwhile, nobody knows.
+    pub async fn act(&self, actions: Vec<Action>) -> Result<(), Stopped> {
+        let entered = self.0.enter(|reply| Job::Act { actions, reply }).await;
+        let answer = entered.map_err(|down| ActFailure::not_done(down.into()))?;
+        let in_doubt = || ActFailure::InDoubt(self.0.down().into()).into();
+        answer.await.unwrap_or_else(|_| Err(in_doubt()))
     }
 }

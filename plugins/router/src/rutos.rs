@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::anyhow;
-use forebay_sdk::Secret;
+use forebay_sdk::{Secret, connection::Down};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ const PROOF: Duration = Duration::from_secs(60);
 const MISSING_FOR: Duration = Duration::from_secs(3600);
 /// And what it does not let us see.
 const FORBIDDEN_FOR: Duration = Duration::from_secs(600);
+/// An action that was not carried out is tried again after this.
+const BEFORE_AGAIN: Duration = Duration::from_secs(5);
 /// What was there before is believed to be gone after so many refusals in a row.
 const MOST_STRIKES: u32 = 3;
 
@@ -375,15 +377,21 @@ impl Rutos {
     }
 
     async fn get(&mut self, path: &str) -> Result<Outcome, Failure> {
-        let token = self.session.as_ref().map(|session| session.token.clone());
-        let ask = Ask { method: Method::GET, path, token: token.as_deref(), body: None };
-        Ok(outcome(self.web.ask(ask).await?))
+        self.exchange(Method::GET, path, None).await
     }
 
     async fn post(&mut self, path: &str, body: Option<&Value>) -> Result<Outcome, Failure> {
+        self.exchange(Method::POST, path, body).await
+    }
+
+    async fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Outcome, Failure> {
         let token = self.session.as_ref().map(|session| session.token.clone());
-        let ask = Ask { method: Method::POST, path, token: token.as_deref(), body };
-        Ok(outcome(self.web.ask(ask).await?))
+        Ok(outcome(self.web.ask(Ask { method, path, token: token.as_deref(), body }).await?))
     }
 
     /// Does something that must not be done twice. A session that is not known has done nothing.
@@ -394,12 +402,12 @@ impl Rutos {
         body: Option<&Value>,
     ) -> Result<Value, ActFailure> {
         for is_last in [false, true] {
-            self.enter().await.map_err(ActFailure::NotDone)?;
+            self.enter().await.map_err(ActFailure::not_done)?;
             let token = self.session.as_ref().map(|session| session.token.clone());
             let ask = Ask { method: method.clone(), path, token: token.as_deref(), body };
             let answer = match self.web.ask_once(ask).await {
                 Ok(answer) => answer,
-                Err(Failure::NotSent(error)) => return Err(ActFailure::NotDone(error)),
+                Err(Failure::NotSent(error)) => return Err(ActFailure::not_done(error)),
                 Err(Failure::Unknown(error)) => return Err(ActFailure::InDoubt(error)),
             };
             match outcome(answer) {
@@ -407,37 +415,45 @@ impl Rutos {
                 Outcome::NoSession(why) if is_last => {
                     self.session = None;
                     self.patience.failed();
-                    return Err(ActFailure::NotDone(anyhow!(why)));
+                    return Err(ActFailure::not_done(anyhow!(why)));
                 }
                 Outcome::NoSession(why) => self.forgotten(&why),
             }
         }
-        Err(ActFailure::NotDone(anyhow!("the session was lost twice")))
+        Err(ActFailure::not_done(anyhow!("the session was lost twice")))
     }
 
     /// Reads what an action has to know first.
     pub async fn look(&mut self, path: &str) -> Result<Value, ActFailure> {
         for _ in 0..2 {
-            self.enter().await.map_err(ActFailure::NotDone)?;
+            self.enter().await.map_err(ActFailure::not_done)?;
             match self.get(path).await {
                 Ok(Outcome::Done(answer)) => return done(&answer, self.web.place().to_string()),
                 Ok(Outcome::NoSession(why)) => self.forgotten(&why),
-                Err(failure) => return Err(ActFailure::NotDone(failure.into_error())),
+                Err(failure) => return Err(ActFailure::not_done(failure.into_error())),
             }
         }
-        Err(ActFailure::NotDone(anyhow!("the router does not keep a session")))
+        Err(ActFailure::not_done(anyhow!("the router does not keep a session")))
     }
 }
 
 /// Why an action was not carried out.
 #[derive(Debug)]
 pub enum ActFailure {
-    /// Nothing has happened, and it may be tried again.
-    NotDone(anyhow::Error),
+    /// Nothing has happened, and it may be tried again, when it is known by then.
+    NotDone { error: anyhow::Error, after: Option<Duration> },
     /// The router will not do it.
     Refused(anyhow::Error),
     /// It may have happened.
     InDoubt(anyhow::Error),
+}
+
+impl ActFailure {
+    /// Nothing has happened. While the connection is down, that is waited for; else a while.
+    pub fn not_done(error: anyhow::Error) -> ActFailure {
+        let after = (!error.is::<Down>()).then_some(BEFORE_AGAIN);
+        ActFailure::NotDone { error, after }
+    }
 }
 
 fn done(answer: &Answer, place: String) -> Result<Value, ActFailure> {
@@ -449,7 +465,7 @@ fn done(answer: &Answer, place: String) -> Result<Value, ActFailure> {
         200..=299 if !fails => Ok(said.get("data").cloned().unwrap_or_default()),
         // A server that broke down over it may have done it before.
         500 | 502 | 504 => Err(ActFailure::InDoubt(anyhow!(why()))),
-        429 | 503 => Err(ActFailure::NotDone(anyhow!(why()))),
+        429 | 503 => Err(ActFailure::not_done(anyhow!(why()))),
         _ => Err(ActFailure::Refused(anyhow!(why()))),
     }
 }

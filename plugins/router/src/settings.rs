@@ -10,14 +10,16 @@ use std::{
 
 use forebay_sdk::{
     Configured, DeadbandSettings, Period, Problem, Rate, Secret, Settings, ShortOr,
-    rules::UNENCRYPTED, tls::Fingerprint, units::form,
+    orders::{Bounds, too_old},
+    rules::UNENCRYPTED,
+    tls::Fingerprint,
+    units::form,
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::{
     action::{Kind, LONGEST_TEXT},
-    deadband::Sending,
     group::Group,
     modem::Identifiers,
     place::{Check, Place},
@@ -41,7 +43,7 @@ pub struct RouterSettings {
     url: Option<String>,
     /// How it is asked.
     #[serde(default)]
-    provider: ProviderName,
+    provider: Speaks,
     /// Who we are to the router. Make one who may only read, unless something is in `allow`.
     #[schemars(length(min = 1))]
     username: Option<String>,
@@ -65,27 +67,12 @@ pub struct RouterSettings {
     /// What the router may be told to do, by sinks on this connection. Nothing unless given.
     #[serde(default)]
     allow: BTreeSet<Kind>,
-    /// The most that it is told to do. Further messages wait.
+    /// The most messages that have it do something; a text to several numbers is one. Further ones wait.
     #[serde(default = "default_rate")]
     rate: Rate,
     /// How often the state of the link is read, when a sink has a condition on it: 1s to 1h.
     #[serde(default = "default_link_every")]
     link_every: Period,
-}
-
-/// How a router is asked.
-#[derive(Clone, Copy, Default, Deserialize, JsonSchema, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-enum ProviderName {
-    /// As it turns out: RutOS, then ubus, with a `url`; else the kernel.
-    #[default]
-    Auto,
-    /// By the REST interface of RutOS.
-    Rutos,
-    /// By ubus, as OpenWrt has it over HTTP.
-    Ubus,
-    /// By what the kernel shows below `/proc` and `/sys`.
-    Linux,
 }
 
 fn default_root() -> String {
@@ -116,28 +103,21 @@ impl Settings for RouterSettings {
         problems.extend(Problem::unless_within("link_every", &self.link_every, SECOND..=hour));
         let place = self.place(problems);
         let place = if self.url.is_some() { Some(place?) } else { None };
-        let is_asked = place.is_some() && self.provider != ProviderName::Linux;
+        let is_asked = place.is_some() && self.provider != Speaks::Linux;
         if is_asked {
             self.check_login(problems);
         }
-        if place.is_none() && matches!(self.provider, ProviderName::Rutos | ProviderName::Ubus) {
+        if place.is_none() && matches!(self.provider, Speaks::Rutos | Speaks::Ubus) {
             let problem = Problem::new("provider", "there is no `url` to ask at", "needs a `url`");
             problems.push(problem);
         }
-        if !self.allow.is_empty()
-            && !matches!(self.provider, ProviderName::Auto | ProviderName::Rutos)
-        {
+        if !self.allow.is_empty() && !matches!(self.provider, Speaks::Auto | Speaks::Rutos) {
             let message = "only a router with RutOS can be told to do something";
             problems.push(Problem::new("allow", message, "expected `provider: rutos`"));
         }
         Some(Router {
-            place: place.filter(|_| self.provider != ProviderName::Linux),
-            speaks: match self.provider {
-                ProviderName::Auto => Speaks::Auto,
-                ProviderName::Rutos => Speaks::Rutos,
-                ProviderName::Ubus => Speaks::Ubus,
-                ProviderName::Linux => Speaks::Linux,
-            },
+            place: place.filter(|_| self.provider != Speaks::Linux),
+            speaks: self.provider,
             username: self.username.unwrap_or_default(),
             password: self.password.unwrap_or_default(),
             ca: self.ca,
@@ -300,9 +280,7 @@ impl Settings for RouterSourceSettings {
                 continue;
             }
             match settings.resolve() {
-                Ok((deadband, longest)) => {
-                    deadbands.insert(path.clone(), Sending { deadband, longest });
-                }
+                Ok(sending) => drop(deadbands.insert(path.clone(), sending)),
                 Err(of) => {
                     let message = format!("`{of}` of a deadband is no distance");
                     problems.push(Problem::new(setting, message, "expected 0 or more"));
@@ -350,9 +328,8 @@ pub struct RouterSinkSettings {
 
 impl Settings for RouterSinkSettings {
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured> {
-        let range = SECOND..=MONTH;
-        let expires = self.expires_after.as_ref();
-        problems.extend(expires.and_then(|it| Problem::unless_within("expires_after", it, range)));
+        let bounds = Bounds { expires_after: self.expires_after, rate: None };
+        problems.extend(too_old(bounds.expires_after));
         let name = self.action.name();
         for (setting, is_there, of) in [
             ("outputs", !self.outputs.is_empty(), Kind::Output),
@@ -377,7 +354,7 @@ impl Settings for RouterSinkSettings {
             outputs: self.outputs,
             to: self.to,
             text: self.text,
-            expires_after: self.expires_after,
+            bounds,
             dry_run: self.dry_run,
         })
     }

@@ -4,8 +4,9 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Message, Node, Period, Port, Problem, Sink, Site, Timestamp,
-    Value, WriteError, Written, clock, connection::Down,
+    Capabilities, Configured, Emitter, Message, Node, Port, Problem, Sink, Site, Value, WriteError,
+    Written,
+    orders::{ANSWERS, Bounds},
 };
 use serde_json::json;
 use tracing::info;
@@ -13,12 +14,9 @@ use tracing::info;
 use crate::{
     action::{Action, Kind, LONGEST_TEXT, on_or_off},
     figures::Figures,
-    router::{Router, SharedRouter},
+    router::{Router, SharedRouter, Stopped},
     rutos::ActFailure,
 };
-
-/// The output on which the answers leave.
-const ANSWERS: &str = "answers";
 
 /// A sink that was understood.
 #[derive(Clone)]
@@ -30,7 +28,8 @@ pub struct RouterSink {
     pub to: Vec<String>,
     /// What text messages say, when it is always the same.
     pub text: Option<String>,
-    pub expires_after: Option<Period>,
+    /// The rate is that of the connection.
+    pub bounds: Bounds,
     pub dry_run: bool,
 }
 
@@ -98,15 +97,12 @@ impl Doing {
     }
 
     async fn carry_out(&self, message: &Message, out: &mut Emitter) -> Result<(), WriteError> {
-        self.sink.check_age(message).map_err(WriteError::reject)?;
+        self.sink.bounds.check_age(message).map_err(WriteError::reject)?;
         let payload = message.payload.value().map_err(|error| WriteError::reject(error.clone()))?;
         let actions = self.sink.actions(payload).map_err(WriteError::reject)?;
         let values: Vec<Value> = actions.iter().map(Action::value).collect();
         if !self.sink.dry_run {
-            let router = self.router()?;
-            for (done, action) in actions.into_iter().enumerate() {
-                router.act(action).await.map_err(|failure| explain(failure, done))?;
-            }
+            self.router()?.act(actions).await.map_err(explain)?;
         }
         self.log(message, &values);
         out.emit_to(Port::named(0), self.answer(message, values));
@@ -131,37 +127,23 @@ impl Doing {
     }
 }
 
-/// What a failed action means, of which `done` before it were carried out.
-pub fn explain(failure: ActFailure, done: usize) -> WriteError {
-    let (error, in_doubt): (_, fn(anyhow::Error) -> WriteError) = match failure {
-        ActFailure::NotDone(error) if done == 0 => {
-            let is_down = error.is::<Down>();
-            let after = (!is_down).then_some(Duration::from_secs(5));
-            return WriteError::Retry { error, after, taken: 0 };
+/// What it means that not all actions were carried out.
+pub fn explain(stopped: Stopped) -> WriteError {
+    let Stopped { failure, done } = stopped;
+    match failure {
+        ActFailure::NotDone { error, after } if done == 0 => {
+            WriteError::Retry { error, after, taken: 0 }
         }
-        ActFailure::Refused(error) if done == 0 => (error, WriteError::reject),
-        ActFailure::NotDone(error) | ActFailure::Refused(error) => (
-            error.context(format!("{done} of its actions were carried out before this one")),
-            WriteError::in_doubt,
-        ),
-        ActFailure::InDoubt(error) => (error, WriteError::in_doubt),
-    };
-    in_doubt(error)
+        ActFailure::Refused(error) if done == 0 => WriteError::reject(error),
+        ActFailure::NotDone { error, .. } | ActFailure::Refused(error) => {
+            let before = format!("{done} of its actions were carried out before this one");
+            WriteError::in_doubt(error.context(before))
+        }
+        ActFailure::InDoubt(error) => WriteError::in_doubt(error),
+    }
 }
 
 impl RouterSink {
-    fn check_age(&self, message: &Message) -> anyhow::Result<()> {
-        let Some(most) = self.expires_after else { return Ok(()) };
-        let then = clock::restamped(message.time).unix_nanos();
-        let age = Timestamp::now().unix_nanos().saturating_sub(then).max(0).unsigned_abs();
-        let age = Duration::from_nanos(age);
-        if age > *most {
-            let seconds = age.as_secs();
-            bail!("not done: the message is {seconds} s old, and `expires_after` is {most}");
-        }
-        Ok(())
-    }
-
     /// What a payload asks for, all of it checked.
     fn actions(&self, payload: &Value) -> anyhow::Result<Vec<Action>> {
         match self.action {

@@ -31,6 +31,7 @@ pub mod fault;
 pub mod held;
 pub mod json;
 pub mod kept;
+pub mod line;
 pub mod link;
 pub mod mark;
 pub mod message;
@@ -91,7 +92,7 @@ pub use crate::{
     clock::{Moment, Now},
     coding::{Coding, Compression},
     connection::{Connection, Shared},
-    deadband::{Deadband, DeadbandSettings},
+    deadband::{Deadband, DeadbandSettings, Sending, Sent},
     delivery::{Delivery, Outcome, Receipt, Witness},
     drop_in::{Compiled, Language, ScriptSource},
     emitter::Emitter,
@@ -120,7 +121,7 @@ pub use crate::{
     settings::{Capabilities, Configured, Inventory, Problem, Settings},
     short::ShortOr,
     site::Site,
-    small_file::replace_file,
+    small_file::{read_json, replace_file, replace_json},
     template::Template,
     timestamp::Timestamp,
     tool::Tool,

@@ -54,15 +54,33 @@ impl Bounds {
     /// A [`WriteError::Retry`] while the one before is too recent.
     pub fn wait_for_turn(&self, pace: &mut Pace) -> Result<(), WriteError> {
         let Some(rate) = self.rate else { return Ok(()) };
-        let now = Instant::now();
-        if let Some(left) = pace.next.and_then(|next| next.checked_duration_since(now))
-            && !left.is_zero()
-        {
+        pace.take_turn(rate).map_err(|left| {
             let error = anyhow!("no more than `rate: {rate}` are carried out; this one waits");
-            return Err(WriteError::Retry { error, after: Some(left), taken: 0 });
+            WriteError::Retry { error, after: Some(left), taken: 0 }
+        })
+    }
+}
+
+impl Pace {
+    /// Takes a turn.
+    ///
+    /// # Errors
+    ///
+    /// How long it is until the next, when none is left.
+    pub fn take_turn(&mut self, rate: Rate) -> Result<(), Duration> {
+        let now = Instant::now();
+        match self.next.and_then(|next| next.checked_duration_since(now)) {
+            Some(left) if !left.is_zero() => Err(left),
+            _ => {
+                self.next = Some(now + rate.0);
+                Ok(())
+            }
         }
-        pace.next = Some(now + rate.0);
-        Ok(())
+    }
+
+    /// Nothing came of the turn that was taken last: there is another one at once.
+    pub fn give_back(&mut self) {
+        self.next = None;
     }
 }
 

@@ -7,6 +7,10 @@ use std::{
     path::Path,
 };
 
+use serde::{Serialize, de::DeserializeOwned};
+
+const LARGEST_FILE: u64 = 1 << 20;
+
 /// Writes a file of a folder so that a power cut leaves the old or the new one. The folder is made if
 /// need be; both are ours alone to read. Blocks until the disk has it.
 ///
@@ -21,6 +25,28 @@ pub fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&fresh, &place)?;
     File::open(folder)?.sync_all()
+}
+
+/// What [`replace_json`] wrote.
+///
+/// # Errors
+///
+/// What the system says; that it is larger than any that we write, or holds something else.
+pub fn read_json<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<T> {
+    let place = folder.join(name);
+    if fs::symlink_metadata(&place)?.len() > LARGEST_FILE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(serde_json::from_slice(&fs::read(place)?)?)
+}
+
+/// Writes a value as [`replace_file`] does.
+///
+/// # Errors
+///
+/// What the system says.
+pub fn replace_json(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
+    replace_file(folder, name, &serde_json::to_vec(value)?)
 }
 
 /// Never by way of a link that somebody put there.
@@ -51,5 +77,19 @@ mod tests {
         assert_eq!(fs::read(&theirs).unwrap(), b"untouched");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder), mode(&folder.join("state"))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_what_another_wrote_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path();
+        let read = || read_json::<Vec<u32>>(folder, "state").map_err(|error| error.kind());
+        assert_eq!(read(), Err(io::ErrorKind::NotFound));
+        replace_json(folder, "state", &[1, 2]).unwrap();
+        assert_eq!(read(), Ok(vec![1, 2]));
+        fs::write(folder.join("state"), "[1, ").unwrap();
+        assert_eq!(read(), Err(io::ErrorKind::UnexpectedEof));
+        fs::write(folder.join("state"), " ".repeat(2 << 20)).unwrap();
+        assert_eq!(read(), Err(io::ErrorKind::FileTooLarge));
     }
 }

@@ -13,7 +13,6 @@ use super::kind::{Kind, Nature};
 use crate::{
     address::of_manual,
     block::{Block, Table},
-    deadband::Sending,
     decode::{Encoding, Form, NumberKind, Order, Sort},
     reading::Field,
     refine::{Refine, Scaling},
@@ -138,7 +137,7 @@ impl RegisterSettings {
         }
         let refine = self.refine(form.as_ref(), &mut wrong);
         let deadband = self.deadband.and_then(|deadband| match deadband.resolve() {
-            Ok((deadband, longest)) => Some(Sending { deadband, longest }),
+            Ok(sending) => Some(sending),
             Err(setting) => {
                 let message = format!("`{setting}` of the deadband is no distance");
                 wrong.add(&format!("deadband.{setting}"), message, "expected 0 or more");

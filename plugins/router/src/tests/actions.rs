@@ -172,6 +172,43 @@ async fn no_more_is_done_than_the_rate_of_the_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_text_to_two_numbers_is_one_message_for_the_rate() {
+    let rig = Rig::new("allow: [sms]\nrate: 1/h\n");
+    let settings = "action: sms\nto: [\"+491701\", \"+491702\"]\ntext: Alarm";
+    let answer = rig.write(settings, json!(1)).await.unwrap();
+    assert_eq!(answer["done"][1]["to"], "+491702");
+    assert_eq!(rig.router.count("/api/messages/actions/send"), 2);
+    let outcome = rig.write(settings, json!(1)).await;
+    let Err(WriteError::Retry { after, .. }) = outcome else { panic!("it was done: {outcome:?}") };
+    let after = after.expect("it is known when the next may be");
+    assert!((3590..=3600).contains(&after.as_secs()), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_in_the_midst_of_a_message_is_in_doubt() {
+    let rig = Rig::new(ALL);
+    let settings = "action: sms\nto: [\"+491701\", \"+491702\"]\ntext: Alarm";
+    let mut sink = rig.sink(settings);
+    sink.connect().await.unwrap();
+    // Questions about the modem stand between the texts.
+    rig.router.state().faults = [Fault::None, Fault::None, Fault::None, Fault::Status(422)].into();
+    let outcome = write(&mut sink, message(json!(1))).await;
+    let Err(WriteError::InDoubt(error)) = outcome else { panic!("it was done: {outcome:?}") };
+    assert_eq!(error.to_string(), "1 of its actions were carried out before this one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_came_to_nothing_costs_no_turn_of_the_rate() {
+    let rig = Rig::new("allow: [sms]\nrate: 1/h\n");
+    let mut sink = rig.sink("action: sms\nto: [\"+491701\"]\ntext: Alarm");
+    sink.connect().await.unwrap();
+    rig.router.state().faults = [Fault::Status(503)].into();
+    let outcome = write(&mut sink, message(json!(1))).await;
+    assert!(matches!(outcome, Err(WriteError::Retry { .. })), "{outcome:?}");
+    write(&mut sink, message(json!(1))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dry_run_does_nothing_and_answers_the_same() {
     let rig = Rig::new(ALL);
     let answer = rig.write("action: output\noutputs: [dout1]\ndry_run: true", json!(true)).await;
