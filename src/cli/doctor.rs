@@ -32,7 +32,7 @@ use crate::{
 /// Looks up the name, connects to each address, shakes hands, and talks as the running program does. An
 /// `mqtt` connection logs in by its own client id: whoever is connected by it is thrown out, and connects
 /// again. What its sources subscribe to is tried, and a test message is sent and read back; nothing of it
-/// stays at the broker. A device on `modbus` is asked for nothing but an answer, a web service for `HEAD`.
+/// stays at the broker. A device on `modbus` is asked for nothing but an answer, a web service for `HEAD`, and a `router` for what its nodes read: it is told to do nothing.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A connection, or a node that has one of its own, such as an `http` sink: `cloud`, `site/upload`.

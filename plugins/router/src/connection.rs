@@ -7,28 +7,28 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Configured, Connection, Link, Node, Shared, Site, Timestamp, Voice, World,
-    connection::{Down, Refused},
+    Capabilities, Configured, Connection, Examination, Link, Node, Shared, Site, Timestamp, Voice,
+    World,
+    connection::Down,
     line::LineOwner,
     orders::Pace,
     panel::SharedPanel,
     tls::{Oldest, Tls},
 };
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
-use tracing::info;
 
 use crate::{
     action::Action,
     counters::Counters,
+    examine::examine,
     group::{Group, Part},
-    linux::{self, Linux},
     modem::Identifiers,
     normal::{self, Raw},
-    router::{Job, Router, SharedRouter, Speaks, Stopped},
-    rutos::{self, Absent, ActFailure, Answers, Rutos},
-    ubus::{self, Ubus},
-    web::Web,
+    provider::{Provider, why_absent},
+    router::{Job, Router, SharedRouter, Stopped},
+    rutos::{ActFailure, Answers},
 };
 
 /// How often what was counted is written down: flash wears, and the counters of the router go on.
@@ -70,6 +70,11 @@ impl Configured for Router {
         self.certificates(folder.into()).files()
     }
 
+    fn examine<'a>(&'a self, asked: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
+        let certificates = self.certificates(Arc::clone(&asked.site.folder));
+        Some(async move { examine(self, &certificates, asked).await }.boxed_local())
+    }
+
     fn knows_link(&self) -> bool {
         true
     }
@@ -105,31 +110,6 @@ struct Kept {
     save_at: Instant,
 }
 
-/// How the router is asked.
-enum Provider {
-    Rutos(Box<Rutos>),
-    Ubus(Box<Ubus>),
-    Linux(Linux),
-}
-
-impl Provider {
-    async fn enter(&mut self) -> anyhow::Result<()> {
-        match self {
-            Provider::Rutos(rutos) => rutos.enter().await,
-            Provider::Ubus(ubus) => ubus.enter().await,
-            Provider::Linux(_) => Ok(()),
-        }
-    }
-
-    async fn read(&mut self, parts: &[Part]) -> anyhow::Result<Answers> {
-        match self {
-            Provider::Rutos(rutos) => rutos.read(parts).await,
-            Provider::Ubus(ubus) => ubus.read(parts).await,
-            Provider::Linux(linux) => Ok(linux.read(parts).await),
-        }
-    }
-}
-
 impl Connection for Owner {
     /// Serves questions until the router does not answer one.
     async fn run(&mut self, voice: &Voice) -> anyhow::Result<()> {
@@ -144,10 +124,8 @@ impl Connection for Owner {
         if let Some(kept) = &self.counters {
             kept.counters.save(&self.data).await;
         }
-        match &mut self.provider {
-            Some(Provider::Rutos(rutos)) => rutos.leave().await,
-            Some(Provider::Ubus(ubus)) => ubus.leave().await,
-            Some(Provider::Linux(_)) | None => (),
+        if let Some(provider) = &mut self.provider {
+            provider.leave().await;
         }
     }
 }
@@ -320,56 +298,5 @@ impl Owner {
             voice.works();
         }
         Ok(())
-    }
-}
-
-impl Router {
-    /// How this router is asked.
-    async fn find(&self, world: &World, certificates: &Tls) -> anyhow::Result<Provider> {
-        let linux = || Provider::Linux(Linux::new(world.clone(), self.root.clone()));
-        let Some(place) = &self.place else {
-            return match linux::is_here(world, &self.root).await {
-                true => Ok(linux()),
-                false => Err(Refused::new(format!(
-                    "{} does not show `proc/uptime`: `root` is where the root of the machine is mounted",
-                    self.root.display()
-                ))
-                .into()),
-            };
-        };
-        let web = || Web::new(world.clone(), place.clone(), certificates.clone(), self.timeout);
-        let (name, password) = (&self.username, &self.password);
-        let rutos = || Provider::Rutos(Box::new(Rutos::new(web(), name.clone(), password.clone())));
-        let ubus = || Provider::Ubus(Box::new(Ubus::new(web(), name.clone(), password.clone())));
-        match self.speaks {
-            Speaks::Linux => Ok(linux()),
-            Speaks::Rutos => Ok(rutos()),
-            Speaks::Ubus => Ok(ubus()),
-            Speaks::Auto => {
-                let mut asked = web();
-                let found = if rutos::is_here(&mut asked).await? {
-                    rutos()
-                } else if ubus::is_here(&mut asked).await? {
-                    ubus()
-                } else {
-                    return Err(Refused::new(format!(
-                        "{place} answers, and neither as RutOS at /api nor as ubus at /ubus"
-                    ))
-                    .into());
-                };
-                let by = if matches!(found, Provider::Rutos(_)) { "rutos" } else { "ubus" };
-                info!(%place, provider = by, "found out how to ask the router");
-                Ok(found)
-            }
-        }
-    }
-}
-
-/// Why a group has nothing to say.
-fn why_absent(group: Group, answers: &Answers) -> anyhow::Error {
-    let first = group.parts().first().and_then(|part| answers.get(part));
-    match first {
-        Some(Err(Absent::Lasting(why) | Absent::Now(why))) => anyhow!("{why}"),
-        Some(Ok(_)) | None => anyhow!("the router says nothing of it"),
     }
 }

@@ -30,6 +30,18 @@ pub enum Group {
 }
 
 impl Group {
+    pub const ALL: [Group; 9] = [
+        Group::Signal,
+        Group::Data,
+        Group::System,
+        Group::Wan,
+        Group::Interfaces,
+        Group::Gps,
+        Group::Io,
+        Group::Device,
+        Group::Clock,
+    ];
+
     /// Its name in settings and messages.
     pub fn name(self) -> &'static str {
         match self {

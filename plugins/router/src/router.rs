@@ -60,6 +60,18 @@ pub enum Speaks {
     Linux,
 }
 
+impl Speaks {
+    /// Its name in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Speaks::Auto => "auto",
+            Speaks::Rutos => "rutos",
+            Speaks::Ubus => "ubus",
+            Speaks::Linux => "linux",
+        }
+    }
+}
+
 /// What a node wants of the owner.
 pub enum Job {
     Read {

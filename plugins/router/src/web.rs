@@ -202,7 +202,7 @@ impl Web {
             Err(error) => {
                 // The file with certificates may be another one by then.
                 self.config = None;
-                Err(self.distrust(error))
+                Err(distrust(&self.place, error))
             }
         }
     }
@@ -216,31 +216,28 @@ impl Web {
         }
         Ok(Arc::new(config))
     }
+}
 
-    /// A handshake that failed, and when it was for the certificate, what would have it trusted.
-    fn distrust(&self, error: io::Error) -> anyhow::Error {
-        let inner: Option<&rustls::Error> = error.get_ref().and_then(|inner| inner.downcast_ref());
-        let Some(distrust) = inner.and_then(Distrust::of) else {
-            let why = inner.and_then(tls::why);
-            let place = &self.place;
-            return match why {
-                Some(why) => anyhow!("the TLS handshake with {place} failed: {why}"),
-                None => anyhow!(error).context(format!("speaking TLS with {place}")),
-            };
+/// A handshake that failed, and when it was for the certificate, what would have it trusted.
+pub fn distrust(place: &Place, error: io::Error) -> anyhow::Error {
+    let inner: Option<&rustls::Error> = error.get_ref().and_then(|inner| inner.downcast_ref());
+    let Some(distrust) = inner.and_then(Distrust::of) else {
+        return match inner.and_then(tls::why) {
+            Some(why) => anyhow!("the TLS handshake with {place} failed: {why}"),
+            None => anyhow!(error).context(format!("speaking TLS with {place}")),
         };
-        let place = &self.place;
-        let words = match self.place.check {
-            Check::System => format!(
-                "nothing shows yet that {place} is the router: {distrust}. When it is, write this into its connection: \
-                 `fingerprint: \"{}\"`",
-                distrust.fingerprint
-            ),
-            Check::Authority | Check::Fingerprint(_) => {
-                format!("{place} is not trusted: {distrust}")
-            }
-        };
-        Refused::new(words).into()
-    }
+    };
+    let words = match place.check {
+        Check::System => format!(
+            "nothing shows yet that {place} is the router: {distrust}. When it is, write this into its connection: \
+             `fingerprint: \"{}\"`",
+            distrust.fingerprint
+        ),
+        Check::Authority | Check::Fingerprint(_) => {
+            format!("{place} is not trusted: {distrust}")
+        }
+    };
+    Refused::new(words).into()
 }
 
 /// The other side did not answer in time. It is not asked again for that.

@@ -2,6 +2,7 @@
 
 mod actions;
 mod counting;
+mod doctor;
 mod machines;
 mod panel;
 mod session;

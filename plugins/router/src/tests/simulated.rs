@@ -31,6 +31,8 @@ pub struct Simulated(Arc<Mutex<State>>);
 pub struct State {
     /// What stands at each path, with its status.
     pub answers: BTreeMap<String, (u16, Value)>,
+    /// Else it is a web server of another kind.
+    pub is_router: bool,
     pub has_bulk: bool,
     pub password: String,
     pub expires: u64,
@@ -67,6 +69,7 @@ impl Simulated {
     pub fn start(memory: &Memory) -> Simulated {
         let state = State {
             answers: BTreeMap::new(),
+            is_router: true,
             has_bulk: true,
             password: PASSWORD.to_owned(),
             expires: 299,
@@ -138,7 +141,11 @@ impl Simulated {
 
     async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         while let Some((line, token, body)) = request(&mut stream).await {
-            let fault = self.state().faults.pop_front().unwrap_or(Fault::None);
+            let is_router = self.state().is_router;
+            let fault = match is_router {
+                true => self.state().faults.pop_front().unwrap_or(Fault::None),
+                false => Fault::Garbage,
+            };
             match fault {
                 Fault::Silence => return std::future::pending().await,
                 Fault::Slow(time) => sleep(time).await,
