@@ -70,6 +70,9 @@ pub struct SharedBus {
     since: Instant,
 }
 
+/// A request that waits for its turn, and is not asked once nobody waits for its answer.
+pub struct InLine(oneshot::Receiver<Result<Answer, Failure>>);
+
 impl SharedBus {
     /// The bus, and the end of the line at which its owner serves.
     pub fn new(bus: &Bus) -> (SharedBus, LineOwner<Job>) {
@@ -101,19 +104,25 @@ impl SharedBus {
 
     /// Asks a device once it is this request's turn.
     pub async fn ask(&self, unit: u8, ask: Ask) -> Result<Answer, Failure> {
-        self.enter(unit, ask, Instant::now(), None).await
+        self.answer(self.enter(unit, ask, Instant::now(), None).await?).await
     }
 
-    /// Reads registers of a device, with what others read of it at the same time where that is allowed
-    /// and quicker. `due` is when they were to be read.
-    pub async fn read(
+    /// Lines up to read registers of a device, with what others read of it at the same time where that is
+    /// allowed and quicker. `due` is when they were to be read.
+    pub async fn line_up(
         &self,
         unit: u8,
         block: Block,
         due: Instant,
         limits: &Arc<Limits>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<InLine, Failure> {
         self.enter(unit, Ask::Read(block), due, Some(Arc::clone(limits))).await
+    }
+
+    /// Waits until it was the turn of one who lined up.
+    pub async fn answer(&self, InLine(answer): InLine) -> Result<Answer, Failure> {
+        // Fails when the owner stops, however it does.
+        answer.await.unwrap_or_else(|_| Err(Failure::NotConnected(self.line.down())))
     }
 
     async fn enter(
@@ -122,10 +131,9 @@ impl SharedBus {
         ask: Ask,
         due: Instant,
         limits: Option<Arc<Limits>>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<InLine, Failure> {
         let job = |reply| Job { unit, ask, due, limits, reply };
-        let answer = self.line.enter(job).await.map_err(Failure::NotConnected)?;
-        answer.await.unwrap_or_else(|_| Err(Failure::NotConnected(self.line.down())))
+        self.line.enter(job).await.map(InLine).map_err(Failure::NotConnected)
     }
 }
 

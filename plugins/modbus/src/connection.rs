@@ -107,11 +107,6 @@ impl Connection for Owner {
             let next = match session.turns.next(now, &|block| owner.bus.cost(block)) {
                 Turn::Serve(serving) => {
                     session.serve(serving, now).await?;
-                    // Who was answered may want more of the same unit, in one request with those who wait.
-                    // With nobody else, that would be a turn of the event loop for each request.
-                    if session.turns.has_waiting() || !jobs.is_empty() {
-                        yield_now().await;
-                    }
                     continue;
                 }
                 Turn::WaitUntil(instant) => instant.min(session.next_look()),
@@ -197,6 +192,10 @@ impl Session<'_> {
                 // The node may have been stopped meanwhile.
                 let _ = job.reply.send(answer.as_ref().map(part).map_err(Clone::clone));
             }
+        }
+        // Who has its next request in line may not want it any more.
+        if answer.is_err() {
+            yield_now().await;
         }
         Ok(())
     }

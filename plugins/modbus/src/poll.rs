@@ -33,6 +33,8 @@ type Outcomes = Vec<(Request, Outcome)>;
 /// What is still to be done in a poll.
 enum Step {
     Ask(Request),
+    /// Of one that the device refused, or does not answer.
+    AskPart(Request),
     /// The parts of it were all answered: it is asked once more to learn whether it is not answered itself.
     Doubt(Request),
 }
@@ -190,8 +192,9 @@ impl Device {
         !self.models.iter().flatten().all(is_there)
     }
 
-    /// Asks for one block after the other, so that other nodes get their turn in between. Fails at
-    /// the first block that gets no answer: the rest would only wait as long again.
+    /// Asks for one block after the other, so that other nodes get their turn in between; the next is in line
+    /// before the last is answered, so that the bus never waits for us. Fails at the first block that gets no
+    /// answer: the rest would only wait as long again.
     async fn poll(
         &mut self,
         bus: &SharedBus,
@@ -203,9 +206,12 @@ impl Device {
         let mut steps: VecDeque<Step> = self.requests.iter().cloned().map(Step::Ask).collect();
         let mut outcomes = Outcomes::new();
         let (mut splits, mut silent) = (Vec::new(), Vec::new());
+        // The request of the first step, when it is in line already.
+        let mut ahead = None;
         while let Some(step) = steps.pop_front() {
+            let is_part = matches!(step, Step::AskPart(_));
             let request = match step {
-                Step::Ask(request) => request,
+                Step::Ask(request) | Step::AskPart(request) => request,
                 Step::Doubt(request) => {
                     silent.extend(self.resolve(request, bus).await);
                     continue;
@@ -215,10 +221,25 @@ impl Device {
                 && let Some((parts, _)) = request.parts()
             {
                 steps.push_front(Step::Doubt(request));
-                parts.into_iter().rev().for_each(|part| steps.push_front(Step::Ask(part)));
+                parts.into_iter().rev().for_each(|part| steps.push_front(Step::AskPart(part)));
                 continue;
             }
-            match bus.read(unit, request.block, due, &self.limits).await {
+            let in_line = match ahead.take() {
+                Some(in_line) => in_line,
+                None => bus.line_up(unit, request.block, due, &self.limits).await,
+            };
+            // Not of parts, which would meet there and be asked together again.
+            if let Some(Step::Ask(next)) = steps.front()
+                && !is_part
+                && !self.is_in_doubt(next.block)
+            {
+                ahead = Some(bus.line_up(unit, next.block, due, &self.limits).await);
+            }
+            let answer = match in_line {
+                Ok(in_line) => bus.answer(in_line).await,
+                Err(failure) => Err(failure),
+            };
+            match answer {
                 Ok(answer) => {
                     self.silent.remove(&request.block);
                     outcomes.push((request, Ok(answer)));
@@ -228,8 +249,9 @@ impl Device {
                     ExceptionCode::IllegalDataAddress | ExceptionCode::IllegalDataValue,
                 )) if let Some((front, back, between)) = request.halves() => {
                     splits.push((request.block, between));
-                    steps.push_front(Step::Ask(back));
-                    steps.push_front(Step::Ask(front));
+                    ahead = None;
+                    steps.push_front(Step::AskPart(back));
+                    steps.push_front(Step::AskPart(front));
                 }
                 Err(refusal @ Failure::Exception(_)) if !refusal.is_silence() => {
                     outcomes.push((request, Err(refusal.to_string())));

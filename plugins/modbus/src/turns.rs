@@ -110,11 +110,6 @@ impl Turns {
         self.waiting.push(Waiting { job, not_before, busy: None });
     }
 
-    /// Whether anybody waits.
-    pub fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     /// Lines up again behind a device that said it is busy. Gives the job back when it has been
     /// asked for as long as one waits for an answer.
     pub fn enter_again(&mut self, mut waiting: Waiting, now: Instant) -> Result<(), Waiting> {
@@ -217,7 +212,8 @@ impl Turns {
 
     /// How a unit is still left alone.
     pub fn rests(&self, unit: u8, now: Instant) -> Option<Rest> {
-        let (until, every) = self.units[&unit].rests?;
+        // Alone, nobody else has a use for the time.
+        let (until, every) = self.units[&unit].rests.filter(|_| self.units.len() > 1)?;
         let left = until.checked_duration_since(now).filter(|left| !left.is_zero())?;
         Some(Rest { left: Period(left), every: Period(every) })
     }
@@ -253,12 +249,10 @@ impl Turns {
 
     /// A unit was asked and did not answer. It took the bus for so long.
     pub fn was_silent(&mut self, unit: u8, ask: &Ask, took: Duration, now: Instant) {
-        let alone = self.units.len() == 1;
         let unit = self.units.entry(unit).or_default();
         unit.served = Some(now);
-        // Alone, nobody else has a use for the time.
         let every = took.mul_f64(1.0 / self.share);
-        unit.rests = (!alone).then(|| (now + every - took, every));
+        unit.rests = Some((now + every - took, every));
         if self.framing != Framing::Tcp {
             unit.owes_until = Some(now + self.timeout);
             if !unit.owes.contains(&ask.shape()) {
@@ -466,8 +460,8 @@ mod tests {
         enter(&mut turns, 1, read(0), now);
         turns.was_silent(1, &read(0), TIMEOUT, now);
         assert_eq!(turns.rests(1, now), None, "alone on its bus it harms nobody");
+        // It is left alone also when it was asked before the other came.
         enter(&mut turns, 2, read(0), now);
-        turns.was_silent(1, &read(0), TIMEOUT, now);
         let [left, every] = [19, 20].map(Period::seconds);
         assert_eq!(turns.rests(1, now), Some(Rest { left, every }));
         assert_eq!(turns.rests(2, now), None);
