@@ -16,6 +16,8 @@ const LONGEST_NEAR: Duration = Duration::from_secs(8);
 const LONGEST: Duration = Duration::from_secs(24);
 /// and five minutes when nothing gets better before a person has mended something.
 const LONGEST_REFUSED: Duration = Duration::from_secs(240);
+/// Then already the first is longer: servers count wrong passwords, and lock out who sends them often.
+const FIRST_REFUSED: Duration = Duration::from_secs(4);
 
 #[derive(Clone)]
 pub struct Backoff {
@@ -50,8 +52,11 @@ impl Backoff {
     /// Waits after an error; longer each time. Not past the moment at which the wall clock is set:
     /// until then every certificate seems not to be valid yet, and that is nobody's outage.
     pub async fn pause(&mut self, error: &anyhow::Error, world: &World) {
-        let longest = if error.is::<Refused>() { LONGEST_REFUSED } else { self.longest };
-        let pause = self.next.min(longest);
+        let (first, longest) = match error.is::<Refused>() {
+            true => (FIRST_REFUSED, LONGEST_REFUSED),
+            false => (FIRST, self.longest),
+        };
+        let pause = self.next.clamp(first, longest);
         self.next = (pause * 2).min(longest);
         let until = Instant::now() + pause.mul_f64(0.75 + 0.5 * fastrand::f64());
         while !Timestamp::now().clock_was_set() {
@@ -104,19 +109,22 @@ mod tests {
     async fn how_long_a_pause_becomes_depends_on_what_a_try_costs() {
         let memory = Arc::new(Memory::new(NOW));
         let _entered = memory.enter();
-        let longest = async |is_near: bool, error: &anyhow::Error| {
+        let pauses = async |is_near: bool, error: &anyhow::Error| {
             let mut backoff = Backoff::of(Capabilities { is_near, ..Capabilities::default() });
-            let mut longest = Duration::ZERO;
+            let mut pauses = Vec::new();
             for _ in 0..30 {
                 let began = Instant::now();
                 backoff.pause(error, &memory.world()).await;
-                longest = longest.max(began.elapsed());
+                pauses.push(began.elapsed().as_secs_f64());
             }
-            longest.as_secs()
+            (pauses[0], pauses.into_iter().fold(0.0, f64::max))
         };
         let (away, refused) = (anyhow::anyhow!("gone"), Refused::new("bad password").into());
-        assert!((6..=10).contains(&longest(true, &away).await));
-        assert!((18..=30).contains(&longest(false, &away).await));
-        assert!((180..=300).contains(&longest(true, &refused).await));
+        let (first, longest) = pauses(true, &away).await;
+        assert!((0.3..=0.7).contains(&first) && (6.0..=10.1).contains(&longest));
+        let (first, longest) = pauses(false, &away).await;
+        assert!((0.3..=0.7).contains(&first) && (18.0..=30.1).contains(&longest));
+        let (first, longest) = pauses(true, &refused).await;
+        assert!((3.0..=5.1).contains(&first) && (180.0..=300.1).contains(&longest));
     }
 }
