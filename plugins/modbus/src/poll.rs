@@ -42,6 +42,8 @@ enum Step {
 /// So many polls in a row that end with the same request, and its parts are asked in its place. A device that
 /// is gone answers none of them, so nothing is learnt of it.
 const MOST_SILENT: u32 = 3;
+/// So many values are made of answers before it is somebody else's turn: about as long as a quick device takes to answer.
+const VALUES_AT_ONCE: usize = 50;
 
 /// Reads the registers of its devices, over and over.
 pub struct Poll {
@@ -111,7 +113,7 @@ async fn tell(polled: Option<(&mut Device, anyhow::Result<Outcomes>)>, due: Inst
     match outcomes {
         Ok(outcomes) => {
             out.ready();
-            if let Some(message) = device.compose(&outcomes, due) {
+            if let Some(message) = device.compose(&outcomes, due).await {
                 out.send(message).await;
             }
         }
@@ -355,11 +357,14 @@ impl Device {
     }
 
     /// The message of a poll. None when no value has moved.
-    fn compose(&mut self, outcomes: &Outcomes, now: Instant) -> Option<Message> {
+    async fn compose(&mut self, outcomes: &Outcomes, now: Instant) -> Option<Message> {
         let fields = Arc::clone(&self.fields);
         let mut values = Map::with_capacity(fields.len());
         let mut quality = Map::new();
         for (index, field) in fields.iter().enumerate().filter(|(_, field)| !field.is_hidden) {
+            if index % VALUES_AT_ONCE == VALUES_AT_ONCE - 1 {
+                yield_now().await;
+            }
             let value = self.value(index, outcomes).unwrap_or_else(|reason| {
                 quality.insert(field.name.clone(), reason.into());
                 Value::Null
