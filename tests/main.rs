@@ -36,6 +36,7 @@ mod editor;
 mod examples;
 mod expressions;
 mod mutations;
+mod page;
 mod schemas;
 mod secrets;
 mod seeing;

@@ -13,6 +13,9 @@ use crate::support::{
     Folder, Forebay, Mosquitto, forebay, free_port, promtool, read_report, until,
 };
 
+/// The end of a token that is long enough.
+const TOKEN: &str = "0123456789abcdef";
+
 /// A beat to the screen, and to a broker that may not be there.
 fn pipeline(port: u16) -> String {
     format!(
@@ -117,6 +120,20 @@ fn what_came_of_each_change_is_told_also_after_a_restart() {
 fn over_network(port: u16, path: &str, headers: &str) -> Option<String> {
     let answer = bytes_over_network(port, path, headers)?;
     Some(String::from_utf8(answer).expect("it is text"))
+}
+
+/// Of an answer that does not end, up to where it has this.
+fn beginning_over_network(port: u16, path: &str, headers: &str, part: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let question = format!("GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{headers}\r\n");
+    stream.write_all(question.as_bytes()).expect("it reads");
+    let (mut answer, mut piece) = (String::new(), [0; 4096]);
+    while !answer.contains(part) {
+        let count = stream.read(&mut piece).expect("it answers");
+        assert_ne!(count, 0, "{answer}");
+        answer += &String::from_utf8_lossy(&piece[..count]);
+    }
+    answer
 }
 
 fn bytes_over_network(port: u16, path: &str, headers: &str) -> Option<Vec<u8>> {
@@ -387,9 +404,25 @@ sinks:
 
 #[test]
 fn no_answer_shows_a_secret() {
-    let broker = Mosquitto::start();
+    let (broker, port) = (Mosquitto::start(), free_port());
     let (folder, data) = (folder(broker.port), Folder::new());
+    folder.write(
+        "forebay.yaml",
+        &format!("api: {{ listen: '127.0.0.1:{port}', token: '${{file:secrets/word}}{TOKEN}' }}\n"),
+    );
     let _running = Forebay::run_on(folder.path(), data.path());
+    let token = format!("Authorization: Bearer hunter2-hunter2{TOKEN}\r\n");
+    until("it listens", || over_network(port, "/health", &token).is_some());
+    for path in
+        ["/", "/page.js", "/page.css", "/icon.svg", "/status", "/health", "/metrics", "/log"]
+    {
+        let text = over_network(port, path, &token).expect("it listens");
+        assert!(text.starts_with("HTTP/1.1 200 ") && !text.contains("hunter2"), "{path}: {text}");
+    }
+    for (path, part) in [("/events", "event: status"), ("/tap?node=a/beat", "\"output\"")] {
+        let text = beginning_over_network(port, path, &token, part);
+        assert!(!text.contains("hunter2"), "{path}: {text}");
+    }
     for verb in [&["status"][..], &["status", "plant"], &["status", "cloud"], &["health"]] {
         for format in ["text", "json"] {
             let (text, _) = said(&[verb, &["--format", format]].concat(), data.path());

@@ -5,7 +5,10 @@
 //! the network, with a token. What is asked is answered by whoever has the engine; nothing here knows it.
 
 mod client;
+mod events;
 mod guard;
+mod page;
+mod question;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -13,5 +16,6 @@ mod tests;
 pub use self::{
     client::{Answer, ask, listen},
     guard::Door,
-    server::{Exposition, Question, Questions, Side, Tap, Wanted, open},
+    question::{Exposition, Question, Side, Tap, Wanted},
+    server::{Questions, open},
 };

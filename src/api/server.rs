@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     fs::{self, Permissions},
     io,
+    net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     pin::{Pin, pin},
@@ -16,14 +17,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use forebay_sdk::{Compression, world::Program};
+use forebay_sdk::{Compression, GzipStream, world::Program};
 use futures_util::future::{BoxFuture, FutureExt};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::{Body, Frame, Incoming, SizeHint},
     header::{
-        ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue,
-        WWW_AUTHENTICATE,
+        ACCEPT, ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY,
+        CONTENT_TYPE, HeaderValue, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
     },
     server::conn::http1,
     service::service_fn,
@@ -33,14 +34,19 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, TcpSocket, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
-use super::guard::{Door, Guard, TurnedAway};
+use super::{
+    events,
+    guard::{Door, Guard, TurnedAway},
+    page,
+    question::{Exposition, Question, Reply, Side, Tap, Wanted},
+};
 
 /// The socket's name in the data folder.
 pub(super) const SOCKET: &str = "api.sock";
@@ -50,89 +56,6 @@ const MOST_CONNECTIONS: usize = 16;
 const LONGEST: Duration = Duration::from_secs(30);
 /// Questions that are not answered yet.
 const MOST_QUESTIONS: usize = 16;
-
-/// What can be asked.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Wanted {
-    /// Everything that is known.
-    Status,
-    /// Whether all is well, and what is not.
-    Health,
-    /// Numbers, for programs that collect them.
-    Metrics(Exposition),
-    /// The messages of a node as they pass.
-    Tap(Tap),
-}
-
-/// How numbers are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exposition {
-    /// Prometheus text, version 0.0.4.
-    Prometheus,
-    /// OpenMetrics text, version 1.0.0.
-    OpenMetrics,
-}
-
-/// Whose messages are asked for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tap {
-    /// `boiler/meter`.
-    pub node: String,
-    /// What of it.
-    pub side: Side,
-    /// No more than one in this time.
-    pub every: Duration,
-}
-
-/// Where messages are looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// As the node reads them.
-    In,
-    /// As they come out, by the output of that name or the only one.
-    Out(Option<String>),
-}
-
-/// A question, and where its answer goes.
-pub struct Question {
-    /// What is asked.
-    pub wanted: Wanted,
-    answer: oneshot::Sender<Reply>,
-}
-
-/// How a question is answered.
-enum Reply {
-    Whole {
-        kind: &'static str,
-        text: String,
-    },
-    Lines(mpsc::Receiver<String>),
-    /// There is no such thing.
-    Refused(String),
-}
-
-impl Question {
-    /// Answers it, with JSON. Whoever asked may be gone.
-    pub fn answer(self, json: &impl serde::Serialize) {
-        let json = serde_json::to_string(json).unwrap_or_else(|error| format!("{error:?}"));
-        self.answer_by_text("application/json", json);
-    }
-
-    /// Answers it, with a text of that media type.
-    pub fn answer_by_text(self, kind: &'static str, text: String) {
-        let _ = self.answer.send(Reply::Whole { kind, text });
-    }
-
-    /// Answers it with lines, as they come, until one side has enough.
-    pub fn answer_by_lines(self, lines: mpsc::Receiver<String>) {
-        let _ = self.answer.send(Reply::Lines(lines));
-    }
-
-    /// There is no such thing.
-    pub fn refuse(self, why: String) {
-        let _ = self.answer.send(Reply::Refused(why));
-    }
-}
 
 /// What was asked. The socket is there as long as this is.
 pub struct Questions {
@@ -195,15 +118,8 @@ struct Within(mpsc::Sender<Question>);
 impl Program for Within {
     fn status(&self) -> BoxFuture<'static, Option<Value>> {
         let ask = self.0.clone();
-        async move {
-            let (answer, answered) = oneshot::channel();
-            ask.send(Question { wanted: Wanted::Status, answer }).await.ok()?;
-            match answered.await.ok()? {
-                Reply::Whole { text, .. } => serde_json::from_str(&text).ok(),
-                Reply::Lines(_) | Reply::Refused(_) => None,
-            }
-        }
-        .boxed()
+        async move { serde_json::from_str(&Question::ask(&ask, Wanted::Status).await?).ok() }
+            .boxed()
     }
 }
 
@@ -224,7 +140,7 @@ async fn keep_open(door: Door, ask: mpsc::Sender<Question>) {
     let address = door.address;
     let mut was_said = false;
     let listener = loop {
-        match TcpListener::bind(address).await {
+        match bind(address) {
             Ok(listener) => break listener,
             Err(error) if was_said => debug!(%error, "cannot listen at {address}"),
             Err(error) => {
@@ -238,6 +154,21 @@ async fn keep_open(door: Door, ask: mpsc::Sender<Question>) {
     };
     info!("answers at http://{address}");
     serve(Inlet::Network(listener), Some(Arc::new(Guard::of(&door))), ask).await;
+}
+
+/// What waits in the system to be sent is old when it arrives: over 64 kbit/s, so much is two seconds.
+const SEND_BUFFER_BYTES: u32 = 16 << 10;
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    // Those who are let in have it from here.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(MOST_CONNECTIONS as u32)
 }
 
 /// Removed from the disk when it is dropped.
@@ -320,7 +251,7 @@ async fn serve_one(
                 Ok(()) => answer(&request, &ask).await,
                 Err(why) => turn_away(&why),
             };
-            is_long.store(matches!(response.body(), Said::Lines(_)), Ordering::Relaxed);
+            is_long.store(matches!(response.body(), Said::Lines(..)), Ordering::Relaxed);
             Ok::<_, Infallible>(response)
         }
     });
@@ -336,8 +267,19 @@ async fn serve_one(
 }
 
 async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Response<Said> {
+    if let Some(part) = page::part(request.uri().path()) {
+        return match *request.method() {
+            Method::GET => show(part, request.headers()),
+            _ => only_get(),
+        };
+    }
     let wanted = match request.uri().path() {
         "/status" => Wanted::Status,
+        "/log" => Wanted::Log,
+        "/events" if request.method() == Method::GET => {
+            return follow(events::follow(ask.clone()), request.headers());
+        }
+        "/events" => return only_get(),
         "/health" => Wanted::Health,
         "/metrics" => Wanted::Metrics(exposition(request.headers().get(ACCEPT))),
         "/tap" => match wanted_tap(request.uri().query().unwrap_or_default()) {
@@ -347,25 +289,17 @@ async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Re
         _ => return refuse(StatusCode::NOT_FOUND),
     };
     if request.method() != Method::GET {
-        let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED);
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
-        return response;
+        return only_get();
     }
     let (answer, answered) = oneshot::channel();
     let asked = ask.send(Question { wanted, answer }).await;
     match (asked, answered.await) {
-        (Ok(()), Ok(Reply::Whole { kind, text })) => match packed(&text, request.headers()) {
-            Some(packed) => {
-                let mut response = respond(StatusCode::OK, kind, Said::Whole(Some(packed.into())));
-                let gzip = HeaderValue::from_static("gzip");
-                response.headers_mut().insert(CONTENT_ENCODING, gzip);
-                response
-            }
-            None => said(StatusCode::OK, kind, text),
-        },
+        (Ok(()), Ok(Reply::Whole { kind, text })) => {
+            say(kind, Bytes::from(text), request.headers())
+        }
         (Ok(()), Ok(Reply::Refused(why))) => said(StatusCode::NOT_FOUND, TEXT, format!("{why}\n")),
         (Ok(()), Ok(Reply::Lines(lines))) => {
-            respond(StatusCode::OK, "application/x-ndjson", Said::Lines(lines))
+            respond(StatusCode::OK, "application/x-ndjson", Said::Lines(lines, None))
         }
         // It stops just now.
         _ => refuse(StatusCode::SERVICE_UNAVAILABLE),
@@ -407,14 +341,51 @@ fn wanted_tap(query: &str) -> Result<Tap, String> {
     Ok(Tap { node, side, every: Duration::from_secs_f64(1.0 / per_second) })
 }
 
+/// A part of the page. It has nothing of this machine in it, and asks nobody but us.
+fn show(part: &page::Part, headers: &HeaderMap) -> Response<Said> {
+    let mut response = say(part.kind, Bytes::from_static(part.text.as_bytes()), headers);
+    let more = response.headers_mut();
+    more.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
+    more.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    more.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// An answer, in gzip for those who take that.
+fn say(kind: &'static str, text: Bytes, headers: &HeaderMap) -> Response<Said> {
+    match packed(&text, headers) {
+        Some(packed) => {
+            let mut response = respond(StatusCode::OK, kind, Said::Whole(Some(packed.into())));
+            response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response
+        }
+        None => respond(StatusCode::OK, kind, Said::Whole(Some(text))),
+    }
+}
+
+/// Events as they come. Each is small, and much like the one before.
+fn follow(events: mpsc::Receiver<String>, headers: &HeaderMap) -> Response<Said> {
+    let packer = takes_gzip(headers).then(GzipStream::default);
+    let is_packed = packer.is_some();
+    let mut response = respond(StatusCode::OK, "text/event-stream", Said::Lines(events, packer));
+    if is_packed {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
 /// A text in gzip, for those who take that: over a metered link metrics cost a tenth. None for others.
-fn packed(text: &str, headers: &HeaderMap) -> Option<Vec<u8>> {
-    let accepted = headers.get(ACCEPT_ENCODING)?.to_str().ok()?;
+fn packed(text: &[u8], headers: &HeaderMap) -> Option<Vec<u8>> {
+    takes_gzip(headers).then(|| Compression::Gzip.pack(text))
+}
+
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT_ENCODING).and_then(|accepted| accepted.to_str().ok());
     let takes_it = |one: &str| {
         let (name, quality) = one.split_once(';').unwrap_or((one, ""));
         name.trim().eq_ignore_ascii_case("gzip") && quality.trim() != "q=0"
     };
-    accepted.split(',').any(takes_it).then(|| Compression::Gzip.pack(text.as_bytes()))
+    accepted.is_some_and(|accepted| accepted.split(',').any(takes_it))
 }
 
 fn turn_away(why: &TurnedAway) -> Response<Said> {
@@ -429,6 +400,12 @@ fn turn_away(why: &TurnedAway) -> Response<Said> {
             said(StatusCode::FORBIDDEN, TEXT, why.to_owned())
         }
     }
+}
+
+fn only_get() -> Response<Said> {
+    let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    response
 }
 
 fn refuse(status: StatusCode) -> Response<Said> {
@@ -452,8 +429,8 @@ fn respond(status: StatusCode, kind: &'static str, body: Said) -> Response<Said>
 enum Said {
     /// In one piece.
     Whole(Option<Bytes>),
-    /// As it comes.
-    Lines(mpsc::Receiver<String>),
+    /// As it comes; packed for those who take that.
+    Lines(mpsc::Receiver<String>, Option<GzipStream>),
 }
 
 impl Body for Said {
@@ -466,9 +443,14 @@ impl Body for Said {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut *self {
             Said::Whole(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Said::Lines(lines) => {
-                let line = std::task::ready!(lines.poll_recv(context));
-                Poll::Ready(line.map(|line| Ok(Frame::data((line + "\n").into()))))
+            Said::Lines(lines, packer) => {
+                let line = std::task::ready!(lines.poll_recv(context)).map(|line| line + "\n");
+                Poll::Ready(line.map(|line| {
+                    Ok(Frame::data(match packer {
+                        Some(packer) => packer.pack(line.as_bytes()).into(),
+                        None => line.into(),
+                    }))
+                }))
             }
         }
     }
@@ -478,7 +460,7 @@ impl Body for Said {
             Said::Whole(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
-            Said::Lines(_) => SizeHint::default(),
+            Said::Lines(..) => SizeHint::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 
 use super::{
     buffer::message_as_json,
-    metrics,
+    init_log, metrics,
     report::{health, status},
     running::Running,
 };
@@ -20,6 +20,7 @@ pub(super) fn answer(question: Question, running: &Running) {
     match question.wanted.clone() {
         Wanted::Health => question.answer(&health(running, &report())),
         Wanted::Status => question.answer(&status(running, report())),
+        Wanted::Log => question.answer_by_text("text/plain; charset=utf-8", init_log::tail()),
         Wanted::Metrics(exposition) => {
             let (kind, text) = metrics::expose(status(running, report()), exposition);
             question.answer_by_text(kind, text);

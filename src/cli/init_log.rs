@@ -1,6 +1,10 @@
-//! Where log lines go: standard error, filtered, as text or JSON.
+//! Where log lines go: standard error, filtered, as text or JSON. The last of them are kept for who asks.
 
-use std::sync::OnceLock;
+use std::{
+    collections::VecDeque,
+    io::{self, Write},
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -15,6 +19,13 @@ struct Controls {
     lines: reload::Handle<Lines, Registry>,
     filter: reload::Handle<Targets, Registry>,
 }
+
+/// The last lines, without their ends.
+static TAIL: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+/// So many are kept,
+const MOST_LINES: usize = 200;
+/// and so much of each.
+const MOST_LINE_BYTES: usize = 1000;
 
 /// How lines look.
 type Lines = Box<dyn Layer<Registry> + Send + Sync>;
@@ -54,9 +65,38 @@ pub(super) fn forced_level() -> Option<LogLevel> {
 fn lines(format: LogFormat) -> Lines {
     let stderr = std::io::stderr;
     let layer = tracing_subscriber::fmt::layer().with_writer(stderr).with_target(false);
+    let kept = || Kept;
+    let kept =
+        tracing_subscriber::fmt::layer().with_writer(kept).with_target(false).with_ansi(false);
     match format {
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
-        LogFormat::Text => layer.with_ansi(use_color(&stderr())).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).and_then(kept).boxed(),
+        LogFormat::Text => layer.with_ansi(use_color(&stderr())).and_then(kept).boxed(),
+    }
+}
+
+/// The end of the log, as text, whatever format it has.
+pub(super) fn tail() -> String {
+    let tail = TAIL.lock().unwrap_or_else(PoisonError::into_inner);
+    tail.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// Takes a line at a time.
+struct Kept;
+
+impl Write for Kept {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let shown = &line[..line.len().min(MOST_LINE_BYTES)];
+        let shown = String::from_utf8_lossy(shown).trim_end().to_owned();
+        let mut tail = TAIL.lock().unwrap_or_else(PoisonError::into_inner);
+        if tail.len() == MOST_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(shown);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

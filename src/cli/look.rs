@@ -121,10 +121,23 @@ impl Refused {
         }
     }
 
+    /// What is wrong, a line each.
+    pub(super) fn short_findings(&self) -> Vec<String> {
+        self.checked.as_ref().map(short_findings).unwrap_or_default()
+    }
+
     /// Says what is wrong where.
     pub(super) fn print(&self, format: LogFormat) {
         self.checked.iter().for_each(|checked| print_findings(checked, format));
     }
+}
+
+/// The first findings, a line each, for who looks on.
+pub(super) fn short_findings(checked: &Checked) -> Vec<String> {
+    const MOST_SHOWN: usize = 50;
+    let shown = &checked.findings[..checked.findings.len().min(MOST_SHOWN)];
+    let lines = render(shown, &checked.texts, Format::Short, false);
+    lines.lines().map(str::to_owned).collect()
 }
 
 /// Findings are for people and go to standard error as they are; in a log of JSON they are lines.

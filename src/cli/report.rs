@@ -72,6 +72,9 @@ pub(super) struct Files {
     /// Why the folder as it stands now does not run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refused: Option<String>,
+    /// What lint finds in it, a line each.
+    #[serde(default)]
+    pub(super) findings: Vec<String>,
 }
 
 /// Everything that is known now.
@@ -89,6 +92,7 @@ pub(super) fn status(running: &Running, report: Report) -> Status {
             pipelines: running.pipelines,
             since: running.receipts.running().cloned(),
             refused: running.refused().map(str::to_owned),
+            findings: running.findings.clone(),
         },
         clock_is_set: clock::moment().is_set,
         report,

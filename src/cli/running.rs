@@ -14,7 +14,7 @@ use super::{
     folder::data_folder,
     half_written::HalfWritten,
     init_log,
-    look::{LastGood, Refused, Variables, last_good_beside, print_findings},
+    look::{LastGood, Refused, Variables, last_good_beside, print_findings, short_findings},
     output::summary,
     receipts::{Receipt, Receipts, Result},
 };
@@ -50,6 +50,8 @@ pub(super) struct Running {
     pub(super) receipts: Receipts,
     /// Why the folder as it stands was refused.
     refused: Option<String>,
+    /// What lint finds in the folder as it stands.
+    pub(super) findings: Vec<String>,
     /// When this process began.
     pub(super) began: Instant,
     /// How many pipelines run.
@@ -95,6 +97,7 @@ impl Running {
             beside: Watched::default(),
             receipts: Receipts::default(),
             refused: None,
+            findings: Vec::new(),
             began: Instant::now(),
             pipelines: 0,
         }
@@ -111,6 +114,7 @@ impl Running {
         self.seen = Some(checked.content_hash);
         self.accepted = self.seen;
         self.half_written.accept(&checked);
+        self.findings = short_findings(&checked);
         self.runtime = checked.runtime.clone();
         self.runs = Runs::folder(&checked);
         let texts = checked.texts.clone();
@@ -126,6 +130,7 @@ impl Running {
         let (why, when) = (&refused.why, last.copy.when());
         let LastGood { copy, checked } = last;
         self.refused = Some(why.clone());
+        self.findings = refused.short_findings();
         self.beside = checked.watched.clone();
         if checked.graph.is_none() {
             print_findings(&checked, self.runtime.log.format);
@@ -162,6 +167,7 @@ impl Running {
     /// Goes over to a set of files.
     pub(super) async fn reload(&mut self, checked: Checked, cause: Cause) {
         self.half_written.accept(&checked);
+        self.findings = short_findings(&checked);
         if !self.is_news(checked.content_hash, cause) {
             return;
         }
@@ -199,6 +205,7 @@ impl Running {
     /// Stays with what runs, and says why.
     pub(super) async fn refuse(&mut self, refused: &Refused, cause: Cause) {
         self.refused = Some(refused.why.clone());
+        self.findings = refused.short_findings();
         if !self.is_news(refused.content_hash(), cause) {
             return;
         }

@@ -70,6 +70,16 @@ pub struct Output {
     pub written: Arc<str>,
 }
 
+impl Output {
+    /// `boiler-room/meter`, or `boiler-room/route.high`.
+    pub fn full_name(&self) -> String {
+        match self.written.split_once('.') {
+            Some((_, output)) => format!("{}.{output}", self.node),
+            None => self.node.to_string(),
+        }
+    }
+}
+
 /// The wires of a graph: for each node that is read, its readers and the output that each reads.
 pub type Wires = BTreeMap<Name, BTreeSet<Wire>>;
 

@@ -336,6 +336,7 @@ impl Engine {
             return Err(format!("{name} is a sink: look at what comes in"));
         }
         let (looker, tapped) = tap::channel();
+        let output = output.map_or_else(|| name.to_string(), |output| format!("{name}.{output}"));
         self.add_tap(name, port, output, looker, every);
         Ok(tapped)
     }
@@ -356,8 +357,7 @@ impl Engine {
         }
         let (looker, tapped) = tap::channel();
         for input in &spec.from {
-            let output = input.written.split_once('.').map(|(_, output)| output);
-            self.add_tap(&input.node, input.port, output, looker.clone(), every);
+            self.add_tap(&input.node, input.port, input.full_name(), looker.clone(), every);
         }
         Ok(tapped)
     }
@@ -371,15 +371,13 @@ impl Engine {
         &self,
         node: &Name,
         port: Port,
-        output: Option<&str>,
+        output: String,
         looker: mpsc::Sender<Tapped>,
         every: Duration,
     ) {
         let Some(station) = self.stations.get(node) else { return };
-        let output =
-            output.map_or_else(|| Arc::clone(node), |name| format!("{node}.{name}").into());
         let status = Arc::clone(&station.status);
-        station.outbox.add_tap(tap::Tap::new((port, output), status, looker, every));
+        station.outbox.add_tap(tap::Tap::new((port, output.into()), status, looker, every));
     }
 
     fn change_connections(&mut self, plan: &Plan) {

@@ -11,7 +11,7 @@ use super::{
     station::Station,
     status::{State, Status},
 };
-use crate::config::{Graph, Name, Store};
+use crate::config::{Graph, Name, Output, Store};
 
 /// All nodes and connections.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct PartReport {
     /// The connection it uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection: Option<String>,
+    /// The outputs that it reads: `boiler-room/meter`, `boiler-room/route.high`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reads: Vec<String>,
     /// How it is.
     pub state: StateName,
     /// How long it has been in its state, in seconds.
@@ -133,6 +136,7 @@ pub(super) fn of(
         let mut report = part(name, spec.role, &spec.type_name, &station.status);
         report.queue = (spec.role != Role::Source).then(|| queue(&station.inbox));
         report.connection = spec.connection.as_deref().map(str::to_owned);
+        report.reads = spec.from.iter().map(Output::full_name).collect();
         // A sink waits for it without an attempt of its own, and has nothing to say.
         let used = spec.connection.as_ref().and_then(|used| Some((used, connections.get(used)?)));
         if let Some((used, connection)) = used
@@ -169,6 +173,7 @@ fn part(name: &Name, role: Role, type_name: &str, status: &Status) -> PartReport
         role,
         type_name: type_name.to_owned(),
         connection: None,
+        reads: Vec::new(),
         state,
         for_s: status.stands_for().as_secs(),
         why,

@@ -3,6 +3,7 @@
 //! Nothing here waits for a fixed time: it waits for something to be seen, until a deadline.
 
 mod aedes;
+mod browser;
 mod cutter;
 mod folder;
 mod forebay;
@@ -29,6 +30,7 @@ use std::{
 
 pub use self::{
     aedes::Aedes,
+    browser::Browser,
     cutter::{By, Cutter},
     folder::Folder,
     forebay::{Forebay, forebay, fresh_data_folder, program},

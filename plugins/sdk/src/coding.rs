@@ -78,6 +78,24 @@ impl Coding {
     }
 }
 
+/// Packs a stream in gzip, each piece so that it can be read as soon as it is there. It holds some 300 KB.
+pub struct GzipStream(GzEncoder<Vec<u8>>);
+
+impl Default for GzipStream {
+    fn default() -> GzipStream {
+        GzipStream(GzEncoder::new(Vec::new(), flate2::Compression::default()))
+    }
+}
+
+impl GzipStream {
+    /// The next piece, packed.
+    pub fn pack(&mut self, piece: &[u8]) -> Vec<u8> {
+        let GzipStream(packer) = self;
+        packer.write_all(piece).and_then(|()| packer.flush()).expect("memory takes all");
+        std::mem::take(packer.get_mut())
+    }
+}
+
 impl Compression {
     /// As users write it, and as HTTP calls it.
     pub fn name(self) -> &'static str {

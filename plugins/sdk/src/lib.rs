@@ -90,7 +90,7 @@ pub use crate::{
     beat::Beat,
     claim::{Claim, Holding},
     clock::{Moment, Now},
-    coding::{Coding, Compression},
+    coding::{Coding, Compression, GzipStream},
     connection::{Connection, Shared},
     deadband::{Deadband, DeadbandSettings, Sending, Sent},
     delivery::{Delivery, Outcome, Receipt, Witness},

@@ -1,0 +1,98 @@
+//! The page in a browser shows what runs as it is, to whoever has the token, and asks nobody else.
+
+use serde_json::json;
+
+use crate::support::{Browser, Folder, Forebay, free_port, program};
+
+const TOKEN: &str = "0123456789abcdef";
+
+/// The examples, with a simulated meter and a broker, and the page.
+fn examples() -> (Folder, Forebay, String) {
+    let (folder, port) = (Folder::new(), free_port());
+    folder
+        .write("forebay.yaml", &format!("api: {{ listen: '127.0.0.1:{port}', token: {TOKEN} }}\n"));
+    let mut demo = program();
+    demo.args(["demo", "--folder"]).arg(folder.path());
+    let running = Forebay::of(demo);
+    running.wait_for_log("answers at http://");
+    (folder, running, format!("http://127.0.0.1:{port}/"))
+}
+
+fn desk() -> serde_json::Value {
+    json!({ "viewport": { "width": 1280, "height": 900 }, "colorScheme": "light" })
+}
+
+/// Nothing listens there.
+fn stuck(port: u16) -> String {
+    format!(
+        "sources:\n  beat: {{ type: timer, every: 100ms }}\nsinks:\n  out: {{ from: beat, type: http, url: 'http://127.0.0.1:{port}/' }}\n"
+    )
+}
+
+#[test]
+fn the_page_draws_what_runs_and_shows_what_is_stuck_and_a_reload() {
+    let (folder, running, address) = examples();
+    let mut browser = Browser::open(&format!("{address}#token={TOKEN}"), &desk());
+    for node in ["power-meter/meter", "power-meter/load", "power-meter/plant", "heartbeat/beat"] {
+        browser.sees(&format!("!!document.querySelector('.node.running[data-open=\"{node}\"]')"));
+    }
+    assert_eq!(browser.says("location.href"), address.as_str(), "the token stays out of sight");
+
+    running
+        .log_after("will try again", || folder.write("pipelines/extra.yaml", &stuck(free_port())));
+    let after = browser.sees("!!document.querySelector('.node.waiting[data-open=\"extra/out\"]')");
+    eprintln!("the page showed the stuck sink {after} ms after the log");
+    browser.sees("!!document.querySelector('.wire.stuck')");
+    browser.sees("document.querySelector('#reloads').innerText.includes('pipelines/extra.yaml')");
+
+    folder.write("pipelines/extra.yaml", "sources: 3\n");
+    browser.sees(
+        "document.querySelector('#care').innerText.includes('the files on disk are refused')",
+    );
+    browser
+        .sees("document.querySelector('#findings').innerText.includes('pipelines/extra.yaml:1:')");
+    folder.remove("pipelines/extra.yaml");
+    browser.sees("!document.querySelector('[data-open=\"extra/out\"]')");
+
+    browser.clicks("[data-open='power-meter/meter']");
+    browser.clicks("[data-tap='']");
+    browser.sees("document.querySelector('#messages').innerText.includes('volts_l1')");
+    browser.sees("document.querySelector('#plots').innerText.includes('volts_l1')");
+    browser.clicks("#log summary");
+    browser.sees("document.querySelector('#log pre').innerText.includes('reload refused')");
+    browser.pictures("page.png");
+    browser.presses("Escape");
+    browser.sees("document.querySelector('#part').hidden");
+    assert_eq!(browser.wrong(), json!([]));
+}
+
+#[test]
+fn the_page_tells_nothing_without_the_token() {
+    let (_folder, _running, address) = examples();
+    let phone = json!({ "viewport": { "width": 390, "height": 800 }, "colorScheme": "dark" });
+    let mut browser = Browser::open(&address, &phone);
+    browser.sees("!document.querySelector('#door').hidden");
+    assert_eq!(browser.says("document.querySelectorAll('.node').length"), 0);
+    browser.types("wrong", "#token");
+    browser.presses("Enter");
+    browser.sees("document.querySelector('#door-why').innerText === 'That is not the token.'");
+    browser.types(TOKEN, "#token");
+    browser.presses("Enter");
+    browser.sees("document.querySelectorAll('.node.running').length > 10");
+    // By keyboard: from node to node, into one, and back to it.
+    browser.says("document.querySelector('.node').focus()");
+    browser.presses("Tab");
+    let second = browser.says("document.activeElement.dataset.open");
+    browser.presses("Enter");
+    browser.sees("!document.querySelector('#part').hidden");
+    assert_eq!(browser.says("document.querySelector('#part-title').innerText"), second);
+    browser.presses("Escape");
+    assert_eq!(browser.says("document.activeElement.dataset.open"), second);
+    let fits = "document.documentElement.scrollWidth <= innerWidth";
+    assert_eq!(browser.says(fits), true, "it has to be moved sideways on a phone");
+    browser.pictures("page-phone.png");
+    // What was asked without the token was refused, and nobody else was asked.
+    let wrong = browser.wrong();
+    let wrong = wrong.as_array().expect("a list");
+    assert!(wrong.iter().all(|it| it.to_string().contains("401")), "{wrong:?}");
+}
