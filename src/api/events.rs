@@ -31,17 +31,21 @@ pub(super) fn follow(ask: mpsc::Sender<Question>) -> mpsc::Receiver<String> {
             // None while the program ends.
             let Some(status) = Question::ask(&ask, Wanted::Status).await else { return };
             let Ok(status) = serde_json::from_str(&status) else { return };
-            let now = by_name(status);
-            let event = match (&told, changes(&told, &now)) {
-                (Value::Null, _) => event("status", &now),
-                (_, Some(patch)) => event("change", &patch),
-                (_, None) if quiet < MOST_QUIET => {
-                    quiet += 1;
-                    continue;
-                }
-                (_, None) => ":\n".to_owned(),
+            let (mut now, running_for) = by_name(status);
+            let event = if told.is_null() {
+                told = now.clone();
+                now["running_for_s"] = running_for;
+                event("status", &now)
+            } else if let Some(mut patch) = change(&mut told, &now) {
+                patch["running_for_s"] = running_for;
+                event("change", &patch)
+            } else if quiet < MOST_QUIET {
+                quiet += 1;
+                continue;
+            } else {
+                ":\n".to_owned()
             };
-            (told, quiet) = (now, 0);
+            quiet = 0;
             if say.send(event).await.is_err() {
                 return;
             }
@@ -56,9 +60,10 @@ fn event(name: &str, data: &Value) -> String {
 }
 
 /// Lists of what has a name become maps, so that one of them can change, and ages become times since the program
-/// began, which stand.
-fn by_name(mut status: Value) -> Value {
-    let began = status["running_for_s"].as_i64().unwrap_or_default();
+/// began, which stand; how long ago that was is apart.
+fn by_name(mut status: Value) -> (Value, Value) {
+    let running_for = status["running_for_s"].take();
+    let began = running_for.as_i64().unwrap_or_default();
     for list in ["nodes", "connections"] {
         let parts = status[list].as_array_mut().map(std::mem::take).unwrap_or_default();
         let named = parts.into_iter().filter_map(|mut part| {
@@ -69,7 +74,7 @@ fn by_name(mut status: Value) -> Value {
         });
         status[list] = Value::Object(named.collect());
     }
-    without_nulls(status)
+    (without_nulls(status), running_for)
 }
 
 fn since(part: &mut Value, age: &str, time: &str, now: i64) {
@@ -88,20 +93,31 @@ fn without_nulls(mut value: Value) -> Value {
     value
 }
 
-/// What makes the new one of the old one. None when nothing is another.
-fn changes(old: &Value, new: &Value) -> Option<Value> {
-    let (Value::Object(before), Value::Object(after)) = (old, new) else {
-        return (!is_same(old, new)).then(|| new.clone());
+/// Brings what was told to what is now, and says how. None when nothing is another.
+fn change(told: &mut Value, now: &Value) -> Option<Value> {
+    let (Value::Object(before), Value::Object(after)) = (&mut *told, now) else {
+        return (!is_same(told, now)).then(|| {
+            told.clone_from(now);
+            now.clone()
+        });
     };
-    let gone = before.keys().filter(|key| !after.contains_key(*key));
-    let mut patch: Map<_, _> = gone.map(|key| (key.clone(), Value::Null)).collect();
+    let gone: Vec<String> =
+        before.keys().filter(|key| !after.contains_key(*key)).cloned().collect();
+    let mut patch = Map::new();
+    for key in gone {
+        before.remove(&key);
+        patch.insert(key, Value::Null);
+    }
     for (key, value) in after {
-        let change = match before.get(key) {
+        let changed = match before.get_mut(key) {
             Some(old) if key.ends_with("_s") && is_near(old, value) => None,
-            Some(old) => changes(old, value),
-            None => Some(value.clone()),
+            Some(old) => change(old, value),
+            None => {
+                before.insert(key.clone(), value.clone());
+                Some(value.clone())
+            }
         };
-        patch.extend(change.map(|change| (key.clone(), change)));
+        patch.extend(changed.map(|changed| (key.clone(), changed)));
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
@@ -129,8 +145,12 @@ mod tests {
         json!({ "running_for_s": running_for_s, "nodes": nodes, "connections": [] })
     }
 
+    /// The patch from one status to another. Whoever applies it has the other.
     fn told(old: Value, new: Value) -> Option<Value> {
-        changes(&by_name(old), &by_name(new))
+        let (mut told, (now, _)) = (by_name(old).0, by_name(new));
+        let patch = change(&mut told, &now);
+        assert_eq!(change(&mut told, &now), None);
+        patch
     }
 
     #[test]
@@ -140,7 +160,7 @@ mod tests {
         let (old, new) = (status(10, node(3, 7)), status(11, node(4, 7)));
         assert_eq!(told(old.clone(), new), None);
         // Rounded in another direction.
-        assert_eq!(told(old.clone(), status(12, node(4, 7))), Some(json!({ "running_for_s": 12 })));
+        assert_eq!(told(old.clone(), status(12, node(4, 7))), None);
         let more = json!({ "nodes": { "a/b": { "counts": { "sent": 8 } } } });
         assert_eq!(told(old, status(11, node(4, 8))), Some(more));
     }
