@@ -8,7 +8,7 @@ use forebay_sdk::{
     connection::Down,
     line::{Line, LineOwner, line},
 };
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     ask::Ask,

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::connection::Down;
 
-/// Jobs that wait for the owner to take them. A node has at most one under way, so this is no limit that anybody
+/// Jobs that wait for the owner to take them. A node has two under way at most, so this is no limit that anybody
 /// sees.
 const QUEUE_JOBS: usize = 16;
 const STOPPED: &str = "the connection was stopped";
@@ -137,11 +137,6 @@ impl<J> Jobs<J> {
     /// The next one that waits, if one does.
     pub fn next_waiting(&mut self) -> Option<J> {
         self.queue.try_recv().ok()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
     }
 }
 
