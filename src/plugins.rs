@@ -88,6 +88,15 @@ pub fn standard() -> Vec<Plugin> {
     plugins
 }
 
+/// What scripts see and call, as a file that editors read.
+pub fn definitions() -> String {
+    #[cfg(feature = "forebay-script")]
+    let text = drop_ins().0.definitions();
+    #[cfg(not(feature = "forebay-script"))]
+    let text = String::new();
+    text
+}
+
 #[cfg(feature = "forebay-script")]
 fn drop_ins() -> DropIns {
     DropIns(Arc::new(forebay_script::Rhai))

@@ -106,7 +106,7 @@ fn a_new_folder_lints_and_runs() {
         stdout(&new),
         format!(
             "wrote {shown}/schemas/pipeline.schema.json\nwrote {shown}/schemas/runtime.schema.json\n\
-             wrote {shown}/pipelines/timer.yaml\nwrote {shown}/forebay.yaml\n\
+             wrote {shown}/schemas/script.d.rhai\nwrote {shown}/pipelines/timer.yaml\nwrote {shown}/forebay.yaml\n\
              wrote {shown}/.gitignore\nnext: forebay lint {shown} && forebay run {shown}\n"
         )
     );

@@ -327,12 +327,14 @@ fn the_schemas_are_fresh() {
     must_be(&schemas.join("runtime.schema.json"), &schema::text(schema::File::Runtime));
     must_be(&schemas.join("profile.schema.json"), &schema::text(schema::File::Profile));
     must_be(&schemas.join("plugin.schema.json"), &schema::text(schema::File::Plugin));
+    must_be(&schemas.join("plugin-tests.schema.json"), &schema::text(schema::File::PluginTests));
+    must_be(&schemas.join("script.d.rhai"), &schema::text(schema::File::Script));
 }
 
 /// What an editor shows is what stands in the schema.
 #[test]
 fn every_setting_in_the_schemas_says_what_it_is_and_takes() {
-    for name in ["pipeline", "runtime", "profile", "plugin"] {
+    for name in ["pipeline", "runtime", "profile", "plugin", "plugin-tests"] {
         let schema = read(&root().join("schemas").join(format!("{name}.schema.json")));
         let schema = serde_json::from_str(&schema).unwrap();
         let mut settings = 0;

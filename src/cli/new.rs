@@ -95,6 +95,7 @@ fn a_folder(root: &Path, arguments: &Arguments, sample: &str) -> anyhow::Result<
     }
     write_missing(&root.join(SCHEMA), &schema::text(File::Pipeline))?;
     write_missing(&root.join("schemas/runtime.schema.json"), &schema::text(File::Runtime))?;
+    write_missing(&root.join("schemas/script.d.rhai"), &schema::text(File::Script))?;
     write_new(&pipeline, &for_editors(root, place, sample))?;
     write_missing(&root.join("forebay.yaml"), RUNTIME)?;
     write_missing(&root.join(".gitignore"), GIT_IGNORE)?;

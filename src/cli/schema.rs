@@ -14,16 +14,18 @@ use super::{
     folder::{types, types_of},
     kinds::{self, Kind},
     output::{Ending, print, use_color},
+    test::schema as tests_schema,
 };
 use crate::{
     config::{Runtime, Types, common::NEEDED, drop_in::manifest_schema},
     lint::report::{Format, render},
+    plugins::definitions,
 };
 
 /// Print the JSON Schema of a kind of file, for editors.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Which kind of file: pipeline (when left out), runtime, profile or plugin. Or a folder: the schema of its
+    /// Which kind of file: pipeline (when left out), runtime, profile, plugin, plugin-tests or script. Or a folder: the schema of its
     /// pipelines, which knows the types in its `plugins`.
     what: Option<OsString>,
 }
@@ -40,6 +42,10 @@ pub enum File {
     Profile,
     /// A `plugin.yaml` in a folder of `plugins/`.
     Plugin,
+    /// A `tests.yaml` beside it.
+    PluginTests,
+    /// What scripts see and call: no JSON Schema, but a `.d.rhai` file, which editors of Rhai read.
+    Script,
 }
 
 pub(super) fn schema(arguments: Arguments) -> anyhow::Result<Ending> {
@@ -80,7 +86,9 @@ pub fn text(file: File) -> String {
         File::Pipeline => pipeline(types()),
         File::Runtime => runtime(),
         File::Profile => profile(types()),
-        File::Plugin => plugin(),
+        File::Plugin => plugin(manifest_schema().clone(), "plugins/NAME/plugin.yaml"),
+        File::PluginTests => plugin(tests_schema(), "plugins/NAME/tests.yaml"),
+        File::Script => return definitions(),
     };
     pretty(&schema)
 }
@@ -90,10 +98,9 @@ fn pretty(schema: &Value) -> String {
     serde_json::to_string_pretty(schema).unwrap_or_default() + "\n"
 }
 
-fn plugin() -> Value {
-    let mut schema = manifest_schema().clone();
+fn plugin(mut schema: Value, title: &str) -> Value {
     schema["$schema"] = DIALECT.into();
-    schema["title"] = "plugins/NAME/plugin.yaml".into();
+    schema["title"] = title.into();
     for property in
         schema["properties"].as_object_mut().into_iter().flat_map(|all| all.values_mut())
     {

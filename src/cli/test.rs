@@ -16,6 +16,7 @@ use forebay_sdk::{Finding, Level, Role};
 use forebay_yaml::Limits;
 use serde_json::json;
 
+pub use self::written::schema;
 use self::written::{Test, read};
 use super::{
     folder::{DEFAULT_FOLDER, types_of},

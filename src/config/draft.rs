@@ -1,21 +1,22 @@
 //! What was read, wrong or right: the material of lint.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
 
 use forebay_sdk::{Configured, Finding, Level, NodeType, Port, Problem, Role, Span};
-use forebay_yaml::{self as yaml, Entry, Hidden, Yaml};
+use forebay_yaml::{self as yaml, Entry, Hidden, Module, Yaml};
 use serde_json::Value;
 
 use super::{
     common::Common,
     filled::{Filled, Unshown},
-    folder::Place,
+    folder::{Folder, Place},
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output},
-    inside::{file_of, inside},
+    inside::{file_of, inside, inside_file},
+    loader::Reading,
     places::Places,
     runtime::Runtime,
     texts::Texts,
@@ -152,6 +153,12 @@ impl Draft {
         }
     }
 
+    /// Reads further files for it.
+    pub(super) fn reading<'a>(&'a mut self, folder: &'a Folder) -> Reading<'a> {
+        let Draft { findings, texts, watched, .. } = self;
+        Reading { findings, folder, texts, watched, taken: BTreeSet::new() }
+    }
+
     /// Reports what a schema does not allow, and hides what nobody may see. Says whether there is an error.
     pub(super) fn check_settings(
         &mut self,
@@ -278,6 +285,11 @@ impl Part {
     pub fn place(&self, problem: Problem, texts: &Texts) -> Finding {
         let value = self.settings.at(&problem.setting);
         let (is_of_node, at) = (problem.setting.is_empty(), problem.inside);
+        if let (Some(module), Some(at)) = (self.module(value, problem.module.as_deref()), at) {
+            let span = inside_file(module.file, &module.source.text, at);
+            let finding = problem.at(|_| span.unwrap_or(Span::new(module.file, 0..0)));
+            return finding.context(value.span, "used here");
+        }
         let mut finding = problem.at(|setting| self.settings.at(setting).span);
         if is_of_node {
             finding.span = Some(self.span());
@@ -306,6 +318,18 @@ impl Part {
         }
     }
 
+    /// What the text of a setting imports by this name.
+    fn module<'a>(&self, value: &'a Yaml, name: Option<&str>) -> Option<&'a Module> {
+        value.scalar()?.modules.iter().find(|module| Some(&*module.source.name) == name)
+    }
+
+    /// What its scripts import.
+    pub fn modules(&self) -> impl Iterator<Item = &Module> {
+        let settings = self.settings.entries().into_iter().flatten();
+        let scalars = settings.filter_map(|setting| setting.value.scalar());
+        scalars.flat_map(|scalar| &scalar.modules)
+    }
+
     /// Order of keys, comments and spelling of numbers do not matter.
     fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
@@ -314,6 +338,7 @@ impl Part {
         self.node_type.as_ref().map(|node_type| node_type.fingerprint()).hash(&mut hasher);
         self.uses.as_ref().map(|uses| &uses.connection).hash(&mut hasher);
         hash_value(&self.settings.to_value(), &mut hasher);
+        self.modules().for_each(|module| module.source.hash(&mut hasher));
         self.files.hash(&mut hasher);
         hasher.finish()
     }

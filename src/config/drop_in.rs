@@ -15,10 +15,10 @@ use std::{
 };
 
 use forebay_sdk::{
-    Compiled, Finding, Language, Level, NodeType, Plugin, Problem, Resolved, Role, ScriptSource,
-    Span,
+    Compiled, Finding, Language, Level, ModuleSource, NodeType, Plugin, Problem, Resolved, Role,
+    ScriptSource, Span,
 };
-use forebay_yaml::{self as yaml, Limits, Yaml};
+use forebay_yaml::{self as yaml, Limits, Module, Yaml};
 use serde_json::{Map, Value, json};
 
 pub use self::manifest::schema as manifest_schema;
@@ -26,6 +26,7 @@ use self::{manifest::Manifest, setting::Setting};
 use super::{
     inside::inside_file,
     loader::{Loader, Reading},
+    modules,
 };
 use crate::rules::{BAD_NAME, IGNORED_FILE, UNREADABLE_FILE};
 
@@ -80,7 +81,8 @@ impl DropIns {
         let manifest = Manifest::read(&tree, plugin.name, &mut wrong);
         debug_assert!(wrong.is_empty(), "{}: {wrong:?}", plugin.name);
         let script = Arc::from(plugin.script);
-        let made = DropIn { is_standard: true, ..self.made(manifest, &tree, script, path) };
+        let made =
+            DropIn { is_standard: true, ..self.made(manifest, &tree, script, path, Vec::new()) };
         let sample = made.sample();
         Plugin::new(plugin.name, plugin.readme, sample).offers(made)
     }
@@ -130,19 +132,41 @@ impl DropIns {
         if !manifest.is_read {
             return Some(self.unusable(manifest, tree));
         }
-        let made = self.made(manifest, tree, Arc::clone(&script), reading.shown(&path));
+        let place = |at| inside_file(file, &script, at).unwrap_or(Span::new(file, 0..0));
+        let imports = |text: &str| self.0.imports(text);
+        let before = reading.findings.len();
+        let modules = modules::read(&script, folder, &imports, &place, reading);
+        if reading.findings.len() > before {
+            return Some(self.unusable(manifest, tree));
+        }
+        let sources = modules.iter().map(|module| module.source.clone()).collect();
+        let text = Arc::clone(&script);
+        let made = self.made(manifest, tree, text, reading.shown(&path), sources);
         let mut problems = Vec::new();
         let compiled = self.0.compile(&made.source, &mut problems);
         let is_right = problems.iter().all(|problem| problem.level != Level::Error);
-        let placed = problems.into_iter().map(|problem| placed(problem, tree, (file, &script)));
+        let placed = problems.into_iter().map(|problem| {
+            let is_it = |module: &&Module| problem.module.as_ref() == Some(&module.source.name);
+            match modules.iter().find(is_it) {
+                Some(Module { file, source }) => placed(problem, tree, (*file, &source.text)),
+                None => placed(problem, tree, (file, &script)),
+            }
+        });
         reading.findings.extend(placed);
         Some(DropIn { compiled: OnceLock::from(compiled.filter(|_| is_right)), ..made })
     }
 
-    fn made(&self, manifest: Manifest, tree: &Yaml, text: Arc<str>, path: String) -> DropIn {
+    fn made(
+        &self,
+        manifest: Manifest,
+        tree: &Yaml,
+        text: Arc<str>,
+        path: String,
+        modules: Vec<ModuleSource>,
+    ) -> DropIn {
         let Manifest { name, summary, settings, outputs, is_right, .. } = manifest;
         let mut hasher = DefaultHasher::new();
-        (tree.to_value().to_string(), &text).hash(&mut hasher);
+        (tree.to_value().to_string(), &text, &modules).hash(&mut hasher);
         let names = settings.iter().map(|setting| setting.name.clone()).collect();
         DropIn {
             schema: schema(&settings, is_right),
@@ -152,14 +176,14 @@ impl DropIns {
             fingerprint: hasher.finish(),
             is_standard: false,
             language: Arc::clone(&self.0),
-            source: ScriptSource { text, path: path.into(), settings: names, outputs },
+            source: ScriptSource { text, modules, path: path.into(), settings: names, outputs },
             compiled: OnceLock::new(),
         }
     }
 
     /// What cannot run has a name all the same, so that the nodes of it are not found wrong, too.
     fn unusable(&self, manifest: Manifest, tree: &Yaml) -> DropIn {
-        let made = self.made(manifest, tree, "".into(), String::new());
+        let made = self.made(manifest, tree, "".into(), String::new(), Vec::new());
         DropIn { compiled: OnceLock::from(None), ..made }
     }
 

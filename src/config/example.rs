@@ -344,8 +344,7 @@ fn made<'a>(
 ) -> Yaml {
     let nowhere = Span::default();
     let text = |(key, text): (&str, &str)| {
-        let scalar =
-            Scalar { text: text.to_owned(), style: Style::Quoted, template: None, included: None };
+        let scalar = Scalar::new(text, Style::Quoted);
         let value = Yaml { span: nowhere, content: Content::Scalar(scalar) };
         Entry { key: key.to_owned(), key_span: nowhere, value }
     };

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::{Role, finding::quoted, schema_of};
+use forebay_sdk::{finding::quoted, schema_of};
 use forebay_yaml::{self as yaml, Limits, Yaml};
 
 use super::{
@@ -44,7 +44,7 @@ fn read(folder: Folder, types: &Types, environment: Environment<'_>) -> Draft {
             pipeline::read(tree, file, path, &folder, &mut draft);
         }
     }
-    name_users_of_plugins(&mut draft);
+    name_users(&mut draft);
     draft.findings.extend(folder.overlooked());
     folder.watched.iter().for_each(|watched| draft.watched.folder(watched));
     draft.findings.extend(folder.findings);
@@ -84,8 +84,7 @@ fn runtime(folder: &Folder, environment: Environment<'_>, draft: &mut Draft) {
     if !path.exists() {
         return;
     }
-    let Some((file, text)) = reading(folder, draft).text(&path, Limits::default().size_bytes)
-    else {
+    let Some((file, text)) = draft.reading(folder).text(&path, Limits::default().size_bytes) else {
         return;
     };
     let Some(mut tree) = yaml::parse(&text, file, Limits::default(), &mut draft.findings) else {
@@ -138,30 +137,38 @@ fn plugins(folder: &Folder, draft: &mut Draft) {
     }
     draft.watched.folder(&path);
     let taken = draft.types.taken();
-    let found = loader.load(&path, &mut Reading { taken, ..reading(folder, draft) });
+    let found = loader.load(&path, &mut Reading { taken, ..draft.reading(folder) });
     draft.types = Arc::new(draft.types.with(found));
 }
 
-/// Says with what is wrong in a plugin which nodes have it.
-fn name_users_of_plugins(draft: &mut Draft) {
+/// Says with what is wrong in a plugin, or in a module of scripts, which nodes use it. What several use is
+/// wrong once.
+fn name_users(draft: &mut Draft) {
     let Draft { findings, texts, parts, .. } = draft;
-    for finding in findings {
-        let Some(path) = finding.span.map(|span| Path::new(texts.path(span.file))) else {
-            continue;
+    let mut said = BTreeSet::new();
+    findings.retain_mut(|finding| {
+        let Some(span) = finding.span else { return true };
+        let path = Path::new(texts.path(span.file));
+        let plugin = path.strip_prefix("plugins").ok().and_then(|inside| inside.iter().next());
+        let imports = |part: &&Part| part.modules().any(|module| module.file == span.file);
+        let users = match plugin {
+            Some(plugin) => {
+                let is_user = |part: &&Part| *part.type_name == *plugin;
+                quoted(parts.iter().filter(is_user).map(|part| &*part.name))
+            }
+            None => quoted(parts.iter().filter(imports).map(|part| &*part.name)),
         };
-        let Ok(inside) = path.strip_prefix("plugins") else { continue };
-        let Some(plugin) = inside.iter().next().and_then(|name| name.to_str()) else { continue };
-        let is_user = |part: &&Part| part.role == Role::Transform && part.type_name == plugin;
-        let users = quoted(parts.iter().filter(is_user).map(|part| &*part.name));
-        let users = match users.as_str() {
-            "" => "no node uses it".to_owned(),
-            users => format!("used by {users}"),
+        let users = match (users.as_str(), plugin) {
+            ("", None) => return true,
+            ("", Some(_)) => "no node uses it".to_owned(),
+            (users, _) => format!("used by {users}"),
         };
         finding.note = Some(match finding.note.take() {
             Some(note) => format!("{note}\n{users}"),
             None => users,
         });
-    }
+        said.insert((finding.rule, span, finding.message.clone()))
+    });
 }
 
 /// Reads one file as a tree and fills in its variables.
@@ -171,12 +178,7 @@ fn read_tree(
     environment: Environment<'_>,
     draft: &mut Draft,
 ) -> Option<(u32, Yaml)> {
-    let (file, mut tree) = reading(folder, draft).yaml(path)?;
+    let (file, mut tree) = draft.reading(folder).yaml(path)?;
     variables::fill(&mut tree, folder, environment, draft);
     Some((file, tree))
-}
-
-fn reading<'a>(folder: &'a Folder, draft: &'a mut Draft) -> Reading<'a> {
-    let Draft { findings, texts, watched, .. } = draft;
-    Reading { findings, folder, texts, watched, taken: BTreeSet::new() }
 }

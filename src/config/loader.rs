@@ -9,7 +9,11 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 use forebay_sdk::{Finding, Plugin, Role, Span, rules::YAML_SYNTAX};
 use forebay_yaml::{self as yaml, Limits, Yaml};
 
-use super::{folder::Folder, texts::Texts, watched::Watched};
+use super::{
+    folder::{Folder, Unreadable},
+    texts::Texts,
+    watched::Watched,
+};
 
 /// Makes plugins of files.
 pub trait Loader: Send + Sync {
@@ -47,6 +51,21 @@ impl Reading<'_> {
                 None
             }
         }
+    }
+
+    /// Reads a text that a script imports, once for all who do.
+    pub(super) fn import(
+        &mut self,
+        path: &Path,
+        most_bytes: usize,
+    ) -> Result<(u32, Arc<str>), Unreadable> {
+        let shown = self.folder.shown(path);
+        self.watched.file(path);
+        let file = match self.texts.find(&shown) {
+            Some(file) => file,
+            None => self.texts.add(shown, self.folder.read(path, most_bytes)?),
+        };
+        Ok((file, self.texts.text(file)))
     }
 
     /// Reads a file of YAML. Variables are left as they are written.

@@ -16,6 +16,7 @@ mod inside;
 pub mod link;
 mod load;
 pub mod loader;
+mod modules;
 mod overlooked;
 mod pipeline;
 pub mod places;

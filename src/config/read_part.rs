@@ -7,7 +7,7 @@ use std::{
 };
 
 use forebay_sdk::{
-    Finding, Level, Role, Rule, Span,
+    Finding, Level, NodeType, Role, Rule, Span,
     finding::{nearest, quoted},
     rules::{MISSING_SETTING, SETTING_TYPE, UNKNOWN_SETTING},
 };
@@ -18,6 +18,8 @@ use super::{
     draft::{Draft, How, Part, Upstream, Uses},
     folder::{self, Folder},
     graph::Name,
+    inside::{file_of, inside},
+    modules,
     places::{Places, is_script},
     types::{NodeTypeEntry, Types},
 };
@@ -260,32 +262,50 @@ impl<'a> Reader<'a> {
         Some(Uses { connection, span: entry.key_span, how: How::InPlace })
     }
 
-    /// Puts the text of a `.rhai` file in the place of its path.
+    /// Puts the texts of `.rhai` files in the places of their paths, and what scripts import beside them.
     fn include_scripts(&mut self, part: &mut Part, entry: &NodeTypeEntry) {
         let Content::Map(settings) = &mut part.settings.content else { return };
-        for setting in settings {
-            let is_script = is_script(&entry.schema, &setting.key);
-            let Content::Scalar(scalar) = &mut setting.value.content else { continue };
-            if !is_script || scalar.text.contains('\n') || !scalar.text.ends_with(".rhai") {
-                continue;
+        for setting in settings.iter_mut().filter(|one| is_script(&entry.schema, &one.key)) {
+            self.include_script(&mut setting.value);
+            self.import_modules(&mut setting.value, &*entry.node_type);
+        }
+    }
+
+    fn include_script(&mut self, value: &mut Yaml) {
+        let span = value.span;
+        let Content::Scalar(scalar) = &mut value.content else { return };
+        if scalar.text.contains('\n') || !scalar.text.ends_with(".rhai") {
+            return;
+        }
+        let beside = self.path.parent().unwrap_or(Path::new(""));
+        let path = beside.join(&scalar.text);
+        self.draft.watched.file(&path);
+        let shown = self.folder.shown(&path);
+        match self.folder.read(&path, MOST_SCRIPT_BYTES) {
+            Ok(text) => {
+                scalar.included = Some(self.draft.texts.add(shown, text.clone()));
+                scalar.text = text;
             }
-            let beside = self.path.parent().unwrap_or(Path::new(""));
-            let path = beside.join(&scalar.text);
-            self.draft.watched.file(&path);
-            let shown = self.folder.shown(&path);
-            match self.folder.read(&path, MOST_SCRIPT_BYTES) {
-                Ok(text) => {
-                    scalar.included = Some(self.draft.texts.add(shown, text.clone()));
-                    scalar.text = text;
-                }
-                Err(problem) => {
-                    let message = format!("script {shown} {}", problem.message);
-                    let finding =
-                        Finding::error(&SCRIPT_MISSING, setting.value.span, message, problem.label);
-                    let help = format!("looked for {}", folder::whole(&path).display());
-                    self.draft.findings.push(finding.help(help));
-                }
+            Err(problem) => {
+                let message = format!("script {shown} {}", problem.message);
+                let finding = Finding::error(&SCRIPT_MISSING, span, message, problem.label);
+                let help = format!("looked for {}", folder::whole(&path).display());
+                self.draft.findings.push(finding.help(help));
             }
+        }
+    }
+
+    /// Names of modules are relative to the folder of the pipeline, wherever the script stands.
+    fn import_modules(&mut self, value: &mut Yaml, node_type: &dyn NodeType) {
+        let Some(script) = value.text() else { return };
+        let text = file_of(value).map_or_else(|| "".into(), |file| self.draft.texts.text(file));
+        let place = |at| inside(value, at, &text).unwrap_or(value.span);
+        let beside = self.path.parent().unwrap_or(Path::new(""));
+        let imports = |text: &str| node_type.imports(text);
+        let reading = &mut self.draft.reading(self.folder);
+        let modules = modules::read(script, beside, &imports, &place, reading);
+        if let Content::Scalar(scalar) = &mut value.content {
+            scalar.modules = modules;
         }
     }
 

@@ -36,6 +36,8 @@ impl Rules {
 
 /// A rule is switched off in a way that does not work.
 pub static BAD_ALLOW: Rule = Rule::new("bad-allow", include_str!("bad-allow.md"));
+/// A script imports what is no module of its folder.
+pub static BAD_IMPORT: Rule = Rule::new("bad-import", include_str!("bad-import.md"));
 /// A name has characters that names do not have.
 pub static BAD_NAME: Rule = Rule::new("bad-name", include_str!("bad-name.md"));
 /// Two nodes or connections claim what only one can hold.
@@ -117,8 +119,9 @@ pub static UNUSED_CONNECTION: Rule =
 pub static USELESS_ALLOW: Rule = Rule::new("useless-allow", include_str!("useless-allow.md"));
 
 /// Those above.
-static CORE: [&Rule; 37] = [
+static CORE: [&Rule; 38] = [
     &BAD_ALLOW,
+    &BAD_IMPORT,
     &BAD_NAME,
     &CLAIMED_TWICE,
     &CONNECTED_TWICE,

@@ -2,11 +2,15 @@
 
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
+use serde::de::{
+    self, DeserializeSeed, Deserializer, IntoDeserializer, Visitor,
+    value::{BorrowedStrDeserializer, SeqDeserializer},
+};
 
 use crate::{
     finding::Span,
     tree::{Content, Entry, Meaning, Scalar, Yaml},
+    units::SCRIPT,
 };
 
 #[derive(Debug)]
@@ -102,10 +106,18 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        visitor.visit_newtype_struct(self)
+        match self.scalar() {
+            Some(scalar) if name == SCRIPT && !scalar.modules.is_empty() => {
+                let modules = scalar.modules.iter().map(|module| &module.source);
+                let parts = modules.flat_map(|of| [&*of.name, &*of.path, &*of.text]);
+                let texts = [scalar.text.as_str()].into_iter().chain(parts);
+                visitor.visit_seq(SeqDeserializer::new(texts.map(BorrowedStrDeserializer::new)))
+            }
+            _ => visitor.visit_newtype_struct(self),
+        }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

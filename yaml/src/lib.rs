@@ -28,7 +28,7 @@ pub use self::{
     finding::{Edit, Finding, Span, nearest},
     parse::{Limits, parse},
     rule::{Level, Rule},
-    tree::{Content, Entry, Meaning, Scalar, Style, Yaml},
+    tree::{Content, Entry, Meaning, Module, ModuleSource, Scalar, Style, Yaml},
     words::{is_called, type_called},
 };
 use crate::decode::Decoder;

@@ -172,7 +172,7 @@ impl Builder<'_> {
         let written = self.text.get(range.clone()).unwrap_or_default();
         let end = range.start + written.trim_end().len();
         let span = Span::new(self.file, range.start..end.max(range.start));
-        let scalar = Scalar { text: text.to_owned(), style, template: None, included: None };
+        let scalar = Scalar::new(text, style);
         Yaml { span, content: Content::Scalar(scalar) }
     }
 

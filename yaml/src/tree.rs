@@ -1,6 +1,6 @@
 //! YAML as a tree in which every key and value knows where it stands.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::Value;
 
@@ -49,6 +49,28 @@ pub struct Scalar {
     pub template: Option<String>,
     /// The file that holds the text, when a path stood here and the file was read.
     pub included: Option<u32>,
+    /// The files that a script imports, when they were read: each behind those that it imports itself.
+    pub modules: Vec<Module>,
+}
+
+/// A file that a script imports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// By which number spans call it.
+    pub file: u32,
+    /// What it is and says.
+    pub source: ModuleSource,
+}
+
+/// A file that a script imports, as a script language sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ModuleSource {
+    /// What it is imported as: `lib/units`.
+    pub name: Arc<str>,
+    /// Where it stands, as users know it.
+    pub path: Arc<str>,
+    /// What it says.
+    pub text: Arc<str>,
 }
 
 /// How a scalar was written.
@@ -192,6 +214,11 @@ impl Yaml {
 }
 
 impl Scalar {
+    /// A text as it was written.
+    pub fn new(text: &str, style: Style) -> Scalar {
+        Scalar { text: text.to_owned(), style, template: None, included: None, modules: Vec::new() }
+    }
+
     /// What it means by the core schema. What came out of a variable is never nothing.
     pub fn meaning(&self) -> Meaning<'_> {
         match self.style {

@@ -6,7 +6,12 @@
 use std::{borrow::Cow, fmt, ops::Deref, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, SeqAccess, Visitor},
+};
+
+use crate::tree::ModuleSource;
 
 /// A length of time, written `500ms`, `5s`, `10m`, `1h` or `7d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,7 +42,12 @@ pub struct Secret(String);
 
 /// A script: its text, or the path of a `.rhai` file, which is read before the node sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Script(pub String);
+pub struct Script {
+    /// What it says.
+    pub text: String,
+    /// What it imports, each behind those that it imports itself.
+    pub modules: Vec<ModuleSource>,
+}
 
 impl Period {
     /// A number of seconds.
@@ -460,7 +470,36 @@ impl JsonSchema for Secret {
 
 impl<'de> Deserialize<'de> for Script {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Script, D::Error> {
-        String::deserialize(deserializer).map(Script)
+        deserializer.deserialize_newtype_struct(SCRIPT, ScriptVisitor)
+    }
+}
+
+/// By this name a decoder of YAML knows that what it reads has modules.
+pub(crate) const SCRIPT: &str = "forebay-script";
+
+struct ScriptVisitor;
+
+impl<'de> Visitor<'de> for ScriptVisitor {
+    type Value = Script;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a script")
+    }
+
+    /// From anywhere but a tree of YAML: a text alone.
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, from: D) -> Result<Script, D::Error> {
+        String::deserialize(from).map(|text| Script { text, modules: Vec::new() })
+    }
+
+    /// The text, and three texts of each module.
+    fn visit_seq<A: SeqAccess<'de>>(self, mut texts: A) -> Result<Script, A::Error> {
+        let text = texts.next_element()?.unwrap_or_default();
+        let mut modules = Vec::new();
+        let mut next = || texts.next_element::<&'de str>();
+        while let (Some(name), Some(path), Some(text)) = (next()?, next()?, next()?) {
+            modules.push(ModuleSource { name: name.into(), path: path.into(), text: text.into() });
+        }
+        Ok(Script { text, modules })
     }
 }
 

@@ -318,6 +318,6 @@ fn number(number: u8, span: Span) -> Yaml {
 }
 
 fn scalar(text: &str, style: Style, span: Span) -> Yaml {
-    let scalar = Scalar { text: text.to_owned(), style, template: None, included: None };
+    let scalar = Scalar::new(text, style);
     Yaml { span, content: Content::Scalar(scalar) }
 }

@@ -15,6 +15,7 @@ use crate::{
     fields,
     host::{self, Limits, Needs},
     lint,
+    modules::Modules,
     rules::{SCRIPT_SYNTAX, SENDS_NOTHING, UNKNOWN_VARIABLE},
     transform::incoming,
     uses::{self, StateUse, Uses},
@@ -101,7 +102,7 @@ impl Computed {
         let reads = reads.map(|read| FieldRead { setting: setting.to_owned().into(), ..read });
         let reads = reads.collect();
         let ast = host::optimize(written);
-        let (uses, needs) = (Uses::of(&ast), uses::needs(&ast));
+        let (uses, needs) = (Uses::of(&ast), uses::needs(&ast, Modules::default()));
         let (outputs, setting) = (Arc::new([]), setting.to_owned());
         Computed { ast, uses, needs, reads, outputs, setting }
     }
@@ -117,9 +118,11 @@ impl Computed {
         let mut scope = host::scope(Map::new(), Map::new());
         scope.push_constant("msg", msg);
         let room = message.payload.size_bytes();
-        let ended = host::run(&self.ast, &mut scope, node, &self.outputs, LIMITS, self.needs, room);
+        let ended =
+            host::run(&self.ast, &mut scope, node, &self.outputs, LIMITS, &self.needs, room);
         let value = ended.result.map_err(|error| {
-            let failure = Failure { ast: &self.ast, limits: LIMITS, file: None };
+            let modules = &self.needs.modules;
+            let failure = Failure { ast: &self.ast, modules, limits: LIMITS, file: None };
             anyhow!(failure.words_of(*error))
         });
         value.and_then(read).with_context(|| format!("`{}`", self.setting))

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use forebay_sdk::{Compiled, Configured, Language, Problem, ScriptSource, Value};
-use rhai::AST;
+use forebay_sdk::{Compiled, Configured, Import, Language, Problem, ScriptSource, Value};
 
 use crate::{
+    definitions,
     host::Limits,
-    lint, own_settings,
+    lint::{self, Code},
+    modules, own_settings,
     settings::{default_max_operations, default_timeout, output_names},
     transform::{Program, ScriptType},
 };
@@ -22,7 +23,7 @@ pub struct Rhai;
 /// A script that several nodes run, each with settings of its own.
 struct Shared {
     /// As its author wrote it.
-    ast: AST,
+    code: Code,
     outputs: Arc<[String]>,
     path: Arc<str>,
 }
@@ -32,6 +33,14 @@ impl Language for Rhai {
         "rhai"
     }
 
+    fn definitions(&self) -> String {
+        definitions::text()
+    }
+
+    fn imports(&self, script: &str) -> Vec<Import> {
+        modules::imports(script)
+    }
+
     fn compile(
         &self,
         source: &ScriptSource,
@@ -39,19 +48,19 @@ impl Language for Rhai {
     ) -> Option<Arc<dyn Compiled>> {
         let outputs = &source.outputs;
         problems.extend(output_names(outputs, "outputs", |index| format!("outputs[{index}]")));
-        let (ast, found) = lint::compile(&source.text, outputs);
+        let (code, found) = lint::script(&source.text, &source.modules, outputs);
         problems.extend(found);
-        let ast = ast?;
-        problems.extend(own_settings::check(&ast, source.settings.iter(), "plugin.yaml"));
+        let code = code?;
+        problems.extend(own_settings::check(&code.ast, source.settings.iter(), "plugin.yaml"));
         let (outputs, path) = (outputs.as_slice().into(), Arc::clone(&source.path));
-        Some(Arc::new(Shared { ast, outputs, path }))
+        Some(Arc::new(Shared { code, outputs, path }))
     }
 }
 
 impl Compiled for Shared {
     fn configure(&self, settings: &serde_json::Map<String, Value>) -> Arc<dyn Configured> {
-        let (ast, outputs) = (self.ast.clone(), Arc::clone(&self.outputs));
-        let program = Program::new(ast, settings, outputs, LIMITS).of_file(&self.path);
+        let (code, outputs) = (self.code.clone(), Arc::clone(&self.outputs));
+        let program = Program::new(code, settings, outputs, LIMITS).of_file(&self.path);
         Arc::new(ScriptType(Arc::new(program)))
     }
 }

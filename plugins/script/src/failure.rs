@@ -12,6 +12,7 @@ use crate::{
         Limits, MAX_CALL_LEVELS, MAX_LIST_VALUES, MAX_MAP_VALUES, MAX_TEXT_BYTES, MAX_VARIABLES,
         MAX_VARIABLES_BYTES, Stopped,
     },
+    modules::{Imported, Modules},
     uses::{Step, steps},
     words::lowercase_first,
 };
@@ -23,6 +24,8 @@ const MOST_SHOWN: usize = 40;
 /// What is needed to describe an error of a script.
 pub(crate) struct Failure<'a> {
     pub ast: &'a AST,
+    /// What it imports.
+    pub modules: &'a Modules,
     pub limits: Limits,
     /// The file that holds the script, when that is no setting of the node.
     pub file: Option<&'a Arc<str>>,
@@ -31,6 +34,15 @@ pub(crate) struct Failure<'a> {
 impl Failure<'_> {
     /// `division by zero: 1 / 0`, and its place when it has one. `scope` are the variables as the script left them.
     pub(crate) fn describe(&self, error: EvalAltResult, scope: &Scope) -> anyhow::Error {
+        if let Some(module) = self.module_of(&error) {
+            // It sees no variables of the script.
+            let failure = Failure { ast: &module.ast, file: Some(&module.path), ..*self };
+            return failure.described(error, &Scope::new());
+        }
+        self.described(error, scope)
+    }
+
+    fn described(&self, error: EvalAltResult, scope: &Scope) -> anyhow::Error {
         let (words, place) = self.words_and_place(error);
         match place.line() {
             Some(line) => {
@@ -40,6 +52,16 @@ impl Failure<'_> {
             }
             None => anyhow!(words),
         }
+    }
+
+    /// The module whose function went wrong.
+    fn module_of(&self, error: &EvalAltResult) -> Option<&Imported> {
+        let (mut error, mut found) = (error, None);
+        while let EvalAltResult::ErrorInFunctionCall(_, source, inner, _) = error {
+            found = self.modules.get(source);
+            error = inner;
+        }
+        found
     }
 
     /// The same without a place.

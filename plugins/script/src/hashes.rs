@@ -27,6 +27,8 @@ pub(crate) fn register(engine: &mut Engine) {
         engine.register_fn(name, |bytes: Blob| hash(algorithm, &bytes));
         engine.register_fn(name, |text: ImmutableString| hash(algorithm, &text));
     }
+    engine.register_fn("md5", |bytes: Blob| md5::compute(bytes).to_vec());
+    engine.register_fn("md5", |text: ImmutableString| md5::compute(text.as_bytes()).to_vec());
     for (name, algorithm) in
         [("hmac_sha256", hmac::HMAC_SHA256), ("hmac_sha1", hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY)]
     {

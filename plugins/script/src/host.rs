@@ -4,6 +4,7 @@
 //! thread: a run begins and ends in [`run`], and scripts do not wait.
 
 use std::{
+    any::TypeId,
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     io::{self, Write},
@@ -15,14 +16,16 @@ use std::{
 use forebay_sdk::{Timestamp, number};
 use rhai::{
     AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, FnPtr, FuncRegistration,
-    ImmutableString, Map, Module, NativeCallContext, OptimizationLevel, ParseError, Position,
-    Scope, Shared,
+    ImmutableString, Map, Module, ModuleResolver, NativeCallContext, OptimizationLevel, ParseError,
+    Position, Scope, Shared,
     packages::{Package, StandardPackage},
 };
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{bytes, convert, hashes, patterns, statistics, times, words::did_you_mean};
+use crate::{
+    bytes, convert, hashes, modules::Modules, patterns, statistics, times, words::did_you_mean,
+};
 
 // Sizes count what lies inside, too: a list of texts is as long as all of its texts together.
 // They bound how deep values are nested, and with it the stack that copying a value takes.
@@ -32,6 +35,8 @@ pub(crate) const MAX_MAP_VALUES: usize = 4096;
 pub(crate) const MAX_VARIABLES: usize = 256;
 pub(crate) const MAX_CALL_LEVELS: usize = 16;
 const MAX_FUNCTIONS: usize = 128;
+/// Each `import` that is run counts.
+const MAX_MODULES: usize = 64;
 const MAX_EXPRESSION_DEPTH: usize = 48;
 const MAX_EXPRESSION_DEPTH_IN_FUNCTION: usize = 24;
 /// Messages that a script may send on for one that comes in.
@@ -87,12 +92,21 @@ pub(crate) enum Stopped {
     TextTooLong,
 }
 
-/// What a script needs, that costs others time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a run ends, and where: in the script, or in a module.
+struct EndsAs {
+    why: Stopped,
+    at: Position,
+    module: Option<String>,
+}
+
+/// What a script needs to run, beside what all have.
+#[derive(Clone)]
 pub(crate) struct Needs {
     pub operators: Operators,
     /// Some function captures variables, so they are noted.
     pub captures: bool,
+    /// What it imports.
+    pub modules: Modules,
 }
 
 /// How operators find what they do.
@@ -109,6 +123,7 @@ pub(crate) enum Operators {
 struct Run {
     node: Arc<str>,
     outputs: Arc<[String]>,
+    modules: Modules,
     limits: Limits,
     deadline: Instant,
     /// Counted up to the last look.
@@ -117,8 +132,8 @@ struct Run {
     room: usize,
     /// From so many operations on, variables are measured again.
     measure_at: u32,
-    /// What the run ends as, and where, once it comes to its next operation.
-    ended: Option<(Stopped, Position)>,
+    /// What the run ends as, once it comes to its next operation.
+    ended: Option<EndsAs>,
     /// Roughly how much it handles, in bytes.
     held_bytes: usize,
     emitted: Vec<(usize, Dynamic)>,
@@ -143,26 +158,18 @@ pub(crate) fn run(
     node: &Arc<str>,
     outputs: &Arc<[String]>,
     limits: Limits,
-    needs: Needs,
+    needs: &Needs,
     payload_bytes: usize,
 ) -> Ended {
-    let stretch = limits.max_operations.min(operations_between_clocks(payload_bytes));
-    LEFT.set(stretch);
-    MEASURES.set(false);
-    CAPTURES.set(needs.captures);
-    RUN.set(Some(Run {
+    begin(Run {
         node: Arc::clone(node),
         outputs: Arc::clone(outputs),
-        limits,
-        deadline: Instant::now() + limits.timeout,
-        operations: stretch,
+        modules: needs.modules.clone(),
         room: MAX_VARIABLES_BYTES + payload_bytes.saturating_mul(ROOM_PER_PAYLOAD_BYTE),
-        measure_at: 0,
-        ended: None,
         held_bytes: payload_bytes,
-        emitted: Vec::new(),
-        captured: Captured::default(),
-    }));
+        ..Run::within(limits)
+    });
+    CAPTURES.set(needs.captures);
     let engine = match needs.operators {
         Operators::Fast => &ENGINE,
         Operators::Careful => &CAREFUL,
@@ -173,10 +180,56 @@ pub(crate) fn run(
     };
     let result = match run.ended {
         None => result,
-        Some((why, at)) => Err(EvalAltResult::ErrorTerminated(Dynamic::from(why), at).into()),
+        Some(EndsAs { why, at, module }) => {
+            let error = EvalAltResult::ErrorTerminated(Dynamic::from(why), at).into();
+            Err(match module {
+                None => error,
+                Some(module) => {
+                    EvalAltResult::ErrorInFunctionCall(String::new(), module, error, at).into()
+                }
+            })
+        }
     };
     run.captured.spare_lasting(scope);
     Ended { result, emitted: run.emitted, captured: run.captured }
+}
+
+/// Makes a module of what it says. It has functions and constants; only these are computed.
+pub(crate) fn module(
+    ast: &AST,
+    modules: &Modules,
+    limits: Limits,
+) -> Result<Shared<Module>, Box<EvalAltResult>> {
+    begin(Run { modules: modules.clone(), ..Run::within(limits) });
+    CAPTURES.set(false);
+    let made = Module::eval_ast_as_new(Scope::new(), ast, &ENGINE);
+    RUN.set(None);
+    made.map(Shared::new)
+}
+
+fn begin(run: Run) {
+    let stretch = run.limits.max_operations.min(operations_between_clocks(run.held_bytes));
+    LEFT.set(stretch);
+    MEASURES.set(false);
+    RUN.set(Some(Run { operations: stretch, ..run }));
+}
+
+/// Finds the modules of the script that runs.
+struct OfTheRun;
+
+impl ModuleResolver for OfTheRun {
+    fn resolve(
+        &self,
+        _: &Engine,
+        _: Option<&str>,
+        name: &str,
+        at: Position,
+    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        let find =
+            |run: &Option<Run>| Some(Shared::clone(&run.as_ref()?.modules.get(name)?.module));
+        RUN.with_borrow(find)
+            .ok_or_else(|| EvalAltResult::ErrorModuleNotFound(name.to_owned(), at).into())
+    }
 }
 
 impl Captured {
@@ -250,6 +303,15 @@ pub(crate) fn compile(engine: &Engine, text: &str, also: &[String]) -> Result<AS
     engine.compile_with_scope(&scope, text)
 }
 
+/// Compiles a module as it was written: it sees no variables but its own.
+pub(crate) fn read_module(text: &str, also: &[String]) -> Result<AST, ParseError> {
+    let mut scope = Scope::new();
+    for name in also {
+        scope.push(name.clone(), Dynamic::UNIT);
+    }
+    READER.compile_with_scope(&scope, text)
+}
+
 /// A script as it will run.
 pub(crate) fn optimize(written: AST) -> AST {
     // With a constant among them the optimizer would put its value where it is assigned to.
@@ -258,6 +320,11 @@ pub(crate) fn optimize(written: AST) -> AST {
         scope.push(name, Map::new());
     }
     ENGINE.optimize_ast(&scope, written, OptimizationLevel::Simple)
+}
+
+/// A module as it will run.
+pub(crate) fn optimize_module(written: AST) -> AST {
+    ENGINE.optimize_ast(&Scope::new(), written, OptimizationLevel::Simple)
 }
 
 /// The variables that last from message to message.
@@ -287,6 +354,17 @@ pub(crate) fn functions() -> &'static BTreeMap<String, BTreeSet<usize>> {
     &FUNCTIONS
 }
 
+/// The same with the types of these values, but for operators.
+pub(crate) fn signatures() -> Vec<(String, Vec<TypeId>)> {
+    let signature = |info: rhai::FuncInfo| {
+        Some((info.metadata.name.to_string(), info.metadata.param_types.to_vec()))
+    };
+    let mut signatures = ENGINE.collect_fn_metadata(None, signature, true);
+    let is_word = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    signatures.retain(|(name, _)| is_word(name) && !WITHHELD.contains(&name.as_str()));
+    signatures
+}
+
 /// An engine with the functions and limits of every script.
 pub(crate) fn engine() -> Engine {
     static STANDARD: LazyLock<Shared<Module>> =
@@ -302,6 +380,8 @@ pub(crate) fn engine() -> Engine {
         .set_max_map_size(MAX_MAP_VALUES)
         .set_max_variables(MAX_VARIABLES)
         .set_max_functions(MAX_FUNCTIONS)
+        .set_max_modules(MAX_MODULES)
+        .set_module_resolver(OfTheRun)
         .set_max_call_levels(MAX_CALL_LEVELS)
         .set_max_expr_depths(MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_DEPTH_IN_FUNCTION);
 
@@ -383,6 +463,24 @@ fn operations_between_clocks(held_bytes: usize) -> u32 {
 }
 
 impl Run {
+    /// One that holds nothing, from now on.
+    fn within(limits: Limits) -> Run {
+        Run {
+            node: "".into(),
+            outputs: [].into(),
+            modules: Modules::default(),
+            limits,
+            deadline: Instant::now() + limits.timeout,
+            operations: 0,
+            room: MAX_VARIABLES_BYTES,
+            measure_at: 0,
+            ended: None,
+            held_bytes: 0,
+            emitted: Vec::new(),
+            captured: Captured::default(),
+        }
+    }
+
     /// The script names a variable that a function captured. Where one is at work, the language waits for
     /// it for some fifty milliseconds, which no operation counts: the clock is read here.
     fn names_captured(&mut self, value: &Dynamic) -> Result<(), Box<EvalAltResult>> {
@@ -395,8 +493,8 @@ impl Run {
 
     /// Looks whether the run may go on, at the first operation behind those that were counted.
     fn look(&mut self) -> Option<Stopped> {
-        if let Some((why, _)) = self.ended {
-            return Some(why);
+        if let Some(ended) = &self.ended {
+            return Some(ended.why);
         }
         if self.operations >= self.limits.max_operations {
             return Some(Stopped::Operations);
@@ -520,7 +618,11 @@ fn joins_nothing(call: &str) -> Result<Dynamic, Box<EvalAltResult>> {
 fn end_soon(why: Stopped, call: &NativeCallContext) {
     RUN.with_borrow_mut(|run| {
         if let Some(run) = run {
-            run.ended.get_or_insert((why, call.call_position()));
+            run.ended.get_or_insert_with(|| EndsAs {
+                why,
+                at: call.call_position(),
+                module: call.call_source().map(str::to_owned),
+            });
         }
     });
     LEFT.set(0);

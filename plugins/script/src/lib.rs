@@ -5,6 +5,7 @@
 mod bytes;
 mod condition;
 mod convert;
+mod definitions;
 mod drop_in;
 mod failure;
 mod fields;
@@ -13,6 +14,7 @@ mod hashes;
 mod host;
 mod lint;
 mod mistakes;
+mod modules;
 mod own_settings;
 mod patterns;
 mod rules;

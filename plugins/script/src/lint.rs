@@ -1,17 +1,23 @@
 //! What is wrong with a script before it runs.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use forebay_sdk::{Problem, finding::nearest};
+use forebay_sdk::{Level, ModuleSource, Problem, finding::nearest};
 use rhai::{
-    AST, ASTFlags, ASTNode, Expr, FnCallExpr, LexError, ParseError, ParseErrorType, Position, Stmt,
+    AST, ASTFlags, ASTNode, Expr, FnAccess, FnCallExpr, LexError, ParseError, ParseErrorType,
+    Position, Stmt,
 };
 
 use crate::{
-    host,
+    failure::Failure,
+    host::{self, Limits},
     mistakes::{self, without_comment},
+    modules::{Imported, Modules, imports},
     patterns,
-    rules::{SCRIPT_SYNTAX, UNDECLARED_OUTPUT, UNKNOWN_FIELD, UNKNOWN_FUNCTION, UNKNOWN_VARIABLE},
+    rules::{
+        SCRIPT_SYNTAX, SENDS_NOTHING, UNDECLARED_OUTPUT, UNKNOWN_FIELD, UNKNOWN_FUNCTION,
+        UNKNOWN_VARIABLE,
+    },
     uses::{FIELDS, Step, starts_chain, steps},
     words::{did_you_mean, for_function, for_object, lowercase_first, problem},
 };
@@ -19,26 +25,111 @@ use crate::{
 /// One unknown variable hides the next; this many are looked for.
 const MAX_UNKNOWN_VARIABLES: usize = 16;
 
+/// What a module may use to make its constants.
+const MODULE_LIMITS: Limits = Limits { max_operations: 100_000, timeout: Duration::from_secs(1) };
+
 /// Functions that the language itself has, whatever they are called with.
 const BUILT_IN: [&str; 7] =
     ["call", "curry", "Fn", "is_def_fn", "is_def_var", "is_shared", "type_of"];
 
-/// Compiles a script as it was written, and reports what is wrong with it. None when nothing could
-/// run.
-pub(crate) fn compile(text: &str, outputs: &[String]) -> (Option<AST>, Vec<Problem>) {
-    compile_by(host::read, text, outputs)
+/// A script as it was written, with what it imports.
+#[derive(Clone)]
+pub(crate) struct Code {
+    pub ast: AST,
+    pub modules: Modules,
 }
 
-/// The same by any compiler, which gets the text and the names that are to count as known.
+/// Compiles a script and what it imports, and reports what is wrong with them. None when nothing could
+/// run.
+pub(crate) fn script(
+    text: &str,
+    sources: &[ModuleSource],
+    outputs: &[String],
+) -> (Option<Code>, Vec<Problem>) {
+    let (modules, mut problems) = modules(sources);
+    let is_right = problems.iter().all(|problem| problem.level != Level::Error);
+    let (ast, found) = compile_by(host::read, text, &Around::Script { outputs }, &modules);
+    problems.extend(found);
+    problems.extend(ast.iter().flat_map(|ast| overlooked_imports(ast, sources)));
+    (ast.filter(|_| is_right).map(|ast| Code { ast, modules }), problems)
+}
+
+/// Imports that nobody read: behind a text with `${...}`, they look like a part of it.
+fn overlooked_imports(ast: &AST, sources: &[ModuleSource]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Stmt(Stmt::Import(parts, at))) = path.last()
+            && let Expr::StringConstant(name, _) = &parts.0
+            && sources.iter().all(|source| *source.name != **name)
+        {
+            let message = format!("script cannot import `{name}` here");
+            let label = "expected at the beginning of the script".to_owned();
+            problems.push(problem(&SCRIPT_SYNTAX, *at, message, label));
+        }
+        true
+    });
+    problems
+}
+
+/// Compiles a text that imports nothing.
+pub(crate) fn compile(text: &str, outputs: &[String]) -> (Option<AST>, Vec<Problem>) {
+    compile_by(host::read, text, &Around::Script { outputs }, &Modules::default())
+}
+
+/// Compiles modules, each behind those that it imports itself. One that is wrong is left out.
+fn modules(sources: &[ModuleSource]) -> (Modules, Vec<Problem>) {
+    let (mut modules, mut problems) = (Modules::default(), Vec::new());
+    for ModuleSource { name, path, text } in sources {
+        let (ast, found) = compile_by(host::read_module, text, &Around::Module, &modules);
+        problems.extend(found.into_iter().map(|problem| problem.in_module(name)));
+        let Some(mut ast) = ast.map(host::optimize_module) else { continue };
+        // What is wrong with one that it imports was said.
+        if imports(text).iter().any(|import| modules.get(&import.name).is_none()) {
+            continue;
+        }
+        ast.set_source(&**name);
+        match host::module(&ast, &modules, MODULE_LIMITS) {
+            Ok(module) => modules.add(name, Imported { path: Arc::clone(path), ast, module }),
+            Err(error) => {
+                let at = error.position();
+                let (ast, modules) = (&ast, &modules);
+                let failure = Failure { ast, modules, limits: MODULE_LIMITS, file: None };
+                let words = failure.words_of(*error);
+                let message = "a constant of the module cannot be computed".to_owned();
+                problems.push(problem(&SCRIPT_SYNTAX, at, message, words).in_module(name));
+            }
+        }
+    }
+    (modules, problems)
+}
+
+/// What a text is a part of.
+pub(crate) enum Around<'a> {
+    /// A node, which has these outputs beside the main one and `errors`.
+    Script { outputs: &'a [String] },
+    /// Scripts that import it.
+    Module,
+}
+
+/// Compiles by any compiler, which gets the text and the names that are to count as known.
 pub(crate) fn compile_by(
     compiler: impl Fn(&str, &[String]) -> Result<AST, ParseError>,
     text: &str,
-    outputs: &[String],
+    around: &Around<'_>,
+    modules: &Modules,
 ) -> (Option<AST>, Vec<Problem>) {
     if text.trim().is_empty() {
-        let label = "expected a script, such as `msg`";
-        let empty = Problem::new("script", "`script` is empty", label).rule(&SCRIPT_SYNTAX);
-        return (None, vec![empty]);
+        let (message, label) = match around {
+            Around::Script { .. } => ("`script` is empty", "expected a script, such as `msg`"),
+            Around::Module => {
+                ("module is empty", "expected functions, such as `fn half(x) { x / 2 }`")
+            }
+        };
+        let empty = Problem::new("script", message, label).rule(&SCRIPT_SYNTAX);
+        return match around {
+            Around::Script { .. } => (None, vec![empty]),
+            Around::Module => (None, vec![empty.inside(1, 1)]),
+        };
     }
     let mut unknown: Vec<(String, Position)> = Vec::new();
     let mut names = Vec::new();
@@ -56,21 +147,28 @@ pub(crate) fn compile_by(
             },
         }
     };
-    let mut tree = Tree::default();
+    let mut tree = Tree { modules: modules.clone(), ..Tree::default() };
     if let Ok(ast) = &compiled {
         tree.read(ast);
     }
+    // Of functions, the tree says more.
+    let is_said = |one: &&(String, Position)| tree.unseen.contains(one);
+    let unsaid = unknown.iter().filter(|one| !is_said(one));
     let mut problems: Vec<Problem> =
-        unknown.iter().map(|(name, at)| unknown_variable(name, *at, &tree)).collect();
+        unsaid.map(|(name, at)| unknown_variable(name, *at, &tree, around)).collect();
     match compiled {
         Ok(ast) => {
-            problems.extend(tree.problems(outputs).into_iter().filter(|p| !follows(p, &unknown)));
+            problems.extend(tree.problems(around).into_iter().filter(|p| !follows(p, &unknown)));
             problems.extend(mistakes::find(
                 &ast,
                 text,
                 |name| tree.has(name),
                 |name| tree.locals.contains(name),
             ));
+            if let Around::Module = around {
+                problems.retain(|problem| problem.rule != &SENDS_NOTHING);
+                problems.extend(no_part_of_a_module(&ast));
+            }
             problems.sort_by_key(|problem| problem.inside);
             // With names that only count as known it is another script.
             (unknown.is_empty().then_some(ast), problems)
@@ -82,6 +180,20 @@ pub(crate) fn compile_by(
     }
 }
 
+/// What a module cannot hold: it is no script, and nobody would run it.
+fn no_part_of_a_module(ast: &AST) -> Option<Problem> {
+    let is_part = |statement: &&Stmt| match statement {
+        Stmt::Var(_, flags, _) => flags.contains(ASTFlags::CONSTANT),
+        Stmt::Import(..) | Stmt::Export(..) | Stmt::Noop(_) => true,
+        _ => false,
+    };
+    let other = ast.statements().iter().find(|statement| !is_part(statement))?;
+    let message = "a module has statements that nobody runs".to_owned();
+    let label =
+        "expected functions, and constants such as `export const ZERO = 273.15;`".to_owned();
+    Some(problem(&SCRIPT_SYNTAX, other.position(), message, label))
+}
+
 /// Whether it is about a method of an object that is not there.
 fn follows(problem: &Problem, unknown: &[(String, Position)]) -> bool {
     let lines = unknown.iter().filter(|(name, _)| for_object(name).is_some());
@@ -90,16 +202,21 @@ fn follows(problem: &Problem, unknown: &[(String, Position)]) -> bool {
         && problem.inside.is_some_and(|(line, _)| lines.any(|of| of == line))
 }
 
-fn unknown_variable(name: &str, at: Position, tree: &Tree) -> Problem {
+fn unknown_variable(name: &str, at: Position, tree: &Tree, around: &Around<'_>) -> Problem {
+    let of_all: &[&str] = match around {
+        Around::Script { .. } => &["msg", "state", "settings"],
+        Around::Module => &[],
+    };
     let own = tree.locals.iter().chain(&tree.constants);
-    let known = ["msg", "state", "settings"].into_iter().chain(own.map(String::as_str));
+    let known = of_all.iter().copied().chain(own.map(String::as_str));
     let near = nearest(name, known.filter(|known| *known != name));
-    let label = match (for_object(name), near) {
-        (Some(ours), _) => ours.to_owned(),
-        (None, Some(near)) => format!("did you mean `{near}`?"),
-        (None, None) => {
+    let label = match (for_object(name), near, around) {
+        (Some(ours), ..) => ours.to_owned(),
+        (None, Some(near), _) => format!("did you mean `{near}`?"),
+        (None, None, Around::Script { .. }) => {
             format!("expected msg, state, settings, or a variable made with `let {name} = ...`")
         }
+        (None, None, Around::Module) => "expected a constant of the module".to_owned(),
     };
     problem(&UNKNOWN_VARIABLE, at, format!("script has no variable `{name}`"), label)
 }
@@ -130,6 +247,10 @@ fn syntax(error: &ParseErrorType, at: Position, text: &str) -> Problem {
         }
         E::Reserved(word) => (reserved(word, text, at), at),
         E::BadInput(LexError::MalformedChar(_)) => ("text stands in double quotes".to_owned(), at),
+        E::ModuleUndefined(name) => (
+            format!("there is no module `{name}`; expected `import \"lib/...\" as {name};` above"),
+            at,
+        ),
         E::ExprTooDeep => ("nested too deep; split it with `let`".to_owned(), at),
         other => (lowercase_first(&other.to_string()), at),
     };
@@ -145,7 +266,6 @@ fn reserved(word: &str, text: &str, at: Position) -> String {
     match word {
         "var" => "variables are made with `let`".to_owned(),
         "null" | "nil" | "undefined" => format!("there is no `{word}`; nothing is `()`"),
-        "import" | "export" => "a script cannot load other scripts".to_owned(),
         _ => format!("`{word}` is reserved"),
     }
 }
@@ -183,10 +303,24 @@ struct Tree {
     names: BTreeSet<String>,
     /// Variables that a function reads and does not have.
     unseen: Vec<(String, Position)>,
+    /// What can be imported.
+    modules: Modules,
+    imports: Vec<Imports>,
+}
+
+/// An `import`.
+struct Imports {
+    /// None when it is no text that is written out.
+    module: Option<String>,
+    /// Empty when it has none.
+    alias: String,
+    at: Position,
 }
 
 struct Call {
     name: String,
+    /// The name of the module in front of it: `units` in `units::half(x)`.
+    module: Option<String>,
     values: usize,
     is_method: bool,
     at: Position,
@@ -239,6 +373,14 @@ impl Tree {
                 self.call(call, *at, false);
             }
             Some(ASTNode::Expr(Expr::MethodCall(call, at))) => self.call(call, *at, true),
+            Some(ASTNode::Stmt(Stmt::Import(parts, at))) => self.imports.push(Imports {
+                module: match &parts.0 {
+                    Expr::StringConstant(name, _) => Some(name.to_string()),
+                    _ => None,
+                },
+                alias: parts.1.name.to_string(),
+                at: *at,
+            }),
             Some(ASTNode::Expr(Expr::Property(property, _))) => {
                 self.names.insert(property.2.to_string());
             }
@@ -261,7 +403,9 @@ impl Tree {
             return;
         }
         let emits_to = match call.args.first() {
-            Some(Expr::StringConstant(output, at)) if call.name == "emit" && !is_method => {
+            Some(Expr::StringConstant(output, at))
+                if call.name == "emit" && !is_method && !call.is_qualified() =>
+            {
                 Some((output.to_string(), *at))
             }
             _ => None,
@@ -279,6 +423,7 @@ impl Tree {
             gets_text,
             last_text,
             name: call.name.to_string(),
+            module: call.is_qualified().then(|| call.namespace.to_string()),
             values,
             is_method,
             at,
@@ -312,7 +457,9 @@ impl Tree {
         let mut read: Vec<(String, Position)> = Vec::new();
         functions.walk(&mut |path: &[ASTNode]| {
             inside.node(path);
-            if let Some(ASTNode::Expr(Expr::Variable(variable, _, at))) = path.last() {
+            if let Some(ASTNode::Expr(Expr::Variable(variable, _, at))) = path.last()
+                && variable.2.is_empty()
+            {
                 read.push((variable.1.to_string(), *at));
             }
             true
@@ -320,10 +467,16 @@ impl Tree {
         self.unseen.extend(read.into_iter().filter(|(name, _)| !inside.has_variable(name)));
     }
 
-    fn problems(&self, outputs: &[String]) -> Vec<Problem> {
+    fn problems(&self, around: &Around<'_>) -> Vec<Problem> {
         let mut problems = Vec::new();
-        problems.extend(self.calls.iter().filter_map(|call| self.function(call)));
-        problems.extend(self.calls.iter().filter_map(|call| output(call, outputs)));
+        problems.extend(self.imports.iter().filter_map(no_import));
+        problems.extend(self.calls.iter().filter_map(|call| match &call.module {
+            None => self.function(call),
+            Some(alias) => self.function_of_module(call, alias),
+        }));
+        if let Around::Script { outputs } = around {
+            problems.extend(self.calls.iter().filter_map(|call| output(call, outputs)));
+        }
         problems.extend(self.calls.iter().filter_map(|call| self.pattern(call)));
         // A variable of that name may be anything.
         let fields = self.fields.iter().filter(|_| !self.has_variable("msg"));
@@ -335,7 +488,10 @@ impl Tree {
             problem(&UNKNOWN_FIELD, *at, format!("a message has no field `{field}`"), label)
         }));
         problems.extend(self.unseen.iter().map(|(name, at)| {
-            let label = "functions see only their parameters; pass it as one".to_owned();
+            let label = match self.constants.contains(name) {
+                true => format!("functions see constants of the script as `global::{name}`"),
+                false => "functions see only their parameters; pass it as one".to_owned(),
+            };
             problem(&UNKNOWN_VARIABLE, *at, format!("function has no variable `{name}`"), label)
         }));
         problems
@@ -404,11 +560,48 @@ impl Tree {
         let mut takes: BTreeSet<usize> = scripted.into_iter().collect();
         let front = usize::from(call.is_method);
         takes.extend(native.into_iter().flatten().map(|takes| takes.saturating_sub(front)));
-        let takes: Vec<String> = takes.iter().map(ToString::to_string).collect();
-        let label = format!("expected {}, found {}", takes.join(" or "), call.values);
-        let message = format!("`{name}` gets the wrong number of values");
-        Some(problem(&UNKNOWN_FUNCTION, call.at, message, label))
+        Some(wrong_number(call, takes))
     }
+
+    /// A function that the module does not have which the script imports under that name.
+    fn function_of_module(&self, call: &Call, alias: &str) -> Option<Problem> {
+        let import = self.imports.iter().find(|import| import.alias == alias)?;
+        let module = import.module.as_deref()?;
+        let all: Vec<_> = self.modules.get(module)?.ast.iter_functions().collect();
+        let named = || all.iter().filter(|function| function.name == call.name);
+        let message = || format!("module `{module}` has no function `{}`", call.name);
+        if named().any(|function| function.access == FnAccess::Private) {
+            let label = "there it is `private`".to_owned();
+            return Some(problem(&UNKNOWN_FUNCTION, call.at, message(), label));
+        }
+        if named().any(|function| function.params.len() == call.values) {
+            return None;
+        }
+        let takes: BTreeSet<usize> = named().map(|function| function.params.len()).collect();
+        if !takes.is_empty() {
+            return Some(wrong_number(call, takes));
+        }
+        let near = did_you_mean(&call.name, all.iter().map(|function| function.name));
+        Some(problem(&UNKNOWN_FUNCTION, call.at, message(), format!("not found{near}")))
+    }
+}
+
+fn wrong_number(call: &Call, takes: BTreeSet<usize>) -> Problem {
+    let takes: Vec<String> = takes.iter().map(ToString::to_string).collect();
+    let label = format!("expected {}, found {}", takes.join(" or "), call.values);
+    let message = format!("`{}` gets the wrong number of values", call.name);
+    problem(&UNKNOWN_FUNCTION, call.at, message, label)
+}
+
+/// An import that says too little.
+fn no_import(import: &Imports) -> Option<Problem> {
+    let label = match (&import.module, import.alias.as_str()) {
+        (None, _) => "expected the name of a module in quotes, such as \"lib/units\"".to_owned(),
+        (Some(module), "") => format!("expected `import \"{module}\" as` and a name for it"),
+        _ => return None,
+    };
+    let message = "script has an `import` that cannot be used".to_owned();
+    Some(problem(&SCRIPT_SYNTAX, import.at, message, label))
 }
 
 fn output(call: &Call, outputs: &[String]) -> Option<Problem> {

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use forebay_sdk::{Configured, Period, Problem, Script, Settings};
+use forebay_sdk::{Configured, Import, Period, Problem, Script, Settings};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
     host::Limits,
-    lint,
+    lint, modules,
     own_settings::{self, OwnSettings},
     transform::{Program, ScriptType},
 };
@@ -56,14 +56,19 @@ impl Settings for ScriptSettings {
         problems
             .extend(output_names(&self.outputs, "outputs", |index| format!("outputs[{index}]")));
         problems.extend(self.check_timeout());
-        let (compiled, found) = lint::compile(&self.script.0, &self.outputs);
+        let Script { text, modules } = &self.script;
+        let (compiled, found) = lint::script(text, modules, &self.outputs);
         problems.extend(found);
         if let Some(compiled) = &compiled {
-            problems.extend(own_settings::check(compiled, self.settings.keys(), "the node"));
+            problems.extend(own_settings::check(&compiled.ast, self.settings.keys(), "the node"));
         }
         let limits = Limits { max_operations: self.max_operations, timeout: self.timeout.0 };
         let program = Program::new(compiled?, &self.settings, self.outputs.into(), limits);
         Some(ScriptType(Arc::new(program)))
+    }
+
+    fn imports(script: &str) -> Vec<Import> {
+        modules::imports(script)
     }
 }
 

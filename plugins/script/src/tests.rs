@@ -11,6 +11,7 @@ use crate::{
     fields, host,
     host::{Limits, Needs, Operators},
     lint,
+    modules::Modules,
     own_settings::OwnSettings,
     transform::{Program, ScriptNode},
     uses::StateUse,
@@ -40,7 +41,7 @@ fn errors(script: &str) -> Vec<Problem> {
 }
 
 fn program(script: &str, limits: Limits) -> Option<Program> {
-    let (written, _) = lint::compile(script, &outputs());
+    let (written, _) = lint::script(script, &[], &outputs());
     Some(Program::new(written?, &OwnSettings::new(), outputs().into(), limits))
 }
 
@@ -726,7 +727,12 @@ fn findings_mark_what_is_wrong() {
         // As it runs, the script is optimized; that must not decide what is found.
         let engine = host::engine();
         let optimizing = |text: &str, also: &[String]| host::compile(&engine, text, also);
-        let (_, found) = lint::compile_by(optimizing, script, &outputs());
+        let (_, found) = lint::compile_by(
+            optimizing,
+            script,
+            &lint::Around::Script { outputs: &outputs() },
+            &Modules::default(),
+        );
         let found: Vec<String> = found.into_iter().map(show).collect();
         assert_eq!(found, expected, "optimized: {script}");
     }
@@ -819,10 +825,6 @@ fn findings_mark_what_is_wrong() {
         &[
             "1:13 script-syntax: script cannot be read [`new` is reserved; write a field of that name as [\"new\"]]",
         ],
-    );
-    finds(
-        "import \"x\" as y; msg",
-        &["1:1 script-syntax: script cannot be read [a script cannot load other scripts]"],
     );
 }
 
@@ -1183,7 +1185,7 @@ fn the_sample_is_right() {
     let sample = yaml::parse(&sample, 0, YamlLimits::default(), &mut findings).unwrap();
     let script = sample.at("transforms.judge.script").text().unwrap();
     let outputs = ["even".to_owned()];
-    let (written, problems) = lint::compile(script, &outputs);
+    let (written, problems) = lint::script(script, &[], &outputs);
     assert_eq!(problems, []);
     let program =
         Program::new(written.unwrap(), &OwnSettings::new(), outputs.to_vec().into(), LIMITS);
@@ -1475,8 +1477,8 @@ fn a_function_that_holds_on_to_itself_is_let_go_after_the_run() {
         let mut scope = host::scope(rhai::Map::new(), rhai::Map::new());
         let limits = Limits { max_operations: 10_000, timeout: Duration::from_secs(5) };
         let (node, outputs) = ("n".into(), [].into());
-        let needs = crate::uses::needs(&ast);
-        let ended = host::run(&ast, &mut scope, &node, &outputs, limits, needs, 0);
+        let needs = crate::uses::needs(&ast, Modules::default());
+        let ended = host::run(&ast, &mut scope, &node, &outputs, limits, &needs, 0);
         let held: Vec<rhai::Dynamic> = ended.captured.0.values().cloned().collect();
         assert_eq!(held.len(), captured, "{script}: {:?}", ended.result);
         drop(ended);
@@ -1554,9 +1556,10 @@ fn no_function_keeps_a_run_from_its_time_limit() {
 fn turns_of(script: &str) -> usize {
     let limits = Limits { max_operations: 10_000_000, timeout: Duration::from_millis(50) };
     let ast = host::optimize(host::read(script, &[]).unwrap());
-    let needs = Needs { operators: Operators::Fast, captures: true };
+    let modules = Modules::default();
+    let needs = Needs { operators: Operators::Fast, captures: true, modules };
     let mut scope = host::scope(rhai::Map::new(), rhai::Map::new());
-    let ended = host::run(&ast, &mut scope, &"a/s".into(), &outputs().into(), limits, needs, 0);
+    let ended = host::run(&ast, &mut scope, &"a/s".into(), &outputs().into(), limits, &needs, 0);
     assert!(ended.result.is_err(), "{script}");
     ended.emitted.len()
 }

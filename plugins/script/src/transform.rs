@@ -14,6 +14,7 @@ use crate::{
     failure::Failure,
     fields,
     host::{self, Limits, MAX_MESSAGES, Needs},
+    lint::Code,
     mistakes,
     own_settings::OwnSettings,
     state::{self, Before},
@@ -79,11 +80,12 @@ enum Seen<'a> {
 impl Program {
     /// Makes a script ready to run. `written` is as its author wrote it.
     pub(crate) fn new(
-        written: AST,
+        written: Code,
         settings: &OwnSettings,
         outputs: Arc<[String]>,
         limits: Limits,
     ) -> Program {
+        let Code { ast: written, modules } = written;
         let (fields, meta) = fields::of(&written);
         let sets_topic = fields::sets_topic(&written);
         let settings = convert::to_map(settings);
@@ -94,7 +96,7 @@ impl Program {
             false => written,
         };
         let uses = Uses::of(&ast);
-        let needs = uses::needs(&ast);
+        let needs = uses::needs(&ast, modules);
         let file = None;
         let ast = without_copy(ast);
         Program { ast, uses, fields, meta, sets_topic, settings, outputs, limits, needs, file }
@@ -177,7 +179,7 @@ impl ScriptNode {
             &self.name,
             &program.outputs,
             program.limits,
-            program.needs,
+            &program.needs,
             message.payload.size_bytes(),
         );
         let result = result.map(|result| {
@@ -185,7 +187,8 @@ impl ScriptNode {
             if is_msg { take_msg(&mut self.scope) } else { result }
         });
         let file = program.file.as_ref();
-        let failure = Failure { ast: &program.ast, limits: program.limits, file };
+        let (ast, modules) = (&program.ast, &program.needs.modules);
+        let failure = Failure { ast, modules, limits: program.limits, file };
         let result = result.map_err(|error| failure.describe(*error, &self.scope));
         // What was there before the message stays.
         self.scope.rewind(host::LASTING);

@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, mem, ptr};
 
 use rhai::{AST, ASTFlags, ASTNode, BinaryExpr, Expr, Identifier, Position, Stmt};
 
-use crate::host::{Needs, Operators};
+use crate::{
+    host::{Needs, Operators},
+    modules::Modules,
+};
 
 /// The fields of a message, as scripts know it.
 pub(crate) const FIELDS: [&str; 4] = ["topic", "time", "payload", "meta"];
@@ -214,8 +217,12 @@ fn assignment(chain: &Expr, outer: &[ASTNode]) -> Option<bool> {
 }
 
 /// What a script needs to run.
-pub(crate) fn needs(ast: &AST) -> Needs {
-    Needs { operators: operators(ast), captures: captures(ast) }
+pub(crate) fn needs(ast: &AST, modules: Modules) -> Needs {
+    let all = || modules.iter().map(|module| &module.ast).chain([ast]);
+    let is_careful = all().any(|ast| operators(ast) == Operators::Careful);
+    let operators = if is_careful { Operators::Careful } else { Operators::Fast };
+    let captures = all().any(captures);
+    Needs { operators, captures, modules }
 }
 
 /// Whether some function may capture a variable.
@@ -310,7 +317,10 @@ fn flows_out(node: &ASTNode, outer: &[ASTNode]) -> bool {
         match node {
             ASTNode::Expr(Expr::Array(..)) => (),
             ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _)) => {
-                return call.name == "emit" && call.args.len() == 2 && is(inner, &call.args[1]);
+                return call.name == "emit"
+                    && !call.is_qualified()
+                    && call.args.len() == 2
+                    && is(inner, &call.args[1]);
             }
             ASTNode::Stmt(Stmt::Return(_, flags, _)) => return !flags.contains(ASTFlags::BREAK),
             ASTNode::Stmt(Stmt::Switch(parts, _)) if !is(inner, &parts.0) => (),

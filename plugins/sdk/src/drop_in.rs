@@ -3,14 +3,21 @@
 
 use std::sync::Arc;
 
+use forebay_yaml::ModuleSource;
 use serde_json::{Map, Value};
 
-use crate::settings::{Configured, Problem};
+use crate::settings::{Configured, Import, Problem};
 
 /// A language in which users write node types.
 pub trait Language: Send + Sync {
     /// How the names of its files end, without the point.
     fn ending(&self) -> &'static str;
+
+    /// What scripts see and call, as a file that editors read.
+    fn definitions(&self) -> String;
+
+    /// What a script imports, whether the rest of it is right or wrong.
+    fn imports(&self, script: &str) -> Vec<Import>;
 
     /// Compiles a script. What is wrong with it is reported by setting: `script`, with the place inside,
     /// `outputs[0]`, `settings.NAME`. None when nothing could run.
@@ -26,6 +33,8 @@ pub trait Language: Send + Sync {
 pub struct ScriptSource {
     /// What it says.
     pub text: Arc<str>,
+    /// What it imports, each behind those that it imports itself.
+    pub modules: Vec<ModuleSource>,
     /// Its file, as errors name it.
     pub path: Arc<str>,
     /// The settings that a node of the type has. One that is left out is null.

@@ -80,7 +80,7 @@ pub mod zone;
 
 // What stands in YAML, and what is found wrong with it, is a crate of its own.
 pub use forebay_yaml::{
-    Edit, Finding, Level, Rule, Span, finding, schema_of,
+    Edit, Finding, Level, ModuleSource, Rule, Span, finding, schema_of,
     units::{self, Period, Rate, Script, Secret, Size, SyncPolicy},
 };
 
@@ -118,7 +118,7 @@ pub use crate::{
     },
     progress::Progress,
     series::{By, Due, Series},
-    settings::{Capabilities, Configured, Inventory, Problem, Settings},
+    settings::{Capabilities, Configured, Import, Inventory, Problem, Settings},
     short::ShortOr,
     site::Site,
     small_file::{read_json, replace_file, replace_json},

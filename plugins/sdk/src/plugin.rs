@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    settings::{Configured, Problem, Settings},
+    settings::{Configured, Import, Problem, Settings},
     tool::Tool,
 };
 
@@ -160,6 +160,10 @@ pub trait NodeType: Send + Sync {
     /// Whether one of the same name, which a folder brings along, takes its place.
     fn gives_way(&self) -> bool {
         false
+    }
+    /// What a script among its settings imports.
+    fn imports(&self, _script: &str) -> Vec<Import> {
+        Vec::new()
     }
     /// Ready-made settings that a node can take in. None for most types.
     fn profiles(&self) -> Option<Profiles> {
@@ -313,6 +317,9 @@ impl<S: Settings> NodeType for Native<S> {
     }
     fn schema(&self) -> &Value {
         self.schema.get_or_init(yaml::schema_of::<S>)
+    }
+    fn imports(&self, script: &str) -> Vec<Import> {
+        S::imports(script)
     }
     fn profiles(&self) -> Option<Profiles> {
         self.profiles

@@ -7,6 +7,7 @@ use std::{
     fmt,
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -40,6 +41,11 @@ pub trait Settings: DeserializeOwned + JsonSchema + 'static {
     /// None when there is nothing that could run. With an error among the problems the result is
     /// never built, but lint asks it for claims, outputs and the like all the same.
     fn resolve(self, problems: &mut Vec<Problem>) -> Option<impl Configured>;
+
+    /// What a script among the settings imports. The files are read before the settings are.
+    fn imports(_script: &str) -> Vec<Import> {
+        Vec::new()
+    }
 }
 
 /// Settings that were read and understood, whatever their type: all that lint and the engine know of
@@ -149,6 +155,15 @@ pub trait Configured: Any + Send + Sync {
     }
 }
 
+/// A file that a script imports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// As it is written: `lib/units`.
+    pub name: String,
+    /// The line and column in the script, both from 1.
+    pub inside: (usize, usize),
+}
+
 /// What a node reads or writes on the other side, one row each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inventory {
@@ -223,6 +238,8 @@ pub struct Problem {
     pub label: String,
     /// A line and column inside the setting's text, both from 1.
     pub inside: Option<(usize, usize)>,
+    /// By this name the text imports the one in which that line is.
+    pub module: Option<Arc<str>>,
     /// Other settings that matter, each with a few words.
     pub also: Vec<(String, String)>,
     /// What could stand there instead, when that is sure.
@@ -249,6 +266,7 @@ impl Problem {
             message: message.into(),
             label: label.into(),
             inside: None,
+            module: None,
             also: Vec::new(),
             instead: None,
             of_connection: None,
@@ -320,6 +338,12 @@ impl Problem {
     /// Marks a line and column inside the setting's text, both from 1.
     pub fn inside(mut self, line: usize, column: usize) -> Problem {
         self.inside = Some((line, column));
+        self
+    }
+
+    /// Puts that line and column into a text that the setting's text imports.
+    pub fn in_module(mut self, name: &Arc<str>) -> Problem {
+        self.module = Some(Arc::clone(name));
         self
     }
 

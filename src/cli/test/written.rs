@@ -80,6 +80,11 @@ pub(super) struct Expected {
     pub meta: Option<Map<String, Value>>,
 }
 
+/// JSON Schema of a `tests.yaml`.
+pub fn schema() -> Value {
+    schema_of::<Written>()
+}
+
 fn usual_topic() -> String {
     "test".to_owned()
 }
@@ -94,7 +99,7 @@ pub(super) fn read(
     let Some(tree) = yaml::parse(text, file, Limits::default(), findings) else {
         return Vec::new();
     };
-    let schema = schema_of::<Written>();
+    let schema = schema();
     let Some(written) = yaml::read::<Written>(&tree, &schema, "tests.yaml", findings) else {
         return Vec::new();
     };
