@@ -1,9 +1,8 @@
 //! The plugins in this build: the only file that names one.
 
-#[cfg(feature = "forebay-script")]
 use std::sync::Arc;
 
-use forebay_sdk::Plugin;
+use forebay_sdk::{Plugin, world::Web};
 
 use crate::config::Types;
 #[cfg(feature = "forebay-script")]
@@ -86,6 +85,15 @@ pub fn standard() -> Vec<Plugin> {
     #[cfg(not(feature = "forebay-script"))]
     let plugins = Vec::new();
     plugins
+}
+
+/// Who speaks HTTP for nodes that do not.
+pub fn web() -> Option<Arc<dyn Web>> {
+    #[cfg(feature = "forebay-http")]
+    let web: Option<Arc<dyn Web>> = Some(Arc::new(forebay_http::Http));
+    #[cfg(not(feature = "forebay-http"))]
+    let web = None;
+    web
 }
 
 /// What scripts see and call, as a file that editors read.

@@ -24,6 +24,7 @@ use crate::{
     api::{self, Questions},
     config::{Watched, runtime::LogFormat, watch::Watch},
     engine::Stopped,
+    plugins,
 };
 
 /// Run the pipelines of a folder, and follow its changes.
@@ -84,6 +85,10 @@ pub(super) async fn run_folder(
     clock::begin(last_seen::read(&data));
     let questions = api::open(&data);
     let world = World::system().with_program(questions.from_within());
+    let world = match plugins::web() {
+        Some(web) => world.with_web(web),
+        None => world,
+    };
     let mut running = Running::new(folder, arguments.data.clone(), data, world);
     running.remember_receipts().await;
     let watched = match (looked, last_good) {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod body;
+mod caller;
 mod client;
 mod settings;
 mod shape;
@@ -11,6 +12,7 @@ mod tests;
 
 use forebay_sdk::{Native, Plugin, Role};
 
+pub use crate::caller::Http;
 use crate::settings::HttpSettings;
 
 /// What this folder offers.

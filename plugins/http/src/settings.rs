@@ -21,7 +21,7 @@ use crate::{answer, body, shape::Shape, sink::HttpSink};
 const SHORTEST_TIMEOUT: Period = Period(Duration::from_millis(10));
 const LONGEST_TIMEOUT: Period = Period::seconds(3600);
 /// What a server hears of who calls.
-const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
+pub(crate) const OUR_NAME: &str = concat!("forebay/", env!("CARGO_PKG_VERSION"));
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,7 +86,7 @@ fn default_timeout() -> Period {
     Period::seconds(10)
 }
 
-fn default_connect_timeout() -> Period {
+pub(crate) fn default_connect_timeout() -> Period {
     Period::seconds(5)
 }
 
@@ -138,7 +138,7 @@ impl Settings for HttpSettings {
 }
 
 /// Reads a url. The labels never show it: there may be a secret in it.
-fn read_url(text: &str, problems: &mut Vec<Problem>) -> Option<Url> {
+pub(crate) fn read_url(text: &str, problems: &mut Vec<Problem>) -> Option<Url> {
     const EXPECTED: &str = "expected such as `https://example.com/ingest`";
     let mut refuse = |problem: Problem| {
         problems.push(problem);
@@ -204,7 +204,10 @@ fn url_words(error: &str) -> &str {
 }
 
 /// Reads the headers that may be set, and refuses the others.
-fn read_headers(headers: &BTreeMap<String, Secret>, problems: &mut Vec<Problem>) -> HeaderMap {
+pub(crate) fn read_headers(
+    headers: &BTreeMap<String, Secret>,
+    problems: &mut Vec<Problem>,
+) -> HeaderMap {
     // They say where a request ends. Another value would let one request pass for two.
     const OURS: [&str; 3] = ["connection", "content-length", "transfer-encoding"];
     let mut map = HeaderMap::new();

@@ -62,7 +62,7 @@ impl Configured for HttpSink {
     fn build(&self, site: Site) -> Node {
         let tls = self.certificates(site.folder);
         let world = site.world;
-        Node::sink(Sending { sink: self.clone(), tls, world, proxy: None, client: None })
+        Node::sink(Sending::new(self.clone(), tls, world))
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -227,8 +227,8 @@ fn is_near(host: &str) -> bool {
     Endpoint::parse(host, 80).is_ok_and(|endpoint| endpoint.is_local())
 }
 
-struct Sending {
-    sink: HttpSink,
+pub(crate) struct Sending {
+    pub sink: HttpSink,
     tls: Tls,
     world: World,
     proxy: Option<Proxy>,
@@ -237,28 +237,21 @@ struct Sending {
     client: Option<Client>,
 }
 
-impl Sink for Sending {
-    async fn connect(&mut self) -> anyhow::Result<()> {
-        if self.client.is_none() {
-            let (tls, connect_timeout) = (self.tls.clone(), *self.sink.connect_timeout);
-            let proxy = self.sink.proxy(&self.world)?;
-            if proxy != self.proxy {
-                info!("{}, as the environment says", self.sink.doing(proxy.as_ref()));
-            }
-            self.proxy.clone_from(&proxy);
-            let made = spawn_blocking(move || client(&tls, connect_timeout, proxy.as_ref())).await;
-            self.client = Some(made.context("making the HTTP client")??);
-        }
-        Ok(())
+impl Sending {
+    pub(crate) fn new(sink: HttpSink, tls: Tls, world: World) -> Sending {
+        Sending { sink, tls, world, proxy: None, client: None }
     }
 
-    async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
+    /// One exchange: what the server answers about a batch that it took.
+    pub(crate) async fn exchange(
+        &mut self,
+        body: Bytes,
+        batch: &[Message],
+    ) -> Result<Message, WriteError> {
         let sink = &self.sink;
         let doing = || sink.doing(self.proxy.as_ref());
-        let body = body(batch, sink.shape, sink.coding).map_err(WriteError::Reject)?;
         let client = self.client.as_ref().context("writing before connecting")?;
         let deadline = Instant::now() + *sink.timeout;
-        let written = Written::bytes(sink.request_bytes(&body));
         let request = sink.request(client, body);
         let mut response = match timeout_at(deadline, request.send()).await {
             Ok(Ok(response)) => response,
@@ -279,9 +272,7 @@ impl Sink for Sending {
         let _ = timeout_at(deadline, answer.read(&mut response)).await;
         match answer::verdict(response.status(), &sink.retry_also) {
             Verdict::Settled => {
-                let message = answer.into_message(batch, response.status(), response.headers());
-                out.emit_to(Port::named(0), message);
-                Ok(written)
+                Ok(answer.into_message(batch, response.status(), response.headers()))
             }
             Verdict::Reject => Err(WriteError::Reject(sink.refusal(&response, &answer, doing()))),
             verdict @ (Verdict::Retry | Verdict::Barred) => {
@@ -293,5 +284,30 @@ impl Sink for Sending {
                 Err(WriteError::Retry { error, after, taken: 0 })
             }
         }
+    }
+}
+
+impl Sink for Sending {
+    async fn connect(&mut self) -> anyhow::Result<()> {
+        if self.client.is_none() {
+            let (tls, connect_timeout) = (self.tls.clone(), *self.sink.connect_timeout);
+            let proxy = self.sink.proxy(&self.world)?;
+            if proxy != self.proxy {
+                info!("{}, as the environment says", self.sink.doing(proxy.as_ref()));
+            }
+            self.proxy.clone_from(&proxy);
+            let made = spawn_blocking(move || client(&tls, connect_timeout, proxy.as_ref())).await;
+            self.client = Some(made.context("making the HTTP client")??);
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, batch: &[Message], out: &mut Emitter) -> Result<Written, WriteError> {
+        let sink = &self.sink;
+        let body = body(batch, sink.shape, sink.coding).map_err(WriteError::Reject)?;
+        let written = Written::bytes(sink.request_bytes(&body));
+        let answer = self.exchange(body, batch).await?;
+        out.emit_to(Port::named(0), answer);
+        Ok(written)
     }
 }

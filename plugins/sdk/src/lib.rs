@@ -71,6 +71,7 @@ mod tls_server;
 pub mod tool;
 pub mod topic;
 pub mod voice;
+pub mod web;
 #[cfg(feature = "websocket")]
 pub mod websocket;
 pub mod world;

@@ -37,19 +37,26 @@ pub use self::{
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, web::Caller};
 
 /// The outside, for whoever opens something. Cloning shares it.
 #[derive(Clone)]
 pub struct World {
     outside: Arc<dyn Outside>,
     program: Option<Arc<dyn Program>>,
+    web: Option<Arc<dyn Web>>,
 }
 
 /// The program that runs the nodes, as it is seen from outside.
 pub trait Program: Send + Sync {
     /// What `forebay status --format json` prints. None while it begins or ends.
     fn status(&self) -> BoxFuture<'static, Option<Value>>;
+}
+
+/// Who speaks HTTP, for nodes that do not.
+pub trait Web: Send + Sync {
+    /// What a node asks web services by. Opens nothing yet. `folder` is that of the configuration.
+    fn caller(&self, folder: &Arc<Path>, world: &World) -> Box<dyn Caller>;
 }
 
 impl World {
@@ -60,12 +67,22 @@ impl World {
 
     /// Another one.
     pub fn new(outside: Arc<dyn Outside>) -> World {
-        World { outside, program: None }
+        World { outside, program: None, web: None }
     }
 
     /// The same, with a program that can be asked how it is.
     pub fn with_program(self, program: Arc<dyn Program>) -> World {
         World { program: Some(program), ..self }
+    }
+
+    /// The same, with somebody who speaks HTTP for nodes that do not.
+    pub fn with_web(self, web: Arc<dyn Web>) -> World {
+        World { web: Some(web), ..self }
+    }
+
+    /// Who speaks HTTP. None in a build without it.
+    pub fn web(&self) -> Option<&Arc<dyn Web>> {
+        self.web.as_ref()
     }
 
     /// See [`Program::status`]. None also where there is no program, as in a test of a single node.
