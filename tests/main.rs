@@ -20,6 +20,7 @@ mod live;
 mod modbus;
 mod mqtt5;
 mod mqtt_payloads;
+mod node_red;
 mod outage;
 mod plugins;
 mod reload;

@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Folder, Forebay, forebay, program};
+use crate::support::{Folder, Forebay, Lines, WebServer, forebay, program};
 
 const MANIFEST: &str = "\
 name: celsius
@@ -199,4 +199,207 @@ fn a_plugin_that_fails_names_its_own_file_and_harms_nobody_else() {
         assert!(line.contains(words) || is_stopped, "{line}");
     }
     forebay.log_after(r#"{"temp":95.0}"#, || ());
+}
+
+#[test]
+fn a_script_asks_web_services_and_no_others_than_it_may() {
+    let service = WebServer::answering(r#"{"temp":21.5,"token":7}"#);
+    let place = format!("http://127.0.0.1:{}", service.port);
+    let other = WebServer::start();
+    let sky = "name: sky\nsummary: Asks.\nrole: source\nevery: 200ms\nallow: { http: [\"{server}\"] }\nsettings:\n  \
+               server: { type: string, required: true }\n  key: { type: string, secret: true, required: true }\n";
+    let sky_script = "\
+if answer == () {
+    return #{ url: settings.server + \"/now?at=\" + url_encode(\"a b\"), headers: #{ Authorization: settings.key } };
+}
+state.count = (state.count ?? 0) + 1;
+msg.payload = #{ temp: answer.payload.temp, count: state.count, status: answer.status };
+msg
+";
+    let push =
+        format!("name: push\nsummary: Pushes.\nrole: sink\nallow: {{ http: [\"{place}\"] }}\n");
+    let push_script = format!("[#{{ url: \"{place}/push\", body: msg.payload }}]\n");
+    let stray_script = format!("#{{ url: \"{}\", body: msg.payload }}\n", other.url());
+    let pipeline = format!(
+        "sources:\n  outside: {{ type: sky, server: \"{place}\", key: \"${{file:secrets/key}}\" }}\nsinks:\n  \
+         phone: {{ from: outside, type: push }}\n  told: {{ from: phone.answers, type: log }}\n  astray: {{ from: \
+         outside, type: stray }}\n"
+    );
+    let folder = Folder::with(&[
+        ("pipelines/x.yaml", &pipeline),
+        ("secrets/key", "s3cret-key"),
+        ("plugins/sky/plugin.yaml", sky),
+        ("plugins/sky/sky.rhai", sky_script),
+        ("plugins/push/plugin.yaml", &push),
+        ("plugins/push/push.rhai", &push_script),
+        ("plugins/stray/plugin.yaml", &push.replace("push", "stray").replace("Pushes", "Strays")),
+        ("plugins/stray/stray.rhai", &stray_script),
+    ]);
+    let forebay = Forebay::run(folder.path());
+    let saw = |lines: &Lines, text: &str| {
+        lines.wait_for(text, 0, |line| line == text);
+    };
+    saw(&service.asked, "GET /now?at=a%20b");
+    saw(&service.headers, "authorization: s3cret-key");
+    saw(&service.asked, "POST /push");
+    saw(&service.bodies, r#"{"count":2,"status":200,"temp":21.5}"#);
+    forebay.wait_for_log(r#"x/outside {"temp":21.5,"token":7}"#);
+    let refused = forebay.wait_for_log("ERROR");
+    assert!(
+        refused.contains("may not be asked: `allow` of the plugin does not have it"),
+        "{refused}"
+    );
+    assert!(other.asked.all().is_empty(), "{:?}", other.asked.all());
+    assert!(!forebay.log.all().iter().any(|line| line.contains("s3cret")));
+}
+
+#[test]
+fn what_asks_web_services_is_tested_without_them() {
+    let manifest = "name: sky\nsummary: Asks.\nrole: source\nevery: 1h\nallow: { http: [\"https://api.example.com\"] }\n";
+    let script = "\
+if answer == () { return #{ url: \"https://api.example.com/now\" }; }
+state.count = (state.count ?? 0) + 1;
+msg.payload = #{ temp: answer.payload.temp, count: state.count, at: format_time(now(), \"%H:%M\") };
+msg
+";
+    let tests = "\
+tests:
+  - name: two hours of weather
+    send: [{}, { at: 1h }, { at: 2h }]
+    answers: [{ payload: { temp: 21 } }, { status: 500 }, { payload: { temp: 22 } }]
+    requests:
+      - { method: GET, url: \"https://api.example.com/now\" }
+      - {}
+      - { body: 1 }
+    expect:
+      - { topic: test/node, payload: { temp: 21, count: 1, at: \"00:00\" } }
+      - { payload: { temp: 22, count: 3, at: \"02:00\" } }
+    errors: [status 500]
+";
+    let pipeline = "sources:\n  s: { type: sky }\nsinks:\n  out: { from: s, type: log }\n";
+    let folder = Folder::with(&[
+        ("pipelines/x.yaml", pipeline),
+        ("plugins/sky/plugin.yaml", manifest),
+        ("plugins/sky/sky.rhai", script),
+        ("plugins/sky/tests.yaml", tests),
+    ]);
+    let output = run("test", &folder, &[]);
+    assert_eq!(
+        stdout(&output),
+        "\
+sky: two hours of weather
+  at plugins/sky/tests.yaml:2:5
+  request 3: body: expected 1, found null
+  message 2: payload.count: expected 3, found 2
+
+1 of 1 test failed
+"
+    );
+    folder.write(
+        "plugins/sky/tests.yaml",
+        &tests.replace("count: 3", "count: 2").replace("{ body: 1 }", "{}"),
+    );
+    assert_eq!(stdout(&run("test", &folder, &[])), "1 test passed\n");
+    // Lint reads the tests, too.
+    folder.write("plugins/sky/tests.yaml", &tests.replace("status: 500", "satus: 500"));
+    let lint = stdout(&run("lint", &folder, &["--format", "short"]));
+    assert!(lint.starts_with("plugins/sky/tests.yaml:4:44: error[unknown-setting]"), "{lint}");
+}
+
+#[test]
+fn what_stands_for_several_nodes_is_tested_as_a_whole() {
+    let manifest = "\
+name: calm
+summary: Doubles and judges.
+settings:
+  limit: { type: number, default: 10 }
+transforms:
+  double: { from: input, type: map, fields: { temp: { from: temp, scale: 2 } } }
+  output:
+    from: double
+    type: route
+    routes:
+      high: msg.payload.temp > 10
+";
+    let tests = "\
+tests:
+  - name: what is high goes there
+    send: [{ payload: { temp: 3 } }, { payload: { temp: 6 } }, { payload: { temp: cold } }]
+    expect: [{ payload: { temp: 6 } }]
+    outputs: { high: [{ payload: { temp: 13 } }] }
+    errors: [temp]
+";
+    let pipeline = PIPELINE
+        .replace("field: temp, limit: 90", "limit: 9")
+        .replace("celsius", "calm")
+        .replace("warm.hot", "warm.high");
+    let folder = Folder::with(&[
+        ("pipelines/kitchen.yaml", &pipeline),
+        (
+            "plugins/calm/plugin.yaml",
+            &manifest.replace("msg.payload.temp > 10", "\"msg.payload.temp > ${settings.limit}\""),
+        ),
+        ("plugins/calm/tests.yaml", tests),
+    ]);
+    let said = stdout(&run("test", &folder, &[]));
+    assert_eq!(
+        said,
+        "\
+calm: what is high goes there
+  at plugins/calm/tests.yaml:2:5
+  output `high`, message 1: payload.temp: expected 13, found 12.0
+
+1 of 1 test failed
+"
+    );
+    let lint = stdout(&run("lint", &folder, &["--strict"]));
+    assert_eq!(lint, "no findings in 1 pipeline\n");
+    assert!(stdout(&run("graph", &folder, &[])).contains("warm:double"));
+    let schema: Value = serde_json::from_str(&stdout(&run("schema", &folder, &[]))).unwrap();
+    assert_eq!(schema["$defs"]["transform-calm"]["properties"]["limit"]["default"], 10);
+    let mut command = program();
+    let nodes = command.args(["nodes", "calm"]).current_dir(folder.path()).output().unwrap();
+    assert!(stdout(&nodes).contains("  limit  (number, default `10`)"), "{}", stdout(&nodes));
+    let plan = stdout(&run("plan", &folder, &["--expand"]));
+    assert!(plan.contains("double"), "{plan}");
+}
+
+#[test]
+fn a_new_plugin_passes_its_tests_and_lints() {
+    let place = Folder::new();
+    let make = |arguments: &[&str]| {
+        let mut command = program();
+        command.current_dir(place.path()).arg("new").args(arguments).output().unwrap()
+    };
+    assert_eq!(make(&["."]).status.code(), Some(0));
+    let made = make(&["plugin", "double"]);
+    assert_eq!(stdout(&made).lines().last(), Some("next: forebay test plugins/double"));
+    assert_eq!(stdout(&run("test", &place, &[])), "1 test passed\n");
+    assert_eq!(stdout(&run("lint", &place, &["--strict"])), "no findings in 1 pipeline\n");
+    assert_eq!(stdout(&run("fmt", &place, &["--check"])), "nothing to format, of 4 files\n");
+    for (file, schema) in [("plugin.yaml", "plugin"), ("tests.yaml", "plugin-tests")] {
+        let text = place.read(&format!("plugins/double/{file}"));
+        let line = format!("# yaml-language-server: $schema=../../schemas/{schema}.schema.json");
+        assert_eq!(text.lines().next(), Some(line.as_str()));
+        let printed = stdout(&forebay(["schema", schema]));
+        assert_eq!(place.read(&format!("schemas/{schema}.schema.json")), printed);
+    }
+    assert_eq!(make(&["plugin", "double"]).status.code(), Some(2));
+    assert_eq!(make(&["plugin", "../up"]).status.code(), Some(2));
+    assert_eq!(make(&["plugin"]).status.code(), Some(2));
+}
+
+#[test]
+fn the_files_of_a_plugin_are_laid_out() {
+    let folder = folder("tests:\n- {name: a, settings: {field: t}, send: [{payload: {t: 32}}]}\n");
+    folder.write("plugins/celsius/plugin.yaml", "outputs: [hot]\nsettings:\n    field: {type: string, required: true}\nsummary: Makes it.\nname: celsius\n");
+    assert!(stdout(&run("fmt", &folder, &[])).contains("plugins/celsius/plugin.yaml (from line"));
+    assert_eq!(
+        folder.read("plugins/celsius/plugin.yaml"),
+        "name: celsius\nsummary: Makes it.\nsettings:\n  field: { type: string, required: true }\noutputs: [hot]\n"
+    );
+    assert_eq!(
+        folder.read("plugins/celsius/tests.yaml"),
+        "tests:\n  - { name: a, settings: { field: t }, send: [{ payload: { t: 32 } }] }\n"
+    );
 }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::{
         Folder, Texts,
+        drop_in::{MANIFEST, TESTS},
         folder::{self, Unreadable},
     },
     lint::report::{Format, render},
@@ -32,6 +33,8 @@ use crate::{
 /// Sections stand in the order description, connections, sources, transforms, sinks,
 /// with an empty line between them; the settings of a node begin with from, type,
 /// connection, and go on as they were written. Lists of `{ ... }` are set as tables.
+///
+/// The `plugin.yaml` and `tests.yaml` of plugins are laid out, too.
 ///
 /// What a file means never changes, nor do its comments, its line ends and the lines
 /// of its scripts. A file that is no valid YAML is left as it is.
@@ -73,7 +76,7 @@ pub(super) fn fmt(arguments: Arguments) -> anyhow::Result<Ending> {
         let shown = shown(path);
         let text = folder::read_text(path, Limits::default().size_bytes);
         let outcome = match &text {
-            Ok(text) => laid_out(text, &shown),
+            Ok(text) => laid_out(text, &shown, layout_of(path)),
             Err(problem) => unreadable(&shown, problem),
         };
         match outcome {
@@ -106,7 +109,7 @@ fn standard_input(check: bool) -> anyhow::Result<Ending> {
     let mut bytes = Vec::new();
     input.by_ref().take(most_bytes as u64 + 1).read_to_end(&mut bytes).context(READING)?;
     let outcome = match folder::text_of(bytes.clone(), most_bytes) {
-        Ok(text) => laid_out(&text, "standard input"),
+        Ok(text) => laid_out(&text, "standard input", &LAYOUT),
         Err(problem) => unreadable("standard input", &problem),
     };
     let why = match outcome {
@@ -134,20 +137,37 @@ fn unreadable(shown: &str, problem: &Unreadable) -> Outcome {
     Outcome::Refused(drawn(&[finding], &Texts::default()))
 }
 
-/// The pipelines of a folder and its `forebay.yaml`.
+/// The pipelines of a folder, its `forebay.yaml` and what its plugins are.
 fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    // The folder of one plugin.
+    if path.join(MANIFEST).is_file() {
+        return Ok(files_of_plugin(path).collect());
+    }
     let folder = Folder::open(path)?;
     let runtime = path.join("forebay.yaml");
     let runtime = runtime.is_file().then_some(runtime);
-    let files: Vec<PathBuf> = runtime.into_iter().chain(folder.pipelines).collect();
+    let plugins = fs::read_dir(path.join("plugins")).into_iter().flatten().flatten();
+    let mut plugins: Vec<PathBuf> = plugins.map(|entry| entry.path()).collect();
+    plugins.sort();
+    let of_plugins = plugins.iter().flat_map(|plugin| files_of_plugin(plugin));
+    let files: Vec<PathBuf> =
+        runtime.into_iter().chain(folder.pipelines).chain(of_plugins).collect();
     if files.is_empty() {
         anyhow::bail!("{}", nothing_here(path));
     }
     Ok(files)
 }
 
-fn laid_out(text: &str, shown: &str) -> Outcome {
-    match layout(text, &LAYOUT) {
+fn files_of_plugin(plugin: &Path) -> impl Iterator<Item = PathBuf> {
+    [MANIFEST, TESTS].map(|name| plugin.join(name)).into_iter().filter(|path| path.is_file())
+}
+
+fn layout_of(path: &Path) -> &'static Layout {
+    if path.ends_with(MANIFEST) { &MANIFEST_LAYOUT } else { &LAYOUT }
+}
+
+fn laid_out(text: &str, shown: &str, how: &Layout) -> Outcome {
+    match layout(text, how) {
         Ok(fresh) if fresh == text => Outcome::Same,
         Ok(fresh) => Outcome::Differs(fresh),
         Err(Refused::Invalid(mut findings)) => {
@@ -171,6 +191,22 @@ fn drawn(findings: &[Finding], texts: &Texts) -> String {
 
 /// How pipelines are written, and `forebay.yaml`, which has none of these keys.
 const LAYOUT: Layout = Layout { rank, apart, binds: |comment| comment.contains("forebay:") };
+
+/// How a `plugin.yaml` is written: what the type is called, what it may, and then what it is made of.
+const MANIFEST_LAYOUT: Layout = Layout { rank: rank_in_manifest, ..LAYOUT };
+
+fn rank_in_manifest(path: &[&str], key: &str) -> usize {
+    const BEFORE: [&str; 8] =
+        ["name", "summary", "role", "every", "allow", "limits", "settings", "outputs"];
+    match path {
+        [] if key.starts_with("x-") => 0,
+        [] => {
+            let known = BEFORE.iter().position(|known| *known == key);
+            known.map_or_else(|| BEFORE.len() + rank(path, key), |place| place + 1)
+        }
+        _ => rank(path, key),
+    }
+}
 
 fn rank(path: &[&str], key: &str) -> usize {
     let is_section = |name: &str| Role::ALL.iter().any(|role| role.section() == name);

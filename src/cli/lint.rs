@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::{Context, anyhow, bail};
@@ -17,6 +18,7 @@ use super::{
     folder::{DEFAULT_FOLDER, folder_of, nothing_to_run, process_environment, types},
     output::{Ending, count_of, found, is_reader_gone, knows_escapes, print, shown, use_color},
     runtime::block_on,
+    test,
 };
 use crate::{
     config::{self, Draft, Environment, Watched, folder, watch::Watch},
@@ -240,7 +242,9 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
         |name: &str| variables.get(name).cloned().or_else(|| process_environment(name));
     for (folder, files) in &wanted.folders {
         let draft = config::load(folder, types(), &environment)?;
+        let types = Arc::clone(&draft.types);
         let mut checked = arguments.lint(draft);
+        test::lint(folder, &types, &mut checked);
         if checked.is_empty() {
             bail!("{}", nothing_to_run(folder, &checked));
         }

@@ -12,19 +12,32 @@ use super::{
     output::{Ending, print, shown},
     schema::{self, File},
 };
-use crate::{config::Folder, plugins};
+use crate::{
+    config::{
+        Folder,
+        drop_in::{MANIFEST, TESTS},
+    },
+    plugins,
+};
 
 /// The folder of a folder's pipelines, when it has one.
 const PIPELINES: &str = "pipelines";
+/// In the place of a path: a plugin is to be made.
+const PLUGIN: &str = "plugin";
 
-/// Write a pipeline to begin with, or a whole folder. Never overwrites a file.
+/// Write a pipeline to begin with, a whole folder, or a node type of your own. Never overwrites a file.
+///
+/// `forebay new plugin NAME` makes a node type of a script: its settings, the script and its tests,
+/// below `plugins` of the folder at hand.
 ///
 /// A folder gets the schema by which editors complete and explain settings, and a `.gitignore`
 /// for secrets. One that holds pipelines already gets another where they are.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// A file (`pipelines/boiler.yaml`), or a folder to make.
+    /// A file (`pipelines/boiler.yaml`), or a folder to make. Or `plugin`, before its name.
     path: PathBuf,
+    /// The name of the plugin.
+    name: Option<String>,
     /// The node type to show in the pipeline; `forebay nodes` lists them.
     #[arg(long = "type", default_value = "timer")]
     node_type: String,
@@ -46,6 +59,15 @@ const GIT_IGNORE: &str = "\
 const SCHEMA: &str = "schemas/pipeline.schema.json";
 
 pub(super) fn new(arguments: Arguments) -> anyhow::Result<Ending> {
+    if let Some(name) = &arguments.name {
+        if arguments.path != Path::new(PLUGIN) {
+            bail!("two things to make: `{}` and `{name}`", arguments.path.display());
+        }
+        return a_plugin(name);
+    }
+    if arguments.path == Path::new(PLUGIN) {
+        bail!("a plugin needs a name: `forebay new plugin NAME`");
+    }
     let sample = sample(&arguments.node_type)?;
     let path = &arguments.path;
     let is_file = path.extension().is_some_and(|end| end == "yaml" || end == "yml");
@@ -53,6 +75,62 @@ pub(super) fn new(arguments: Arguments) -> anyhow::Result<Ending> {
         if is_file { a_file(path, &sample)? } else { a_folder(path, &arguments, &sample)? };
     let folder = shown(&folder);
     print(&format!("next: forebay lint {folder} && forebay run {folder}\n"))?;
+    Ok(Ending::Fine)
+}
+
+/// What a new plugin is: it runs, and shows what one consists of.
+const MANIFEST_TEXT: &str = "\
+name: NAME
+summary: Doubles a field.
+settings:
+  field: { type: string, required: true, about: The field to double. }
+";
+const SCRIPT_TEXT: &str = "\
+// `settings` are those of the node. What stands in the last line is sent on.
+let field = settings.field;
+msg.payload[field] = msg.payload[field] * 2;
+msg
+";
+const TESTS_TEXT: &str = "\
+tests:
+  - name: twice one is two
+    settings: { field: count }
+    send:
+      - { payload: { count: 1 } }
+    expect:
+      - { payload: { count: 2 } }
+";
+
+/// A node type of a script, below `plugins` of the folder at hand.
+fn a_plugin(name: &str) -> anyhow::Result<Ending> {
+    let fits = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.starts_with('-') || !name.chars().all(fits) {
+        bail!("`{name}` cannot be the name of a plugin; it has letters, digits, `-` and `_`");
+    }
+    // From inside of `plugins` or `pipelines`, too.
+    let here = std::env::current_dir()?;
+    let root = match here.file_name().and_then(|name| name.to_str()) {
+        Some("plugins" | PIPELINES) => PathBuf::from(".."),
+        _ => PathBuf::new(),
+    };
+    let folder = root.join("plugins").join(name);
+    let for_editors = |schema: &str, text: &str| {
+        let path = format!("schemas/{schema}.schema.json");
+        match root.join(&path).exists() {
+            true => format!("# yaml-language-server: $schema=../../{path}\n{text}"),
+            false => text.to_owned(),
+        }
+    };
+    if root.join("schemas").is_dir() {
+        write_missing(&root.join("schemas/plugin.schema.json"), &schema::text(File::Plugin))?;
+        let tests = root.join("schemas/plugin-tests.schema.json");
+        write_missing(&tests, &schema::text(File::PluginTests))?;
+    }
+    let manifest = for_editors("plugin", &MANIFEST_TEXT.replace("NAME", name));
+    write_new(&folder.join(MANIFEST), &manifest)?;
+    write_new(&folder.join(format!("{name}.rhai")), SCRIPT_TEXT)?;
+    write_new(&folder.join(TESTS), &for_editors("plugin-tests", TESTS_TEXT))?;
+    print(&format!("next: forebay test {}\n", shown(&folder)))?;
     Ok(Ending::Fine)
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use forebay_sdk::{Configured, Fault, Finding, Message, Role, Span, Value};
+use forebay_sdk::{Configured, Fault, Finding, Message, Role, Span, Value, World};
 use forebay_yaml::{self as yaml, Limits};
 use serde_json::{Map, json};
 
@@ -156,7 +156,7 @@ fn word_at(text: &str, line: usize, column: usize) -> Range<usize> {
 }
 
 fn tried(configured: &dyn Configured) -> anyhow::Result<Tried> {
-    Tried::new("try/script", configured)
+    Tried::new("try/script", configured, World::system())
         .with_context(|| format!("`{TYPE}` is no transform in this build"))
 }
 

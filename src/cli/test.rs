@@ -1,5 +1,6 @@
 //! `forebay test`: runs the tests of plugins, on the code that runs, with a clock that stands still.
 
+mod answers;
 mod differences;
 mod play;
 #[cfg(test)]
@@ -7,17 +8,19 @@ mod tests;
 mod written;
 
 use std::{
-    fs, io,
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::{Path, PathBuf},
 };
 
 use anyhow::bail;
-use forebay_sdk::{Finding, Level, Role};
+use forebay_sdk::{Finding, Level, Plugin, Role};
 use forebay_yaml::Limits;
 use serde_json::json;
 
 pub use self::written::schema;
-use self::written::{Test, read};
+use self::written::{Test, Tested, read};
 use super::{
     folder::{DEFAULT_FOLDER, types_of},
     output::{Ending, Format, count_of, print, use_color},
@@ -28,7 +31,10 @@ use crate::{
         drop_in::{MANIFEST, TESTS},
         folder::read_text,
     },
-    lint::report::{self, printable, render},
+    lint::{
+        Checked,
+        report::{self, printable, render},
+    },
 };
 
 /// Run the tests of plugins: what `tests.yaml` in `plugins/NAME` says that comes of which messages.
@@ -85,6 +91,25 @@ pub(super) fn test(arguments: Arguments) -> anyhow::Result<Ending> {
     Ok(if is_wrong || has_failed { Ending::Findings } else { Ending::Fine })
 }
 
+/// Adds to what was checked of a folder what is wrong with the tests of its plugins. They keep nothing from running.
+pub(super) fn lint(root: &Path, types: &Types, checked: &mut Checked) {
+    let Checked { texts, findings, watched, content_hash, .. } = checked;
+    for name in plugin_folders(root, None).unwrap_or_default() {
+        let shown = format!("plugins/{name}/{TESTS}");
+        let path = root.join(&shown);
+        watched.file(&path);
+        // A plugin need not have any.
+        let Ok(text) = read_text(&path, Limits::default().size_bytes) else { continue };
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        *content_hash ^= hasher.finish();
+        let file = texts.add(shown, text.clone());
+        if let Some(tested) = tested(types, &name) {
+            read(&text, file, &tested, findings);
+        }
+    }
+}
+
 /// The folder to read, and the one plugin to test.
 fn what_to_test(folder: &Path) -> anyhow::Result<(PathBuf, Option<String>)> {
     if !folder.join(MANIFEST).is_file() {
@@ -120,6 +145,18 @@ fn is_of(finding: &Finding, plugins: &[String], texts: &Texts) -> bool {
     plugins.iter().any(|name| path.starts_with(&format!("plugins/{name}/")))
 }
 
+/// The type that a plugin offers.
+fn tested<'a>(types: &'a Types, plugin: &str) -> Option<Tested<'a>> {
+    let is_of_it = |offering: &Plugin| offering.name == plugin;
+    let of_role = |role| {
+        let own = types.get(role, plugin).filter(|entry| is_of_it(&entry.plugin));
+        let whole = || types.expansion(role, plugin).filter(|entry| is_of_it(&entry.plugin));
+        let whole = || Some(Tested::Whole(whole()?, types));
+        own.map(|entry| Tested::Type(entry)).or_else(whole)
+    };
+    Role::ALL.into_iter().find_map(of_role)
+}
+
 /// Runs the tests in the text of a `tests.yaml`.
 fn run(
     plugin: &str,
@@ -130,8 +167,8 @@ fn run(
     findings: &mut Vec<Finding>,
 ) -> Vec<Outcome> {
     let file = texts.add(shown.to_owned(), text.clone());
-    let Some(entry) = types.get(Role::Transform, plugin) else { return Vec::new() };
-    let tests = read(&text, file, &*entry.node_type, findings);
+    let Some(tested) = tested(types, plugin) else { return Vec::new() };
+    let tests = read(&text, file, &tested, findings);
     let outcome = |test: Test| {
         let (line, column) = texts.line_column(file, test.span.range().start);
         Outcome {

@@ -49,6 +49,8 @@ pub struct Draft {
     pub filled: Filled,
     /// The types that its nodes can have.
     pub types: Arc<Types>,
+    /// Those that were taken apart.
+    pub(super) expanded: BTreeSet<String>,
     noted: DefaultHasher,
 }
 
@@ -74,6 +76,8 @@ pub struct Part {
     pub name_span: Span,
     /// The YAML that made it, when it was not written as it is.
     pub origin: Option<Span>,
+    /// The type, or the section, of the whole that it was taken out of.
+    pub taken_from: Option<String>,
     /// The section it stands in.
     pub role: Role,
     /// What stands after `type:`. Empty when nothing does.
@@ -149,6 +153,7 @@ impl Draft {
             is_set_elsewhere: false,
             filled: Filled::default(),
             types,
+            expanded: BTreeSet::new(),
             noted: DefaultHasher::new(),
         }
     }

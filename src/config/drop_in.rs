@@ -5,6 +5,7 @@ mod manifest;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::{
     borrow::Cow,
@@ -12,17 +13,18 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use forebay_sdk::{
-    Compiled, Finding, Language, Level, ModuleSource, NodeType, Plugin, Problem, Resolved, Role,
-    ScriptSource, Span,
+    Compiled, Finding, Language, Level, ModuleSource, NodeType, Period, Plugin, Problem, Resolved,
+    Role, ScriptSource, Span,
 };
 use forebay_yaml::{self as yaml, Limits, Module, Yaml};
 use serde_json::{Map, Value, json};
 
 pub use self::manifest::schema as manifest_schema;
-use self::{manifest::Manifest, setting::Setting};
+use self::{manifest::Manifest, setting::Setting, whole::Whole};
 use super::{
     inside::inside_file,
     loader::{Loader, Reading},
@@ -34,6 +36,11 @@ use crate::rules::{BAD_NAME, IGNORED_FILE, UNREADABLE_FILE};
 pub const MANIFEST: &str = "plugin.yaml";
 /// The file with its tests.
 pub const TESTS: &str = "tests.yaml";
+/// The setting with the beat of a source.
+const EVERY: &str = "every";
+/// Faster than this a script does nothing but run.
+const SHORTEST_BEAT: Period = Period(Duration::from_millis(100));
+const LONGEST_BEAT: Period = Period::seconds(366 * 86_400);
 /// A script is code for people to read, not data.
 const MOST_SCRIPT_BYTES: usize = 256 * 1024;
 /// At most this many plugins are read.
@@ -57,12 +64,20 @@ pub struct Standard {
     pub readme: &'static str,
 }
 
-/// A transform whose code is a script.
+/// What a folder makes.
+enum Made {
+    Script(DropIn),
+    Whole(Whole),
+}
+
+/// A type whose code is a script.
 struct DropIn {
     name: String,
     summary: String,
+    role: Role,
     schema: Value,
     settings: Vec<Setting>,
+    may_ask: Vec<String>,
     fingerprint: u64,
     is_standard: bool,
     language: Arc<dyn Language>,
@@ -83,7 +98,7 @@ impl DropIns {
         let script = Arc::from(plugin.script);
         let made =
             DropIn { is_standard: true, ..self.made(manifest, &tree, script, path, Vec::new()) };
-        let sample = made.sample();
+        let sample = sample(&made.name, made.role, &made.settings);
         Plugin::new(plugin.name, plugin.readme, sample).offers(made)
     }
 
@@ -99,11 +114,19 @@ impl DropIns {
             None => {
                 say_what_to_rename(&folder.join("plugin.yml"), &path, reading.findings);
                 let tree = Yaml::empty_map(Span::default());
-                self.unusable(Manifest::unknown(&name), &tree)
+                Made::Script(self.unusable(Manifest::unknown(&name), &tree))
             }
         };
-        let sample = made.sample();
-        Some(Plugin::new(name, "", sample).offers(made))
+        Some(match made {
+            Made::Script(made) => {
+                let sample = sample(&made.name, made.role, &made.settings);
+                Plugin::new(name, "", sample).offers(made)
+            }
+            Made::Whole(made) => {
+                let sample = sample(&made.name, made.role, &made.settings);
+                Plugin::new(name, "", sample).expands(made)
+            }
+        })
     }
 
     /// None when its name is another's.
@@ -113,31 +136,35 @@ impl DropIns {
         folder: &Path,
         name: &str,
         reading: &mut Reading<'_>,
-    ) -> Option<DropIn> {
+    ) -> Option<Made> {
         let manifest = Manifest::read(tree, name, reading.findings);
         let named = tree.get("name").map_or(tree.span, |name| name.span);
-        if reading.is_taken(Some(Role::Transform), &manifest.name) {
-            let message = format!("there is a transform type `{}` already", manifest.name);
+        if reading.is_taken(Some(manifest.role), &manifest.name) {
+            let noun = manifest.role.noun();
+            let message = format!("there is a {noun} type `{}` already", manifest.name);
             let label = "expected another name, for the folder too";
             reading.findings.push(Finding::error(&BAD_NAME, named, message, label));
             return None;
+        }
+        if !manifest.parts.is_empty() {
+            return Some(Made::Whole(whole(manifest, tree, folder, reading)));
         }
         let path = folder.join(format!("{name}.{}", self.0.ending()));
         let Some((file, script)) = reading.text(&path, MOST_SCRIPT_BYTES) else {
             let other = entries(folder).into_iter().find(|path| self.is_script(path));
             other.iter().for_each(|other| say_what_to_rename(other, &path, reading.findings));
-            return Some(self.unusable(manifest, tree));
+            return Some(Made::Script(self.unusable(manifest, tree)));
         };
         // What a script reads and sends is wrong by what is declared.
         if !manifest.is_read {
-            return Some(self.unusable(manifest, tree));
+            return Some(Made::Script(self.unusable(manifest, tree)));
         }
         let place = |at| inside_file(file, &script, at).unwrap_or(Span::new(file, 0..0));
         let imports = |text: &str| self.0.imports(text);
         let before = reading.findings.len();
         let modules = modules::read(&script, folder, &imports, &place, reading);
         if reading.findings.len() > before {
-            return Some(self.unusable(manifest, tree));
+            return Some(Made::Script(self.unusable(manifest, tree)));
         }
         let sources = modules.iter().map(|module| module.source.clone()).collect();
         let text = Arc::clone(&script);
@@ -153,7 +180,8 @@ impl DropIns {
             }
         });
         reading.findings.extend(placed);
-        Some(DropIn { compiled: OnceLock::from(compiled.filter(|_| is_right)), ..made })
+        let compiled = OnceLock::from(compiled.filter(|_| is_right));
+        Some(Made::Script(DropIn { compiled, ..made }))
     }
 
     fn made(
@@ -164,19 +192,33 @@ impl DropIns {
         path: String,
         modules: Vec<ModuleSource>,
     ) -> DropIn {
-        let Manifest { name, summary, settings, outputs, is_right, .. } = manifest;
+        let Manifest { name, summary, settings, outputs, role, may_ask, limits, is_right, .. } =
+            manifest;
         let mut hasher = DefaultHasher::new();
         (tree.to_value().to_string(), &text, &modules).hash(&mut hasher);
-        let names = settings.iter().map(|setting| setting.name.clone()).collect();
+        // Nobody but the beat needs this one.
+        let is_read = |setting: &&Setting| role != Role::Source || setting.name != EVERY;
+        let names = settings.iter().filter(is_read).map(|one| one.name.clone()).collect();
         DropIn {
             schema: schema(&settings, is_right),
             name,
             summary,
+            role,
+            may_ask: may_ask.clone(),
             settings,
             fingerprint: hasher.finish(),
             is_standard: false,
             language: Arc::clone(&self.0),
-            source: ScriptSource { text, modules, path: path.into(), settings: names, outputs },
+            source: ScriptSource {
+                text,
+                modules,
+                path: path.into(),
+                settings: names,
+                outputs,
+                role,
+                may_ask,
+                limits,
+            },
             compiled: OnceLock::new(),
         }
     }
@@ -270,20 +312,33 @@ fn schema(settings: &[Setting], is_right: bool) -> Value {
     })
 }
 
-impl DropIn {
-    /// A pipeline that shows it.
-    fn sample(&self) -> String {
-        let mut text = format!(
-            "sources:\n  meter: {{ type: timer, every: 10s }}\n\ntransforms:\n  {0}:\n    from: \
-             meter\n    type: {0}\n",
-            self.name
-        );
-        for setting in &self.settings {
-            let hash = if setting.is_required { "" } else { "# " };
-            text += &format!("    {hash}{}: {}\n", setting.name, setting.example());
+/// A type that stands for several nodes.
+fn whole(manifest: Manifest, tree: &Yaml, folder: &Path, reading: &mut Reading<'_>) -> Whole {
+    let Manifest { name, summary, settings, role, parts, is_right, .. } = manifest;
+    let wrong = whole::check(&parts, role, &settings, tree);
+    let is_right = is_right && wrong.iter().all(|finding| finding.level != Level::Error);
+    reading.findings.extend(wrong);
+    let (schema, path) = (schema(&settings, is_right), folder.join(MANIFEST));
+    Whole { name, summary, role, schema, settings, parts, path, is_right }
+}
+
+/// A pipeline that shows a type.
+fn sample(name: &str, role: Role, settings: &[Setting]) -> String {
+    let mut node = format!("    type: {name}\n");
+    for setting in settings {
+        let hash = if setting.is_required { "" } else { "# " };
+        node += &format!("    {hash}{}: {}\n", setting.name, setting.example());
+    }
+    let meter = "sources:\n  meter: { type: timer, every: 10s }\n";
+    match role {
+        Role::Source => {
+            format!("sources:\n  {name}:\n{node}\nsinks:\n  out: {{ from: {name}, type: log }}\n")
         }
-        text += &format!("\nsinks:\n  out: {{ from: {}, type: log }}\n", self.name);
-        text
+        Role::Sink => format!("{meter}\nsinks:\n  {name}:\n    from: meter\n{node}"),
+        Role::Transform | Role::Connection => format!(
+            "{meter}\ntransforms:\n  {name}:\n    from: meter\n{node}\nsinks:\n  \
+             out: {{ from: {name}, type: log }}\n"
+        ),
     }
 }
 
@@ -292,7 +347,7 @@ impl NodeType for DropIn {
         &self.name
     }
     fn role(&self) -> Role {
-        Role::Transform
+        self.role
     }
     fn summary(&self) -> &str {
         &self.summary
@@ -316,6 +371,28 @@ impl NodeType for DropIn {
         let of = |setting: &Setting| (setting.name.clone(), setting.of_node(settings));
         let values: Map<String, Value> = self.settings.iter().map(of).collect();
         let configured = compiled.map(|compiled| compiled.configure(&values));
-        Resolved { configured, problems: Vec::new() }
+        let problems = self.no_beat(&values).into_iter().chain(self.no_place(&values)).collect();
+        Resolved { configured, problems }
+    }
+}
+
+impl DropIn {
+    /// A beat that no clock should have.
+    fn no_beat(&self, values: &Map<String, Value>) -> Option<Problem> {
+        let millis = values.get(EVERY).filter(|_| self.role == Role::Source)?.as_u64()?;
+        let every = Period(Duration::from_millis(millis));
+        Problem::unless_within(EVERY, &every, SHORTEST_BEAT..=LONGEST_BEAT)
+    }
+
+    /// A setting that names whom to ask, and does not.
+    fn no_place(&self, values: &Map<String, Value>) -> Option<Problem> {
+        let named = self.may_ask.iter().filter_map(|place| {
+            let name = place.strip_prefix('{')?.strip_suffix('}')?;
+            Some((name, values.get(name)?.as_str()?))
+        });
+        let is_url = |text: &str| text.starts_with("https://") || text.starts_with("http://");
+        let (name, _) = named.into_iter().find(|(_, text)| !is_url(text))?;
+        let message = format!("`{name}` is no place that can be asked");
+        Some(Problem::new(name, message, "expected such as `https://192.168.1.20`"))
     }
 }

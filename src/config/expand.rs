@@ -34,6 +34,7 @@ impl Reader<'_> {
             self.is_whole = false;
             return;
         }
+        let beside = expansion.beside();
         let made = expansion.expand(&name, &settings, &mut self.draft.findings);
         for part in made {
             let mut settings = part.settings;
@@ -41,7 +42,8 @@ impl Reader<'_> {
             if !part.part.is_empty() {
                 self.name_is_fit(&part.part, part.origin, "part");
             }
-            let whole = Whole { name: &name, role, origin: part.origin };
+            let type_name = expansion.name();
+            let whole = Whole { name: &name, type_name, role, origin: part.origin };
             let called = Called {
                 role: part.role,
                 name: whole.full(&self.pipeline, part.role, &part.part),
@@ -49,9 +51,19 @@ impl Reader<'_> {
                 span: key_span,
                 whole: Some(&whole),
             };
-            let part = self.read_part(called, settings);
+            let mut reader = Reader {
+                is_whole: self.is_whole,
+                pipeline: self.pipeline.clone(),
+                path: beside.as_deref().unwrap_or(self.path),
+                folder: self.folder,
+                types: self.types,
+                draft: &mut *self.draft,
+            };
+            let part = reader.read_part(called, settings);
+            self.is_whole = reader.is_whole;
             self.draft.parts.extend(part);
         }
+        self.draft.expanded.insert(expansion.name().to_owned());
         self.once(before);
     }
 

@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::{finding::quoted, schema_of};
-use forebay_yaml::{self as yaml, Limits, Yaml};
+use forebay_sdk::{Finding, Span, finding::quoted, schema_of};
+use forebay_yaml::{self as yaml, Content, Entry, Limits, Scalar, Style, Yaml};
 
 use super::{
     draft::{Draft, Part},
@@ -15,7 +15,7 @@ use super::{
     loader::Reading,
     pipeline,
     runtime::Runtime,
-    types::Types,
+    types::{ExpansionEntry, Types},
     variables::{self, Environment},
 };
 
@@ -44,6 +44,7 @@ fn read(folder: Folder, types: &Types, environment: Environment<'_>) -> Draft {
             pipeline::read(tree, file, path, &folder, &mut draft);
         }
     }
+    try_unused_types(&folder, &mut draft);
     name_users(&mut draft);
     draft.findings.extend(folder.overlooked());
     folder.watched.iter().for_each(|watched| draft.watched.folder(watched));
@@ -141,6 +142,65 @@ fn plugins(folder: &Folder, draft: &mut Draft) {
     draft.types = Arc::new(draft.types.with(found));
 }
 
+/// The node of [`load_whole`].
+pub const WHOLE: &str = "test/node";
+
+/// Reads a pipeline in which there is nothing but a node that stands for several, a source in front of it that never
+/// sends and a sink that reads it. Places in what is wrong with it are those in the files of whose texts it was made.
+pub fn load_whole(entry: &ExpansionEntry, settings: &Yaml, types: &Types) -> Draft {
+    const AROUND: &str = "sources:\n  in: { type: timer, every: 1h }\ntransforms:\n  node: { from: in }\n\
+                          sinks:\n  out: { from: node, type: log }\n";
+    let beside = entry.expansion.beside().unwrap_or_default();
+    let folder = Folder::empty(beside.parent().unwrap_or(Path::new("")));
+    let mut draft = Draft::new(Arc::new(types.clone()));
+    let mut tree = yaml::parse(AROUND, u32::MAX, Limits::default(), &mut draft.findings)
+        .unwrap_or_else(|| Yaml::empty_map(Span::default()));
+    if let Some(node) = node_mut(&mut tree) {
+        let kind = Scalar::new(entry.expansion.name(), Style::Plain);
+        let kind = Yaml { span: settings.span, content: Content::Scalar(kind) };
+        node.push(Entry { key: "type".to_owned(), key_span: settings.span, value: kind });
+        node.extend(settings.entries().unwrap_or_default().iter().cloned());
+    }
+    pipeline::read(tree, u32::MAX, Path::new("test.yaml"), &folder, &mut draft);
+    draft
+}
+
+/// The settings of the one transform.
+fn node_mut(tree: &mut Yaml) -> Option<&mut Vec<Entry>> {
+    let Content::Map(sections) = &mut tree.content else { return None };
+    let section = sections.iter_mut().find(|section| section.key == "transforms")?;
+    let Content::Map(nodes) = &mut section.value.content else { return None };
+    match &mut nodes.first_mut()?.value.content {
+        Content::Map(settings) => Some(settings),
+        Content::List(_) | Content::Scalar(_) => None,
+    }
+}
+
+/// A type that stands for several nodes is taken apart once, also when no node has it: what is wrong in it is to be
+/// seen before one has.
+fn try_unused_types(folder: &Folder, draft: &mut Draft) {
+    let types = Arc::clone(&draft.types);
+    let is_unused = |entry: &&ExpansionEntry| {
+        entry.expansion.beside().is_some() && !draft.expanded.contains(entry.expansion.name())
+    };
+    for entry in types.expansions().filter(is_unused).collect::<Vec<_>>() {
+        let mut tried = Draft::new(Arc::clone(&types));
+        tried.texts = draft.texts.clone();
+        let count = tried.texts.count();
+        let file = tried.texts.add(String::new(), entry.plugin.sample.clone().into_owned());
+        let sample = yaml::parse(&entry.plugin.sample, file, Limits::default(), &mut Vec::new());
+        let path = folder.place.join("sample.yaml");
+        if let Some(sample) = sample {
+            pipeline::read(sample, file, &path, folder, &mut tried);
+        }
+        let is_its_own = |finding: &Finding| finding.span.is_some_and(|span| span.file < count);
+        let mut findings = tried.findings;
+        findings.retain(is_its_own);
+        findings.iter_mut().for_each(|finding| finding.context.clear());
+        draft.findings.extend(findings);
+    }
+}
+
 /// Says with what is wrong in a plugin, or in a module of scripts, which nodes use it. What several use is
 /// wrong once.
 fn name_users(draft: &mut Draft) {
@@ -153,7 +213,10 @@ fn name_users(draft: &mut Draft) {
         let imports = |part: &&Part| part.modules().any(|module| module.file == span.file);
         let users = match plugin {
             Some(plugin) => {
-                let is_user = |part: &&Part| *part.type_name == *plugin;
+                let is_user = |part: &&Part| {
+                    let whole = part.taken_from.as_deref();
+                    *part.type_name == *plugin || whole.is_some_and(|whole| *whole == *plugin)
+                };
                 quoted(parts.iter().filter(is_user).map(|part| &*part.name))
             }
             None => quoted(parts.iter().filter(imports).map(|part| &*part.name)),
@@ -167,7 +230,7 @@ fn name_users(draft: &mut Draft) {
             Some(note) => format!("{note}\n{users}"),
             None => users,
         });
-        said.insert((finding.rule, span, finding.message.clone()))
+        said.insert((finding.rule, span))
     });
 }
 

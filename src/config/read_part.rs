@@ -55,6 +55,8 @@ pub(super) struct Called<'a> {
 /// Something that several parts were made of.
 pub(super) struct Whole<'a> {
     pub name: &'a str,
+    /// What it is, as its author wrote.
+    pub type_name: &'a str,
     /// The section in which it is a type.
     pub role: Option<Role>,
     /// The YAML that made the part at hand.
@@ -96,6 +98,7 @@ impl<'a> Reader<'a> {
             pipeline: self.pipeline.clone(),
             name_span: span,
             origin: whole.map(|whole| whole.origin),
+            taken_from: whole.map(|whole| whole.type_name.to_owned()),
             role,
             type_name: String::new(),
             node_type: None,

@@ -35,6 +35,7 @@ pub use self::{
     folder::Folder,
     forebay::{Forebay, forebay, fresh_data_folder, program},
     language_server::LanguageServer,
+    lines::Lines,
     machine::Machine,
     modbus_server::ModbusServer,
     mosquitto::{Mosquitto, Publisher, Subscriber, ask, publish},

@@ -1,6 +1,7 @@
 //! Functions of scripts for bytes: as a text and back, and what proves that none got lost.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rhai::{Blob, Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 
 type Answer<T> = Result<T, Box<EvalAltResult>>;
@@ -13,6 +14,9 @@ enum Form {
     LowFirst,
     LowFirstSigned,
 }
+
+/// All that has a meaning in a url, or none that everybody agrees on (RFC 3986, section 2.3).
+const NOT_IN_A_URL: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const FORMS: [(&str, Form); 4] = [
     ("uint_be", Form::HighFirst),
@@ -36,6 +40,9 @@ pub(crate) fn register(engine: &mut Engine, most_text: usize, most_bytes: usize)
     engine.register_fn("from_base64", move |text: &str| -> Answer<Blob> {
         let bytes = STANDARD.decode(text.trim());
         few(bytes.map_err(|error| format!("text is not base64: {error}"))?)
+    });
+    engine.register_fn("url_encode", move |text: &str| {
+        short(utf8_percent_encode(text, &NOT_IN_A_URL).to_string())
     });
     engine.register_fn("to_hex", move |bytes: Blob| short(hex(&bytes)));
     engine.register_fn("to_hex", move |text: ImmutableString| short(hex(text.as_bytes())));

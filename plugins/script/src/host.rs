@@ -316,7 +316,7 @@ pub(crate) fn read_module(text: &str, also: &[String]) -> Result<AST, ParseError
 pub(crate) fn optimize(written: AST) -> AST {
     // With a constant among them the optimizer would put its value where it is assigned to.
     let mut scope = Scope::new();
-    for name in ["state", "settings", "msg"] {
+    for name in ["state", "settings", "msg", ANSWER] {
         scope.push(name, Map::new());
     }
     ENGINE.optimize_ast(&scope, written, OptimizationLevel::Simple)
@@ -334,6 +334,9 @@ pub(crate) fn scope(state: Map, settings: Map) -> Scope<'static> {
     scope.push_constant("settings", settings);
     scope
 }
+
+/// The variable with what a web service answered.
+pub(crate) const ANSWER: &str = "answer";
 
 /// How many these are.
 pub(crate) const LASTING: usize = 2;

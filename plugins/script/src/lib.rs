@@ -2,6 +2,7 @@
 //!
 //! A script is compiled once, can only compute, and has a limit on everything. See README.md.
 
+mod asking;
 mod bytes;
 mod condition;
 mod convert;
@@ -19,6 +20,8 @@ mod own_settings;
 mod patterns;
 mod rules;
 mod settings;
+mod sink;
+mod source;
 mod state;
 mod statistics;
 #[cfg(test)]

@@ -44,11 +44,11 @@ pub(crate) struct Code {
 pub(crate) fn script(
     text: &str,
     sources: &[ModuleSource],
-    outputs: &[String],
+    around: &Around<'_>,
 ) -> (Option<Code>, Vec<Problem>) {
     let (modules, mut problems) = modules(sources);
     let is_right = problems.iter().all(|problem| problem.level != Level::Error);
-    let (ast, found) = compile_by(host::read, text, &Around::Script { outputs }, &modules);
+    let (ast, found) = compile_by(host::read, text, around, &modules);
     problems.extend(found);
     problems.extend(ast.iter().flat_map(|ast| overlooked_imports(ast, sources)));
     (ast.filter(|_| is_right).map(|ast| Code { ast, modules }), problems)
@@ -73,7 +73,7 @@ fn overlooked_imports(ast: &AST, sources: &[ModuleSource]) -> Vec<Problem> {
 
 /// Compiles a text that imports nothing.
 pub(crate) fn compile(text: &str, outputs: &[String]) -> (Option<AST>, Vec<Problem>) {
-    compile_by(host::read, text, &Around::Script { outputs }, &Modules::default())
+    compile_by(host::read, text, &Around::script(outputs), &Modules::default())
 }
 
 /// Compiles modules, each behind those that it imports itself. One that is wrong is left out.
@@ -106,9 +106,29 @@ fn modules(sources: &[ModuleSource]) -> (Modules, Vec<Problem>) {
 /// What a text is a part of.
 pub(crate) enum Around<'a> {
     /// A node, which has these outputs beside the main one and `errors`.
-    Script { outputs: &'a [String] },
+    Script {
+        outputs: &'a [String],
+        /// It is called again with what a web service answers.
+        asks: bool,
+    },
     /// Scripts that import it.
     Module,
+}
+
+impl Around<'_> {
+    /// A node that asks nobody.
+    pub(crate) fn script(outputs: &[String]) -> Around<'_> {
+        Around::Script { outputs, asks: false }
+    }
+
+    /// The variables that are there before it makes any.
+    fn variables(&self) -> &'static [&'static str] {
+        match self {
+            Around::Script { asks: false, .. } => &["msg", "state", "settings"],
+            Around::Script { asks: true, .. } => &["msg", "state", "settings", host::ANSWER],
+            Around::Module => &[],
+        }
+    }
 }
 
 /// Compiles by any compiler, which gets the text and the names that are to count as known.
@@ -132,13 +152,19 @@ pub(crate) fn compile_by(
         };
     }
     let mut unknown: Vec<(String, Position)> = Vec::new();
-    let mut names = Vec::new();
+    // A compiler knows those that every script has.
+    let mut names: Vec<String> = around
+        .variables()
+        .iter()
+        .filter(|name| **name == host::ANSWER)
+        .map(|name| (*name).to_owned())
+        .collect();
     let compiled = loop {
         match compiler(text, &names) {
             Ok(ast) => break Ok(ast),
             Err(error) => match *error.0 {
                 ParseErrorType::VariableUndefined(name)
-                    if !names.contains(&name) && names.len() < MAX_UNKNOWN_VARIABLES =>
+                    if !names.contains(&name) && unknown.len() < MAX_UNKNOWN_VARIABLES =>
                 {
                     names.push(name.clone());
                     unknown.push((name, error.1));
@@ -203,12 +229,8 @@ fn follows(problem: &Problem, unknown: &[(String, Position)]) -> bool {
 }
 
 fn unknown_variable(name: &str, at: Position, tree: &Tree, around: &Around<'_>) -> Problem {
-    let of_all: &[&str] = match around {
-        Around::Script { .. } => &["msg", "state", "settings"],
-        Around::Module => &[],
-    };
     let own = tree.locals.iter().chain(&tree.constants);
-    let known = of_all.iter().copied().chain(own.map(String::as_str));
+    let known = around.variables().iter().copied().chain(own.map(String::as_str));
     let near = nearest(name, known.filter(|known| *known != name));
     let label = match (for_object(name), near, around) {
         (Some(ours), ..) => ours.to_owned(),
@@ -474,7 +496,7 @@ impl Tree {
             None => self.function(call),
             Some(alias) => self.function_of_module(call, alias),
         }));
-        if let Around::Script { outputs } = around {
+        if let Around::Script { outputs, .. } = around {
             problems.extend(self.calls.iter().filter_map(|call| output(call, outputs)));
         }
         problems.extend(self.calls.iter().filter_map(|call| self.pattern(call)));

@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use crate::{
     host::Limits,
-    lint, modules,
+    lint::{self, Around},
+    modules,
     own_settings::{self, OwnSettings},
     transform::{Program, ScriptType},
 };
@@ -57,7 +58,7 @@ impl Settings for ScriptSettings {
             .extend(output_names(&self.outputs, "outputs", |index| format!("outputs[{index}]")));
         problems.extend(self.check_timeout());
         let Script { text, modules } = &self.script;
-        let (compiled, found) = lint::script(text, modules, &self.outputs);
+        let (compiled, found) = lint::script(text, modules, &Around::script(&self.outputs));
         problems.extend(found);
         if let Some(compiled) = &compiled {
             problems.extend(own_settings::check(&compiled.ast, self.settings.keys(), "the node"));

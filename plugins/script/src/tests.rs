@@ -10,7 +10,7 @@ use super::{plugin, script};
 use crate::{
     fields, host,
     host::{Limits, Needs, Operators},
-    lint,
+    lint::{self, Around},
     modules::Modules,
     own_settings::OwnSettings,
     transform::{Program, ScriptNode},
@@ -41,7 +41,7 @@ fn errors(script: &str) -> Vec<Problem> {
 }
 
 fn program(script: &str, limits: Limits) -> Option<Program> {
-    let (written, _) = lint::script(script, &[], &outputs());
+    let (written, _) = lint::script(script, &[], &Around::script(&outputs()));
     Some(Program::new(written?, &OwnSettings::new(), outputs().into(), limits))
 }
 
@@ -727,12 +727,8 @@ fn findings_mark_what_is_wrong() {
         // As it runs, the script is optimized; that must not decide what is found.
         let engine = host::engine();
         let optimizing = |text: &str, also: &[String]| host::compile(&engine, text, also);
-        let (_, found) = lint::compile_by(
-            optimizing,
-            script,
-            &lint::Around::Script { outputs: &outputs() },
-            &Modules::default(),
-        );
+        let (_, found) =
+            lint::compile_by(optimizing, script, &Around::script(&outputs()), &Modules::default());
         let found: Vec<String> = found.into_iter().map(show).collect();
         assert_eq!(found, expected, "optimized: {script}");
     }
@@ -1185,7 +1181,7 @@ fn the_sample_is_right() {
     let sample = yaml::parse(&sample, 0, YamlLimits::default(), &mut findings).unwrap();
     let script = sample.at("transforms.judge.script").text().unwrap();
     let outputs = ["even".to_owned()];
-    let (written, problems) = lint::script(script, &[], &outputs);
+    let (written, problems) = lint::script(script, &[], &Around::script(&outputs));
     assert_eq!(problems, []);
     let program =
         Program::new(written.unwrap(), &OwnSettings::new(), outputs.to_vec().into(), LIMITS);

@@ -45,6 +45,11 @@ pub(crate) struct Program {
     /// What the script reads as `settings`.
     settings: Map,
     outputs: Arc<[String]>,
+    /// Where what it returns goes; `outputs` are the named ones from `first_named` on.
+    main: Port,
+    first_named: usize,
+    /// Whether it may send requests, too.
+    asks: bool,
     limits: Limits,
     needs: Needs,
     /// The file that holds the script, when that is no setting of the node.
@@ -63,6 +68,22 @@ pub(crate) struct ScriptNode {
 pub(crate) struct Incoming<'a> {
     message: &'a Message,
     payload: Seen<'a>,
+    /// Whether requests may come of it.
+    asks: bool,
+}
+
+/// What a script hands out.
+pub(crate) enum Made {
+    Message(Port, Message),
+    Request(Asked),
+}
+
+/// A request as a script writes it.
+pub(crate) struct Asked {
+    pub method: String,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Option<Payload>,
 }
 
 /// How much of a payload a script sees.
@@ -99,7 +120,47 @@ impl Program {
         let needs = uses::needs(&ast, modules);
         let file = None;
         let ast = without_copy(ast);
-        Program { ast, uses, fields, meta, sets_topic, settings, outputs, limits, needs, file }
+        let (main, first_named, asks) = (Port::MAIN, 0, false);
+        Program {
+            ast,
+            uses,
+            fields,
+            meta,
+            sets_topic,
+            settings,
+            outputs,
+            main,
+            first_named,
+            asks,
+            limits,
+            needs,
+            file,
+        }
+    }
+
+    /// The same of a script that may send requests, too.
+    pub(crate) fn asking(self, asks: bool) -> Program {
+        Program { asks, ..self }
+    }
+
+    /// The same of a script whose main output is the first of the named ones.
+    pub(crate) fn of_sink(self) -> Program {
+        Program { main: Port::named(0), first_named: 1, ..self }
+    }
+
+    /// The names of the outputs that it declares.
+    pub(crate) fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    /// Where what it returns goes.
+    pub(crate) fn main(&self) -> Port {
+        self.main
+    }
+
+    /// Whether it looks at what was answered.
+    pub(crate) fn reads_answers(&self) -> bool {
+        uses::names(&self.ast, host::ANSWER)
     }
 
     /// The same of a script that is no setting of the node. What it reads is told to nobody: there is no
@@ -168,11 +229,33 @@ impl ScriptNode {
         ScriptNode { name: Arc::clone(&site.name), program, scope }
     }
 
-    /// What the script makes of a message.
-    fn outgoing(&mut self, message: &Message) -> anyhow::Result<Vec<(Port, Message)>> {
+    pub(crate) fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// What a run may change, as it is now.
+    pub(crate) fn before(&self) -> Before {
+        Before::of(&self.scope, &self.program.uses.state)
+    }
+
+    /// A run that failed has changed nothing.
+    pub(crate) fn restore(&mut self, before: Before) {
+        before.restore(&mut self.scope);
+    }
+
+    /// What the script makes of a message, and of what was answered about it.
+    pub(crate) fn outgoing(
+        &mut self,
+        message: &Message,
+        answer: Option<&Message>,
+    ) -> anyhow::Result<Vec<Made>> {
         let program = Arc::clone(&self.program);
-        let (msg, incoming) = incoming(&program.uses, message)?;
+        let (msg, mut incoming) = incoming(&program.uses, message)?;
+        incoming.asks = program.asks;
         self.scope.push("msg", msg);
+        if program.asks {
+            self.scope.push(host::ANSWER, answer.map_or(Dynamic::UNIT, answered));
+        }
         let host::Ended { result, emitted, captured: _until_read } = host::run(
             &program.ast,
             &mut self.scope,
@@ -195,12 +278,17 @@ impl ScriptNode {
         let result = result?;
         let mut outgoing = Vec::new();
         for (index, value) in emitted {
-            incoming.read(Port::named(index), value, "`emit` got", &mut outgoing)?;
+            let port = Port::named(program.first_named + index);
+            incoming.read(port, value, "`emit` got", &mut outgoing)?;
         }
-        incoming.read(Port::MAIN, result, "the script returned", &mut outgoing)?;
+        incoming.read(program.main, result, "the script returned", &mut outgoing)?;
         state::check(&mut self.scope, &program.uses.state).map_err(anyhow::Error::msg)?;
         if program.uses.time {
-            outgoing.iter_mut().for_each(|(_, made)| made.note_own_time(message.time));
+            for made in &mut outgoing {
+                if let Made::Message(_, made) = made {
+                    made.note_own_time(message.time);
+                }
+            }
         }
         Ok(outgoing)
     }
@@ -208,12 +296,14 @@ impl ScriptNode {
 
 impl Transform for ScriptNode {
     fn apply(&mut self, input: Input, out: &mut Emitter) -> anyhow::Result<()> {
-        let before = Before::of(&self.scope, &self.program.uses.state);
+        let before = self.before();
         // All or nothing: a message that ends as an error has sent nothing on and changed nothing.
-        let outgoing =
-            self.outgoing(&input.message).inspect_err(|_| before.restore(&mut self.scope))?;
-        for (port, message) in outgoing {
-            out.emit_to(port, message);
+        let outgoing = self.outgoing(&input.message, None).inspect_err(|_| self.restore(before))?;
+        for made in outgoing {
+            // A transform asks nobody.
+            if let Made::Message(port, message) = made {
+                out.emit_to(port, message);
+            }
         }
         Ok(())
     }
@@ -224,6 +314,56 @@ impl Transform for ScriptNode {
         }
         Saved::of(state::VERSION, &state::write(&self.scope)?).ok()
     }
+}
+
+/// What was answered, as a script sees it: `status`, `payload`, and what else is known.
+fn answered(answer: &Message) -> Dynamic {
+    let mut map = match answer.meta.get("http").and_then(Value::as_object) {
+        Some(http) => convert::to_map(http),
+        None => Map::new(),
+    };
+    map.insert("payload".into(), convert::to_dynamic(&answer.payload.to_value_lossy()));
+    map.into()
+}
+
+/// Reads a request.
+fn asked(map: Map) -> Result<Asked, String> {
+    const FIELDS: [&str; 4] = ["url", "method", "headers", "body"];
+    let text = |name: &str, value: &Dynamic| match value.as_immutable_string_ref() {
+        Ok(text) => Ok(text.to_string()),
+        Err(_) => {
+            Err(format!("a request whose {name} is {}; expected a text", convert::kind(value)))
+        }
+    };
+    let (mut method, mut url) = (None, String::new());
+    let (mut headers, mut body) = (Vec::new(), None);
+    for (name, value) in map {
+        let value = value.flatten();
+        match name.as_str() {
+            "url" => url = text("url", &value)?,
+            "method" => method = Some(text("method", &value)?),
+            "body" if value.is_unit() => (),
+            "body" => body = Some(convert::to_payload(&value)?),
+            "headers" => {
+                let Ok(map) = value.as_map_ref() else {
+                    let kind = convert::kind(&value);
+                    return Err(format!("a request whose headers are {kind}; expected a map"));
+                };
+                for (name, value) in map.iter() {
+                    headers.push((name.to_string(), text(name, &value.flatten_clone())?));
+                }
+            }
+            other => {
+                let near = did_you_mean(other, FIELDS);
+                let fields = FIELDS.join(", ");
+                return Err(format!(
+                    "a request with the field `{other}`{near}; fields are {fields}"
+                ));
+            }
+        }
+    }
+    let usual = if body.is_some() { "POST" } else { "GET" };
+    Ok(Asked { method: method.unwrap_or_else(|| usual.to_owned()), url, headers, body })
 }
 
 fn take_msg(scope: &mut Scope) -> Dynamic {
@@ -259,7 +399,7 @@ pub(crate) fn incoming<'a>(
     };
     payload.set_tag(CAME_IN);
     msg.insert("payload".into(), payload);
-    Ok((msg, Incoming { message, payload: seen }))
+    Ok((msg, Incoming { message, payload: seen, asks: false }))
 }
 
 /// The fields of a payload that a script uses.
@@ -301,7 +441,7 @@ impl Incoming<'_> {
         port: Port,
         value: Dynamic,
         whence: &str,
-        outgoing: &mut Vec<(Port, Message)>,
+        outgoing: &mut Vec<Made>,
     ) -> anyhow::Result<()> {
         let value = value.flatten();
         if value.is_unit() {
@@ -319,7 +459,7 @@ impl Incoming<'_> {
         port: Port,
         value: Dynamic,
         whence: &str,
-        outgoing: &mut Vec<(Port, Message)>,
+        outgoing: &mut Vec<Made>,
     ) -> anyhow::Result<()> {
         let map = value.flatten().try_cast_result::<Map>().map_err(|value| {
             let kind = convert::kind(&value);
@@ -328,15 +468,21 @@ impl Incoming<'_> {
         if outgoing.len() >= MAX_MESSAGES {
             return Err(anyhow!("{whence} more than {MAX_MESSAGES} messages for one"));
         }
-        let message = self.message(map).map_err(|error| anyhow!("{whence} {error}"))?;
-        outgoing.push((port, message));
+        let made = match self.asks && map.contains_key("url") {
+            true => asked(map).map(Made::Request),
+            false => self.message(map).map(|message| Made::Message(port, message)),
+        };
+        outgoing.push(made.map_err(|error| anyhow!("{whence} {error}"))?);
         Ok(())
     }
 
     /// A message as the script left it. What it does not say is as it came.
     fn message(&self, map: Map) -> Result<Message, String> {
         if !map.contains_key("payload") {
-            return Err("a map without `payload`; expected msg, or #{payload: ...}".to_owned());
+            let request = if self.asks { ", or #{url: ...}" } else { "" };
+            return Err(format!(
+                "a map without `payload`; expected msg, or #{{payload: ...}}{request}"
+            ));
         }
         let mut message = self.message.clone();
         for (name, value) in map {

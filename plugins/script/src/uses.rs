@@ -216,6 +216,16 @@ fn assignment(chain: &Expr, outer: &[ASTNode]) -> Option<bool> {
     }
 }
 
+/// Whether a script names a variable.
+pub(crate) fn names(ast: &AST, name: &str) -> bool {
+    let mut names = false;
+    ast.walk(&mut |path: &[ASTNode]| {
+        names |= matches!(path.last(), Some(ASTNode::Expr(Expr::Variable(variable, ..))) if variable.1 == name);
+        !names
+    });
+    names
+}
+
 /// What a script needs to run.
 pub(crate) fn needs(ast: &AST, modules: Modules) -> Needs {
     let all = || modules.iter().map(|module| &module.ast).chain([ast]);

@@ -41,6 +41,7 @@ pub(crate) fn for_function(theirs: &str) -> Option<&'static str> {
         "replaceAll" => {
             "`x.replaceAll(\"a\", \"b\")` is `x.replace(\"a\", \"b\");` here, which changes `x`"
         }
+        "encodeURIComponent" | "encodeURI" => "a part of a url is `url_encode(x)` here",
         "includes" | "has" => "`x.includes(y)` is `y in x` here",
         _ => return None,
     })

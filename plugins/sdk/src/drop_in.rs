@@ -1,12 +1,15 @@
-//! Transforms that a folder brings along as a script. Whoever reads the folder knows no language of
+//! Nodes that a folder brings along as a script. Whoever reads the folder knows no language of
 //! scripts, and who knows one reads no folders: between them stands [`Language`].
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use forebay_yaml::ModuleSource;
 use serde_json::{Map, Value};
 
-use crate::settings::{Configured, Import, Problem};
+use crate::{
+    plugin::Role,
+    settings::{Configured, Import, Problem},
+};
 
 /// A language in which users write node types.
 pub trait Language: Send + Sync {
@@ -41,6 +44,23 @@ pub struct ScriptSource {
     pub settings: Vec<String>,
     /// The outputs beside the main one and `errors`.
     pub outputs: Vec<String>,
+    /// What it is in a pipeline. A source has the setting `every`, in milliseconds.
+    pub role: Role,
+    /// The places that it may ask by HTTP: scheme, host and port, or `{NAME}` for that in a setting.
+    pub may_ask: Vec<String>,
+    /// What it may use.
+    pub limits: ScriptLimits,
+}
+
+/// What a script may use; as any script, where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScriptLimits {
+    /// The most operations of one run.
+    pub max_operations: Option<u32>,
+    /// The longest one run may take, but for what it waits for.
+    pub timeout: Option<Duration>,
+    /// The longest an answer to a request may take.
+    pub answer_within: Option<Duration>,
 }
 
 /// A script, compiled.

@@ -95,7 +95,7 @@ pub use crate::{
     connection::{Connection, Shared},
     deadband::{Deadband, DeadbandSettings, Sending, Sent},
     delivery::{Delivery, Outcome, Receipt, Witness},
-    drop_in::{Compiled, Language, ScriptSource},
+    drop_in::{Compiled, Language, ScriptLimits, ScriptSource},
     emitter::Emitter,
     endpoint::{Endpoint, NoEndpoint},
     envelope::{Envelope, Port},

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     marker::PhantomData,
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
@@ -243,6 +244,10 @@ pub trait Expansion: Send + Sync {
     /// JSON Schema of one of them. A type also has the settings that every node of its role has,
     /// without `connection`.
     fn schema(&self) -> &Value;
+    /// The file beside which the scripts of its parts stand. None for that of the pipeline.
+    fn beside(&self) -> Option<PathBuf> {
+        None
+    }
     /// The parts it stands for. The settings were checked against the schema; a type hands on those
     /// that every node has, such as `from` and `buffer`, to the parts that they concern. Spans in
     /// what comes out are those of the YAML that made it, so that findings point there.

@@ -2,21 +2,40 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use forebay_sdk::{Configured, Finding, NodeType, Period, Span, rules::SETTING_VALUE, schema_of};
+use forebay_sdk::{
+    Configured, Finding, Level, NodeType, Period, Span, rules::SETTING_VALUE, schema_of,
+};
 use forebay_yaml::{self as yaml, Limits, Yaml};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::{
+    config::{ExpansionEntry, Graph, NodeTypeEntry, Types, WHOLE, load_whole},
+    lint::lint,
+};
+
 /// A test that can run.
 pub(super) struct Test {
     pub name: String,
     pub span: Span,
-    pub configured: Arc<dyn Configured>,
+    pub subject: Subject,
     pub send: Vec<Sent>,
+    /// What web services answer, in this order.
+    pub answers: Vec<Answered>,
+    /// What they are asked, and nothing else.
+    pub requests: Vec<Asked>,
     /// By the name of the output; `main` is the main one. Others send nothing.
     pub expect: BTreeMap<String, Vec<Expected>>,
     pub errors: Vec<String>,
+}
+
+/// What is tested.
+pub(super) enum Subject {
+    /// A node.
+    Node(Arc<dyn Configured>),
+    /// All that stands behind one, with a source in front and sinks behind that do nothing.
+    Whole(Graph),
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -36,9 +55,15 @@ struct TestWritten {
     #[serde(default)]
     #[expect(dead_code, reason = "the type reads them as they are written")]
     settings: Map<String, Value>,
-    /// The messages that come in, in this order.
+    /// The messages that come in, in this order. For a source, its beats: each has `at` or nothing.
     #[schemars(length(min = 1))]
     send: Vec<Sent>,
+    /// What web services answer to a script that asks them, in this order.
+    #[serde(default)]
+    answers: Vec<Answered>,
+    /// What it asks them, in this order, and nothing else.
+    #[serde(default)]
+    requests: Vec<Asked>,
     /// The messages that go out, and no others.
     #[serde(default)]
     expect: Vec<Expected>,
@@ -68,6 +93,37 @@ pub(super) struct Sent {
     pub at: Option<Period>,
 }
 
+/// What a web service answers.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Answered {
+    /// The status. What is above 299 is an error.
+    #[serde(default = "usual_status")]
+    #[schemars(range(min = 200, max = 599))]
+    pub status: u16,
+    /// The body, as a value.
+    #[serde(default)]
+    pub payload: Value,
+}
+
+/// What a web service is asked. What is left out may be anything.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    /// `GET`, `POST` and the like.
+    pub method: Option<String>,
+    /// Where.
+    pub url: Option<String>,
+    /// Headers, beside others.
+    pub headers: Option<BTreeMap<String, String>>,
+    /// The body, as a value.
+    pub body: Option<Value>,
+}
+
+fn usual_status() -> u16 {
+    200
+}
+
 /// A message that goes out. What is left out may be anything.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -89,11 +145,19 @@ fn usual_topic() -> String {
     "test".to_owned()
 }
 
+/// Whose tests are read.
+pub(super) enum Tested<'a> {
+    /// A node type.
+    Type(&'a NodeTypeEntry),
+    /// What stands for several nodes, among all types.
+    Whole(&'a ExpansionEntry, &'a Types),
+}
+
 /// Reads the tests of a type, and reports what is wrong with them. One that is wrong is left out.
 pub(super) fn read(
     text: &str,
     file: u32,
-    node_type: &dyn NodeType,
+    tested: &Tested<'_>,
     findings: &mut Vec<Finding>,
 ) -> Vec<Test> {
     let Some(tree) = yaml::parse(text, file, Limits::default(), findings) else {
@@ -105,18 +169,24 @@ pub(super) fn read(
     };
     let with_place = |(index, written)| (written, tree.at(&format!("tests[{index}]")));
     let tests = written.tests.into_iter().enumerate().map(with_place);
-    tests.filter_map(|(written, place)| test(written, place, node_type, findings)).collect()
+    tests.filter_map(|(written, place)| test(written, place, tested, findings)).collect()
 }
 
 fn test(
     written: TestWritten,
     place: &Yaml,
-    node_type: &dyn NodeType,
+    tested: &Tested<'_>,
     findings: &mut Vec<Finding>,
 ) -> Option<Test> {
-    let TestWritten { name, send, expect, outputs, errors, .. } = written;
-    let configured = configured(place, node_type, findings)?;
-    let known = configured.outputs();
+    let TestWritten { name, send, answers, requests, expect, outputs, errors, .. } = written;
+    let (subject, known) = match tested {
+        Tested::Type(entry) => {
+            let configured = configured(place, &*entry.node_type, findings)?;
+            let outputs = configured.outputs();
+            (Subject::Node(configured), outputs)
+        }
+        Tested::Whole(entry, types) => whole(place, entry, types, findings)?,
+    };
     for unknown in outputs.keys().filter(|name| !known.contains(name)) {
         let message = format!("there is no output `{unknown}`");
         let label = match known.as_slice() {
@@ -137,7 +207,35 @@ fn test(
         latest = sent.at.or(latest);
     }
     let expect = outputs.into_iter().chain([("main".to_owned(), expect)]).collect();
-    Some(Test { name, span: place.span, configured, send, expect, errors })
+    Some(Test { name, span: place.span, subject, send, answers, requests, expect, errors })
+}
+
+/// What stands behind a node of these settings, and the names of its outputs.
+fn whole(
+    place: &Yaml,
+    entry: &ExpansionEntry,
+    types: &Types,
+    findings: &mut Vec<Finding>,
+) -> Option<(Subject, Vec<String>)> {
+    let none = Yaml::empty_map(place.span);
+    let settings = place.get("settings").unwrap_or(&none);
+    let before = findings.len();
+    yaml::check(
+        settings,
+        entry.expansion.schema(),
+        entry.expansion.name(),
+        settings.span,
+        findings,
+    );
+    if findings.len() > before {
+        return None;
+    }
+    let checked = lint(load_whole(entry, settings, types));
+    let is_error = |finding: &Finding| finding.level == Level::Error;
+    findings.extend(checked.findings.into_iter().filter(is_error));
+    let graph = checked.graph?;
+    let outputs = graph.nodes.get(WHOLE)?.configured.outputs();
+    Some((Subject::Whole(graph), outputs))
 }
 
 /// A node of the settings of a test.

@@ -1,6 +1,6 @@
 //! One setting that a plugin has: what its author says of it, and what a node says.
 
-use forebay_sdk::{Finding, Period, Span, number::as_written, schema_of};
+use forebay_sdk::{Finding, Period, Span, number::as_written, schema_of, units::form};
 use forebay_yaml::{self as yaml, Content, Entry, Meaning, Yaml};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,7 +15,16 @@ pub(super) struct Setting {
     one_of: Vec<String>,
     min: Option<f64>,
     max: Option<f64>,
-    default: Option<(Value, Value)>,
+    is_secret: bool,
+    default: Option<Fallback>,
+}
+
+/// What a setting is when a node does not have it.
+struct Fallback {
+    /// As the script gets it.
+    value: Value,
+    /// As its author wrote it.
+    written: Yaml,
 }
 
 /// As the author of the plugin writes it.
@@ -43,6 +52,9 @@ pub(super) struct SettingWritten {
     /// The largest number.
     #[serde(default)]
     max: Option<f64>,
+    /// Whether nobody may see it, as with a password. Only for the type `string`.
+    #[serde(default)]
+    secret: bool,
 }
 
 /// What a setting takes.
@@ -83,6 +95,10 @@ impl SettingWritten {
             let message = format!("`{name}` has `one_of` and is no text");
             wrong(at("one_of"), message, "only for `type: string`");
         }
+        if self.secret && self.r#type != Kind::String {
+            let message = format!("`{name}` is secret and no text");
+            wrong(at("secret"), message, "only for `type: string`");
+        }
         for key in ["min", "max"] {
             if place.get(key).is_some() && !is_number {
                 let message = format!("`{name}` has `{key}` and is no number");
@@ -106,10 +122,19 @@ impl Setting {
         place: &Yaml,
         findings: &mut Vec<Finding>,
     ) -> Setting {
-        let SettingWritten { r#type: kind, about, required, one_of, min, max, .. } = written;
-        let name = name.to_owned();
-        let setting =
-            Setting { name, is_required: required, about, kind, one_of, min, max, default: None };
+        let SettingWritten { r#type: kind, about, required, one_of, min, max, secret, .. } =
+            written;
+        let setting = Setting {
+            name: name.to_owned(),
+            is_required: required,
+            about,
+            kind,
+            one_of,
+            min,
+            max,
+            is_secret: secret,
+            default: None,
+        };
         let Some(default) = place.entry("default").filter(|default| !default.value.is_null())
         else {
             return setting;
@@ -127,13 +152,44 @@ impl Setting {
             finding.message =
                 finding.message.replacen(&named, &format!("the default of {named}"), 1);
         }
-        let default = (setting.value(&default.value), default.value.to_value());
-        Setting { default: Some(default), ..setting }
+        let fallback =
+            Fallback { value: setting.value(&default.value), written: default.value.clone() };
+        Setting { default: Some(fallback), ..setting }
+    }
+
+    /// The beat of a source. `manifest` is where its default may be written.
+    pub(super) fn every(default: Option<Period>, manifest: &Yaml) -> Setting {
+        let setting = Setting {
+            name: "every".to_owned(),
+            is_required: default.is_none(),
+            about: "How often it runs, from 100ms to 366d.".to_owned(),
+            kind: Kind::Duration,
+            one_of: Vec::new(),
+            min: None,
+            max: None,
+            is_secret: false,
+            default: None,
+        };
+        let written = manifest.get("every").filter(|_| default.is_some()).cloned();
+        let fallback = written.map(|written| Fallback { value: setting.value(&written), written });
+        Setting { default: fallback, ..setting }
+    }
+
+    /// Whether it takes a text.
+    pub(super) fn is_text(&self) -> bool {
+        self.kind == Kind::String
+    }
+
+    /// What a node says, or else the default, as it is written.
+    pub(super) fn written<'a>(&'a self, settings: &'a Yaml) -> Option<&'a Yaml> {
+        let given = settings.get(&self.name).filter(|given| !given.is_null());
+        given.or(self.default.as_ref().map(|default| &default.written))
     }
 
     /// JSON Schema of it.
     pub(super) fn schema(&self) -> Value {
         let mut schema = match self.kind {
+            Kind::String if self.is_secret => json!({ "type": "string", "format": form::SECRET }),
             Kind::String if self.one_of.is_empty() => json!({ "type": "string" }),
             Kind::String => json!({ "type": "string", "enum": self.one_of }),
             Kind::Number => json!({ "type": "number" }),
@@ -143,7 +199,7 @@ impl Setting {
             Kind::List => json!({ "type": "array", "items": true }),
             Kind::Map => json!({ "type": "object", "additionalProperties": true }),
         };
-        let default = self.default.as_ref().map(|(_, written)| written.clone());
+        let default = self.default.as_ref().map(|default| default.written.to_value());
         let bounds = [("minimum", self.min), ("maximum", self.max)];
         let bounds = bounds.into_iter().filter_map(|(key, bound)| Some((key, as_written(bound?))));
         let about = (!self.about.is_empty()).then(|| Value::from(self.about.as_str()));
@@ -158,7 +214,7 @@ impl Setting {
     /// What the script of a node gets.
     pub(super) fn of_node(&self, settings: &Yaml) -> Value {
         let given = settings.get(&self.name).filter(|given| !given.is_null());
-        let default = || self.default.as_ref().map_or(Value::Null, |(value, _)| value.clone());
+        let default = || self.default.as_ref().map_or(Value::Null, |default| default.value.clone());
         given.map_or_else(default, |given| self.value(given))
     }
 
@@ -185,8 +241,8 @@ impl Setting {
 
     /// A value for a sample, as it stands in YAML.
     pub(super) fn example(&self) -> String {
-        if let Some((_, written)) = &self.default {
-            return written.to_string();
+        if let Some(default) = &self.default {
+            return default.written.to_value().to_string();
         }
         match self.kind {
             Kind::String => self.one_of.first().map_or("text", String::as_str).to_owned(),

@@ -254,3 +254,249 @@ fn a_change_to_any_file_of_a_plugin_is_noticed() {
         checked.watched.folders.iter().filter_map(|folder| folder.file_name()?.to_str()).collect();
     assert!(names.contains(&"plugins") && names.contains(&"times"), "{names:?}");
 }
+
+/// The nodes of a graph with what they read.
+fn graph(files: &str) -> Vec<String> {
+    let checked = checked(files);
+    let found = render(&checked.findings, &checked.texts, Format::Short, false);
+    let graph = checked.graph.unwrap_or_else(|| panic!("{found}"));
+    let nodes = graph.nodes.iter().map(|(name, spec)| {
+        let from: Vec<&str> = spec.from.iter().map(|output| &*output.written).collect();
+        format!("{} {name} < {}", spec.type_name, from.join(", "))
+    });
+    nodes.collect()
+}
+
+const SOURCE: &str = "=== plugins/sky/plugin.yaml
+name: sky
+summary: Asks for the weather.
+role: source
+every: 10m
+allow: { http: [\"https://api.example.com\", \"{server}\"] }
+limits: { timeout: 20ms, answer_within: 5s }
+settings:
+  server: { type: string, default: \"http://10.0.0.2\" }
+  token: { type: string, secret: true, default: none }
+=== plugins/sky/sky.rhai
+if answer == () {
+    return #{ url: settings.server + `/now`, headers: #{ Authorization: settings.token } };
+}
+msg.payload.temp = answer.payload.temp;
+msg
+";
+const READER: &str = "sinks:\n  e: { type: log, from: s }\n";
+
+#[test]
+fn a_script_is_a_source_with_a_beat() {
+    let files = |settings: &str| {
+        format!("=== pipelines/x.yaml\nsources:\n  s: {{ type: sky{settings} }}\n{READER}{SOURCE}")
+    };
+    assert_eq!(graph(&files("")), ["log x/e < s", "sky x/s < "]);
+    check_files(&files(", every: 1m, server: 'https://10.0.0.3:8443'"), &[]);
+    let wrong = |settings: &str, finding: &str| {
+        check_files(&files(settings), &[&format!("pipelines/x.yaml:2:{finding}")]);
+    };
+    wrong(", every: 10ms", "26: error[setting-value]: `every` is out of range");
+    wrong(", server: 10.0.0.3", "27: error[setting-value]: `server` is no place that can be asked");
+    wrong(", token: hunter2", "26: warning[plain-secret]: `token` can be read by everybody");
+    // Without a default each node has to have one.
+    let files = files("").replace("every: 10m\n", "");
+    check_files(
+        &files,
+        &["pipelines/x.yaml:2:3: error[missing-setting]: sky source `s` needs `every`"],
+    );
+}
+
+#[test]
+fn a_script_is_a_sink_that_asks_only_whom_it_may() {
+    let files = |more: &str| {
+        format!(
+            "=== pipelines/x.yaml\nsources:\n  b: {{ type: timer, every: 10s }}\nsinks:\n  push:\n    from: b\n    \
+             type: push\n    buffer: {{ store: disk }}\n  e: {{ type: log, from: push.answers }}\n=== \
+             plugins/push/plugin.yaml\nname: push\nsummary: Pushes.\nrole: sink\n{more}=== \
+             plugins/push/push.rhai\n#{{ url: `https://api.example.com/1`, body: msg.payload }}\n"
+        )
+    };
+    let allow = "allow: { http: [\"https://api.example.com\"] }\n";
+    assert_eq!(graph(&files(allow)), ["timer x/b < ", "log x/e < push.answers", "push x/push < b"]);
+}
+
+#[test]
+fn what_a_plugin_may_not_say_is_found_in_its_file() {
+    let pipeline = PIPELINE.replace("type: times", "type: filter").replace("by: 3", "when: 'true'");
+    let cases = [
+        ("every: 5s\n", "3:1: error[setting-value]: `every` has no use here"),
+        ("allow: { http: [] }\n", "3:1: error[setting-value]: `allow` has no use here"),
+        (
+            "limits: { timeout: 6s }\n",
+            "3:20: error[setting-value]: `limits.timeout` is out of range",
+        ),
+        (
+            "role: source\nsettings: { every: { type: duration } }\n",
+            "4:13: error[bad-name]: a source that is a script has the setting `every` already",
+        ),
+        (
+            "role: sink\nsettings: { batch: { type: map } }\n",
+            "4:13: error[bad-name]: every sink has a setting `batch`, which the plugin never sees",
+        ),
+        (
+            "role: sink\nallow: { http: [example.com] }\n",
+            "4:17: error[setting-value]: `example.com` is no place that can be asked",
+        ),
+        (
+            "role: sink\nallow: { http: [\"https://example.com/a\"] }\n",
+            "4:17: error[setting-value]: `https://example.com/a` is no place that can be asked",
+        ),
+        (
+            "role: sink\nallow: { http: [\"{host}\"] }\n",
+            "4:17: error[setting-value]: `{host}` is no place that can be asked",
+        ),
+        ("role: conection\n", "3:7: error[setting-type]: `role` is not one of its choices"),
+    ];
+    check_each(cases.map(|(text, finding)| {
+        let manifest = format!("name: times\nsummary: Multiplies.\n{text}");
+        (with(&pipeline, &manifest, "msg\n"), format!("plugins/times/plugin.yaml:{finding}"))
+    }));
+}
+
+const WHOLE: &str = "=== plugins/calm/plugin.yaml
+name: calm
+summary: Smooths a field and raises an alarm of it.
+settings:
+  field: { type: string, required: true }
+  every: { type: duration, default: 10s }
+  limit: { type: number }
+transforms:
+  means:
+    from: input
+    type: window
+    every: ${settings.every}
+    fields: { temp: [mean] }
+  tidy:
+    from: means
+    type: script
+    script: lib/tidy.rhai
+    settings: { field: \"${settings.field}\", about: \"mean of ${settings.field}\", limit: \"${settings.limit}\" }
+  output:
+    from: [tidy, means.errors]
+    type: filter
+    when: msg.payload.temp > 3
+=== plugins/calm/lib/tidy.rhai
+msg.payload.about = settings.about + settings.field + (settings.limit ?? 3);
+msg
+";
+
+fn calm(node: &str, whole: &str) -> String {
+    format!(
+        "=== pipelines/x.yaml\nsources:\n  b: {{ type: timer, every: 10s, payload: {{ temp: 1 }} }}\ntransforms:\n  \
+         {node}\nsinks:\n  e: {{ type: log, from: c }}\n{whole}"
+    )
+}
+
+#[test]
+fn a_plugin_stands_for_several_nodes() {
+    let node =
+        "c: { type: calm, from: b, field: temp, buffer: { max_messages: 5 }, state: persist }";
+    assert_eq!(
+        graph(&calm(node, WHOLE)),
+        [
+            "timer x/b < ",
+            "filter x/c < :tidy, :means.errors",
+            "window x/c:means < b",
+            "script x/c:tidy < :means",
+            "log x/e < c",
+        ]
+    );
+    let graph = checked(&calm(node, WHOLE)).graph.unwrap();
+    assert_eq!(graph.nodes["x/c:means"].common.buffer.max_messages, 5);
+    assert_eq!(graph.nodes["x/c:tidy"].common.buffer.max_messages, 10_000);
+    let persists = |name: &str| graph.nodes[name].common.state != crate::config::StateKept::Memory;
+    assert!(persists("x/c:means") && persists("x/c"), "all that remember do so on disk");
+}
+
+#[test]
+fn what_a_node_says_reaches_the_parts_that_use_it_and_no_others() {
+    let fingerprints = |node: &str| {
+        let graph = checked(&calm(node, WHOLE)).graph.unwrap();
+        let of = |(name, spec): (&std::sync::Arc<str>, &crate::config::NodeSpec)| {
+            (name.to_string(), spec.fingerprint)
+        };
+        graph.nodes.iter().map(of).collect::<BTreeMap<_, _>>()
+    };
+    let before = fingerprints("c: { type: calm, from: b, field: temp }");
+    for (node, changed) in [
+        ("c: { type: calm, from: b, field: temp, every: 10s }", vec![]),
+        ("c: { type: calm, from: b, field: temp, every: 20s }", vec!["x/c:means"]),
+        ("c: { type: calm, from: b, field: flow }", vec!["x/c:tidy"]),
+        ("c: { type: calm, from: b, field: temp, limit: 5 }", vec!["x/c:tidy"]),
+    ] {
+        let after = fingerprints(node);
+        let differing = before.keys().filter(|name| before[*name] != after[*name]);
+        assert_eq!(differing.collect::<Vec<_>>(), changed, "{node}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_whole_is_shown_in_its_file_whether_or_not_it_is_used() {
+    let used = "c: { type: calm, from: b, field: temp }\n  d: { type: calm, from: c, field: temp }";
+    let unused = "c: { type: filter, from: b, when: 'true' }";
+    let cases = [
+        (
+            "type: window",
+            "type: windw",
+            "10:11: error[unknown-type]: there is no transform type `windw`",
+        ),
+        ("fields: { temp: [mean] }", "fileds: { temp: [mean] }", "12:5: error[unknown-setting]: "),
+        ("temp: [mean]", "temp: [maen]", "12:21: error[setting-type]: "),
+        ("from: means\n", "from: meens\n", "14:11: error[unknown-node]: no part is named `meens`"),
+        ("from: input", "from: [b]", "9:12: error[unknown-node]: no part is named `b`"),
+        ("  output:", "  result:", "1:7: error[setting-value]: the transform has no part `output`"),
+        (
+            "of ${settings.field}",
+            "of ${settings.feild}",
+            "17:47: error[setting-value]: plugin has no setting `feild`",
+        ),
+        (
+            "${settings.every}",
+            "5s",
+            "6:3: warning[setting-value]: no part uses the setting `every`",
+        ),
+    ];
+    for (from, to, finding) in cases {
+        for node in [used, unused] {
+            let files = calm(node, &WHOLE.replace(from, to));
+            let checked = checked(&files);
+            let in_plugin: Vec<String> =
+                render(&checked.findings, &checked.texts, Format::Short, false)
+                    .lines()
+                    .filter(|line| line.starts_with("plugins/"))
+                    .map(str::to_owned)
+                    .collect();
+            let expected = format!("plugins/calm/plugin.yaml:{finding}");
+            assert!(
+                in_plugin.first().is_some_and(|line| line.starts_with(&expected)),
+                "{expected}: {in_plugin:#?}"
+            );
+        }
+    }
+    let checked = checked(&calm(used, &WHOLE.replace("temp: [mean]", "temp: [maen]")));
+    let note = checked.findings.iter().find_map(|finding| finding.note.clone());
+    assert!(note.as_deref().is_some_and(|note| note.contains("`x/c:means`, ")), "{note:?}");
+}
+
+#[test]
+fn a_mistake_of_a_node_is_shown_where_it_is_written() {
+    let wrong = |node: &str, expected: &str| check_files(&calm(node, WHOLE), &[expected]);
+    wrong(
+        "c: { type: calm, from: b }",
+        "pipelines/x.yaml:4:3: error[missing-setting]: calm transform `c` needs `field`",
+    );
+    wrong(
+        "c: { type: calm, from: b, field: temp, evry: 5s }",
+        "pipelines/x.yaml:4:42: error[unknown-setting]: calm transform `c` has no setting `evry`",
+    );
+    wrong(
+        "c: { type: calm, from: b, field: temp, every: 0s }",
+        "pipelines/x.yaml:4:49: error[setting-value]: `every` ",
+    );
+}

@@ -8,7 +8,7 @@ use forebay_sdk::{
 
 use super::imports;
 use crate::{
-    lint,
+    lint::{self, Around},
     own_settings::OwnSettings,
     settings::{default_max_operations, default_timeout},
     transform::{Program, ScriptNode},
@@ -27,7 +27,7 @@ fn source(name: &str, text: &str) -> ModuleSource {
 
 /// What a script makes of `{"a":1}`, as JSON, or its error with the file that it is in.
 fn made(script: &str, modules: &[ModuleSource]) -> String {
-    let (code, problems) = lint::script(script, modules, &[]);
+    let (code, problems) = lint::script(script, modules, &Around::script(&[]));
     assert_eq!(problems, [], "{script}");
     let limits = crate::host::Limits {
         max_operations: default_max_operations(),
@@ -54,7 +54,7 @@ fn made(script: &str, modules: &[ModuleSource]) -> String {
 /// What is wrong with a script and its modules: the module, line and column, rule, words and label.
 #[track_caller]
 fn check_problems(script: &str, modules: &[ModuleSource], expected: &[&str]) {
-    let (_, problems) = lint::script(script, modules, &[]);
+    let (_, problems) = lint::script(script, modules, &Around::script(&[]));
     let shown = problems.iter().map(|problem| {
         let (line, column) = problem.inside.unwrap_or_default();
         let module = problem.module.as_deref().unwrap_or("script");
