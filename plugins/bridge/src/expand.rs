@@ -8,7 +8,6 @@ use forebay_sdk::{
 };
 
 use crate::{
-    overlap::overlap,
     rule::{Place, Rule, read_line},
     settings::{BridgeSettings, Direction},
 };
@@ -146,7 +145,7 @@ impl Way {
         let other = self.other();
         let publishes = |asked: &Rule| {
             let mut publishing = rules.iter().filter(|it| other.has(&it.rule));
-            publishing.any(|it| overlap(it.rule.at(other.to), asked.at(self.from)))
+            publishing.any(|it| it.rule.at(other.to).overlaps(asked.at(self.from)))
         };
         rules.iter().find(|it| self.has(&it.rule) && publishes(&it.rule))
     }

@@ -5,7 +5,6 @@
 //! are those of the nodes that a bridge is taken apart into.
 
 mod expand;
-mod overlap;
 mod rule;
 mod settings;
 #[cfg(test)]

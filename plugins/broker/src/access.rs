@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::topics::{check_filter, matches, pattern_of};
+use crate::topics::{check_filter, covers, matches, overlap, pattern_of};
 
 /// Someone whose rights are asked for.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +76,7 @@ impl Access {
             if (!says || is_allowed) && rule.right != Right::Neither {
                 continue;
             }
-            if rule.filter_for(person).is_some_and(|filter| matches(&filter, topic)) {
+            if rule.is_for(person) && rule.fits(person, topic) {
                 if rule.right == Right::Neither {
                     return false;
                 }
@@ -88,67 +88,109 @@ impl Access {
 }
 
 impl Rule {
-    /// Its filter, as it is meant for someone. None when it is not.
-    fn filter_for(&self, person: Person<'_>) -> Option<Cow<'_, str>> {
-        let is_for = match &self.whom {
+    fn is_for(&self, person: Person<'_>) -> bool {
+        match &self.whom {
             Whom::Everybody => true,
             Whom::Some { users, anonymous } => match person.user {
                 Some(user) => users.iter().any(|one| one == user),
                 None => *anonymous,
             },
-        };
-        if !is_for {
+        }
+    }
+
+    /// Whether its filter, as it is meant for someone, matches a topic. Asked for each message, so it copies nothing.
+    fn fits(&self, person: Person<'_>, topic: &str) -> bool {
+        if !self.filter.contains('%') {
+            return matches(&self.filter, topic);
+        }
+        if topic.starts_with('$') && self.filter.starts_with(['+', '#']) {
+            return false;
+        }
+        let mut left = Some(topic);
+        for level in self.filter.split('/') {
+            // `sport/#` asks for `sport` too.
+            let Some(topic) = left else { return level == "#" };
+            let behind = match level {
+                "#" => return true,
+                "+" => Some(topic.find('/').map_or("", |at| &topic[at..])),
+                level => strip(level, person, topic),
+            };
+            left = match behind.map(|behind| (behind, behind.strip_prefix('/'))) {
+                Some((_, Some(behind))) => Some(behind),
+                Some(("", None)) => None,
+                _ => return false,
+            };
+        }
+        left.is_none()
+    }
+
+    /// Its filter, as it is meant for someone. None when it is not.
+    fn filter_for(&self, person: Person<'_>) -> Option<Cow<'_, str>> {
+        if !self.is_for(person) {
             return None;
         }
-        let mut filter = Cow::Borrowed(&*self.filter);
-        for (sign, value) in [("%c", Some(person.client_id)), ("%u", person.user)] {
-            if filter.contains(sign) {
-                // A client names itself: `+` would give it the topics of others.
-                let value = value.filter(|value| !value.contains(['+', '#']))?;
-                filter = filter.replace(sign, value).into();
-            }
+        if !self.filter.contains('%') {
+            return Some(Cow::Borrowed(&self.filter));
         }
-        Some(filter)
+        pieces(&self.filter).map(|piece| piece.text_for(person)).collect()
     }
+}
+
+/// A piece of the filter of a rule.
+enum Piece<'a> {
+    Text(&'a str),
+    User,
+    ClientId,
+}
+
+impl<'a> Piece<'a> {
+    /// What begins a filter, if that stands for something.
+    fn sign(filter: &str) -> Option<Piece<'static>> {
+        match filter.get(..2)? {
+            "%u" => Some(Piece::User),
+            "%c" => Some(Piece::ClientId),
+            _ => None,
+        }
+    }
+
+    /// What it is for someone. None when it is nothing.
+    fn text_for<'t>(&self, person: Person<'t>) -> Option<&'t str>
+    where
+        'a: 't,
+    {
+        let name = match self {
+            Piece::Text(text) => return Some(text),
+            Piece::User => person.user?,
+            Piece::ClientId => person.client_id,
+        };
+        // A client names itself: `+` would give it the topics of others.
+        (!name.contains(['+', '#'])).then_some(name)
+    }
+}
+
+fn pieces(filter: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut left = filter;
+    std::iter::from_fn(move || {
+        if let Some(sign) = Piece::sign(left) {
+            left = &left[2..];
+            return Some(sign);
+        }
+        let mut signs = left.match_indices('%').map(|(at, _)| at);
+        let end = signs.find(|at| Piece::sign(&left[*at..]).is_some()).unwrap_or(left.len());
+        let (text, behind) = left.split_at(end);
+        left = behind;
+        (!text.is_empty()).then_some(Piece::Text(text))
+    })
+}
+
+/// Takes what a level of a filter is for someone away in front of a topic. None when something else stands there.
+fn strip<'t>(level: &str, person: Person<'_>, topic: &'t str) -> Option<&'t str> {
+    pieces(level).try_fold(topic, |topic, piece| topic.strip_prefix(piece.text_for(person)?))
 }
 
 /// Says what is wrong with the filter of a rule.
 pub fn check_rule(filter: &str) -> Result<(), &'static str> {
     check_filter(&filter.replace("%c", "c").replace("%u", "u"))
-}
-
-/// Whether there is a topic that both filters match.
-fn overlap(one: &str, other: &str) -> bool {
-    // A wildcard in front does not find what begins with `$`.
-    let (hides, shows) =
-        (|filter: &str| filter.starts_with(['+', '#']), |filter: &str| filter.starts_with('$'));
-    if hides(one) && shows(other) || shows(one) && hides(other) {
-        return false;
-    }
-    let (mut one, mut other) = (one.split('/'), other.split('/'));
-    loop {
-        match (one.next(), other.next()) {
-            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
-            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => (),
-            _ => return false,
-        }
-    }
-}
-
-/// Whether a filter matches all topics that another does.
-fn covers(whole: &str, part: &str) -> bool {
-    if whole.starts_with(['+', '#']) && part.starts_with('$') {
-        return false;
-    }
-    let (mut whole, mut part) = (whole.split('/'), part.split('/'));
-    loop {
-        match (whole.next(), part.next()) {
-            (Some("#"), _) | (None, None) => return true,
-            (Some("+"), Some(level)) if level != "#" => (),
-            (Some(a), Some(b)) if a == b => (),
-            _ => return false,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -198,6 +240,42 @@ mod tests {
             let found = (access.may_read(person, topic), access.may_write(person, topic));
             assert_eq!(found, (read, write), "{user} {topic}");
         }
+    }
+
+    #[test]
+    fn a_filter_with_names_matches_as_one_without() {
+        let levels = ["a", "+", "%u", "x%c-y%u", "%", "ü%u", ""];
+        let topics = ["a", "plc", "xc7-yplc", "%", "üplc", "", "$a", "a/b", "s/t"];
+        let mut random = fastrand::Rng::with_seed(1);
+        let people =
+            [person("plc", "c7"), person("s/t", "c7"), person("", "%u"), person("+", "c7")];
+        let mut found = [0, 0];
+        for _ in 0..20_000 {
+            let mut join = |texts: &[&str]| {
+                let count = random.usize(1..4);
+                (0..count).map(|_| texts[random.usize(..texts.len())]).collect::<Vec<_>>().join("/")
+            };
+            let (mut filter, topic) = (join(&levels), join(&topics));
+            if random.u8(..4) == 0 {
+                filter += "/#";
+            }
+            let person = people[random.usize(..people.len())];
+            let rule = rule(&filter, Right::Both, &[]);
+            let written = rule.filter_for(person);
+            let expected = written.is_some_and(|filter| matches(&filter, &topic));
+            assert_eq!(rule.fits(person, &topic), expected, "{filter} {topic} {person:?}");
+            found[usize::from(expected)] += 1;
+        }
+        assert!(found.iter().all(|count| *count > 500), "{found:?}");
+    }
+
+    #[test]
+    fn a_name_in_a_name_stands_for_nothing() {
+        let access = Access(vec![rule("of/%c/%u", Right::Both, &[])]);
+        assert!(access.may_read(person("plc", "%u"), "of/%u/plc"));
+        assert!(!access.may_read(person("plc", "%u"), "of/plc/plc"));
+        assert!(access.may_subscribe(person("plc", "%u"), "of/%u/plc"));
+        assert!(!access.may_subscribe(person("plc", "%u"), "of/plc/plc"));
     }
 
     #[test]

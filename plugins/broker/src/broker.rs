@@ -11,10 +11,10 @@ use crate::{
     access::Access,
     budget::{Budget, Charge, Use},
     dues::Ticket,
-    journal::{Journal, stored},
+    journal::{Journal, Moment},
     message::{Kept, Message},
-    records::{Recipient, Record, Subscription, write},
-    restored::{Restored, message_of},
+    records::{LastWill, Recipient, Record, Subscription, write},
+    restored::{Restored, Undelivered, message_of},
     retained::{PLACE_BYTES, Retained},
     session::{Connected, ConnectionId, Output, Place, Room, Session, Shelf, Waiting},
     topics::{check_filter, group_of, is_private, is_status, pattern_of},
@@ -24,6 +24,10 @@ use crate::{
 
 /// The most topic aliases that a client is sent.
 const MOST_ALIASES_OUT: u16 = 16;
+/// The most messages of QoS 2 that a client has sent and not released.
+pub const MOST_UNRELEASED: usize = 1000;
+/// How long the will of a client that was connected when the program ended waits for it to come back.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// How much there may be of everything.
 #[derive(Clone, Debug)]
@@ -123,7 +127,7 @@ impl Broker {
 
     /// Has what must survive a restart kept, and goes on with what was.
     pub fn keep(&mut self, journal: &Journal, restored: Restored, now: Instant) {
-        let Restored { retained, sessions, messages } = restored;
+        let Restored { retained, sessions, messages, wills } = restored;
         self.journal = Some(journal.clone());
         let mut lost = 0;
         for stored in retained.into_values() {
@@ -137,7 +141,8 @@ impl Broker {
             let is_full = self.sessions.len() >= self.limits.sessions;
             let new = Session::new(Arc::clone(&it.client_id), it.user, &self.budget);
             let Some(mut session) = new.filter(|_| !is_full) else { continue };
-            session.is_kept = true;
+            (session.is_kept, session.is_restored) = (true, true);
+            it.received.into_iter().for_each(|packet_id| session.had_received(packet_id));
             let longest = self.limits.longest_session.min(seconds(it.expiry_seconds));
             session.expiry_seconds = it.expiry_seconds;
             session.ends_at = now.checked_add(longest);
@@ -150,8 +155,12 @@ impl Broker {
             self.ids.insert(it.client_id, id);
             self.sessions.insert(id, session);
         }
-        for (number, (stored, recipients)) in messages {
+        for (id, will) in wills {
+            lost += u64::from(!self.restore_will(id, will, now));
+        }
+        for (number, undelivered) in messages {
             journal.skip_to(number);
+            let Undelivered { stored, recipients, sent } = undelivered;
             let message = message_of(stored, now);
             let mut kept = None;
             for (id, recipient) in recipients {
@@ -163,21 +172,58 @@ impl Broker {
                 let Some((kept, charge)) = place else { continue };
                 let place = Place::new(charge, Some(journal.stake(id, number)));
                 let Recipient { qos, retain, identifiers, .. } = recipient;
-                self.push(id, Waiting { kept, qos, retain, identifiers, place });
+                let waiting = Waiting { kept, qos, retain, identifiers, place };
+                match (sent.get(&id), self.sessions.get_mut(&id)) {
+                    (Some(way), Some(session)) => session.reopen(waiting, *way),
+                    _ => self.push(id, waiting),
+                }
             }
         }
         if lost > 0 {
-            let why = "there is no room for retained messages of the last run".to_owned();
+            let why = "there is no room for retained messages or wills of the last run".to_owned();
             self.effects.push(Effect::Dropped(lost, why));
         }
     }
 
+    /// Has the will of a client wait that was connected when the program ended. A session that ended with the connection is
+    /// there until then. False when there is no room.
+    fn restore_will(&mut self, id: SessionId, last: LastWill, now: Instant) -> bool {
+        let LastWill { client_id, user, will } = last;
+        self.last_session = self.last_session.max(id);
+        if !self.sessions.contains_key(&id) {
+            if self.ids.contains_key(&client_id) {
+                // It has been back, by a session that lasts.
+                return true;
+            }
+            if self.sessions.len() >= self.limits.sessions {
+                return false;
+            }
+            let Some(mut session) = Session::new(Arc::clone(&client_id), user, &self.budget) else {
+                return false;
+            };
+            session.is_restored = true;
+            session.ends_at = now.checked_add(GRACE);
+            self.ids.insert(client_id, id);
+            self.sessions.insert(id, session);
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let is_held = session.hold(will_bytes(&will));
+        if is_held {
+            session.will_at = now.checked_add(GRACE.max(seconds(will.delay_seconds)));
+            session.will = Some(will);
+        }
+        is_held
+    }
+
     /// All that must survive a restart, as it is on disk.
-    pub fn snapshot(&self, now: Instant) -> Vec<u8> {
+    pub fn snapshot(&self, moment: Moment) -> Vec<u8> {
         let mut bytes = Vec::new();
         for kept in self.retained.iter().filter(|kept| !is_status(&kept.message.topic)) {
             let topic = Arc::clone(&kept.message.topic);
-            write(&Record::Retained(topic, Some(stored(&kept.message, now))), &mut bytes);
+            write(&Record::Retained(topic, Some(moment.stored(&kept.message))), &mut bytes);
+        }
+        for (id, session) in &self.sessions {
+            session.will.iter().for_each(|will| write(&will_of(*id, session, will), &mut bytes));
         }
         let mut messages: BTreeMap<u64, (&Arc<Kept>, Vec<Recipient>)> = BTreeMap::new();
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.is_kept) {
@@ -187,6 +233,9 @@ impl Broker {
                     let subscription = subscription_of(Arc::clone(filter), terms);
                     write(&Record::Subscribed(*id, subscription), &mut bytes);
                 }
+            }
+            for packet_id in session.received() {
+                write(&Record::Received(*id, packet_id), &mut bytes);
             }
             for waiting in session.messages() {
                 let Some(stake) = &waiting.place.stake else { continue };
@@ -201,8 +250,13 @@ impl Broker {
             }
         }
         for (number, (kept, recipients)) in messages {
-            let stored = stored(&kept.message, now);
+            let stored = moment.stored(&kept.message);
             write(&Record::Message { number, stored, recipients }, &mut bytes);
+        }
+        for (id, session) in self.sessions.iter().filter(|(_, session)| session.is_kept) {
+            for (stake, way) in session.under_way() {
+                write(&Record::Sent(*id, stake.number, way), &mut bytes);
+            }
         }
         bytes
     }
@@ -299,6 +353,9 @@ impl Broker {
                 }
                 return Err(no_memory());
             }
+            if let Some(journal) = &self.journal {
+                journal.record(&will_of(id, session, &will));
+            }
             session.will = Some(will);
         }
         session.expiry_seconds = expiry_seconds;
@@ -334,12 +391,20 @@ impl Broker {
             let refusal = Refusal::new(code::TAKEN_OVER, "another client took its client id over");
             self.effects.push(Effect::Close(connected.id, refusal));
             self.away(id, now);
+            if clean {
+                self.end(id, now);
+            }
+            return;
         }
-        if clean {
+        let is_restored = session.is_restored;
+        let is_over = clean || is_restored && session.expiry_seconds == 0;
+        // A will that is not yet due is not published any more, when the session goes on or the end of the program had ended
+        // the connection.
+        if !clean || is_restored {
+            self.forget_will(id);
+        }
+        if is_over {
             self.end(id, now);
-        } else if let Some(session) = self.sessions.get_mut(&id) {
-            // A will that is not yet due is not published any more.
-            forget_will(session);
         }
     }
 
@@ -396,9 +461,8 @@ impl Broker {
                 self.record(|| record);
             }
         }
-        let Some(session) = self.seated(seat) else { return Ok(()) };
         if said.code == code::SUCCESS {
-            forget_will(session);
+            self.forget_will(seat.session);
         }
         self.away(seat.session, now);
         Ok(())
@@ -442,9 +506,18 @@ impl Broker {
         self.ids.remove(&session.client_id);
     }
 
+    fn forget_will(&mut self, id: SessionId) -> Option<Will> {
+        let session = self.sessions.get_mut(&id)?;
+        session.will_at = None;
+        let will = session.will.take()?;
+        session.release(will_bytes(&will));
+        self.record(|| Record::NoWill(id));
+        Some(will)
+    }
+
     fn publish_will(&mut self, id: SessionId, now: Instant) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
-        let Some(will) = forget_will(session) else { return };
+        let Some(will) = self.forget_will(id) else { return };
+        let Some(session) = self.sessions.get(&id) else { return };
         let access = self.limits.access.as_ref();
         if access.is_none_or(|access| access.may_write(session.person(), &will.topic)) {
             self.effects.push(Effect::Publish(Message::of_will(will, now)));
@@ -679,6 +752,9 @@ impl Broker {
             let number = *copies.number.get_or_insert_with(|| journal.number());
             let identifiers = identifiers.clone();
             let recipient = Recipient { id: *id, qos, retain, identifiers };
+            if !is_there {
+                journal.hurry();
+            }
             journal.message(number, &kept, recipient, copies.ticket)
         });
         let place = Place::new(charge, stake);
@@ -745,6 +821,50 @@ impl Broker {
         let Some(connected) = &session.connection else { return };
         let why = "it does not read, or not acknowledge, what it is sent, and the memory is full (`memory`)";
         self.effects.push(Effect::Close(connected.id, Refusal::new(code::QUOTA, why)));
+    }
+
+    /// A client has sent a message of QoS 2, which is about to be published.
+    ///
+    /// # Errors
+    ///
+    /// It has not released too many.
+    pub fn receive_new(&mut self, seat: Seat, packet_id: u16) -> Result<(), Refusal> {
+        let Some(session) = self.seated(seat) else { return Ok(()) };
+        if session.unreleased_count() >= MOST_UNRELEASED {
+            let why = format!("it has not released {MOST_UNRELEASED} messages of QoS 2");
+            return Err(Refusal::new(code::RECEIVE_MAXIMUM, why));
+        }
+        session.receive_new(packet_id).then_some(()).ok_or_else(no_memory)
+    }
+
+    /// Whether a client has sent a message of QoS 2 before.
+    pub fn has_received(&mut self, seat: Seat, packet_id: u16, again: bool) -> bool {
+        self.seated(seat).is_some_and(|session| session.has_received(packet_id, again))
+    }
+
+    /// A message of QoS 2 is safe with everybody who is to have it, as far as it must be: it is not to come twice, not even by
+    /// way of a restart.
+    pub fn note_received(&mut self, seat: Seat, packet_id: u16) {
+        let Some(session) = self.seated(seat) else { return };
+        let is_new = session.note_received(packet_id);
+        if let Some(journal) = self.journal_of(seat).filter(|_| is_new) {
+            journal.received(seat.session, packet_id);
+        }
+    }
+
+    /// A client releases a message of QoS 2. Whether there was one.
+    pub fn release(&mut self, seat: Seat, packet_id: u16) -> bool {
+        let Some(session) = self.seated(seat) else { return false };
+        let (was_there, was_on_disk) = session.forget_received(packet_id);
+        if let Some(journal) = self.journal_of(seat).filter(|_| was_on_disk) {
+            journal.released(seat.session, packet_id);
+        }
+        was_there
+    }
+
+    /// How many messages of QoS 2 a client has not released.
+    pub fn unreleased_count(&mut self, seat: Seat) -> usize {
+        self.seated(seat).map_or(0, |session| session.unreleased_count())
     }
 
     /// A client acknowledged a message of QoS 1, or is done with one of QoS 2.
@@ -845,11 +965,9 @@ fn will_bytes(will: &Will) -> usize {
     will.topic.len() + will.payload.len() + will.properties.len() + 256
 }
 
-fn forget_will(session: &mut Session) -> Option<Will> {
-    session.will_at = None;
-    let will = session.will.take()?;
-    session.release(will_bytes(&will));
-    Some(will)
+fn will_of(id: SessionId, session: &Session, will: &Will) -> Record {
+    let (client_id, user) = (Arc::clone(&session.client_id), session.user.clone());
+    Record::Will(id, LastWill { client_id, user, will: will.clone() })
 }
 
 fn no_memory() -> Refusal {

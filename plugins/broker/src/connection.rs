@@ -45,8 +45,6 @@ const RETRY: Duration = Duration::from_secs(5);
 const TIDY: Duration = Duration::from_secs(10);
 /// How often it is asked which sessions and messages are over, and which wills are due.
 const TICK: Duration = Duration::from_secs(1);
-/// How often what is left of devices without a session is forgotten.
-const SWEEP: Duration = Duration::from_secs(60);
 /// What a connection takes: its task, and its buffers, in bytes.
 const CONNECTION_BYTES: usize = 24 << 10;
 /// The pause after a connection could not be accepted: too many files are open.
@@ -288,7 +286,7 @@ impl Connection for Embedded {
         let mut status = Status::new(Instant::now());
         let mut next_status = Instant::now();
         let mut retry = interval(RETRY);
-        let (mut sweep, mut tidy, mut tick) = (interval(SWEEP), interval(TIDY), interval(TICK));
+        let (mut tidy, mut tick) = (interval(TIDY), interval(TICK));
         loop {
             let is_shut = doors.len() < terms.listeners.len();
             tokio::select! {
@@ -312,7 +310,6 @@ impl Connection for Embedded {
                     self.say_how_it_is(&mut status, &house).await;
                     next_status = Instant::now() + terms.status_every.unwrap_or_default();
                 }
-                _ = sweep.tick() => self.local.sweep(&house),
                 _ = tick.tick() => house.tick(),
                 _ = tidy.tick() => self.local.tidy(),
             }

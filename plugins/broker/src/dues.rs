@@ -5,7 +5,7 @@
 //! acknowledged, and what the readers still have of that is not theirs a second time.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::VecDeque,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
@@ -29,8 +29,6 @@ const MOST_LATE: usize = 2 * MOST_UNACKNOWLEDGED as usize;
 
 /// The most answers of four bytes that wait for a publisher to read them. Beyond, it is not read.
 pub const MOST_ANSWERS: usize = 1000;
-/// The most messages of QoS 2 that a publisher has sent and not released.
-pub const MOST_UNFINISHED: usize = 1000;
 
 /// A reader's promise for one message goes with each copy. Dropping the last one keeps it.
 pub struct Ticket {
@@ -87,8 +85,15 @@ struct State {
     late: VecDeque<Owed>,
     /// Answers that wait for nobody, as they are on the wire. Bounded by [`Dues::room_to_answer`].
     answers: Vec<u8>,
-    /// Messages of QoS 2 that were received and not released. No more than there are packet ids.
-    unfinished: BTreeSet<u16>,
+}
+
+/// What is paid.
+#[derive(Default)]
+pub struct Paid {
+    /// As it goes over the wire.
+    pub bytes: Vec<u8>,
+    /// The packet ids of messages of QoS 2 that were taken.
+    pub received: Vec<u16>,
 }
 
 struct Owed {
@@ -121,27 +126,16 @@ impl Dues {
         }
     }
 
-    /// Forgets what was received and not released: the session is a new one.
-    pub fn forget_unfinished(&self) {
-        self.lock().unfinished.clear();
-    }
-
-    /// How many messages the publisher has open: of QoS 2, until they are released.
+    /// How many messages the publisher has open, but for those of QoS 2 that were taken.
     pub fn open_count(&self) -> usize {
-        let state = self.lock();
-        state.owed.len() + state.unfinished.len()
-    }
-
-    /// How many messages of QoS 2 the publisher has not released.
-    pub fn unfinished_count(&self) -> usize {
-        self.lock().unfinished.len()
+        self.lock().owed.iter().filter(|owed| !owed.is_received()).count()
     }
 
     /// Nothing is left of the publisher.
     pub fn is_done(&self) -> bool {
         let mut state = self.lock();
         state.late.retain(|owed| !owed.receipt.is_settled());
-        state.owed.is_empty() && state.late.is_empty() && state.unfinished.is_empty()
+        state.owed.is_empty() && state.late.is_empty()
     }
 
     /// Resolves once the publisher may have one more message unacknowledged.
@@ -158,14 +152,17 @@ impl Dues {
         }
     }
 
-    /// Whether a message of QoS 2 was received before.
-    pub fn is_unfinished(&self, packet_id: u16) -> bool {
-        self.lock().unfinished.contains(&packet_id)
-    }
-
-    /// A message of QoS 2 is released. Whether there was one.
-    pub fn release(&self, packet_id: u16) -> bool {
-        self.lock().unfinished.remove(&packet_id)
+    /// Owes once more that a message of QoS 2 was received, which came before: as soon as its readers have settled it.
+    pub fn owe_again(&self, packet_id: u16) {
+        let mut state = self.lock();
+        let is_it = |owed: &Owed| owed.is_received() && owed.answer.id == packet_id;
+        if !state.owed.iter().any(is_it) {
+            let late = state.late.iter().rposition(is_it).and_then(|at| state.late.remove(at));
+            let settled = || Owed::settled(Answer::new(Ack::Received, packet_id));
+            state.owed.push_back(late.unwrap_or_else(settled));
+        }
+        drop(state);
+        self.told.notify_waiters();
     }
 
     /// What tells of a message that came before and that readers still have.
@@ -179,6 +176,12 @@ impl Dues {
     /// Owes an acknowledgement, once its readers have settled a message.
     pub fn owe(&self, answer: Answer, publication: Publication, receipt: Receipt) {
         self.lock().owed.push_back(Owed { answer, publication, receipt });
+        self.told.notify_waiters();
+    }
+
+    /// Owes an acknowledgement that waits for those before it alone.
+    pub fn owe_settled(&self, answer: Answer) {
+        self.lock().owed.push_back(Owed::settled(answer));
         self.told.notify_waiters();
     }
 
@@ -203,28 +206,40 @@ impl Dues {
     }
 
     /// What can be acknowledged by now, as it goes over the wire of that connection.
-    pub fn pay(&self, holder: u64, version: Version) -> Vec<u8> {
+    pub fn pay(&self, holder: u64, version: Version) -> Paid {
         let mut state = self.lock();
         if state.holders != holder {
-            return Vec::new();
+            return Paid::default();
         }
+        let mut received = Vec::new();
         let mut paid = Writer { version, bytes: mem::take(&mut state.answers) };
         while state.owed.front().is_some_and(|owed| owed.receipt.is_settled()) {
-            let Some(Owed { answer, .. }) = state.owed.pop_front() else { break };
-            paid.ack(answer.kind, answer.id, answer.code);
-            if answer.kind == Ack::Received && answer.code == code::SUCCESS {
-                state.unfinished.insert(answer.id);
-            }
+            let Some(owed) = state.owed.pop_front() else { break };
+            let Answer { kind, id, code } = owed.answer;
+            paid.ack(kind, id, code);
+            received.extend(owed.is_received().then_some(id));
         }
         state.late.retain(|owed| !owed.receipt.is_settled());
         drop(state);
         self.room.notify_one();
-        paid.bytes
+        Paid { bytes: paid.bytes, received }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change leaves the state whole, so a panic elsewhere does not matter.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Owed {
+    /// Nobody is waited for.
+    fn settled(answer: Answer) -> Owed {
+        Owed { answer, publication: Publication::new("", ""), receipt: Receipt(Weak::new()) }
+    }
+
+    /// Says that a message of QoS 2 was taken.
+    fn is_received(&self) -> bool {
+        self.answer.kind == Ack::Received && self.answer.code == code::SUCCESS
     }
 }
 

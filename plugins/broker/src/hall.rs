@@ -49,14 +49,13 @@ impl Hall {
         self.most_of_one.store(most_of_one, Ordering::Relaxed);
     }
 
-    /// Lets a connection wait.
+    /// Lets a connection wait, also when no place is free: it is told so once it has said who it is.
     ///
     /// # Errors
     ///
-    /// Too many wait, or no place is free.
+    /// Too many wait.
     pub fn enter(self: &Arc<Hall>, from: SocketAddr) -> anyhow::Result<Guest> {
         let mut guests = self.lock();
-        self.check_place(&guests, from)?;
         let waiting = guests.iter().filter(|(_, standing)| **standing == Standing::Waiting);
         let here = waiting.clone().filter(|(other, _)| is_same(other, &from)).count();
         if here >= MOST_WAITING {

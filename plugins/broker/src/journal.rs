@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     dues::Ticket,
     message::{Kept, Message},
-    records::{Recipient, Record, Stored, write},
+    records::{Recipient, Record, Stored, UnderWay, write},
     tree::SessionId,
 };
 
@@ -33,26 +33,95 @@ pub struct Journal(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     changed: Notify,
+    hurried: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// Changes of sessions, as they are on disk.
-    records: Vec<u8>,
+    changes: Changes,
     /// They were too many, or could not be written.
     is_lost: bool,
-    /// The last message of each topic that has another; None for topics without one.
-    retained: BTreeMap<Arc<str>, Option<Arc<Kept>>>,
-    messages: BTreeMap<u64, Pending>,
-    awaited: Awaited,
     last_number: u64,
     /// The broker ends: what is dropped from now on is kept.
     is_closed: bool,
 }
 
+/// What has happened.
+#[derive(Default)]
+pub struct Changes {
+    /// Of sessions, as it is on disk.
+    records: Vec<u8>,
+    /// The last message of each topic that has another; None for topics without one.
+    retained: BTreeMap<Arc<str>, Option<Arc<Kept>>>,
+    messages: BTreeMap<u64, Pending>,
+    /// How far messages of QoS 2 are on their way.
+    sent: BTreeMap<(SessionId, u64), UnderWay>,
+    /// Packet ids of QoS 2 that were received (true), or released.
+    received: BTreeMap<(SessionId, u16), bool>,
+    awaited: Awaited,
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty()
+            && self.retained.is_empty()
+            && self.messages.is_empty()
+            && self.sent.is_empty()
+            && self.received.is_empty()
+    }
+
+    /// As it is written behind what is on disk, and who waits for that. Takes its time.
+    pub fn encode(self, moment: Moment) -> (Vec<u8>, Awaited) {
+        let Changes { records: mut bytes, retained, messages, sent, received, mut awaited } = self;
+        for (topic, kept) in retained {
+            let stored = kept.map(|kept| moment.stored(&kept.message));
+            write(&Record::Retained(topic, stored), &mut bytes);
+        }
+        for (number, Pending { kept, recipients, tickets }) in messages {
+            let stored = moment.stored(&kept.message);
+            write(&Record::Message { number, stored, recipients }, &mut bytes);
+            awaited.tickets.extend(tickets);
+        }
+        for ((session, number), way) in sent {
+            write(&Record::Sent(session, number, way), &mut bytes);
+        }
+        for ((session, packet_id), is_received) in received {
+            let record = match is_received {
+                true => Record::Received(session, packet_id),
+                false => Record::Released(session, packet_id),
+            };
+            write(&record, &mut bytes);
+        }
+        (bytes, awaited)
+    }
+}
+
+/// A moment, by both clocks.
+#[derive(Clone, Copy)]
+pub struct Moment {
+    now: Instant,
+    wall: Timestamp,
+}
+
+impl Moment {
+    /// That one, which is now.
+    pub fn of(now: Instant) -> Moment {
+        Moment { now, wall: Timestamp::now() }
+    }
+
+    /// A message as it is kept.
+    pub fn stored(&self, message: &Message) -> Stored {
+        let left = message.seconds_left(self.now);
+        let expires = left.map(|left| (left, self.wall.unix_millis()));
+        Stored { message: Message { expires_at: None, ..message.clone() }, expires }
+    }
+}
+
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("messages", &self.messages.len()).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("messages", &self.changes.messages.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -83,6 +152,15 @@ impl Drop for Stake {
     }
 }
 
+impl Stake {
+    /// The message is on its way, at QoS 2.
+    pub fn sent(&self, way: UnderWay) {
+        self.journal.change(|state| {
+            state.changes.sent.insert((self.session, self.number), way);
+        });
+    }
+}
+
 impl Journal {
     /// Something that happened to a session.
     pub fn record(&self, record: &Record) {
@@ -90,11 +168,41 @@ impl Journal {
         if state.is_closed {
             return;
         }
-        write(record, &mut state.records);
-        if state.records.len() > MOST_BYTES {
-            state.records = Vec::new();
+        write(record, &mut state.changes.records);
+        if state.changes.records.len() > MOST_BYTES {
+            state.changes.records = Vec::new();
             state.is_lost = true;
         }
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// A client has sent a message of QoS 2. Nobody waits until that is safe: a message that is not safe itself is sent again.
+    pub fn received(&self, session: SessionId, packet_id: u16) {
+        self.note(session, packet_id, true);
+    }
+
+    /// It has released it. Nobody waits for that either: what is sent with a packet id for the first time is another message.
+    pub fn released(&self, session: SessionId, packet_id: u16) {
+        self.note(session, packet_id, false);
+    }
+
+    fn note(&self, session: SessionId, packet_id: u16, is_received: bool) {
+        self.change(|state| {
+            let noted = state.changes.received.insert((session, packet_id), is_received);
+            if noted.is_some_and(|noted| noted != is_received) {
+                // Back to what is on disk.
+                state.changes.received.remove(&(session, packet_id));
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.lock();
+        if state.is_closed {
+            return;
+        }
+        change(&mut state);
         drop(state);
         self.0.changed.notify_one();
     }
@@ -102,10 +210,13 @@ impl Journal {
     /// A topic has another retained message, or none any more.
     pub fn retain(&self, topic: &Arc<str>, kept: Option<Arc<Kept>>, ticket: Option<&Arc<Ticket>>) {
         let mut state = self.lock();
-        state.retained.insert(Arc::clone(topic), kept);
-        state.awaited.tickets.extend(ticket.cloned());
+        state.changes.retained.insert(Arc::clone(topic), kept);
+        state.changes.awaited.tickets.extend(ticket.cloned());
         drop(state);
         self.0.changed.notify_one();
+        if ticket.is_some() {
+            self.hurry();
+        }
     }
 
     /// A number for a message.
@@ -136,7 +247,7 @@ impl Journal {
             recipients: Vec::new(),
             tickets: ticket.cloned().into_iter().collect(),
         };
-        state.messages.entry(number).or_insert_with(new).recipients.push(recipient);
+        state.changes.messages.entry(number).or_insert_with(new).recipients.push(recipient);
         drop(state);
         self.0.changed.notify_one();
         self.stake(session, number)
@@ -152,14 +263,15 @@ impl Journal {
         if state.is_closed {
             return;
         }
-        let Some(pending) = state.messages.get_mut(&number) else {
+        state.changes.sent.remove(&(session, number));
+        let Some(pending) = state.changes.messages.get_mut(&number) else {
             drop(state);
             return self.record(&Record::Done(session, number));
         };
         pending.recipients.retain(|recipient| recipient.id != session);
         if pending.recipients.is_empty() {
             // Its sender is told outside of the lock.
-            let gone = state.messages.remove(&number);
+            let gone = state.changes.messages.remove(&number);
             drop(state);
             drop(gone);
         }
@@ -173,11 +285,22 @@ impl Journal {
             if state.is_empty() {
                 return;
             }
-            state.awaited.others.push(told);
+            state.changes.awaited.others.push(told);
         }
         self.0.changed.notify_one();
+        self.hurry();
         // Dropping the other end says so.
         let _ = safe.await;
+    }
+
+    /// Says that waiting saves nothing: what has happened will have to be written.
+    pub fn hurry(&self) {
+        self.0.hurried.notify_one();
+    }
+
+    /// Resolves when somebody says so.
+    pub async fn hurried(&self) {
+        self.0.hurried.notified().await;
     }
 
     /// Resolves when there may be something to write.
@@ -205,29 +328,11 @@ impl Journal {
         self.lock().is_lost = true;
     }
 
-    /// Takes all changes, as they are written behind the others, and who waits for that.
-    pub fn take(&self, now: Instant) -> (Vec<u8>, Awaited) {
-        let (records, retained, messages, mut awaited) = {
-            let mut state = self.lock();
-            state.is_lost = false;
-            (
-                mem::take(&mut state.records),
-                mem::take(&mut state.retained),
-                mem::take(&mut state.messages),
-                mem::take(&mut state.awaited),
-            )
-        };
-        let mut bytes = records;
-        for (topic, kept) in retained {
-            let stored = kept.map(|kept| stored(&kept.message, now));
-            write(&Record::Retained(topic, stored), &mut bytes);
-        }
-        for (number, Pending { kept, recipients, tickets }) in messages {
-            let stored = stored(&kept.message, now);
-            write(&Record::Message { number, stored, recipients }, &mut bytes);
-            awaited.tickets.extend(tickets);
-        }
-        (bytes, awaited)
+    /// Takes all changes, and who waits for them.
+    pub fn take(&self) -> Changes {
+        let mut state = self.lock();
+        state.is_lost = false;
+        mem::take(&mut state.changes)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -238,15 +343,6 @@ impl Journal {
 
 impl State {
     fn is_empty(&self) -> bool {
-        self.records.is_empty()
-            && self.retained.is_empty()
-            && self.messages.is_empty()
-            && !self.is_lost
+        self.changes.is_empty() && !self.is_lost
     }
-}
-
-/// A message as it is kept.
-pub fn stored(message: &Message, now: Instant) -> Stored {
-    let expires = message.seconds_left(now).map(|left| (left, Timestamp::now().unix_millis()));
-    Stored { message: Message { expires_at: None, ..message.clone() }, expires }
 }

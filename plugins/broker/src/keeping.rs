@@ -16,7 +16,7 @@ use tracing::info;
 
 use crate::{
     house::House,
-    journal::Journal,
+    journal::{Journal, Moment},
     log_file::LogFile,
     pace::{self, Pace},
     restored::Restored,
@@ -24,6 +24,8 @@ use crate::{
 
 /// How long is waited for clients to acknowledge what then need not be written.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// How much is made up for after a quiet time, in writes that come at once.
+const BURST: Duration = Duration::from_secs(60);
 /// The pause after a disk that did not take it.
 const PAUSE: Duration = Duration::from_secs(5);
 /// What cannot be done, in the status of the connection.
@@ -68,20 +70,22 @@ impl Keeping {
         }
     }
 
-    /// Writes what happens, for some seconds no more often than `sync` says. Runs as long as the broker does.
+    /// Writes what happens, in the long run no more often than `sync` says. Runs as long as the broker does.
     pub async fn run(&self, house: &House, voice: &Voice) {
         let mut wants_rewriting = false;
         let between = match self.sync {
             SyncPolicy::Every(between) => Some(between),
             SyncPolicy::Always | SyncPolicy::Never => None,
         };
-        // After a quiet second, some writes come at once.
-        let mut pace = Pace::new(between, Instant::now());
+        let mut pace = Pace::new(between, BURST, Instant::now());
         loop {
             while self.journal.is_empty() {
                 self.journal.changed().await;
             }
-            sleep(PATIENCE.min(between.unwrap_or_default())).await;
+            tokio::select! {
+                () = sleep(PATIENCE.min(between.unwrap_or_default())) => (),
+                () = self.journal.hurried() => (),
+            }
             pace::keep([pace.count(1, Instant::now()), None]).await;
             match self.write(house, wants_rewriting).await {
                 Ok(wants) => {
@@ -100,22 +104,22 @@ impl Keeping {
 
     /// Writes once: what has happened, or all that is so. Whether the file wants to be written anew.
     async fn write(&self, house: &House, wants_rewriting: bool) -> anyhow::Result<bool> {
-        let now = Instant::now();
+        let moment = Moment::of(Instant::now());
         let is_anew = wants_rewriting || self.journal.is_lost();
-        // In one step, so that nothing is in both or in neither. Who waits is told when this returns.
-        let (bytes, _awaited) = house.with(|broker| {
-            let (changes, awaited) = self.journal.take(now);
-            match is_anew {
-                true => (broker.snapshot(now), awaited),
-                false => (changes, awaited),
-            }
-        });
+        // In one step, so that nothing is in both or in neither.
+        let (changes, snapshot) =
+            house.with(|broker| (self.journal.take(), is_anew.then(|| broker.snapshot(moment))));
         let sync = self.sync;
-        self.on_disk(move |file| {
-            if is_anew { file.rewrite(&bytes) } else { file.append(&bytes, sync) }?;
-            Ok(file.wants_rewriting())
-        })
-        .await
+        let written = self.on_disk(move |file| {
+            let (bytes, awaited) = changes.encode(moment);
+            match snapshot {
+                Some(all) => file.rewrite(&all),
+                None => file.append(&bytes, sync),
+            }?;
+            Ok((file.wants_rewriting(), awaited))
+        });
+        // Who waits is told now.
+        written.await.map(|(wants_rewriting, _awaited)| wants_rewriting)
     }
 
     /// Writes the rest, when the broker is gone.
@@ -123,7 +127,7 @@ impl Keeping {
         if self.journal.is_empty() || self.journal.is_lost() {
             return;
         }
-        let (bytes, _awaited) = self.journal.take(Instant::now());
+        let (bytes, _awaited) = self.journal.take().encode(Moment::of(Instant::now()));
         if let Err(error) = self.on_disk(move |file| file.append(&bytes, SyncPolicy::Always)).await
         {
             info!(error = format!("{error:#}"), "the last changes of sessions were not kept");

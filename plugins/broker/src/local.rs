@@ -70,6 +70,11 @@ impl Way {
     }
 }
 
+/// Whether a reader among the nodes is to settle a message that goes along these ways.
+pub fn is_awaited(ways: &[Way]) -> bool {
+    ways.iter().any(|way| way.qos > 0)
+}
+
 /// Who published a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -180,27 +185,12 @@ impl Local {
         Arc::clone(lock(&self.devices).entry(client_id.into()).or_default())
     }
 
-    /// A device is gone: what it had not released is forgotten with its session.
+    /// A device is gone, and forgotten unless something is owed to it.
     pub fn forget(&self, client_id: &str) {
         let mut devices = lock(&self.devices);
-        let Some(dues) = devices.get(client_id) else { return };
-        dues.forget_unfinished();
-        if Arc::strong_count(dues) == 1 && dues.is_done() {
+        let is_done = |dues: &Arc<Dues>| Arc::strong_count(dues) == 1 && dues.is_done();
+        if devices.get(client_id).is_some_and(is_done) {
             devices.remove(client_id);
-        }
-    }
-
-    /// Forgets what devices without a session had not released.
-    pub fn sweep(&self, house: &House) {
-        let absent: Vec<Arc<str>> = {
-            let devices = lock(&self.devices);
-            let absent = devices.iter().filter(|(_, dues)| Arc::strong_count(dues) == 1);
-            absent.map(|(client_id, _)| Arc::clone(client_id)).collect()
-        };
-        for client_id in absent {
-            if house.with(|broker| broker.owner(&client_id)).is_none() {
-                self.forget(&client_id);
-            }
         }
     }
 
@@ -237,8 +227,7 @@ impl Local {
     /// The memory for a message until the readers have settled it, once there is some. None when nobody
     /// waits for that.
     pub async fn memory(&self, ways: &[Way], publication: &Publication) -> Option<Charge> {
-        let is_awaited = ways.iter().any(|way| way.qos > 0);
-        let house = if is_awaited { self.house().await.ok()? } else { return None };
+        let house = if is_awaited(ways) { self.house().await.ok()? } else { return None };
         let bytes = publication_bytes(publication);
         Some(house.budget.take_once_free(Use::Sources, bytes).await)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{message::Message, tree::SessionId};
+use crate::{message::Message, tree::SessionId, wire::Will};
 
 /// No record is longer: a message has a packet at most, and a list of sessions.
 pub const LONGEST: usize = 64 << 20;
@@ -36,6 +36,32 @@ pub enum Record {
     },
     /// A session has a message, or will not get it.
     Done(SessionId, u64),
+    /// A message of QoS 2 is on its way to a session.
+    Sent(SessionId, u64, UnderWay),
+    /// A client has sent a message of QoS 2 with that packet id, and not released it.
+    Received(SessionId, u16),
+    /// It has released it.
+    Released(SessionId, u16),
+    /// What is published when the client of a session is lost.
+    Will(SessionId, LastWill),
+    /// Nothing is, any more.
+    NoWill(SessionId),
+}
+
+/// How far a message of QoS 2 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnderWay {
+    pub packet_id: u16,
+    /// The client has it, and is to hear that it may forget its packet id.
+    pub is_received: bool,
+}
+
+/// A will, and whose it is: also of a session that is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastWill {
+    pub client_id: Arc<str>,
+    pub user: Option<Arc<str>>,
+    pub will: Will,
 }
 
 /// A message, and when it expires.
@@ -82,8 +108,7 @@ pub fn write(record: &Record, to: &mut Vec<u8>) {
             out.u8(2);
             out.u64(*id);
             out.text(client_id);
-            out.u8(user.is_some().into());
-            user.iter().for_each(|user| out.text(user));
+            out.text_or_none(user.as_deref());
             out.u32(*expiry_seconds);
         }
         Record::Ended(id) => {
@@ -122,6 +147,34 @@ pub fn write(record: &Record, to: &mut Vec<u8>) {
             out.u64(*id);
             out.u64(*number);
         }
+        Record::Sent(id, number, UnderWay { packet_id, is_received }) => {
+            out.u8(8);
+            out.u64(*id);
+            out.u64(*number);
+            out.u16(*packet_id);
+            out.u8((*is_received).into());
+        }
+        Record::Received(id, packet_id) => {
+            out.u8(9);
+            out.u64(*id);
+            out.u16(*packet_id);
+        }
+        Record::Released(id, packet_id) => {
+            out.u8(10);
+            out.u64(*id);
+            out.u16(*packet_id);
+        }
+        Record::Will(id, LastWill { client_id, user, will }) => {
+            out.u8(11);
+            out.u64(*id);
+            out.text(client_id);
+            out.text_or_none(user.as_deref());
+            out.will(will);
+        }
+        Record::NoWill(id) => {
+            out.u8(12);
+            out.u64(*id);
+        }
     }
     let body = start + HEAD_BYTES;
     let length = (to.len() - body) as u32;
@@ -151,7 +204,7 @@ pub fn read(body: &[u8]) -> Option<Record> {
         }
         2 => {
             let (id, client_id) = (from.u64()?, from.text()?);
-            let user = if from.flag()? { Some(from.text()?) } else { None };
+            let user = from.text_or_none()?;
             Record::Session { id, client_id, user, expiry_seconds: from.u32()? }
         }
         3 => Record::Ended(from.u64()?),
@@ -173,6 +226,18 @@ pub fn read(body: &[u8]) -> Option<Record> {
             Record::Message { number, stored, recipients }
         }
         7 => Record::Done(from.u64()?, from.u64()?),
+        8 => {
+            let (id, number) = (from.u64()?, from.u64()?);
+            let way = UnderWay { packet_id: from.u16()?, is_received: from.flag()? };
+            Record::Sent(id, number, way)
+        }
+        9 => Record::Received(from.u64()?, from.u16()?),
+        10 => Record::Released(from.u64()?, from.u16()?),
+        11 => {
+            let (id, client_id, user) = (from.u64()?, from.text()?, from.text_or_none()?);
+            Record::Will(id, LastWill { client_id, user, will: from.will()? })
+        }
+        12 => Record::NoWill(from.u64()?),
         _ => return None,
     };
     from.0.is_empty().then_some(record)
@@ -183,6 +248,10 @@ struct Out<'a>(&'a mut Vec<u8>);
 impl Out<'_> {
     fn u8(&mut self, value: u8) {
         self.0.push(value);
+    }
+
+    fn u16(&mut self, value: u16) {
+        self.0.extend(value.to_le_bytes());
     }
 
     fn u32(&mut self, value: u32) {
@@ -200,6 +269,23 @@ impl Out<'_> {
 
     fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
+    }
+
+    fn text_or_none(&mut self, text: Option<&str>) {
+        self.u8(text.is_some().into());
+        text.into_iter().for_each(|text| self.text(text));
+    }
+
+    fn will(&mut self, will: &Will) {
+        let Will { topic, payload, qos, retain, delay_seconds, expiry_seconds, properties } = will;
+        self.text(topic);
+        self.bytes(payload);
+        self.u8(*qos);
+        self.u8((*retain).into());
+        self.u32(*delay_seconds);
+        self.u8(expiry_seconds.is_some().into());
+        expiry_seconds.iter().for_each(|seconds| self.u32(*seconds));
+        self.bytes(properties);
     }
 
     fn stored(&mut self, stored: &Stored) {
@@ -234,6 +320,10 @@ impl In<'_> {
         self.u8().filter(|byte| *byte <= 1).map(|byte| byte == 1)
     }
 
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_le_bytes)
+    }
+
     fn u32(&mut self) -> Option<u32> {
         self.take().map(u32::from_le_bytes)
     }
@@ -251,6 +341,25 @@ impl In<'_> {
 
     fn text(&mut self) -> Option<Arc<str>> {
         std::str::from_utf8(self.bytes()?).ok().map(Arc::from)
+    }
+
+    fn text_or_none(&mut self) -> Option<Option<Arc<str>>> {
+        match self.flag()? {
+            true => self.text().map(Some),
+            false => Some(None),
+        }
+    }
+
+    fn will(&mut self) -> Option<Will> {
+        Some(Will {
+            topic: self.text()?,
+            payload: Bytes::copy_from_slice(self.bytes()?),
+            qos: self.u8().filter(|qos| *qos <= 2)?,
+            retain: self.flag()?,
+            delay_seconds: self.u32()?,
+            expiry_seconds: if self.flag()? { Some(self.u32()?) } else { None },
+            properties: Bytes::copy_from_slice(self.bytes()?),
+        })
     }
 
     fn stored(&mut self) -> Option<Stored> {
@@ -287,6 +396,15 @@ mod tests {
         };
         let stored = Stored { message, expires: Some((60, -5)) };
         let recipient = Recipient { id: 7, qos: 1, retain: false, identifiers: [3, 4].into() };
+        let will = Will {
+            topic: "gone".into(),
+            payload: Bytes::from_static(b"w"),
+            qos: 1,
+            retain: true,
+            delay_seconds: 5,
+            expiry_seconds: Some(9),
+            properties: Bytes::from_static(&[1, 1]),
+        };
         vec![
             Record::Retained("a/b".into(), Some(stored.clone())),
             Record::Retained("a/b".into(), None),
@@ -317,6 +435,19 @@ mod tests {
                 ],
             },
             Record::Done(7, 12),
+            Record::Sent(7, 12, UnderWay { packet_id: 65_535, is_received: true }),
+            Record::Received(7, 300),
+            Record::Released(7, 300),
+            Record::Will(7, LastWill { client_id: "x".into(), user: None, will: will.clone() }),
+            Record::Will(
+                8,
+                LastWill {
+                    client_id: "x".into(),
+                    user: Some("u".into()),
+                    will: Will { expiry_seconds: None, ..will },
+                },
+            ),
+            Record::NoWill(7),
         ]
     }
 

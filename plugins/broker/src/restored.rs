@@ -1,13 +1,16 @@
 //! What the file of the last run says, put together.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use forebay_sdk::Timestamp;
 use tokio::time::{Duration, Instant};
 
 use crate::{
     message::Message,
-    records::{Recipient, Record, Stored, Subscription},
+    records::{LastWill, Recipient, Record, Stored, Subscription, UnderWay},
     tree::SessionId,
 };
 
@@ -16,7 +19,17 @@ use crate::{
 pub struct Restored {
     pub retained: BTreeMap<Arc<str>, Stored>,
     pub sessions: BTreeMap<SessionId, Remembered>,
-    pub messages: BTreeMap<u64, (Stored, BTreeMap<SessionId, Recipient>)>,
+    pub messages: BTreeMap<u64, Undelivered>,
+    pub wills: BTreeMap<SessionId, LastWill>,
+}
+
+/// A message that sessions have not had.
+#[derive(Debug)]
+pub struct Undelivered {
+    pub stored: Stored,
+    pub recipients: BTreeMap<SessionId, Recipient>,
+    /// To whom it is on its way, at QoS 2.
+    pub sent: BTreeMap<SessionId, UnderWay>,
 }
 
 /// A session.
@@ -26,6 +39,8 @@ pub struct Remembered {
     pub user: Option<Arc<str>>,
     pub expiry_seconds: u32,
     pub subscriptions: BTreeMap<Arc<str>, Subscription>,
+    /// The packet ids of QoS 2 that its client has not released.
+    pub received: BTreeSet<u16>,
 }
 
 impl Restored {
@@ -39,13 +54,16 @@ impl Restored {
                 self.retained.remove(&topic);
             }
             Record::Session { id, client_id, user, expiry_seconds } => {
-                let before = self.sessions.remove(&id).map(|session| session.subscriptions);
-                let subscriptions = before.unwrap_or_default();
-                let session = Remembered { client_id, user, expiry_seconds, subscriptions };
+                let before = self.sessions.remove(&id);
+                let (subscriptions, received) =
+                    before.map(|it| (it.subscriptions, it.received)).unwrap_or_default();
+                let session =
+                    Remembered { client_id, user, expiry_seconds, subscriptions, received };
                 self.sessions.insert(id, session);
             }
             Record::Ended(id) => {
                 self.sessions.remove(&id);
+                self.wills.remove(&id);
             }
             Record::Subscribed(id, subscription) => {
                 if let Some(session) = self.sessions.get_mut(&id) {
@@ -60,14 +78,36 @@ impl Restored {
             }
             Record::Message { number, stored, recipients } => {
                 let recipients = recipients.into_iter().map(|it| (it.id, it)).collect();
-                self.messages.insert(number, (stored, recipients));
+                let message = Undelivered { stored, recipients, sent: BTreeMap::new() };
+                self.messages.insert(number, message);
             }
             Record::Done(id, number) => {
-                let Some((_, recipients)) = self.messages.get_mut(&number) else { return };
-                recipients.remove(&id);
-                if recipients.is_empty() {
+                let Some(message) = self.messages.get_mut(&number) else { return };
+                message.recipients.remove(&id);
+                if message.recipients.is_empty() {
                     self.messages.remove(&number);
                 }
+            }
+            Record::Sent(id, number, way) => {
+                if let Some(message) = self.messages.get_mut(&number) {
+                    message.sent.insert(id, way);
+                }
+            }
+            Record::Received(id, packet_id) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.received.insert(packet_id);
+                }
+            }
+            Record::Released(id, packet_id) => {
+                if let Some(session) = self.sessions.get_mut(&id) {
+                    session.received.remove(&packet_id);
+                }
+            }
+            Record::Will(id, will) => {
+                self.wills.insert(id, will);
+            }
+            Record::NoWill(id) => {
+                self.wills.remove(&id);
             }
         }
     }

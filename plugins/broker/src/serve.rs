@@ -6,7 +6,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use forebay_sdk::{Figure, Voice, mqtt::Publication};
+use forebay_sdk::{Figure, Voice};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
     time::{Instant, timeout},
@@ -14,10 +14,10 @@ use tokio::{
 
 use crate::{
     broker::Seat,
-    dues::{Answer, Dues, MOST_UNACKNOWLEDGED, MOST_UNFINISHED},
+    dues::{Answer, Dues, MOST_UNACKNOWLEDGED, Paid},
     entrance::{Duplex, Welcomed},
     house::{House, Line},
-    local::{Local, Origin},
+    local::{Local, Origin, is_awaited},
     message::Message,
     pace::{self, Pace},
     packets::{Arrived, Packets},
@@ -38,6 +38,8 @@ const LONGEST_WRITE: Duration = Duration::from_secs(30);
 /// How long the last bytes for a device may take, and how long it is heard after them: a socket that is
 /// closed while something is unread takes them back.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How much a device may send at once after a quiet time, of what it may send in that time.
+const BURST: Duration = Duration::from_secs(1);
 /// The highest topic alias of a device.
 pub const MOST_ALIASES: u16 = 32;
 
@@ -184,9 +186,6 @@ impl Service {
 
         let dues = self.local.dues(&client_id);
         let session = Session { number: dues.enter(), dues: Arc::clone(&dues) };
-        if !welcome.session_present {
-            dues.forget_unfinished();
-        }
         let incoming = Incoming {
             service: self,
             guest: &guest,
@@ -194,7 +193,7 @@ impl Service {
             // MQTT 5 section 3.1.2.10: one and a half times.
             silence: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
             aliases: vec![None; usize::from(MOST_ALIASES)],
-            paces: self.between.map(|between| Pace::new(between, Instant::now())),
+            paces: self.between.map(|between| Pace::new(between, BURST, Instant::now())),
             dues: &dues,
         };
         let ended = tokio::select! {
@@ -328,9 +327,14 @@ impl Outgoing<'_> {
         loop {
             // It hears of what happens from here on.
             let told = session.dues.told();
-            let paid = session.dues.pay(session.number, self.version);
-            if !paid.is_empty() {
-                self.send(&paid).await?;
+            let Paid { bytes, received } = session.dues.pay(session.number, self.version);
+            if !received.is_empty() {
+                guest.service.house.with(|broker| {
+                    received.iter().for_each(|id| broker.note_received(guest.seat, *id));
+                });
+            }
+            if !bytes.is_empty() {
+                self.send(&bytes).await?;
             }
             let next = guest.service.house.with(|broker| broker.next(guest.seat, Instant::now()));
             if next.is_empty() {
@@ -414,7 +418,7 @@ impl Incoming<'_> {
         match packet {
             Packet::Publish(publish) => self.publish(publish).await?,
             Packet::PubRel(released) => {
-                let code = match self.dues.release(released.id) {
+                let code = match house.with(|broker| broker.release(seat, released.id)) {
                     true => code::SUCCESS,
                     false => code::PACKET_ID_NOT_FOUND,
                 };
@@ -472,20 +476,19 @@ impl Incoming<'_> {
         let (dues, local) = (self.dues, &self.service.local);
         let (id, again, qos) = (publish.id, publish.again, publish.qos);
         let from = Origin::Device(self.guest.seat.session);
-        if qos == 2 && dues.is_unfinished(id) {
-            self.answer(|writer| writer.ack(Ack::Received, id, code::SUCCESS)).await;
+        let (house, seat) = (&self.service.house, self.guest.seat);
+        if qos == 2 && house.with(|broker| broker.has_received(seat, id, again)) {
+            dues.room().await;
+            dues.owe_again(id);
             return Ok(());
         }
-        if qos > 0 && self.version == Version::V5 && dues.open_count() >= MOST_UNACKNOWLEDGED.into()
-        {
-            let why = format!("it has more than {MOST_UNACKNOWLEDGED} messages open");
-            return Err(Refusal::new(code::RECEIVE_MAXIMUM, why).into());
+        if qos > 0 && self.version == Version::V5 {
+            let unreleased = house.with(|broker| broker.unreleased_count(seat));
+            if dues.open_count() + unreleased >= MOST_UNACKNOWLEDGED.into() {
+                let why = format!("it has more than {MOST_UNACKNOWLEDGED} messages open");
+                return Err(Refusal::new(code::RECEIVE_MAXIMUM, why).into());
+            }
         }
-        if qos == 2 && dues.unfinished_count() >= MOST_UNFINISHED {
-            let why = format!("it has not released {MOST_UNFINISHED} messages of QoS 2");
-            return Err(Refusal::new(code::RECEIVE_MAXIMUM, why).into());
-        }
-        let house = &self.service.house;
         if !house.with(|broker| broker.may_publish(self.guest.seat, &publish.topic)) {
             self.deny(qos, id, code::NOT_AUTHORIZED).await;
             return Ok(());
@@ -511,7 +514,16 @@ impl Incoming<'_> {
                 dues.room().await;
                 let ways = local.ways(&message.topic, qos, from).await;
                 let charge = local.memory(&ways, &owed).await;
-                local.send(message, ways, from, dues, charge).await?
+                let is_safe_at_once = !is_awaited(&ways);
+                if qos == 2 {
+                    house.with(|broker| broker.receive_new(seat, id))?;
+                }
+                let receipt = local.send(message, ways, from, dues, charge).await?;
+                if qos == 2 && is_safe_at_once {
+                    // In one write with the message, or later.
+                    house.with(|broker| broker.note_received(seat, id));
+                }
+                receipt
             }
         };
         let kind = if qos == 1 { Ack::Acknowledged } else { Ack::Received };
@@ -530,8 +542,7 @@ impl Incoming<'_> {
             Version::V311 => code::SUCCESS,
             Version::V5 => why,
         };
-        let (_, settled) = self.dues.ticket(None);
-        self.dues.owe(Answer { kind, id, code }, Publication::new("", ""), settled);
+        self.dues.owe_settled(Answer { kind, id, code });
     }
 
     /// Gives a publication the topic for which its number stands (MQTT 5 section 3.3.2.3.4).

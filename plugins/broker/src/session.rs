@@ -13,6 +13,7 @@ use crate::{
     budget::{Budget, Charge, Use},
     journal::Stake,
     message::Kept,
+    records::UnderWay,
     retained::Retained,
     wire::{Ack, Delivery, Text, Version, Will, Writer, code},
 };
@@ -25,6 +26,8 @@ pub type ConnectionId = u64;
 const ALLOWANCE: usize = 4 << 10;
 /// What a session takes that holds no more, in bytes.
 const EMPTY_BYTES: usize = 1500 + ALLOWANCE;
+/// What the packet id of a message takes that was not released, in bytes.
+const UNRELEASED_BYTES: usize = 16;
 /// Messages up to that size are copied together into one write.
 const SMALL: usize = 4 << 10;
 /// How much is written at once, before the next is looked at.
@@ -49,6 +52,10 @@ pub struct Session {
     pub filters: BTreeSet<Arc<str>>,
     /// It is on disk.
     pub is_kept: bool,
+    /// It is of the last run of the program, and its client has not come back.
+    pub is_restored: bool,
+    /// Messages of QoS 2 that the client has sent and not released, by their packet ids.
+    unreleased: BTreeMap<u16, Received>,
     /// What it takes when it holds no more than [`ALLOWANCE`], but for its messages.
     _charge: Charge,
     /// What it holds beyond.
@@ -79,6 +86,16 @@ pub struct Connected {
     pub aliases: BTreeMap<Arc<str>, u16>,
     /// What the topics take that the client gave aliases.
     pub alias_bytes: usize,
+}
+
+/// How it is known that a client has sent a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Received {
+    InMemory,
+    /// It survives a restart.
+    OnDisk,
+    /// In the last run of the program.
+    Earlier,
 }
 
 /// The retained messages of one filter, as far as they were sent.
@@ -127,6 +144,19 @@ struct Open {
     again: bool,
     /// The client has it, at QoS 2: PUBREL follows.
     is_received: bool,
+}
+
+impl Open {
+    fn way(&self) -> UnderWay {
+        UnderWay { packet_id: self.id, is_received: self.is_received }
+    }
+
+    /// Has what must not come twice survive a restart.
+    fn note(&self) {
+        if let Some(stake) = self.waiting.place.stake.as_ref().filter(|_| self.waiting.qos == 2) {
+            stake.sent(self.way());
+        }
+    }
 }
 
 /// How many may wait.
@@ -178,6 +208,8 @@ impl Session {
             will_at: None,
             filters: BTreeSet::new(),
             is_kept: false,
+            is_restored: false,
+            unreleased: BTreeMap::new(),
             _charge: charge,
             extra: budget.take(Use::Sessions, 0)?,
             held_bytes: 0,
@@ -227,9 +259,71 @@ impl Session {
         is_held
     }
 
+    /// The client has sent a message of QoS 2. False when there is no memory for its packet id.
+    #[must_use]
+    pub fn receive_new(&mut self, packet_id: u16) -> bool {
+        let is_held = self.hold(UNRELEASED_BYTES);
+        if is_held {
+            self.unreleased.insert(packet_id, Received::InMemory);
+        }
+        is_held
+    }
+
+    /// That is to survive a restart from now on. False when it does already.
+    pub fn note_received(&mut self, packet_id: u16) -> bool {
+        match self.unreleased.get_mut(&packet_id) {
+            Some(received @ Received::InMemory) => {
+                *received = Received::OnDisk;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The client had sent it in the last run of the program.
+    pub fn had_received(&mut self, packet_id: u16) {
+        if self.hold(UNRELEASED_BYTES) {
+            self.unreleased.insert(packet_id, Received::Earlier);
+        }
+    }
+
+    /// Whether the client has sent a message of QoS 2 before. What it does not send `again` is another one, when that was in
+    /// the last run: that its packet id was released since then may not have reached the disk.
+    pub fn has_received(&mut self, packet_id: u16, again: bool) -> bool {
+        match self.unreleased.get(&packet_id) {
+            None => false,
+            Some(Received::Earlier) if !again => {
+                self.forget_received(packet_id);
+                false
+            }
+            Some(_) => true,
+        }
+    }
+
+    /// The client has released a message of QoS 2. Whether there was one, and whether that is on disk.
+    pub fn forget_received(&mut self, packet_id: u16) -> (bool, bool) {
+        let received = self.unreleased.remove(&packet_id);
+        if received.is_some() {
+            self.release(UNRELEASED_BYTES);
+        }
+        (received.is_some(), received.is_some_and(|received| received != Received::InMemory))
+    }
+
+    /// How many messages of QoS 2 the client has not released.
+    pub fn unreleased_count(&self) -> usize {
+        self.unreleased.len()
+    }
+
+    /// The packet ids of those that survive a restart.
+    pub fn received(&self) -> impl Iterator<Item = u16> {
+        let lasting = self.unreleased.iter().filter(|(_, it)| **it != Received::InMemory);
+        lasting.map(|(packet_id, _)| *packet_id)
+    }
+
     /// The client is there: what is open is sent again.
     pub fn connect(&mut self, connected: Connected) {
         self.connection = Some(connected);
+        self.is_restored = false;
         for open in &mut self.open {
             open.again |= open.is_sent;
             open.is_sent = false;
@@ -262,6 +356,19 @@ impl Session {
     /// All messages that wait, those on their way first.
     pub fn messages(&self) -> impl Iterator<Item = &Waiting> {
         self.open.iter().map(|open| &open.waiting).chain(&self.waiting)
+    }
+
+    /// The messages of QoS 2 that are on their way, as far as they survive a restart.
+    pub fn under_way(&self) -> impl Iterator<Item = (&Stake, UnderWay)> {
+        let lasting = self.open.iter().filter(|open| open.waiting.qos == 2);
+        lasting.filter_map(|open| Some((open.waiting.place.stake.as_ref()?, open.way())))
+    }
+
+    /// A message of QoS 2 was on its way in the last run of the program.
+    pub fn reopen(&mut self, waiting: Waiting, way: UnderWay) {
+        let UnderWay { packet_id: id, is_received } = way;
+        self.last_id = self.last_id.max(id);
+        self.open.push_back(Open { id, waiting, is_sent: false, again: true, is_received });
     }
 
     /// How many messages wait, those on their way included.
@@ -352,6 +459,7 @@ impl Session {
             }
             Some(open) => {
                 open.is_received = true;
+                open.note();
                 (Ack::Released, code::SUCCESS)
             }
         }
@@ -438,6 +546,7 @@ impl Session {
         }
         if next.qos > 0 {
             let open = Open { id, waiting: next, is_sent: true, again: true, is_received: false };
+            open.note();
             self.open.push_back(open);
         }
         Some(0)

@@ -3,6 +3,7 @@
 mod entering;
 mod fuzz;
 mod kept;
+mod limits;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
@@ -517,7 +518,8 @@ async fn connections_and_packets_are_bounded() {
     let broker = Running::start(settings).await;
     let mut first = broker.client("first").await;
     assert!(Client::connect(broker.options("second")).await.is_err());
-    let refused = "refused a connection from 127.0.0.1: `max_connections` reached";
+    let refused = "refused a login of nobody with client id `second` from 127.0.0.1: \
+                   `max_connections` reached";
     assert_eq!(broker.heard.said().troubles, [refused]);
 
     first.client.publish("t", vec![0; 4096], PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
@@ -750,6 +752,23 @@ async fn what_a_device_sends_again_is_not_delivered_twice_while_a_source_has_it(
     // The id is free again.
     device.send(&publish_packet(4, 2, "t", b"3")).await;
     assert_eq!(reader.number().await, 3);
+}
+
+#[tokio::test]
+async fn a_message_of_qos_2_that_was_settled_while_its_device_was_away_came_twice() {
+    let broker = Running::start(settings(&["127.0.0.1:0"])).await;
+    let mut reader = broker.reader("a", &["t"], 2, 10).granted().await;
+    let mut device = Raw::connect(&broker, "device").await;
+    device.send(&publish_packet(4, 2, "t", b"1")).await;
+    let (_, claim) = reader.take().await;
+    drop(device);
+    claim.unwrap().settle();
+    let mut device = Raw::connect(&broker, "device").await;
+    for _ in 0..2 {
+        device.send(&publish_packet(4 | 8, 2, "t", b"1")).await;
+        assert_eq!(device.acknowledged(0x50).await, 2);
+    }
+    assert!(reader.is_idle().await);
 }
 
 fn will(topic: &str, payload: &str) -> LastWill {

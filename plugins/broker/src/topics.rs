@@ -3,7 +3,7 @@
 //! More lenient than those of the SDK, which writes for brokers of all kinds: a control character is
 //! odd, and no reason to hang up.
 
-pub use forebay_sdk::topic::matches;
+pub use forebay_sdk::topic::{covers, matches, overlap};
 
 /// The most levels of a topic or filter.
 pub const MOST_LEVELS: usize = 200;

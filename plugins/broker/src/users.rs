@@ -184,7 +184,7 @@ impl Users {
         }
         if let Err(error) = self.hall.admit(from) {
             self.refuse(connect, from, &error.to_string());
-            return Err(Refusal::new(code::SERVER_UNAVAILABLE, error.to_string()));
+            return Err(Refusal::new(code::QUOTA, error.to_string()));
         }
         Ok(Pass { user, proof, listener: listener.clone() })
     }

@@ -138,23 +138,12 @@ impl Filter {
 
     /// Whether this asks for all that the other asks for. Those of a group are another matter.
     pub fn covers(&self, other: &Filter) -> bool {
-        if self.start > 0 || other.start > 0 {
-            return false;
-        }
-        // The broker's own topics are left out by a wildcard at the beginning.
-        if other.text.starts_with('$') && self.text.starts_with(['+', '#']) {
-            return false;
-        }
-        let mut theirs = other.text.split('/');
-        for wanted in self.text.split('/') {
-            match (wanted, theirs.next()) {
-                ("#", _) => return true,
-                ("+", Some(level)) if level != "#" => (),
-                (wanted, Some(level)) if wanted == level => (),
-                _ => return false,
-            }
-        }
-        theirs.next().is_none()
+        self.start == 0 && other.start == 0 && covers(&self.text, &other.text)
+    }
+
+    /// Whether some topic is asked for by both, whoever shares them.
+    pub fn overlaps(&self, other: &Filter) -> bool {
+        overlap(self.without_group(), other.without_group())
     }
 
     /// Whether a message of this topic is asked for.
@@ -180,6 +169,39 @@ pub fn matches(pattern: &str, topic: &str) -> bool {
         }
     }
     levels.next().is_none()
+}
+
+/// Whether a pattern matches all topics that another does.
+pub fn covers(whole: &str, part: &str) -> bool {
+    if part.starts_with('$') && whole.starts_with(['+', '#']) {
+        return false;
+    }
+    let (mut whole, mut part) = (whole.split('/'), part.split('/'));
+    loop {
+        match (whole.next(), part.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => (),
+            (Some(one), Some(other)) if one == other => (),
+            _ => return false,
+        }
+    }
+}
+
+/// Whether there is a topic that both patterns match.
+pub fn overlap(one: &str, other: &str) -> bool {
+    let (hides, shows) =
+        (|pattern: &str| pattern.starts_with(['+', '#']), |pattern: &str| pattern.starts_with('$'));
+    if hides(one) && shows(other) || shows(one) && hides(other) {
+        return false;
+    }
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some(a), Some(b)) if a == b || a == "+" || b == "+" => (),
+            _ => return false,
+        }
+    }
 }
 
 /// Entries of `meta` that are there whatever a filter says.
@@ -329,6 +351,29 @@ mod tests {
             ("a", "a/b"),
         ] {
             assert!(!covers(one, other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn filters_overlap_when_a_topic_fits_both() {
+        let overlaps = |one: &str, other: &str| {
+            let (one, other) = (Filter::parse(one).unwrap(), Filter::parse(other).unwrap());
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        for (one, other) in [
+            ("a/+", "+/b"),
+            ("a/#", "a"),
+            ("#", "x/y"),
+            ("$SYS/#", "$SYS/+/x"),
+            ("$share/g/a/#", "a/b"),
+        ] {
+            assert!(overlaps(one, other), "{one} {other}");
+        }
+        for (one, other) in
+            [("a/+", "b/+"), ("a/+", "a"), ("#", "$SYS/x"), ("+/x", "$SYS/#"), ("a/b", "a/b/c")]
+        {
+            assert!(!overlaps(one, other), "{one} {other}");
         }
     }
 

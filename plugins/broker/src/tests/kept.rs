@@ -3,6 +3,14 @@
 use std::{fs, sync::Arc};
 
 use super::*;
+use crate::{
+    broker::{Broker, Effect},
+    budget::Budget,
+    journal::{Journal, Moment},
+    records::{HEAD_BYTES, head, read},
+    restored::Restored,
+    wire::{Connect, Disconnect, Version, Will},
+};
 
 /// A broker that keeps what it has in a folder.
 struct Kept {
@@ -43,6 +51,13 @@ impl Kept {
     async fn stop(&self, mut broker: Running) {
         self.stop.send_replace(());
         soon(&mut broker.task).await.unwrap().unwrap();
+    }
+
+    /// As [`Kept::stop`], but what happens from here on does not reach the disk.
+    async fn crash(&self, broker: Running) {
+        let on_disk = fs::read(self.file()).unwrap();
+        broker.stop().await;
+        fs::write(self.file(), on_disk).unwrap();
     }
 
     fn file(&self) -> std::path::PathBuf {
@@ -209,4 +224,201 @@ async fn a_disk_that_takes_nothing_holds_nobody_up_and_is_told() {
     device.publish("r", "x", QoS::AtLeastOnce, true).await;
     let said = broker.heard.said();
     assert!(said.lasting.keys().any(|what| what.starts_with("keeping sessions")), "{said:?}");
+}
+
+/// The next packet of a device: its first byte, and what follows its length.
+async fn packet(device: &mut Raw) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    soon(device.0.read_exact(&mut head)).await.unwrap();
+    let mut body = vec![0; head[1].into()];
+    soon(device.0.read_exact(&mut body)).await.unwrap();
+    (head[0], body)
+}
+
+#[tokio::test]
+async fn what_a_device_sends_again_at_qos_2_after_a_crash_comes_once() {
+    const AGAIN: u8 = 0x08;
+    let kept = Kept::new();
+    let broker = kept.start().await;
+    let mut away = lasting(&broker, "away").await;
+    away.subscribe("q", QoS::ExactlyOnce).await;
+    drop(away);
+    let mut device = Raw::connect(&broker, "device").await;
+    device.send(&publish_packet(4, 7, "q", b"one")).await;
+    assert_eq!(device.acknowledged(0x50).await, 7);
+    kept.crash(broker).await;
+
+    // It has not heard of that, and sends again.
+    let broker = kept.start().await;
+    let mut device = Raw::connect(&broker, "device").await;
+    device.send(&publish_packet(4 | AGAIN, 7, "q", b"one")).await;
+    assert_eq!(device.acknowledged(0x50).await, 7);
+    device.send(&[0x62, 2, 0, 7]).await;
+    assert_eq!(device.acknowledged(0x70).await, 7);
+    device.send(&publish_packet(4, 8, "q", b"two")).await;
+    assert_eq!(device.acknowledged(0x50).await, 8);
+    let before_the_release = fs::read(kept.file()).unwrap();
+    device.send(&[0x62, 2, 0, 8]).await;
+    assert_eq!(device.acknowledged(0x70).await, 8);
+    broker.stop().await;
+    fs::write(kept.file(), before_the_release).unwrap();
+
+    // That it had released one may not have reached the disk: with the packet id comes another message.
+    let broker = kept.start().await;
+    let mut device = Raw::connect(&broker, "device").await;
+    device.send(&publish_packet(4, 8, "q", b"three")).await;
+    assert_eq!(device.acknowledged(0x50).await, 8);
+    let mut away = lasting(&broker, "away").await;
+    assert_eq!(all(&mut away).await, ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_at_qos_2_in_a_crash_comes_once() {
+    let kept = Kept::new();
+    let broker = kept.start().await;
+    let mut device = Raw::connect(&broker, "device").await;
+    device.send(&[0x82, 6, 0, 1, 0, 1, b'q', 2]).await;
+    assert_eq!(packet(&mut device).await, (0x90, vec![0, 1, 2]));
+    let mut other = broker.client("other").await;
+    other.publish("q", "one", QoS::ExactlyOnce, false).await;
+    let (first, sent) = packet(&mut device).await;
+    assert_eq!((first, &sent[5..]), (0x34, &b"one"[..]));
+    let id = [sent[3], sent[4]];
+    other.publish("q", "two", QoS::ExactlyOnce, false).await;
+    let (_, two) = packet(&mut device).await;
+    // What is waited for here was written behind that it was sent.
+    other.publish("kept", "x", QoS::AtLeastOnce, true).await;
+    kept.crash(broker).await;
+
+    let broker = kept.start().await;
+    let mut device = Raw::connect(&broker, "device").await;
+    for expected in [&sent, &two] {
+        let again = packet(&mut device).await;
+        assert_eq!(again, (0x3c, expected.clone()), "with the same packet id, and marked");
+    }
+    device.send(&[0x50, 2, id[0], id[1]]).await;
+    assert_eq!(packet(&mut device).await, (0x62, id.to_vec()));
+    let mut other = broker.client("other").await;
+    other.publish("kept", "y", QoS::AtLeastOnce, true).await;
+    kept.crash(broker).await;
+
+    // What it has does not come again, and is released.
+    let broker = kept.start().await;
+    let mut device = Raw::connect(&broker, "device").await;
+    assert_eq!(packet(&mut device).await, (0x62, id.to_vec()));
+    assert_eq!(packet(&mut device).await, (0x3c, two.clone()));
+    device.send(&[0x70, 2, id[0], id[1]]).await;
+    for kind in [0x50, 0x70] {
+        device.send(&[kind, 2, two[3], two[4]]).await;
+    }
+    assert_eq!(packet(&mut device).await.0, 0x62);
+    device.has_nothing_yet().await;
+    kept.stop(broker).await;
+    let broker = kept.start().await;
+    let mut device = Raw::connect(&broker, "device").await;
+    device.has_nothing_yet().await;
+}
+
+/// A broker whose journal is read by the next one.
+struct Run {
+    broker: Broker,
+    journal: Journal,
+    now: Instant,
+}
+
+impl Run {
+    fn after(bytes: &[u8], now: Instant) -> Run {
+        let mut restored = Restored::default();
+        let mut left = bytes;
+        while let Some((first, rest)) = left.split_first_chunk::<HEAD_BYTES>() {
+            let (length, _) = head(*first);
+            let (body, rest) = rest.split_at(length);
+            restored.take(read(body).unwrap());
+            left = rest;
+        }
+        let limits = settings(&[]).terms.limits();
+        let (mut broker, journal) = (Broker::new(limits, Budget::new(1 << 20)), Journal::default());
+        broker.keep(&journal, restored, now);
+        Run { broker, journal, now }
+    }
+
+    fn connect(&mut self, client_id: &str, clean: bool, will: Option<&str>) -> crate::broker::Seat {
+        let connect = Connect {
+            version: Version::V5,
+            is_bridge: false,
+            clean_start: clean,
+            keep_alive: 0,
+            client_id: client_id.to_owned(),
+            user: None,
+            password: None,
+            will: will.map(|topic| Will {
+                topic: topic.into(),
+                payload: bytes::Bytes::from_static(b"gone"),
+                qos: 1,
+                retain: true,
+                delay_seconds: 0,
+                expiry_seconds: None,
+                properties: bytes::Bytes::new(),
+            }),
+            expiry_seconds: if clean { 0 } else { 3600 },
+            receive_maximum: 10,
+            max_packet: u32::MAX,
+            alias_maximum: 0,
+            wants_reasons: true,
+        };
+        let connected = self.broker.connect(connect, client_id.into(), None, 1, self.now);
+        connected.unwrap().seat
+    }
+
+    /// The topics of the wills that came until then.
+    fn wills_by(&mut self, seconds: u64) -> Vec<String> {
+        self.now += Duration::from_secs(seconds);
+        self.broker.tick(self.now);
+        let wills = self.broker.effects().into_iter().filter_map(|effect| match effect {
+            Effect::Publish(will) => Some(will.topic.to_string()),
+            _ => None,
+        });
+        wills.collect()
+    }
+
+    /// What is on disk, by changes or as a whole.
+    fn on_disk(&self, as_a_whole: bool) -> Vec<u8> {
+        let moment = Moment::of(self.now);
+        let (changes, _) = self.journal.take().encode(moment);
+        if as_a_whole { self.broker.snapshot(moment) } else { changes }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wills_of_who_was_there_in_a_crash_are_published_unless_they_come_back() {
+    for as_a_whole in [false, true] {
+        let mut run = Run::after(&[], Instant::now());
+        for (name, clean) in [("lasting", false), ("clean", true), ("back", true), ("kept", false)]
+        {
+            run.connect(name, clean, Some(&format!("will/{name}")));
+        }
+        let said_good_bye = run.connect("leaves", true, Some("will/leaves"));
+        let bye = Disconnect { code: 0, expiry_seconds: None };
+        run.broker.disconnect(said_good_bye, bye, run.now).unwrap();
+        let lost = run.connect("lost", false, Some("will/lost"));
+        run.broker.lost(lost, run.now);
+        assert_eq!(run.wills_by(0), ["will/lost"]);
+
+        let mut run = Run::after(&run.on_disk(as_a_whole), run.now);
+        assert_eq!(run.broker.census().sessions, 5, "and `lost`, without its will");
+        assert_eq!(run.wills_by(20), <[&str; 0]>::default());
+        run.connect("back", true, None);
+        run.connect("kept", false, None);
+        assert_eq!(run.wills_by(5), <[&str; 0]>::default());
+        let mut again = Run::after(&[run.broker.snapshot(Moment::of(run.now))].concat(), run.now);
+        for run in [&mut run, &mut again] {
+            let mut wills = run.wills_by(31);
+            wills.sort_unstable();
+            assert_eq!(wills, ["will/clean", "will/lasting"]);
+            assert_eq!(run.wills_by(100), <[&str; 0]>::default());
+        }
+        // What was published is not published by the next run.
+        let mut run = Run::after(&run.on_disk(true), run.now);
+        assert_eq!(run.wills_by(100), <[&str; 0]>::default());
+    }
 }

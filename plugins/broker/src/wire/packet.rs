@@ -24,7 +24,6 @@ pub mod code {
     pub const CLIENT_ID: u8 = 0x85;
     pub const BAD_LOGIN: u8 = 0x86;
     pub const NOT_AUTHORIZED: u8 = 0x87;
-    pub const SERVER_UNAVAILABLE: u8 = 0x88;
     pub const SERVER_BUSY: u8 = 0x89;
     pub const BAD_AUTH_METHOD: u8 = 0x8c;
     pub const KEEP_ALIVE: u8 = 0x8d;
