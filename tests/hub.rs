@@ -16,8 +16,8 @@ use std::{
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::support::{
-    Folder, Forebay, command, forebay, free_port, fresh_data_folder, pause, program, python,
-    test_tools, until,
+    Folder, Forebay, Mosquitto, command, forebay, free_port, fresh_data_folder, is_long, pause,
+    program, python, test_tools, until,
 };
 
 /// A certificate for `localhost`, its key, and who has issued it, as files of a folder.
@@ -96,6 +96,43 @@ fn clients_that_others_wrote_find_all_that_the_standards_promise() {
     of_node.env("NODE_PATH", modules).arg(folder.path().join("hub_clients.js"));
     arguments(&mut of_node);
     assert_eq!(runs(&mut of_node).matches("ok ").count(), 7);
+}
+
+/// What a broker does of what the standards promise, a line for each scenario.
+fn interoperability(port: u16) -> Vec<String> {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support");
+    let said = runs(command(python()).arg(scripts.join("interop.py")).arg(port.to_string()));
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn scenarios_of_an_interoperability_suite_pass() {
+    let port = free_port();
+    let broker = format!(
+        "connections:
+  hall:
+    type: broker
+    listen: ['127.0.0.1:{port}']
+    max_keep_alive: 60s
+    max_packet: 256KiB
+    access:
+      - {{ topic: '#', allow: readwrite }}
+      - {{ topic: '$dollar/#', allow: readwrite }}
+      - {{ topic: 'denied/#', allow: deny }}
+"
+    );
+    let folder = Folder::with(&[("a.yaml", &broker)]);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log("the broker listens");
+    let results = interoperability(port);
+    let failed: Vec<_> = results.iter().filter(|line| !line.starts_with("pass ")).collect();
+    assert!(failed.is_empty() && results.len() == 63, "{} ran: {failed:#?}", results.len());
+    if is_long() {
+        let mosquitto = Mosquitto::start_with(
+            "max_keepalive 60\nmax_packet_size 262144\nmax_inflight_messages 100\nmax_topic_alias 10\n",
+        );
+        println!("Mosquitto:\n{}", interoperability(mosquitto.port).join("\n"));
+    }
 }
 
 /// A Mosquitto client at a port.
@@ -214,6 +251,27 @@ sinks:
     let output = forebay_passwd(&users, "second");
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("no user `second` is in "));
+}
+
+#[test]
+fn a_password_that_is_typed_at_a_terminal_is_not_shown_and_asked_for_twice() {
+    let folder = Folder::new();
+    let users = folder.path().join("users");
+    let typed = |first: &str, again: &str| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/at_a_terminal.py");
+        let mut command = command(python());
+        command.arg(script).args([first, again, env!("CARGO_BIN_EXE_forebay"), "passwd", "plc"]);
+        let output = command.arg("--file").arg(&users).output().expect("it is installed");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (is_done, shown) = typed("hunter2", "hunter2");
+    assert!(is_done && shown == "Password: \r\nOnce more: \r\n", "{shown:?}");
+    let made = fs::read_to_string(&users).expect("it is there");
+    assert!(made.starts_with("plc:$7$"), "{made}");
+    let (is_done, shown) = typed("hunter2", "hunter3");
+    assert!(!is_done && shown.contains("the two passwords are not the same"), "{shown:?}");
+    assert!(!shown.contains("hunter"), "{shown:?}");
+    assert_eq!(fs::read_to_string(&users).expect("it is there"), made);
 }
 
 fn forebay_passwd(users: &Path, user: &str) -> std::process::Output {

@@ -68,8 +68,9 @@ fn typed(prompt: &str) -> anyhow::Result<String> {
     let shows = tcgetattr(&terminal).context("asking the terminal")?;
     let mut hides = shows.clone();
     hides.local_modes.remove(LocalModes::ECHO);
-    eprint!("{prompt}");
+    // First of all: what is typed as soon as the question is there is hidden, too.
     tcsetattr(&terminal, OptionalActions::Flush, &hides).context("hiding what is typed")?;
+    eprint!("{prompt}");
     let line = read_line();
     tcsetattr(&terminal, OptionalActions::Now, &shows).context("showing what is typed again")?;
     eprintln!();

@@ -3,92 +3,29 @@
 hub_clients.py PORT TLS_PORT WEBSOCKET_PORT CA USER PASSWORD
 """
 import asyncio
-import queue
-import ssl
 import sys
-import threading
 
 import aiomqtt
-import paho.mqtt.client as mqtt
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
+
+import paho_client
+from paho_client import LONGEST, V311, V5, properties
 
 PORT, TLS_PORT, WEBSOCKET_PORT = map(int, sys.argv[1:4])
 CA, USER, PASSWORD = sys.argv[4:7]
-LONGEST = 60
-V5, V311 = mqtt.MQTTv5, mqtt.MQTTv311
+WAYS = {
+    "tcp": {"port": PORT},
+    "tls": {"port": TLS_PORT, "ca": CA},
+    "websocket": {"port": WEBSOCKET_PORT, "path": "/mqtt"},
+}
 
 
-class Client:
-    """A client of paho, whose messages stand in a queue."""
+class Client(paho_client.Client):
+    """One of the user."""
 
-    def __init__(self, name, version=V311, lasting=False, will=None, way="tcp", user=USER, properties=None):
-        transport = "websockets" if way == "websocket" else "tcp"
-        more = {} if version == V5 else {"clean_session": not lasting}
-        self.inner = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, name, protocol=version, transport=transport, **more
-        )
-        self.got, self.acks = queue.Queue(), queue.Queue()
-        self.inner.on_message = lambda _c, _d, message: self.got.put(message)
-        self.inner.on_subscribe = lambda _c, _d, _m, codes, _p: self.acks.put([int(code.value) for code in codes])
-        self.inner.on_publish = lambda _c, _d, _m, code, _p: self.acks.put(int(code.value))
-        there = threading.Event()
-        self.said, self.flags = None, None
-
-        def connected(_client, _data, flags, code, properties):
-            self.flags, self.said, self.properties = flags, code, properties
-            there.set()
-
-        self.inner.on_connect = connected
-        self.inner.username_pw_set(user, PASSWORD)
-        if will:
-            self.inner.will_set(*will)
-        if way == "tls":
-            self.inner.tls_set(CA, cert_reqs=ssl.CERT_REQUIRED)
-        if way == "websocket":
-            self.inner.ws_set_options(path="/mqtt")
-        host = "localhost" if way == "tls" else "127.0.0.1"
-        port = {"tcp": PORT, "tls": TLS_PORT, "websocket": WEBSOCKET_PORT}[way]
-        begin = {}
-        if version == V5:
-            begin = {"clean_start": not lasting, "properties": properties or Properties(PacketTypes.CONNECT)}
-            if lasting:
-                begin["properties"].SessionExpiryInterval = 1000
-        self.inner.connect(host, port, **begin)
-        self.inner.loop_start()
-        assert there.wait(LONGEST), f"{name} is answered"
-
-    def subscribe(self, filter, qos=2, **more):
-        self.inner.subscribe(filter, qos, **more)
-        return self.acks.get(timeout=LONGEST)
-
-    def publish(self, topic, payload, qos=1, retain=False, properties=None):
-        self.inner.publish(topic, payload, qos, retain, properties)
-        return self.acks.get(timeout=LONGEST)
-
-    def next(self):
-        return self.got.get(timeout=LONGEST)
-
-    def payloads(self, count):
-        return [self.next().payload.decode() for _ in range(count)]
-
-    def is_idle(self):
-        """Nothing comes in front of what comes now."""
-        self.subscribe("idle/#", 1)
-        self.publish("idle/" + self.inner._client_id.decode(), "idle")
-        message = self.next()
-        self.inner.unsubscribe("idle/#")
-        return message.topic.startswith("idle/")
-
-    def leave(self):
-        self.inner.disconnect()
-        self.inner.loop_stop()
-
-    def vanish(self):
-        """Without a good-bye."""
-        self.inner.loop_stop()
-        self.inner.socket().close()
+    def __init__(self, name, version=V311, lasting=False, way="tcp", user=USER, **more):
+        lasting = 1000 if lasting else None
+        super().__init__(name, version=version, lasting=lasting, login=(user, PASSWORD), **WAYS[way], **more)
 
 
 def with_all_versions(check):
@@ -174,34 +111,23 @@ def who_may_not_is_told_as_the_version_has_it(version):
 
 
 def what_only_mqtt_5_has():
-    def properties(**pairs):
-        said = Properties(PacketTypes.PUBLISH)
-        for name, value in pairs.items():
-            setattr(said, name, value)
-        return said
-
     writer, reader = Client("writer", V5), Client("reader", V5)
-    identified = Properties(PacketTypes.SUBSCRIBE)
-    identified.SubscriptionIdentifier = 7
-    reader.subscribe("five/#", properties=identified)
-    said = properties(
-        UserProperty=[("a", "1"), ("a", "2")], ContentType="text/plain", ResponseTopic="answer",
+    reader.subscribe("five/#", properties=properties("SUBSCRIBE", SubscriptionIdentifier=7))
+    writer.publish(
+        "five/a", "x", UserProperty=[("a", "1"), ("a", "2")], ContentType="text/plain", ResponseTopic="answer",
         CorrelationData=b"c", PayloadFormatIndicator=1, MessageExpiryInterval=60,
     )
-    writer.publish("five/a", "x", properties=said)
     got = reader.next().properties
     assert (got.UserProperty, got.ContentType, got.ResponseTopic) == ([("a", "1"), ("a", "2")], "text/plain", "answer")
     assert (got.CorrelationData, got.PayloadFormatIndicator) == (b"c", 1)
     assert 0 < got.MessageExpiryInterval <= 60 and got.SubscriptionIdentifier == [7]
 
-    writer.publish("five/alias", "1", properties=properties(TopicAlias=3))
-    writer.publish("", "2", properties=properties(TopicAlias=3))
+    writer.publish("five/alias", "1", TopicAlias=3)
+    writer.publish("", "2", TopicAlias=3)
     assert [reader.next().topic for _ in range(2)] == ["five/alias", "five/alias"]
 
     own = Client("own", V5)
-    own.acks.queue.clear()
-    own.inner.subscribe("five/own", options=SubscribeOptions(2, noLocal=True, retainAsPublished=True))
-    own.acks.get(timeout=LONGEST)
+    own.subscribe_with("five/own", SubscribeOptions(2, noLocal=True, retainAsPublished=True))
     own.publish("five/own", "mine")
     writer.publish("five/own", "others", retain=True)
     message = own.next()
@@ -220,12 +146,8 @@ def what_only_mqtt_5_has():
 
 def one_who_takes_over_gets_the_name():
     first = Client("name", V5)
-    gone = threading.Event()
-    codes = []
-    first.inner.on_disconnect = lambda _c, _d, _f, code, _p: (codes.append(code), gone.set())
-    first.inner.reconnect_delay_set(LONGEST, LONGEST)
     second = Client("name", V5)
-    assert gone.wait(LONGEST) and codes[0].value == 0x8E, codes
+    assert first.gone.get(timeout=LONGEST) == 0x8E
     first.inner.loop_stop()
     second.leave()
 
