@@ -168,7 +168,8 @@ impl Dues {
     /// What tells of a message that came before and that readers still have.
     pub fn again(&self, publication: &Publication) -> Option<Receipt> {
         let mut state = self.lock();
-        let is_it = |owed: &Owed| owed.publication == *publication && !owed.receipt.is_settled();
+        let is_it =
+            |owed: &Owed| owed.publication.is_same(publication) && !owed.receipt.is_settled();
         let at = state.late.iter().position(is_it)?;
         state.late.remove(at).map(|owed| owed.receipt)
     }

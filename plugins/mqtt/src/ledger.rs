@@ -71,7 +71,7 @@ impl Ledger {
         }
         let known = self.unfinished.get(&packet).copied().filter(|number| {
             let arrival = self.arrivals.get(number);
-            again && arrival.is_some_and(|arrival| is_same(&arrival.publication, publication))
+            again && arrival.is_some_and(|arrival| arrival.publication.is_same(publication))
         });
         match known {
             Some(number) => {
@@ -137,12 +137,6 @@ impl Ledger {
             self.arrivals.remove(&number);
         }
     }
-}
-
-/// What MQTT 5 says beside the payload may have changed: the time until it expires goes down.
-fn is_same(one: &Publication, other: &Publication) -> bool {
-    (&one.topic, &one.payload, one.qos, one.retain)
-        == (&other.topic, &other.payload, other.qos, other.retain)
 }
 
 #[cfg(test)]

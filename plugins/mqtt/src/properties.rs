@@ -1,10 +1,11 @@
 //! What MQTT 5 says beside the payload, as the `mqtt` in a message's `meta`: written by a source, read
 //! by a sink, and by scripts in between.
 
+use anyhow::Context;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use forebay_sdk::{
-    Message, Value,
+    Message, Timestamp, Value, clock,
     mqtt::{Properties, Publication},
 };
 use serde_json::{Map, json};
@@ -87,6 +88,20 @@ pub fn read(said: Option<&Value>, settings: &Properties) -> Properties {
         correlation_data: data.or_else(|| settings.correlation_data.clone()),
         user,
     }
+}
+
+/// What is left of the time that a message had when it came by MQTT (MQTT 5 section 3.3.2.3.3). An error when nothing is.
+pub fn left(mut properties: Properties, message: &Message) -> anyhow::Result<Properties> {
+    let said = message.meta.get("mqtt").and_then(|said| said.get(EXPIRES_AFTER));
+    if let Some(seconds) = properties.expires_after_seconds.filter(|_| said.is_some()) {
+        let waited = clock::age(message.time, Timestamp::now()).as_secs();
+        let left = u64::from(seconds).checked_sub(waited).filter(|left| *left > 0 || waited == 0);
+        let left = left.and_then(|left| u32::try_from(left).ok());
+        properties.expires_after_seconds = Some(left.with_context(|| {
+            format!("the message has waited for {waited} s, and was to expire after {seconds} s")
+        })?);
+    }
+    Ok(properties)
 }
 
 /// With the QoS that the message was published with, as far as that of the publication, and retained when

@@ -138,7 +138,13 @@ impl Publishing {
             None => coding.write(&message.payload)?,
             Some(_) => message.payload.to_item(coding.format)?,
         };
-        Ok(Segment { topic, properties: self.properties(message), item })
+        let properties = match self.properties(message) {
+            Some(properties) if self.sink.as_published => {
+                Some(properties::left(properties, message)?)
+            }
+            properties => properties,
+        };
+        Ok(Segment { topic, properties, item })
     }
 
     fn properties(&self, message: &Message) -> Option<Properties> {

@@ -232,6 +232,13 @@ impl Publication {
         self.properties = (properties != Properties::default()).then(|| Arc::new(properties));
         self
     }
+
+    /// Whether this can be the other one, sent again. What MQTT 5 says beside the payload may have changed: the time until it
+    /// expires goes down.
+    pub fn is_same(&self, other: &Publication) -> bool {
+        (&self.topic, &self.payload, self.qos, self.retain)
+            == (&other.topic, &other.payload, other.qos, other.retain)
+    }
 }
 
 /// What MQTT 5 says beside the payload (MQTT 5 section 3.3.2.3).

@@ -118,6 +118,38 @@ async fn as_published_keeps_qos_and_retain_of_each_message() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn as_published_has_a_message_expire_when_it_would_have_where_it_came_from() {
+    let waited = |seconds: u64, mqtt: serde_json::Value| {
+        let mut message = Message::new("t", json!(1));
+        message.time = message.time.earlier(Duration::from_secs(seconds));
+        message.meta.insert("mqtt", mqtt);
+        message
+    };
+    let left = async |settings: &str, message: Message| {
+        let broker = Arc::new(FakeBroker::default());
+        let written = write(&broker, settings, &[message]).await;
+        let taken = broker.taken.lock().unwrap();
+        let expires = taken.first().map(|it| it.properties.as_ref()?.expires_after_seconds);
+        written.map(|_| expires.unwrap())
+    };
+    let minute = || json!({ "expires_after": 60 });
+    assert_eq!(left("as_published: true", waited(50, minute())).await.unwrap(), Some(10));
+    assert_eq!(left("as_published: true", waited(0, minute())).await.unwrap(), Some(60));
+    assert_eq!(left("as_published: true", waited(50, json!({}))).await.unwrap(), None);
+    // Of the message as this sink makes it, nothing has passed.
+    assert_eq!(left("{}", waited(50, minute())).await.unwrap(), Some(60));
+    let own = "as_published: true\nproperties: { expires_after: 30s }";
+    assert_eq!(left(own, waited(50, json!({}))).await.unwrap(), Some(30));
+    for seconds in [60, 61, 1_000_000] {
+        let refused = left("as_published: true", waited(seconds, minute())).await.unwrap_err();
+        let WriteError::Reject(error) = refused else { panic!("{refused:?}") };
+        let expected =
+            format!("the message has waited for {seconds} s, and was to expire after 60 s");
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_topic_that_closes_connections_is_refused_whatever_the_broker() {
     let broker = Arc::new(FakeBroker::default());
     let batch = [Message::new("own", json!(1)), Message::new("parts/SN2\r", json!(2))];
