@@ -1301,6 +1301,10 @@ fn a_secret_in_clear_is_said_wherever_it_stands() {
     assert_eq!(key("/certs/key.pem"), <[&str; 0]>::default());
     let users = "type: broker, users: { plc: hunter2, scada: '${env:SECRET}' }";
     assert_eq!(found(users, "from: meter, type: mqtt, connection: a"), ["users.plc"]);
+    let salted = forebay_sdk::password::Hashed::of(b"hunter2").unwrap();
+    let users = format!("type: broker, users: {{ plc: '{salted}' }}");
+    let nothing = <[&str; 0]>::default();
+    assert_eq!(found(&users, "from: meter, type: mqtt, connection: a"), nothing);
     let headers = "Content-Type: text/plain, X-Api-Key: k, authorization: 'Bearer ${env:SECRET}'";
     let http = format!("from: meter, type: http, url: 'http://a', headers: {{ {headers} }}");
     assert_eq!(found("type: broker", &http), ["headers.X-Api-Key"]);

@@ -14,7 +14,7 @@ use crate::{
         Part, holds_secrets, is_hidden, is_of_variables, is_url, names_secret, places_in_url,
     },
     tree::{Content, Entry, Meaning, Scalar, Style, Yaml, plain_meaning},
-    units::{form, form_of},
+    units::{form, form_of, is_digest},
     words::{self, Borrowed},
 };
 
@@ -653,7 +653,7 @@ fn is_simple(text: &str) -> bool {
 /// Whether nothing can be done with a text that is empty.
 fn needs_text(schema: &Value, name: &str) -> bool {
     match schema.get("format").and_then(Value::as_str) {
-        Some(form::SECRET | form::PEM) => true,
+        Some(form::SECRET | form::PEM | form::PASSWORD) => true,
         Some(form::HIDDEN) => sounds_secret(name),
         _ => schema.get("minLength").is_some(),
     }
@@ -662,7 +662,7 @@ fn needs_text(schema: &Value, name: &str) -> bool {
 /// Whether a text stands in a message, a request or a path, which breaks off at a line break.
 fn is_of_one_line(schema: &Value) -> bool {
     let format = schema.get("format").and_then(Value::as_str);
-    matches!(format, None | Some(form::SECRET | form::HIDDEN | form::URL))
+    matches!(format, None | Some(form::SECRET | form::HIDDEN | form::PASSWORD | form::URL))
 }
 
 /// A character that does not show. None of them can be in a topic, a header or a name.
@@ -696,6 +696,7 @@ fn hidden(yaml: &Yaml, schema: &Value, name: &str) -> Option<Hidden> {
         && match schema.get("format").and_then(Value::as_str) {
             Some(form::HIDDEN) => sounds_secret(name),
             Some(form::PEM) => scalar.text.contains("PRIVATE KEY"),
+            Some(form::PASSWORD) => !is_digest(&scalar.text),
             _ => true,
         };
     Some(Hidden { span: yaml.span, secret_in_clear: is_secret.then(|| name.to_owned()) })

@@ -106,7 +106,7 @@ pub fn places_in_url(url: &str, part: Part) -> Vec<Range<usize>> {
 /// Whether what a schema describes is never shown.
 pub(crate) fn is_hidden(schema: &Value) -> bool {
     let format = schema.get("format").and_then(Value::as_str);
-    matches!(format, Some(form::SECRET | form::HIDDEN | form::PEM))
+    matches!(format, Some(form::SECRET | form::HIDDEN | form::PEM | form::PASSWORD))
 }
 
 /// Whether a secret may stand here, or in a map or list that should stand here.

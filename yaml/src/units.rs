@@ -251,12 +251,19 @@ pub mod form {
     pub const HIDDEN: &str = "forebay-hidden";
     /// A [`super::Secret`] that may also be the path of the file that holds it in PEM form.
     pub const PEM: &str = "forebay-pem";
+    /// A [`super::Secret`] that may also be a digest of it, which may be seen.
+    pub const PASSWORD: &str = "forebay-password";
     /// An address: its scheme, host and port are shown, and nothing else of it.
     pub const URL: &str = "forebay-url";
     /// A text that may have several lines, which any other may not.
     pub const LINES: &str = "forebay-lines";
     /// See [`super::Script`].
     pub const SCRIPT: &str = "forebay-script";
+}
+
+/// Whether a text is meant as the digest of a password, and is not the password itself.
+pub fn is_digest(text: &str) -> bool {
+    ["$7$", "$6$", "$argon2"].iter().any(|kind| text.starts_with(kind))
 }
 
 /// What there is to know about a kind of text.
@@ -276,7 +283,7 @@ pub struct Form {
 }
 
 /// All of them.
-pub static FORMS: [Form; 10] = [
+pub static FORMS: [Form; 11] = [
     Form {
         format: form::DURATION,
         noun: "duration",
@@ -314,6 +321,7 @@ pub static FORMS: [Form; 10] = [
     any_text(form::SECRET, "secret text"),
     any_text(form::HIDDEN, "secret text"),
     any_text(form::PEM, "secret text"),
+    any_text(form::PASSWORD, "secret text"),
     any_text(form::URL, "text"),
     any_text(form::LINES, "text"),
     any_text(form::SCRIPT, "script, or path of a `.rhai` file"),

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use forebay_sdk::{
     Secret,
-    password::{Hashed, is_hashed, same},
+    password::{Hashed, is_digest, same},
 };
 
 /// A file of users is no larger.
@@ -33,7 +33,7 @@ impl Credential {
     ///
     /// Why a digest is none, in words that follow on its name.
     pub fn read(text: &Secret) -> Result<Credential, &'static str> {
-        match is_hashed(text.expose()) {
+        match is_digest(text.expose()) {
             true => Hashed::parse(text.expose()).map(Credential::Hashed),
             false => Ok(Credential::Plain(text.clone())),
         }

@@ -27,7 +27,7 @@ pub struct BrokerSettings {
     #[serde(default = "default_listen")]
     pub listen: Vec<ShortOr<String, ListenerSettings>>,
     /// The password of each user, or a digest of it, as `forebay passwd` writes one.
-    pub users: Option<BTreeMap<String, Secret>>,
+    pub users: Option<BTreeMap<String, Password>>,
     /// A file with more users, a line `USER:DIGEST` for each: that of `forebay passwd` and of Mosquitto. It is read
     /// again when it changes.
     pub password_file: Option<String>,
@@ -100,6 +100,12 @@ pub struct BrokerSettings {
     /// most.
     pub max_retained_bytes: Option<Size>,
 }
+
+/// A password, or a digest of one.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(transparent, extend("format" = form::PASSWORD))]
+pub struct Password(Secret);
 
 /// Where something is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -312,7 +318,7 @@ impl BrokerSettings {
         }
         let mut known = BTreeMap::new();
         for (user, password) in users {
-            match Credential::read(password) {
+            match Credential::read(&password.0) {
                 Ok(credential) => {
                     known.insert(user.clone(), credential);
                 }

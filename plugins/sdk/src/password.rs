@@ -1,6 +1,8 @@
 //! Passwords as they are kept: a salted digest, in the form of Mosquitto's files. Behind the feature
 //! `passwords`.
 
+pub use forebay_yaml::units::is_digest;
+
 use std::{fmt, num::NonZeroU32};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -27,11 +29,6 @@ pub struct Hashed {
     rounds: Option<NonZeroU32>,
     salt: Vec<u8>,
     digest: Vec<u8>,
-}
-
-/// Whether a text is meant as a digest, and is not the password itself.
-pub fn is_hashed(text: &str) -> bool {
-    ["$7$", "$6$", "$argon2"].iter().any(|kind| text.starts_with(kind))
 }
 
 impl Hashed {
