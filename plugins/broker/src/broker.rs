@@ -20,6 +20,7 @@ use crate::{
     topics::{check_filter, group_of, is_private, is_status, pattern_of},
     tree::{self, SessionId, Terms, Tree},
     wire::{Ack, Connect, Disconnect, Refusal, Subscribe, Version, Wanted, Will, code},
+    words::printable,
 };
 
 /// The most topic aliases that a client is sent.
@@ -522,7 +523,7 @@ impl Broker {
         if access.is_none_or(|access| access.may_write(session.person(), &will.topic)) {
             self.effects.push(Effect::Publish(Message::of_will(will, now)));
         } else {
-            let (client, topic) = (&session.client_id, &will.topic);
+            let (client, topic) = (printable(&session.client_id), printable(&will.topic));
             let what = format!(
                 "the will of the client `{client}` is not published: `access` does not let it write to `{topic}`"
             );
@@ -562,6 +563,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(&seat.session) else { return code::UNSPECIFIED };
         let client = Arc::clone(&session.client_id);
         let refused = |why: &str| {
+            let (client, filter) = (printable(&client), printable(filter));
             Effect::Trouble(format!("refused the client `{client}` the filter `{filter}`: {why}"))
         };
         if let Err(why) = check_filter(filter) {
@@ -638,7 +640,7 @@ impl Broker {
     pub fn may_publish(&mut self, seat: Seat, topic: &str) -> bool {
         if is_status(topic) {
             let Some(session) = self.seated(seat) else { return false };
-            let client = Arc::clone(&session.client_id);
+            let (client, topic) = (printable(&session.client_id), printable(topic));
             let what = format!(
                 "threw away what the client `{client}` published to `{topic}`: the broker alone speaks there"
             );
@@ -649,7 +651,7 @@ impl Broker {
         let Some(session) = self.seated(seat) else { return false };
         let may = access.may_write(session.person(), topic);
         if !may {
-            let client = Arc::clone(&session.client_id);
+            let (client, topic) = (printable(&session.client_id), printable(topic));
             let what = format!(
                 "threw away what the client `{client}` published to `{topic}`: `access` does not let it write there"
             );
@@ -702,7 +704,7 @@ impl Broker {
         match self.retained.check(message) {
             Ok(()) => true,
             Err(why) => {
-                let topic = &message.topic;
+                let topic = printable(&message.topic);
                 let what = format!("refused a retained message for `{topic}`: {why}");
                 self.effects.push(Effect::Trouble(what));
                 false
@@ -714,6 +716,7 @@ impl Broker {
         let topic = &message.topic;
         let was_there = self.retained.get(topic).is_some();
         if let Err(why) = self.retained.keep(message) {
+            let topic = printable(topic);
             self.effects.push(Effect::Trouble(format!(
                 "passed on without keeping it for later subscribers, who get the one before: a retained \
                  message for `{topic}`: {why}"
@@ -766,7 +769,8 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let dropped = session.push(waiting, self.limits.room);
         if dropped > 0 {
-            let why = format!("the queue of the client `{}` is full", session.client_id);
+            let client = printable(&session.client_id);
+            let why = format!("the queue of the client `{client}` is full");
             self.effects.push(Effect::Dropped(dropped, why));
         }
         if let Some(connected) = &session.connection {
@@ -795,13 +799,13 @@ impl Broker {
             let most = self.sessions.iter_mut().max_by_key(|(_, session)| session.message_bytes());
             let (most_id, most) = most?;
             if most.message_bytes() == 0 || (*most_id == id && qos == 0) {
-                let why =
-                    format!("the memory is full (`memory`), for the client `{}`", most.client_id);
+                let client = printable(&most.client_id);
+                let why = format!("the memory is full (`memory`), for the client `{client}`");
                 self.effects.push(Effect::Dropped(1, why));
                 return None;
             }
             let (dropped, must_end) = most.give_way();
-            let client = Arc::clone(&most.client_id);
+            let client = printable(&most.client_id);
             let most_id = *most_id;
             if dropped > 0 {
                 let why = format!(
@@ -909,10 +913,8 @@ impl Broker {
         let shelf = Shelf { retained: &self.retained, access: self.limits.access.as_deref() };
         let (output, dropped) = session.next(&shelf, self.limits.room, now);
         if dropped > 0 {
-            let why = format!(
-                "they expired, or are larger than the client `{}` takes",
-                session.client_id
-            );
+            let client = printable(&session.client_id);
+            let why = format!("they expired, or are larger than the client `{client}` takes");
             self.effects.push(Effect::Dropped(dropped, why));
         }
         output

@@ -77,7 +77,7 @@ impl Keeping {
             SyncPolicy::Every(between) => Some(between),
             SyncPolicy::Always | SyncPolicy::Never => None,
         };
-        let mut pace = Pace::new(between, BURST, Instant::now());
+        let mut pace = Pace::new(between, BURST, Instant::now()).rested();
         loop {
             while self.journal.is_empty() {
                 self.journal.changed().await;

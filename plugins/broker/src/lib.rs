@@ -38,6 +38,7 @@ mod tree;
 mod users;
 mod wills;
 mod wire;
+mod words;
 
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,12 @@ impl Pace {
         Pace { between: between.unwrap_or_default(), burst, next: now }
     }
 
+    /// As after a quiet time.
+    pub fn rested(mut self) -> Pace {
+        self.next = self.next.checked_sub(self.burst).unwrap_or(self.next);
+        self
+    }
+
     /// Counts so many, and says until when the client is not to be read.
     pub fn count(&mut self, many: u32, now: Instant) -> Option<Instant> {
         if self.between.is_zero() {
@@ -52,12 +58,16 @@ mod tests {
         let passed = began.elapsed().as_millis();
         assert!((2900..=3000).contains(&passed), "{passed} ms");
         tokio::time::advance(Duration::from_secs(60)).await;
-        let began = Instant::now();
-        for _ in 0..20 {
-            keep([pace.count(1, Instant::now()), None]).await;
+        let rested = Pace::new(Some(second / 10), second, Instant::now()).rested();
+        for mut pace in [rested, pace] {
+            let began = Instant::now();
+            for _ in 0..20 {
+                keep([pace.count(1, Instant::now()), None]).await;
+            }
+            let passed = began.elapsed().as_millis();
+            assert!((900..=1000).contains(&passed), "{passed} ms");
+            tokio::time::advance(second).await;
         }
-        let passed = began.elapsed().as_millis();
-        assert!((900..=1000).contains(&passed), "{passed} ms");
         assert_eq!(Pace::new(None, second, began).count(1_000_000, began), None);
     }
 }

@@ -24,11 +24,12 @@ use crate::{
     status::{Counts, add},
     terms::{Listener, Terms, bytes},
     topics::is_private,
-    users::{Users, printable},
+    users::Users,
     wire::{
         Ack, ConnAck, Disconnect, Packet, Publish, Refusal, Subscribe, Version, Writer, code,
         decode, version_of,
     },
+    words::printable,
 };
 
 /// How long a device may take to say who it is.
@@ -467,7 +468,7 @@ impl Incoming<'_> {
     async fn publish(&mut self, mut publish: Publish) -> anyhow::Result<()> {
         self.resolve_alias(&mut publish)?;
         if is_private(&publish.topic) {
-            let topic = &publish.topic;
+            let topic = printable(&publish.topic);
             let why = format!(
                 "it published to `{topic}`, and what begins with `$forebay/` is the broker's own"
             );

@@ -23,6 +23,7 @@ use crate::{
     session::ConnectionId,
     terms::Listener,
     wire::{Connect, Refusal, code},
+    words::printable,
 };
 
 /// Wrong passwords that cost nothing.
@@ -246,13 +247,13 @@ impl Users {
     /// Writes a refused login into the log.
     pub fn refuse(&self, connect: &Connect, from: SocketAddr, why: &str) {
         let ip = from.ip();
-        let client_id = &connect.client_id;
+        let client_id = printable(&connect.client_id);
         let user = match &connect.user {
-            Some(name) => format!("user `{name}`"),
+            Some(name) => format!("user `{}`", printable(name)),
             None => "nobody".to_owned(),
         };
         let client = format!("{user} with client id `{client_id}` from {ip}");
-        self.voice.trouble(&anyhow!("refused a login of {}: {why}", printable(&client)));
+        self.voice.trouble(&anyhow!("refused a login of {client}: {why}"));
     }
 
     /// How long a login of this address waits.
@@ -289,12 +290,6 @@ impl Users {
             self.refuse(connect, from, &why);
         }
     }
-}
-
-/// A text from outside, as it may stand in a log.
-pub fn printable(text: &str) -> String {
-    const MOST: usize = 200;
-    text.chars().take(MOST).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
