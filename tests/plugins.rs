@@ -201,6 +201,46 @@ fn a_plugin_that_fails_names_its_own_file_and_harms_nobody_else() {
     forebay.log_after(r#"{"temp":95.0}"#, || ());
 }
 
+/// Fifty messages a second through scripts that do all that they should not, each stopped by its limits.
+#[test]
+fn scripts_that_run_wild_lose_no_message_of_others_under_load() {
+    const MESSAGES: usize = 250;
+    let wild = [
+        ("loops", "loop { }\n"),
+        ("recurses", "fn f(n) { f(n + 1) + f(n + 2) }\nf(0)\n"),
+        ("grows", "let a = []; loop { a.push(a); }\n"),
+        ("divides", "msg.payload.count / 0\n"),
+    ];
+    let mut transforms = "  fine: { from: load, type: fine }\n".to_owned();
+    let mut files = vec![
+        ("plugins/fine/plugin.yaml".to_owned(), "name: fine\nsummary: Counts.\n".to_owned()),
+        (
+            "plugins/fine/fine.rhai".to_owned(),
+            "state.n = (state.n ?? 0) + 1;\nmsg.payload.n = state.n;\nmsg\n".to_owned(),
+        ),
+    ];
+    for (name, script) in wild {
+        transforms += &format!("  {name}: {{ from: load, type: {name} }}\n");
+        let manifest = format!("name: {name}\nsummary: Wild.\nlimits: {{ timeout: 2ms }}\n");
+        files.push((format!("plugins/{name}/plugin.yaml"), manifest));
+        files.push((format!("plugins/{name}/{name}.rhai"), script.to_owned()));
+    }
+    let pipeline = format!(
+        "sources:\n  load: {{ type: timer, every: 20ms, topic: load }}\ntransforms:\n{transforms}sinks:\n  out: {{ from: \
+         fine, type: log }}\n  none: {{ from: [loops, recurses, grows, divides], type: log }}\n"
+    );
+    files.push(("pipelines/x.yaml".to_owned(), pipeline));
+    let files: Vec<(&str, &str)> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+    let folder = Folder::with(&files);
+    let forebay = Forebay::run(folder.path());
+    forebay.wait_for_log(&format!(r#"load {{"count":{MESSAGES},"n":{MESSAGES}}}"#));
+    let lines = forebay.log.all();
+    let arrived =
+        lines.iter().filter_map(|line| line.split_once(" load ").map(|(_, payload)| payload));
+    let expected = (1..=MESSAGES).map(|n| format!(r#"{{"count":{n},"n":{n}}}"#));
+    assert!(arrived.take(MESSAGES).eq(expected), "each message arrives once, in order");
+}
+
 #[test]
 fn a_script_asks_web_services_and_no_others_than_it_may() {
     let service = WebServer::answering(r#"{"temp":21.5,"token":7}"#);

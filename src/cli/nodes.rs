@@ -9,7 +9,7 @@ use std::{
 };
 
 use forebay_sdk::{Inventory, Profile, Role, units::form_of};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     folder::{process_environment, types, types_of},
@@ -210,6 +210,8 @@ fn add_rows(schema: &Value, prefix: &str, found: &mut Vec<Row>) {
         let items = &alternatives(property).into_iter().find(|schema| schema["items"].is_object());
         match (inner, items) {
             (Some(inner), _) => add_rows(inner, &format!("{path}."), found),
+            // A part of a part has the same settings.
+            (None, Some(list)) if names(&list["items"]).eq(names(schema)) => (),
             (None, Some(list)) => add_rows(&list["items"], &format!("{path}[]."), found),
             // A map whose names are up to its author.
             (None, None) => {
@@ -219,6 +221,11 @@ fn add_rows(schema: &Value, prefix: &str, found: &mut Vec<Row>) {
             }
         }
     }
+}
+
+/// What the settings of a schema are called.
+fn names(schema: &Value) -> impl Iterator<Item = &String> {
+    schema["properties"].as_object().into_iter().flat_map(Map::keys)
 }
 
 /// The schema itself, or what it offers to choose from.

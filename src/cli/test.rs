@@ -127,7 +127,12 @@ fn what_to_test(folder: &Path) -> anyhow::Result<(PathBuf, Option<String>)> {
 fn plugin_folders(root: &Path, only: Option<&str>) -> anyhow::Result<Vec<String>> {
     let plugins = root.join("plugins");
     if !plugins.is_dir() {
-        bail!("{} has no folder plugins, so there is nothing to test", root.display());
+        let here = if Path::new("plugins").is_dir() {
+            "; `forebay test .` tests those at hand"
+        } else {
+            ""
+        };
+        bail!("{} has no folder plugins, so there is nothing to test{here}", root.display());
     }
     let entries = fs::read_dir(&plugins)?.flatten();
     let is_plugin = |path: &PathBuf| path.join(MANIFEST).exists() || path.join(TESTS).exists();

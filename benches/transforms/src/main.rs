@@ -85,6 +85,10 @@ fn ours(case: &Case, payloads: &Payloads) -> Cost {
         out.begin(None);
         let input = Input { message, from: Arc::clone(&from) };
         node.apply(input, &mut out).expect("a payload that fits");
+        if node.wake_at().is_some_and(|due| due <= tokio::time::Instant::now()) {
+            let now = out.now();
+            node.wake(now, &mut out).expect("it wakes");
+        }
         for (_, envelope) in out.drain() {
             black_box(envelope.message.payload.written(Format::Json).expect("it can be written"));
         }
@@ -263,6 +267,66 @@ fn cases() -> Vec<Case> {
                         last = Some(Instant::now());
                         bytes.to_vec()
                     })
+                })
+            },
+        },
+        Case {
+            name: "`debounce`: a value that stands",
+            node_type: "debounce",
+            settings: "{ field: state, quiet: 1s }",
+            payloads: readings,
+            plain: || {
+                let mut last: Option<(Value, Instant)> = None;
+                Box::new(move |bytes| {
+                    let state = read(bytes)["state"].take();
+                    let is_other = last.as_ref().is_none_or(|(known, _)| *known != state);
+                    is_other.then(|| {
+                        last = Some((state, Instant::now()));
+                        bytes.to_vec()
+                    })
+                })
+            },
+        },
+        Case {
+            name: "`delay`: held, and due at once",
+            node_type: "delay",
+            settings: "{ for: 1ms }",
+            payloads: readings,
+            plain: || {
+                let mut held = std::collections::VecDeque::new();
+                Box::new(move |bytes| {
+                    held.push_back((Instant::now(), bytes.to_vec()));
+                    let (since, _) = held.front()?;
+                    let is_due = since.elapsed().as_millis() >= 1;
+                    held.pop_front().filter(|_| is_due).map(|(_, bytes)| bytes)
+                })
+            },
+        },
+        Case {
+            name: "`join`: the latest of one input",
+            node_type: "join",
+            settings: "{ shape: flat }",
+            payloads: readings,
+            plain: || {
+                let mut latest = Value::Null;
+                Box::new(move |bytes| {
+                    latest = read(bytes);
+                    text(&latest)
+                })
+            },
+        },
+        Case {
+            name: "`schedule`: a gate that is open",
+            node_type: "schedule",
+            settings: "{ zone: Europe/Berlin, open: [{ from: \"00:00\", to: \"23:59\" }, { from: \"23:59\", to: \"00:00\" }] }",
+            payloads: readings,
+            plain: || {
+                let mut until = Instant::now();
+                Box::new(move |bytes| {
+                    if Instant::now() >= until {
+                        until = Instant::now() + std::time::Duration::from_secs(60);
+                    }
+                    Some(bytes.to_vec())
                 })
             },
         },

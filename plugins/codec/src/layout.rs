@@ -1,12 +1,11 @@
 //! The layout of a binary payload: as users write it, and as it was understood.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, sync::Arc};
 
 use forebay_sdk::{Problem, Value};
 use indexmap::IndexMap;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde_json::Map;
 
 use crate::bits::{self, Endian};
 
@@ -73,17 +72,43 @@ pub(crate) struct PartSettings {
     repeat: Option<Count>,
     /// A group of parts: a map, with a `name`.
     #[serde(default)]
-    #[schemars(with = "Vec<Map<String, Value>>")]
+    #[schemars(schema_with = "parts_inside")]
     parts: Vec<PartSettings>,
     /// The part before it that says which of `cases` follows.
     by: Option<String>,
     /// What follows, by the number that `by` read: `0x01: [...]`.
     #[serde(default)]
-    #[schemars(with = "IndexMap<String, Vec<Map<String, Value>>>")]
+    #[schemars(schema_with = "cases_inside")]
     cases: IndexMap<String, Vec<PartSettings>>,
     /// What a number without a case means.
     #[serde(default)]
     otherwise: Otherwise,
+}
+
+/// How deep the schema of parts goes, as schemas have no circles here. What lies deeper is checked when it is read.
+const LEVELS_OF_SCHEMA: usize = 2;
+
+thread_local! {
+    /// How deep the part is whose schema is made.
+    static LEVEL: Cell<usize> = const { Cell::new(0) };
+}
+
+fn parts_inside(generator: &mut SchemaGenerator) -> Schema {
+    let level = LEVEL.get();
+    let part = if level < LEVELS_OF_SCHEMA {
+        LEVEL.set(level + 1);
+        let part = PartSettings::json_schema(generator);
+        LEVEL.set(level);
+        part
+    } else {
+        json_schema!({ "type": "object", "additionalProperties": true })
+    };
+    json_schema!({ "type": "array", "items": part })
+}
+
+fn cases_inside(generator: &mut SchemaGenerator) -> Schema {
+    let parts = parts_inside(generator);
+    json_schema!({ "type": "object", "additionalProperties": parts })
 }
 
 /// A number, or a word.

@@ -1,13 +1,19 @@
 //! CSV: rows of a table, as maps or as lists.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::{anyhow, bail};
 use bytes::Bytes;
+use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use forebay_sdk::{Problem, Value, payload::kind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Map;
 
 use crate::words::{MOST_VALUES, number, word};
+
+/// Most tables have fewer columns.
+const CELLS_AT_FIRST: usize = 16;
 
 /// How a table is written as CSV.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -82,6 +88,26 @@ pub(crate) enum Decimal {
 pub(crate) struct Rows {
     separator: u8,
     settings: CsvSettings,
+    /// To make one costs more than to read a table, and so does a copy, which has to be made anew.
+    reader: Arc<Mutex<Reader>>,
+}
+
+/// One record of a table: its cells, one after the other.
+struct Record<'a> {
+    text: &'a str,
+    ends: &'a [usize],
+}
+
+impl<'a> Record<'a> {
+    fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let (text, ends) = (self.text, self.ends);
+        let begins = std::iter::once(0).chain(ends.iter().copied());
+        begins.zip(ends).map(move |(begin, end)| &text[begin..*end])
+    }
 }
 
 impl CsvSettings {
@@ -107,34 +133,30 @@ impl CsvSettings {
                 problems.push(Problem::new(format!("csv.columns[{at}]"), message, label));
             }
         }
-        Rows { separator, settings: self }
+        let reader = ReaderBuilder::new().delimiter(separator).build();
+        let reader = Arc::new(Mutex::new(reader));
+        Rows { separator, settings: self, reader }
     }
 }
 
 impl Rows {
     pub(crate) fn read(&self, bytes: &[u8]) -> anyhow::Result<Value> {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(self.separator)
-            .has_headers(false)
-            .flexible(true)
-            .from_reader(bytes);
         let CsvSettings { header, columns, .. } = &self.settings;
         let mut names = columns.clone();
-        let (mut rows, mut values) = (Vec::new(), 0);
-        for (index, record) in reader.records().enumerate() {
-            let record = record.map_err(|error| anyhow!("{}", told(&error)))?;
-            if index == 0 && *header == Header::First {
-                names = names.or_else(|| Some(record.iter().map(str::to_owned).collect()));
-                continue;
+        let (mut rows, mut values, mut is_first) = (Vec::new(), 0, true);
+        self.each_record(bytes, |record, line| {
+            if std::mem::take(&mut is_first) && *header == Header::First {
+                names = names.take().or_else(|| Some(record.cells().map(str::to_owned).collect()));
+                return Ok(());
             }
             values += record.len() + 1;
             if values > MOST_VALUES {
                 bail!("it has more than {MOST_VALUES} cells");
             }
-            let line = record.position().map_or(0, csv::Position::line);
             rows.push(self.row(&record, names.as_deref(), line)?);
-        }
+            Ok(())
+        })?;
         match (self.settings.rows, rows.len()) {
             (RowCount::Many, _) => Ok(rows.into()),
             (RowCount::One, 1) => Ok(rows.remove(0)),
@@ -142,20 +164,56 @@ impl Rows {
         }
     }
 
+    /// Visits the records, with the line on which each begins.
+    fn each_record(
+        &self,
+        bytes: &[u8],
+        mut visit: impl FnMut(Record<'_>, u64) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.reset();
+        // Cells are no longer than what they are written in, and the reader wants room for one more.
+        let (mut out, mut ends) = (vec![0; bytes.len() + 1], vec![0; CELLS_AT_FIRST]);
+        let (mut left, mut length, mut count) = (bytes, 0, 0);
+        let mut line = reader.line();
+        loop {
+            let (result, read, written, ended) =
+                reader.read_record(left, &mut out[length..], &mut ends[count..]);
+            left = &left[read..];
+            (length, count) = (length + written, count + ended);
+            match result {
+                ReadRecordResult::OutputEndsFull => ends.resize(ends.len() * 2, 0),
+                ReadRecordResult::OutputFull => out.resize(out.len() * 2, 0),
+                // The next time, an empty text says that there is no more.
+                ReadRecordResult::InputEmpty => (),
+                ReadRecordResult::Record => {
+                    let (cells, ends) = (&out[..length], &ends[..count]);
+                    let text = std::str::from_utf8(cells).map_err(|error| {
+                        let cell = ends.iter().filter(|end| **end <= error.valid_up_to()).count();
+                        anyhow!("line {line}, cell {} is not UTF-8 text", cell + 1)
+                    })?;
+                    visit(Record { text, ends }, line)?;
+                    (line, length, count) = (reader.line(), 0, 0);
+                }
+                ReadRecordResult::End => return Ok(()),
+            }
+        }
+    }
+
     fn row(
         &self,
-        record: &csv::StringRecord,
+        record: &Record<'_>,
         names: Option<&[String]>,
         line: u64,
     ) -> anyhow::Result<Value> {
         let Some(names) = names else {
-            return Ok(record.iter().map(|cell| self.cell(cell)).collect::<Vec<_>>().into());
+            return Ok(record.cells().map(|cell| self.cell(cell)).collect::<Vec<_>>().into());
         };
         if record.len() != names.len() {
             let (cells, columns) = (record.len(), names.len());
             bail!("line {line} has {}; there are {columns} columns", counted(cells, "cell"));
         }
-        let members = names.iter().zip(record);
+        let members = names.iter().zip(record.cells());
         let map: Map<_, _> = members.map(|(name, cell)| (name.clone(), self.cell(cell))).collect();
         Ok(map.into())
     }
@@ -238,14 +296,4 @@ impl Rows {
 fn counted(count: usize, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
-}
-
-fn told(error: &csv::Error) -> String {
-    match error.kind() {
-        csv::ErrorKind::Utf8 { pos, err } => {
-            let line = pos.as_ref().map_or(0, csv::Position::line);
-            format!("line {line}, cell {} is not UTF-8 text", err.field() + 1)
-        }
-        _ => error.to_string(),
-    }
 }

@@ -1711,6 +1711,14 @@ fn hashes_patterns_and_times() {
     of("regex_replace(\"a1b22\", \"([0-9]+)\", \"<$1>\")", r#""a<1>b<22>""#);
     of("parse_time(\"2026-10-25T00:30:00Z\")", "1792888200000");
     of("parse_time(\"2026-10-25 02:30\", \"Europe/Berlin\")", "1792888200000");
+    of("parse_time(\"25.10.2026 02:30\", \"%d.%m.%Y %H:%M\", \"Europe/Berlin\")", "1792888200000");
+    of("parse_time(\"20261025003000\", \"%Y%m%d%H%M%S\")", "1792888200000");
+    of(
+        "parse_time(\"2026-10-25T02:30:00.250 +0200\", \"%Y-%m-%dT%H:%M:%S%.f %z\")",
+        "1792888200250",
+    );
+    of("parse_time(\"25/10/26\", \"%d/%m/%y\", \"Europe/Berlin\")", "1792879200000");
+    of("format_time(1555234838.050 * 1000.0, \"%H:%M:%S%.3f\")", r#""09:40:38.050""#);
     of(
         "format_time(1792888200000, \"%d.%m.%Y %H:%M\", \"Europe/Berlin\")",
         r#""25.10.2026 02:30""#,
@@ -1770,4 +1778,53 @@ fn an_error_has_the_values_that_it_had_and_no_setting_among_them() {
         "msg.payload.a.b = 5, n = 3, state.z = null, msg.payload.c = \"long\""
     );
     assert_eq!(said("msg.payload.a - settings.token", r#"{"a":[1]}"#), "");
+}
+
+/// What users of other programs of this kind have run into.
+#[test]
+fn what_users_of_others_ran_into() {
+    // A message that is sent in a loop is sent as it was then.
+    let script = "for i in 1..4 { msg.payload = #{ n: i }; emit(`low`, msg); } ()";
+    let sent = run(&mut node(script), json_message("{}"));
+    assert_eq!(shown(&sent), "2 site/a {\"n\":1}\n2 site/a {\"n\":2}\n2 site/a {\"n\":3}");
+    // Long whole numbers keep their digits, as numbers and in texts, and what is longer is no other number in silence.
+    let long = r#"{"long":228930314431312345}"#;
+    check(
+        "msg.payload.text = \"\" + msg.payload.long; msg",
+        long,
+        r#"{"long":228930314431312345,"text":"228930314431312345"}"#,
+    );
+    check("msg.payload.long += 1; msg", long, r#"{"long":228930314431312346}"#);
+    check("msg.payload.n += 1; msg", r#"{"n":9223372036854775807}"#, {
+        "error: line 1, column 15: addition overflow: 9223372036854775807 + 1"
+    });
+    // An hour that is there twice, and one that is not there, are no errors.
+    check(
+        "msg.payload = parse_time(`20231029025935`, `%Y%m%d%H%M%S`, `Europe/Paris`); msg",
+        "1",
+        "1698541175000",
+    );
+    check(
+        "msg.payload = parse_time(`2026-03-29 02:30`, `Europe/Berlin`); msg",
+        "1",
+        "1774747800000",
+    );
+    // A number that came as a text is a number only when somebody says so.
+    check(
+        "msg.payload.n = parse_float(msg.payload.n) + 1; msg",
+        r#"{"n":"23.6"}"#,
+        r#"{"n":24.6}"#,
+    );
+    // What others remember stays when one message is an error.
+    let mut counting =
+        node("state.n = (state.n ?? 0) + 1; msg.payload = state.n / msg.payload; msg");
+    let counts = ["1", "0", "1"].map(|payload| shown(&run(&mut counting, json_message(payload))));
+    assert_eq!(counts[0], "0 site/a 1");
+    assert!(counts[1].contains("division by zero"), "{}", counts[1]);
+    assert_eq!(counts[2], "0 site/a 2");
+    // Bytes that one reader changes are its own.
+    let shared = json_message("[1,2]");
+    let changed = run(&mut node("msg.payload[0] = 9; msg"), shared.clone());
+    assert_eq!(shown(&changed), "0 site/a [9,2]");
+    assert_eq!(shared.payload.to_bytes(Format::Json), "[1,2]");
 }

@@ -21,6 +21,9 @@ pub(crate) fn for_object(theirs: &str) -> Option<&'static str> {
         "console" | "log" | "logger" => "`console.log(x)` is `print(x)` here",
         "node" => "`node.send(msg)` is `msg` as the last line here, `node.error(x)` is `throw x`",
         "flow" | "global" | "context" => "`flow.set(\"x\", 1)` is `state.x = 1` here",
+        "answer" => {
+            "it is there where plugin.yaml says who may be asked: `allow: { http: [\"https://...\"] }`"
+        }
         "payload" | "topic" | "meta" => {
             "it is part of the message: `msg.payload`, `msg.topic`, `msg.meta`"
         }

@@ -96,15 +96,28 @@ impl Zone {
     pub fn read(&self, text: &str) -> Result<Timestamp, String> {
         let text = text.trim();
         if let Ok(moment) = text.parse::<jiff::Timestamp>() {
-            let nanos = i64::try_from(moment.as_nanosecond());
-            return nanos
-                .map(Timestamp::from_unix_nanos)
-                .map_err(|_| "it is too far away".to_owned());
+            return stamp(moment);
         }
         let civil = text.parse::<DateTime>().map_err(|_| {
             format!("expected a time such as `2026-11-21T09:14:02Z` or `2026-11-21 10:14`, found `{text}`")
         })?;
         Ok(self.moment(civil))
+    }
+
+    /// Reads a text of another form, that of `strftime`. What it says of an offset or a zone goes before this zone; without a
+    /// time of the day it is the beginning of the day.
+    ///
+    /// # Errors
+    ///
+    /// When the form is none, or the text has another.
+    pub fn read_as(&self, text: &str, form: &str) -> Result<Timestamp, String> {
+        let read =
+            jiff::fmt::strtime::parse(form, text.trim()).map_err(|error| error.to_string())?;
+        if let Ok(moment) = read.to_timestamp() {
+            return stamp(moment);
+        }
+        let date = read.to_date().map_err(|error| error.to_string())?;
+        Ok(self.moment(date.to_datetime(read.to_time().unwrap_or_default())))
     }
 
     /// When clocks show this: the first time, where they are set back, and where they are put forward
@@ -113,6 +126,11 @@ impl Zone {
         let nanos = civil.to_zoned(self.0.clone()).map(|zoned| zoned.timestamp().as_nanosecond());
         Timestamp::from_unix_nanos(nanos.ok().and_then(|nanos| nanos.try_into().ok()).unwrap_or(0))
     }
+}
+
+fn stamp(moment: jiff::Timestamp) -> Result<Timestamp, String> {
+    let nanos = i64::try_from(moment.as_nanosecond());
+    nanos.map(Timestamp::from_unix_nanos).map_err(|_| "it is too far away".to_owned())
 }
 
 /// Whether slots of this length begin anew at midnight: it divides a day, or is a number of days.

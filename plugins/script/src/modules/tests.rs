@@ -226,3 +226,14 @@ fn a_call_into_a_module_is_checked() {
         ],
     );
 }
+
+#[test]
+fn who_looks_for_an_answer_and_asks_nobody_is_told_how_to_ask() {
+    check_problems(
+        "answer.payload",
+        &[],
+        &[
+            "script:1:1 unknown-variable: script has no variable `answer` [it is there where plugin.yaml says who may be asked: `allow: { http: [\"https://...\"] }`]",
+        ],
+    );
+}
