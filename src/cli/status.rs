@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{Answer, ask},
-    engine::{PartReport, QueueReport},
+    engine::{PartReport, QueueReport, StateName},
     lint::report::printable,
 };
 
@@ -193,6 +193,10 @@ fn one_as_text(part: &PartReport) -> String {
     line("state", part.why.iter().fold(since, |since, why| format!("{since}: {why}")));
     if let Some(by) = &part.held_up_by {
         line("held up by", format!("{by}, which has no room"));
+    }
+    if let Some(when) = &part.held_by_link {
+        let less = if part.state == StateName::Waiting { "nothing" } else { "less" };
+        line("link", format!("writes {less} as long as {when}"));
     }
     if let Some(used) = &part.connection {
         line("connection", used.clone());

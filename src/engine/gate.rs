@@ -14,7 +14,7 @@ use crate::config::{Batch, LinkRule};
 pub struct Gate {
     rules: Arc<[LinkRule]>,
     view: LinkView,
-    /// The first of the rules that holds.
+    /// The first of the rules that held at the last look.
     now: Option<usize>,
     /// No message before.
     next: Option<Instant>,
@@ -51,6 +51,18 @@ impl Gate {
         !self.rule().is_some_and(|rule| rule.holds_back)
     }
 
+    /// Whether none of the conditions holds.
+    pub fn is_free(&self) -> bool {
+        self.now.is_none()
+    }
+
+    /// Waits until another of the conditions is the first that holds, or none is.
+    pub async fn turned(&mut self) {
+        while self.first() == self.now {
+            self.view.changed().await;
+        }
+    }
+
     /// How many messages go into one write, and how long it waits for them.
     pub fn batch(&self, usual: Batch) -> Batch {
         let Some(rule) = self.rule() else { return usual };
@@ -67,20 +79,26 @@ impl Gate {
         self.next = rate.map(|rate| Instant::now() + rate.0.saturating_mul(count).min(LONGEST));
     }
 
+    /// The first of the rules that holds.
+    fn first(&mut self) -> Option<usize> {
+        let link = self.view.now();
+        self.rules.iter().position(|rule| rule.holds(&link))
+    }
+
     fn rule(&self) -> Option<&LinkRule> {
         self.rules.get(self.now?)
     }
 
     /// Looks how the link is, and says what that changes.
     fn look(&mut self, post: &Post) {
-        let link = self.view.now();
-        let now = self.rules.iter().position(|rule| rule.holds(&link));
+        let now = self.first();
         if now == self.now {
             return;
         }
         let before = self.rule().is_some_and(|rule| rule.holds_back);
         self.now = now;
         let rule = self.rule();
+        post.status.set_held_by_link(rule.map(|rule| rule.text.clone()));
         match rule {
             Some(rule) if !rule.holds_back => {
                 info!(node = %post.name, when = %rule.text, "writes less, for the link");

@@ -48,6 +48,9 @@ pub struct PartReport {
     /// The reader that has no room, and for which it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_up_by: Option<String>,
+    /// The condition on the link that holds, and for which it writes less, or nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by_link: Option<String>,
     /// What went wrong last, also when it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
@@ -178,6 +181,7 @@ fn part(name: &Name, role: Role, type_name: &str, status: &Status) -> PartReport
         for_s: status.stands_for().as_secs(),
         why,
         held_up_by: status.held_up_by().map(|name| name.to_string()),
+        held_by_link: status.held_by_link(),
         last_error: last_error.map(|(text, ago)| LastError { text, ago_s: ago.as_secs() }),
         disk_fails: status.has_disk_failed(),
         counts: status

@@ -3,7 +3,7 @@
 //! A message leaves the queue once the other side has it. For a sink that must not repeat it is the
 //! other way round: it leaves the queue first, and what the sink does not know then, nobody knows.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use forebay_sdk::{
@@ -52,7 +52,10 @@ pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, common: Common) {
 
 async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
     let Common { batch, envelope, link, .. } = common;
-    let mut gate = Gate::of(&link, &post.site.link);
+    let gate = Gate::of(&link, &post.site.link);
+    if gate.is_none() {
+        post.status.set_held_by_link(None);
+    }
     let capabilities = post.configured.capabilities();
     let mut run = SinkRun {
         sink: Some(sink),
@@ -66,7 +69,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         behind: Behind::default(),
         panics: 0,
         write_failed: false,
-        goes_on: gate.is_none(),
+        gate,
     };
     // Halved to find a message that is refused, and back to the full size after a success.
     let mut most = usize::MAX;
@@ -80,7 +83,7 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
             run.connect().await;
             continue;
         }
-        let batch = match &mut gate {
+        let batch = match &mut run.gate {
             None => batch,
             Some(gate) => {
                 gate.pass(&run.post).await;
@@ -89,10 +92,19 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         };
         let most_in_batch = if capabilities.repeats { batch.max_messages } else { 1 };
         most = most.min(most_in_batch);
-        let Some(messages) = run.post.inbox.hold(most, batch.max_wait).await else { return };
-        if let Some(gate) = &mut gate {
+        let messages = tokio::select! {
+            biased;
+            held = run.post.inbox.hold(most, batch.max_wait) => held,
+            () = link_turned(&mut run.gate) => {
+                run.post.inbox.show_none();
+                continue;
+            }
+        };
+        let Some(messages) = messages else { return };
+        if let Some(gate) = &mut run.gate {
             // The link may have changed while it waited for messages.
             if !gate.is_open(&run.post) {
+                run.post.inbox.show_none();
                 continue;
             }
             gate.wrote(messages.len());
@@ -140,8 +152,8 @@ struct SinkRun {
     /// In a row.
     panics: u32,
     write_failed: bool,
-    /// Whether the sink may take what comes behind a batch.
-    goes_on: bool,
+    /// None without conditions on the link.
+    gate: Option<Gate>,
 }
 
 /// What a sink was shown in one write behind its batch.
@@ -165,6 +177,14 @@ impl Behind {
 
     fn get(&self, at: usize) -> Option<&Message> {
         self.messages.get(at.checked_sub(self.settled)?)
+    }
+}
+
+/// Waits until another condition on the link holds. For ever where there are none.
+async fn link_turned(gate: &mut Option<Gate>) {
+    match gate {
+        Some(gate) => gate.turned().await,
+        None => pending().await,
     }
 }
 
@@ -278,7 +298,7 @@ impl SinkRun {
     /// Calls the sink, for as long as a write may take.
     async fn call(&mut self, messages: &[Message]) -> Ended<Result<Written, WriteError>> {
         let repeats = self.capabilities.repeats;
-        let SinkRun { sink, post, answers, settled, behind, envelope, .. } = self;
+        let SinkRun { sink, post, answers, settled, behind, envelope, gate, .. } = self;
         let Some(sink) = sink else {
             return Ended::Panic(anyhow::anyhow!("the node could not be made anew"));
         };
@@ -295,7 +315,8 @@ impl SinkRun {
         *settled = 0;
         *behind = Behind::default();
         let progress = answers.progress();
-        let mut goes_on = repeats && self.goes_on;
+        // A condition on the link that holds is one for whole batches.
+        let mut goes_on = repeats && gate.as_ref().is_none_or(Gate::is_free);
         let ended = {
             let writing = guard(sink.write(messages, answers));
             let writing = timeout(self.capabilities.longest_try, writing);
@@ -314,6 +335,7 @@ impl SinkRun {
                             *settled = count;
                         }
                     }
+                    () = link_turned(gate), if goes_on => goes_on = false,
                     more = post.inbox.hold_more(MORE_AT_ONCE), if goes_on && progress.asks() => {
                         match wrap(&more) {
                             Ok(wrapped) => progress.give(wrapped.unwrap_or_else(|| more.clone())),

@@ -120,6 +120,8 @@ pub struct Status {
     lasting: Mutex<Lasting>,
     /// The reader for whose room the node waits.
     held_up_by: Mutex<Weak<Status>>,
+    /// The condition on the link that holds.
+    held_by_link: Mutex<Option<String>>,
 }
 
 impl Status {
@@ -137,6 +139,7 @@ impl Status {
             is_trouble_written: AtomicBool::new(false),
             lasting: Mutex::default(),
             held_up_by: Mutex::default(),
+            held_by_link: Mutex::default(),
         }
     }
 
@@ -254,6 +257,16 @@ impl Status {
             self.is_trouble_written.store(true, Ordering::Relaxed);
         }
         self.set_state(State::Waiting(text));
+    }
+
+    /// This condition on the link holds from now on, or none does.
+    pub fn set_held_by_link(&self, when: Option<String>) {
+        *lock(&self.held_by_link) = when;
+    }
+
+    /// The condition on the link that holds, and for which it writes less, or nothing.
+    pub fn held_by_link(&self) -> Option<String> {
+        lock(&self.held_by_link).clone()
     }
 
     /// It could not be made, and waits for a reload.

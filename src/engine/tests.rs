@@ -335,7 +335,7 @@ async fn a_restarted_sink_loses_nothing() {
 }
 
 fn of_link(engine: &Engine, state: &Value) {
-    engine.link.tell(state.as_object().unwrap().clone());
+    engine.link.tell(state.as_object().unwrap().clone(), Duration::from_secs(86_400));
 }
 
 #[tokio::test(start_paused = true)]
@@ -395,6 +395,53 @@ async fn a_sink_writes_less_while_the_link_is_weak() {
     of_link(&engine, &json!({ "rsrp": -90 }));
     rest(1).await;
     assert_eq!(log.got().len(), 20);
+}
+
+/// How many messages came in how many writes, of a sink that takes larger batches, and nothing behind them, while the
+/// link is weak. It is so from a moment on, in milliseconds.
+async fn writes_to_a_link_that_is_weak_from(moment: u64) -> (usize, u64) {
+    const WEAK: &str = "link.rsrp < -110";
+    let (log, written) = (Log::default(), Arc::<AtomicU64>::default());
+    let (sink_log, count) = (log.clone(), Arc::clone(&written));
+    let sliding = move || {
+        Node::sink(Sliding {
+            log: sink_log.clone(),
+            refuses: u64::MAX,
+            breaks_at: Arc::default(),
+            writes: Arc::clone(&count),
+        })
+    };
+    let graph = Sketch::default()
+        .node(Role::Source, "n", 1, &[], log.count(100, true))
+        .node(Role::Sink, "s", 1, &["n"], sliding)
+        .link("s", &json!([{ "when": WEAK, "batch": { "max_messages": 10, "max_wait": "1s" } }]));
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    let weak = json!({ "rsrp": -115 });
+    of_link(&engine, &if moment == 0 { weak.clone() } else { json!({ "rsrp": -90 }) });
+    engine.apply(graph.0.clone()).await;
+    tokio::time::sleep(Duration::from_millis(moment)).await;
+    of_link(&engine, &weak);
+    rest(60).await;
+    let held_by = |engine: &Engine| {
+        let nodes = engine.report().nodes;
+        nodes.into_iter().find(|node| node.name == "s").unwrap().held_by_link
+    };
+    assert_eq!(held_by(&engine).as_deref(), Some(WEAK));
+    of_link(&engine, &json!({ "rsrp": -90 }));
+    rest(1).await;
+    assert_eq!(log.outcomes(), vec![Outcome::Delivered; 100]);
+    (log.got().len(), written.load(Ordering::SeqCst))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_with_a_condition_was_slow_on_a_good_link_too() {
+    assert_eq!(writes_to_a_link_that_is_weak_from(10_000).await, (100, 1));
+    // Ten at a time at most.
+    let (messages, writes) = writes_to_a_link_that_is_weak_from(0).await;
+    assert!(messages == 100 && (10..=20).contains(&writes), "{writes}");
+    // Some 30 are through by then, in one write.
+    let (messages, writes) = writes_to_a_link_that_is_weak_from(300).await;
+    assert!(messages == 100 && (7..=14).contains(&writes), "{writes}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,7 @@ use crate::{
 
 /// How often what was counted is written down: flash wears, and the counters of the router go on.
 const SAVE_EVERY: Duration = Duration::from_secs(300);
-/// What is known of the link is not true for longer.
+/// What is known of the link is not true for longer, unless it is read more rarely.
 const LINK_LASTS: Duration = Duration::from_secs(60);
 
 impl Configured for Router {
@@ -132,7 +132,6 @@ impl Connection for Owner {
 
 impl Owner {
     async fn serve(&mut self, voice: &Voice) -> anyhow::Result<()> {
-        self.forget_link();
         if self.counters.is_none() {
             let counters = Counters::load(&self.data).await;
             let save_at = Instant::now() + SAVE_EVERY;
@@ -261,15 +260,11 @@ impl Owner {
         let now = Timestamp::now();
         let data = self.count(&raw, now);
         self.link_read = Some(Instant::now());
-        self.link.tell(normal::link(&raw, data.as_ref(), now));
+        self.link.tell(
+            normal::link(&raw, data.as_ref(), now),
+            LINK_LASTS.max(*self.router.link_every * 2),
+        );
         Ok(())
-    }
-
-    /// What was known of the link is not true for ever.
-    fn forget_link(&mut self) {
-        if self.link_read.is_some_and(|read| read.elapsed() > LINK_LASTS) {
-            self.link.tell(Map::new());
-        }
     }
 
     async fn act(&mut self, actions: &[Action], voice: &Voice) -> Result<(), Stopped> {
