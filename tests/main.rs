@@ -25,6 +25,7 @@ mod outage;
 mod plugins;
 mod reload;
 mod remembered;
+mod router;
 mod services;
 mod stop;
 mod transforms;

@@ -11,11 +11,13 @@ mod language_server;
 mod lines;
 mod machine;
 mod modbus_server;
+mod modem_manager;
 mod mosquitto;
 mod mqtt_peer;
 mod namespace;
 mod openssl;
 mod proxy;
+mod rutos;
 mod serial_line;
 mod web_server;
 
@@ -38,11 +40,13 @@ pub use self::{
     lines::Lines,
     machine::Machine,
     modbus_server::ModbusServer,
+    modem_manager::ModemManager,
     mosquitto::{Mosquitto, Publisher, Subscriber, ask, publish},
     mqtt_peer::{Reader, publish_value},
     namespace::start_inside,
     openssl::{Certificates, Make, TlsServer},
     proxy::Proxy,
+    rutos::Rutos,
     serial_line::SerialLine,
     web_server::WebServer,
 };

@@ -23,8 +23,10 @@ const MOST_NAMES: usize = 32;
 const WRAP: u64 = 1 << 32;
 /// Where a counter of 32 bits must stand for its next small value to be one beyond the end.
 const NEAR_WRAP: u64 = 3 << 30;
-/// The most that may have gone by between two readings across the end.
-const MOST_ACROSS: u64 = 1 << 30;
+/// Bytes a second that may go by across the end: this, or so many times as many as before. A counter that begins anew
+/// near its end looks like one that wraps, and what it left out would be counted.
+const ACROSS: u64 = 1 << 20;
+const TIMES_AS_MANY: u64 = 8;
 /// A counter that began anew within less is lower than it was.
 const LONG_GAP: Duration = Duration::from_secs(60);
 /// So many readings in a row below what was seen before are no slip any more.
@@ -63,6 +65,12 @@ struct Meter {
     /// Readings below it in a row, and the first of them.
     lower: u32,
     lowest: u64,
+    /// Bytes a second, between the last two readings.
+    #[serde(default)]
+    rate: u64,
+    /// The router may have booted since it was seen.
+    #[serde(default)]
+    may_be_anew: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,8 +88,9 @@ struct Both {
 }
 
 impl Meter {
-    /// How many bytes went by since the last reading. `is_anew`: the router has booted since.
-    fn read(&mut self, now: u64, is_anew: Anew) -> u64 {
+    /// How many bytes went by since the last reading.
+    fn read(&mut self, now: u64, since: Since) -> u64 {
+        self.may_be_anew |= since.anew != Anew::NotKnown;
         // A modem that is away for a moment says nothing, or this. Where it is the truth, nothing went by.
         if now == 0 {
             return 0;
@@ -90,17 +99,17 @@ impl Meter {
             self.seen = Some(now);
             return now;
         };
-        if is_anew == Anew::Booted {
-            *self = Meter { seen: Some(now), ..Meter::default() };
-            return now;
+        if since.anew == Anew::Booted {
+            return self.went_by(now, now, since);
         }
         if now >= seen {
-            *self = Meter { seen: Some(now), ..Meter::default() };
-            return now - seen;
+            return self.went_by(now, now - seen, since);
         }
-        if (NEAR_WRAP..WRAP).contains(&seen) && WRAP - seen + now < MOST_ACROSS {
-            *self = Meter { seen: Some(now), ..Meter::default() };
-            return WRAP - seen + now;
+        let seconds = since.time.as_secs().max(1);
+        let most_across = seconds.saturating_mul(ACROSS.max(self.rate * TIMES_AS_MANY));
+        let is_near = (NEAR_WRAP..WRAP).contains(&seen) && WRAP - seen + now <= most_across;
+        if is_near && !self.may_be_anew {
+            return self.went_by(now, WRAP - seen + now, since);
         }
         // A counter that began anew, or one that slipped for a moment: the next reading shows it.
         self.lower += 1;
@@ -109,8 +118,7 @@ impl Meter {
         }
         let is_fresh = self.lowest <= seen / 2;
         if self.lower > 1 && is_fresh && now >= self.lowest {
-            *self = Meter { seen: Some(now), ..Meter::default() };
-            return now;
+            return self.went_by(now, now, since);
         }
         // Where it stands now is no beginning: what went by meanwhile is not known, and is not made up.
         if self.lower >= MOST_LOWER {
@@ -118,12 +126,29 @@ impl Meter {
         }
         0
     }
+
+    /// It stands there now, and so many went by.
+    fn went_by(&mut self, now: u64, bytes: u64, since: Since) -> u64 {
+        let rate = bytes / since.time.as_secs().max(1);
+        *self = Meter { seen: Some(now), rate, ..Meter::default() };
+        bytes
+    }
 }
 
-/// Whether counters surely began anew.
+/// What is known of the time since the last reading.
+#[derive(Clone, Copy)]
+struct Since {
+    time: Duration,
+    anew: Anew,
+}
+
+/// Whether counters began anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Anew {
+    /// Surely.
     Booted,
+    /// The router is up for a shorter time than it was.
+    Maybe,
     NotKnown,
 }
 
@@ -131,7 +156,7 @@ impl Counters {
     /// Takes in a reading, and says the group `data`. None without a counter.
     pub fn read(&mut self, modems: &Value, uptime: Option<u64>, now: Timestamp) -> Option<Value> {
         self.turn(now);
-        let anew = self.anew(uptime);
+        let since = self.since_last(uptime);
         let mut chosen = None;
         for found in modem::all(modems) {
             let says = Figures::of(found);
@@ -146,7 +171,7 @@ impl Counters {
             }
             let meters = self.modems.entry(name).or_default();
             let is_first = meters.up.seen.is_none();
-            let by = Both { up: meters.up.read(up, anew), down: meters.down.read(down, anew) };
+            let by = Both { up: meters.up.read(up, since), down: meters.down.read(down, since) };
             let used = self.sims.entry(key.clone()).or_default();
             used.total.add(by);
             // When what was there before the first reading went by, nobody knows.
@@ -171,14 +196,22 @@ impl Counters {
         Some(said)
     }
 
-    /// Whether the router has booted since the last reading, when that was so long ago that the counters may be
-    /// higher than before all the same. Otherwise they show it themselves.
-    fn anew(&self, uptime: Option<u64>) -> Anew {
-        let Some((before, now)) = self.uptime.zip(uptime) else { return Anew::NotKnown };
-        let is_within = self
-            .at
-            .is_none_or(|at| at.elapsed() > LONG_GAP && Duration::from_secs(now) <= at.elapsed());
-        if now > 0 && now < before && is_within { Anew::Booted } else { Anew::NotKnown }
+    /// The time since the last reading, and whether the router has booted meanwhile. That is sure only when it was so
+    /// long ago that the counters may be higher than before all the same; otherwise they show it themselves.
+    fn since_last(&self, uptime: Option<u64>) -> Since {
+        let elapsed = self.at.map(|at| at.elapsed());
+        let up = self.uptime.zip(uptime).filter(|(_, now)| *now > 0);
+        let Some((before, now)) = up else {
+            return Since { time: elapsed.unwrap_or_default(), anew: Anew::NotKnown };
+        };
+        let time = elapsed.unwrap_or(Duration::from_secs(now.saturating_sub(before)));
+        let is_within = elapsed.is_none_or(|it| it > LONG_GAP && Duration::from_secs(now) <= it);
+        let anew = match now < before {
+            true if is_within => Anew::Booted,
+            true => Anew::Maybe,
+            false => Anew::NotKnown,
+        };
+        Since { time, anew }
     }
 
     fn is_full(&self, modem: &str, sim: &str) -> bool {

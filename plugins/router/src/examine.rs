@@ -66,19 +66,19 @@ async fn reach(
     asked: &Examination<'_>,
 ) -> bool {
     const ANSWER: &str = "answer";
-    let config = match place.is_encrypted {
-        false => None,
-        true => match asked.read_certificates(certificates).await {
-            Some(config) => Some(config),
-            None => return false,
-        },
+    let config = match (place.is_encrypted, place.check) {
+        (false, _) => None,
+        (true, Check::Fingerprint(pin)) => tls::trusting_only(pin).ok(),
+        (true, Check::System | Check::Authority) => {
+            match asked.read_certificates(certificates).await {
+                Some(config) => Some(config),
+                None => return false,
+            }
+        }
     };
     let dial = Dial::new(place.endpoint.clone());
     let Some(stream) = asked.reach(dial, router.timeout).await else { return false };
-    if let Some(mut config) = config {
-        if let Check::Fingerprint(pin) = place.check {
-            tls::trust_only(&mut config, pin);
-        }
+    if let Some(config) = config {
         let Ok(name) = ServerName::try_from(place.endpoint.host.clone()) else { return false };
         let words = |error: io::Error| distrust(place, error);
         let shaken = asked.shake_hands(stream, name, config, router.timeout, words).await;

@@ -6,12 +6,14 @@
 mod action;
 mod connection;
 mod counters;
+mod dbus;
 mod deadband;
 mod examine;
 mod figures;
 mod group;
 mod linux;
 mod modem;
+mod modem_manager;
 mod network;
 mod normal;
 mod panel;

@@ -8,9 +8,12 @@ use std::{
 
 use forebay_sdk::{Timestamp, World};
 use serde_json::{Map, Value, json};
+use tracing::debug;
 
 use crate::{
+    dbus::{self, Call},
     group::Part,
+    modem_manager::{self, Found},
     rutos::{Absent, Answers},
 };
 
@@ -129,16 +132,51 @@ impl Linux {
         (!fixed.is_empty()).then(|| json!({ "static": fixed }))
     }
 
-    /// The devices of modems, which are counted as such. What the network is like the kernel does not know.
+    /// The modems that ModemManager knows; else their devices, which the kernel counts. What the network is like it does
+    /// not know.
     async fn modems(&self) -> Option<Value> {
         const DEVICES: [&str; 4] = ["wwan", "qmimux", "rmnet", "ppp"];
-        let counters = self.network("dev").await?;
-        let rows = counters.lines().filter_map(read_counters);
-        let modems = rows.filter(|(name, ..)| DEVICES.iter().any(|it| name.starts_with(it)));
-        let modems = modems
-            .map(|(name, down, up)| json!({ "id": name, "rxbytes": down, "txbytes": up }))
-            .collect::<Vec<_>>();
+        let counters = self.network("dev").await.unwrap_or_default();
+        let rows: Vec<(&str, u64, u64)> = counters.lines().filter_map(read_counters).collect();
+        let managed = self.managed().await.into_iter().map(|Found { mut says, devices }| {
+            let counted = rows.iter().find(|(name, ..)| devices.iter().any(|it| it == name));
+            if let Some((_, down, up)) = counted {
+                says.extend(
+                    [("rxbytes", down), ("txbytes", up)]
+                        .map(|(name, bytes)| (name.to_owned(), Value::from(*bytes))),
+                );
+            }
+            Value::from(says)
+        });
+        let mut modems: Vec<Value> = managed.collect();
+        if modems.is_empty() {
+            let own =
+                rows.iter().filter(|(name, ..)| DEVICES.iter().any(|it| name.starts_with(it)));
+            let says = |(name, down, up): &(&str, u64, u64)| json!({ "id": name, "rxbytes": down, "txbytes": up });
+            modems = own.map(says).collect();
+        }
         (!modems.is_empty()).then(|| modems.into())
+    }
+
+    /// What ModemManager says, where it runs. It is not started for it, and told to do nothing.
+    async fn managed(&self) -> Vec<Found> {
+        const ALL: Call<'_> = Call {
+            service: "org.freedesktop.ModemManager1",
+            path: "/org/freedesktop/ModemManager1",
+            interface: "org.freedesktop.DBus.ObjectManager",
+            method: "GetManagedObjects",
+        };
+        let Ok(stream) = self.world.socket(self.root.join("run/dbus/system_bus_socket")).await
+        else {
+            return Vec::new();
+        };
+        match dbus::ask(stream, &ALL).await {
+            Ok(objects) => modem_manager::modems(&objects),
+            Err(error) => {
+                debug!("{error:#}");
+                Vec::new()
+            }
+        }
     }
 
     async fn interfaces(&self) -> Option<Value> {

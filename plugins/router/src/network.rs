@@ -107,14 +107,17 @@ pub fn wan(rows: &Value, internet: Option<&Value>) -> Option<Value> {
     if all.is_empty() {
         return None;
     }
-    let ways = all.iter().filter(|it| it.leads_out() && !is_part(&it.name, &all));
+    let ways: Vec<_> = all.iter().filter(|it| it.leads_out() && !is_part(&it.name, &all)).collect();
     let is_usable =
         |it: &&Interface<'_>| it.is_up() == Some(true) && !it.all_addresses(&all).is_empty();
     // The lowest metric goes first; without one, the order of the router.
     let metric = |it: &&Interface<'_>| it.says.count(&["metric"]).unwrap_or(u64::MAX);
-    let used = ways.filter(is_usable).min_by_key(metric);
+    let used = ways.iter().copied().filter(is_usable).min_by_key(metric);
+    // Whether there is none is known only where it is said of each that it is down, or has no address.
+    let is_known = ways.iter().all(|it| it.is_up().is_some());
     let mut said = Said::default();
-    said.put("kind", Some(used.map_or("none", Interface::kind)));
+    let none = is_known.then_some("none");
+    said.put("kind", used.map(Interface::kind).or(none));
     said.put("interface", used.map(|it| it.name.clone()));
     said.put("addresses", used.map(|it| it.all_addresses(&all)));
     said.put("uptime", used.and_then(|it| it.says.count(&["uptime"])));

@@ -71,10 +71,11 @@ fn system(usage: &Value) -> Option<Value> {
     let load = all.inside("load");
     let unscaled = |load: f64| if load > HIGHEST_LOAD { load / LOAD_SCALE } else { load };
     let of = |names: &[&str]| load.float(names).map(unscaled).filter(|load| *load >= 0.0);
-    let usual = || all.float(&["loadavg", "load1"]).filter(|load| *load >= 0.0).map(unscaled);
-    said.put("load_1m", of(&["min1", "1", "1min"]).or_else(usual));
+    // One of them stands alone in older firmwares, without saying of which time. In those that have all, it is this one.
+    let alone = || all.float(&["loadavg"]).filter(|load| *load >= 0.0).map(unscaled);
+    said.put("load_1m", of(&["min1", "1", "1min"]));
     said.put("load_5m", of(&["min5", "5", "5min"]));
-    said.put("load_15m", of(&["min15", "15", "15min"]));
+    said.put("load_15m", of(&["min15", "15", "15min"]).or_else(alone));
     let size =
         |name: &str| all.number(&[name]).filter(|it| it.as_f64().is_some_and(|it| it >= 0.0));
     for (ours, theirs) in [

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     figures::Figures,
     group::Part,
+    modem_manager::{self, Found},
     patience::Patience,
     rutos::{Absent, Answers},
     web::{Ask, Failure, Web},
@@ -201,7 +202,7 @@ impl Ubus {
         }
         if all.is_empty() {
             let why = refused.unwrap_or_else(|| "it says nothing of a modem".to_owned());
-            return Err(NoAnswer::Refused(why));
+            return self.managed(why).await;
         }
         all.entry("id").or_insert_with(|| "modem0".into());
         let interfaces = self.interfaces().await?;
@@ -217,6 +218,23 @@ impl Ubus {
             }
         }
         Ok(json!([all]))
+    }
+
+    /// The modems of ModemManager, where OpenWrt has that. `why` there are no others.
+    async fn managed(&mut self, why: String) -> Result<Value, NoAnswer> {
+        let found = match self.call("modemmanager", "dump", json!({})).await {
+            Ok(dump) => modem_manager::dumped(&dump),
+            Err(NoAnswer::Refused(_)) => Vec::new(),
+            Err(other) => return Err(other),
+        };
+        let mut rows = Vec::new();
+        for Found { mut says, devices } in found {
+            if let Some(device) = devices.first() {
+                says.extend(self.counters(device).await?);
+            }
+            rows.push(says.into());
+        }
+        if rows.is_empty() { Err(NoAnswer::Refused(why)) } else { Ok(Value::Array(rows)) }
     }
 
     async fn pins(&mut self) -> Result<Value, NoAnswer> {

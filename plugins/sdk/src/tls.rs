@@ -16,7 +16,7 @@ use crate::{
 };
 pub use crate::{
     tls_fingerprint::{Fingerprint, NoFingerprint},
-    tls_pin::trust_only,
+    tls_pin::trusting_only,
     tls_server::{Distrust, common_name, why},
 };
 use anyhow::{Context, anyhow, bail};

@@ -3,20 +3,30 @@
 
 use std::sync::Arc;
 
+use anyhow::Context;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
 use crate::{tls_fingerprint::Fingerprint, tls_server::Distrust};
 
-/// From now on the server with this certificate is trusted and no other, whoever issued it, whatever
-/// host it names, and whatever the clock says.
-pub fn trust_only(config: &mut ClientConfig, pin: Fingerprint) {
-    let provider = Arc::clone(config.crypto_provider());
-    config.dangerous().set_certificate_verifier(Arc::new(Pinned { pin, provider }));
+/// Trusts the server with this certificate and no other, whoever issued it, whatever host it names, and whatever the
+/// clock says. Those that the system trusts are not read for it, and take no memory.
+///
+/// # Errors
+///
+/// When TLS has none of the versions that we speak.
+pub fn trusting_only(pin: Fingerprint) -> anyhow::Result<ClientConfig> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .context("choosing the versions of TLS")?;
+    let verifier = Arc::new(Pinned { pin, provider });
+    let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+    Ok(builder.with_no_client_auth())
 }
 
 #[derive(Debug)]

@@ -1,10 +1,13 @@
 //! Counters that begin anew, wrap and slip.
 
+use std::time::Duration;
+
 use forebay_sdk::Timestamp;
 use serde_json::{Value, json};
 
 use crate::counters::Counters;
 
+const BEAT: Duration = Duration::from_secs(10);
 const DAY: i64 = 86_400_000_000_000;
 
 fn modem(bytes: u64) -> Value {
@@ -46,11 +49,42 @@ async fn a_counter_of_32_bits_wraps() {
     let mut counters = Counters::default();
     let now = Timestamp::from_unix_nanos(super::NOW);
     for (bytes, expected) in [end - 100, 50, 60].into_iter().zip(expected) {
+        tokio::time::advance(BEAT).await;
         let modem = json!([{ "id": "2-1", "active_sim": 1, "txbytes": bytes, "rxbytes": 7 }]);
         let said = counters.read(&modem, None, now).unwrap();
         assert_eq!(said["total"]["up"], expected);
         assert_eq!(said["total"]["down"], 7);
     }
+}
+
+/// The bytes up in all after readings of a counter, ten seconds apart, and of how long the router is up.
+async fn totals_of(readings: &[(u64, u64)]) -> Vec<u64> {
+    let mut counters = Counters::default();
+    let now = Timestamp::from_unix_nanos(super::NOW);
+    let mut totals = Vec::new();
+    for (bytes, uptime) in readings {
+        tokio::time::advance(BEAT).await;
+        let said = counters.read(&modem(*bytes), Some(*uptime), now).unwrap();
+        totals.push(said["total"]["up"].as_u64().unwrap());
+    }
+    totals
+}
+
+/// Up to a gigabyte was made up.
+#[tokio::test(start_paused = true)]
+async fn a_counter_near_its_end_that_began_anew_was_taken_for_one_that_wrapped() {
+    let near = (1_u64 << 32) - 300_000_000;
+    // A modem that connects again.
+    let anew = totals_of(&[(near, 1000), (20_000, 1010), (50_000, 1020)]).await;
+    assert_eq!(anew, [near, near, near + 50_000]);
+    // A boot, also when it was seen in the counter only after a while.
+    let close = (1_u64 << 32) - 5_000_000;
+    let booted = totals_of(&[(close, 1000), (0, 5), (20_000, 15), (50_000, 25)]).await;
+    assert_eq!(booted, [close, close, close, close + 50_000]);
+    // What went by as fast before may go by across the end.
+    let second = 40_000_000;
+    let fast = totals_of(&[(near - 10 * second, 1000), (near, 1010), (1_000_000, 1020)]).await;
+    assert_eq!(fast[2], near + 301_000_000);
 }
 
 #[tokio::test(start_paused = true)]

@@ -79,7 +79,7 @@ async fn a_root_that_is_none_says_what_root_is() {
     );
 }
 
-/// What an OpenWrt answers to a call.
+/// What a RutOS answers to a call.
 fn answer(asked: &Value) -> Value {
     let params = &asked["params"];
     let (object, method) = (params[1].as_str().unwrap_or(""), params[2].as_str().unwrap_or(""));
@@ -116,9 +116,8 @@ fn answer(asked: &Value) -> Value {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_router_without_rest_is_asked_by_ubus() {
-    let memory = Memory::new(NOW);
+/// Answers by ubus at the place of the router.
+fn serve(memory: &Memory, answer: fn(&Value) -> Value) {
     let door = memory.open("192.168.1.1:80");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = door.accept().await {
@@ -144,6 +143,12 @@ async fn a_router_without_rest_is_asked_by_ubus() {
             });
         }
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_without_rest_is_asked_by_ubus() {
+    let memory = Memory::new(NOW);
+    serve(&memory, answer);
     let mut running = connect(&memory, &super::settings(""));
     let mut collected = running.read("groups: [signal, system, wan, data, io, gps]");
     let said = next(&mut collected).await;
@@ -158,4 +163,41 @@ async fn a_router_without_rest_is_asked_by_ubus() {
     assert_eq!(said["io"], json!({ "din1": true, "relay0": false }));
     assert!(said.get("gps").is_none());
     assert!(running.heard.said().lasting.contains_key("group `gps`"));
+}
+
+/// What an OpenWrt with ModemManager answers to a call, in the words of `mmcli -J`.
+fn answer_of_openwrt(asked: &Value) -> Value {
+    let params = &asked["params"];
+    match (params[1].as_str().unwrap_or(""), params[2].as_str().unwrap_or("")) {
+        ("gsm.modem0", _) => json!([4]),
+        ("modemmanager", "dump") => json!([0, { "modem": [{
+            "generic": {
+                "state": "connected", "access-technologies": ["lte", "5gnr"], "primary-sim-slot": "1",
+                "signal-quality": { "recent": "yes", "value": "38" }, "equipment-identifier": "861234567890123",
+                "ports": ["cdc-wdm0 (mbim)", "ttyUSB2 (at)", "wwan0 (net)"],
+            },
+            "3gpp": { "registration-state": "home", "operator-name": "A1", "operator-code": "23201" },
+            "signal": {
+                "refresh": { "rate": "30" },
+                "5g": { "rsrp": "--", "rsrq": "--", "snr": "--" },
+                "lte": { "rssi": "-102.00", "rsrp": "-118.00", "rsrq": "--", "snr": "2.40", "error-rate": "--" },
+                "umts": { "rssi": "--" },
+            },
+        }] }]),
+        _ => answer(asked),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_openwrt_with_modem_manager_tells_its_modem_too() {
+    let memory = Memory::new(NOW);
+    serve(&memory, answer_of_openwrt);
+    let mut running = connect(&memory, &super::settings("provider: ubus\n"));
+    let said = next(&mut running.read("groups: [signal, data]")).await;
+    let expected = json!({
+        "modem": "wwan0", "connected": true, "registered": true, "roaming": false, "operator": "A1",
+        "technology": "5G-NSA", "quality": 38, "rssi": -102.0, "rsrp": -118.0, "sinr": 2.4, "sim": 1,
+    });
+    assert_eq!(said["signal"], expected);
+    assert_eq!(said["data"]["total"], json!({ "up": 400, "down": 300 }));
 }

@@ -2,8 +2,10 @@
 
 mod actions;
 mod counting;
+mod day;
 mod doctor;
 mod machines;
+mod managed;
 mod panel;
 mod session;
 mod shapes;

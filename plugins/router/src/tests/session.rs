@@ -1,12 +1,12 @@
-//! Sessions, faults, and a day with all of them.
+//! Sessions and faults.
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::{
-    NOW, connect, connect_at, next, settings,
+    NOW, connect, next, settings,
     shapes::{interfaces, modem, usage},
     simulated::{Fault, Simulated},
 };
@@ -207,107 +207,4 @@ async fn a_value_that_has_not_moved_is_not_sent_again() {
     assert_eq!(next(&mut collected).await, json!({ "signal": { "rsrp": -87 } }));
     router.put(MODEMS, moved(-86, -57));
     assert_eq!(next(&mut collected).await, json!({ "signal": { "rssi": -57 } }));
-}
-
-/// What the simulated router has at each beat of the long day, and what may be said of it.
-#[tokio::test(start_paused = true)]
-async fn a_day_with_all_faults_says_no_wrong_value_and_ends_well() {
-    let mut chance = fastrand::Rng::with_seed(1);
-    let (memory, router) = world();
-    let _entered = memory.enter();
-    let place = tempfile::tempdir().unwrap();
-    let mut running = connect_at(&memory, &settings("timeout: 5s\n"), place.path());
-    let mut collected = running.read("every: 10s\ngroups: [signal, system, data, wan, gps]");
-    let (mut counter, mut used) = (1_000_000_u64, 1_000_000_u64);
-    let mut rsrp = -80;
-    let (began, mut last_total, mut seen) = (Instant::now(), 0, 0);
-    let mut longest_gap = Duration::ZERO;
-    let mut last = Instant::now();
-    while began.elapsed() < Duration::from_secs(24 * 3600) {
-        // The world goes on, between two beats.
-        let by = chance.u64(0..200_000);
-        (counter, used) = (counter + by, used + by);
-        rsrp = (rsrp + chance.i32(-3..=3)).clamp(-139, -50);
-        let mut answer = modem();
-        let it = &mut answer[0];
-        (it["txbytes"], it["rxbytes"], it["rsrp"]) = (counter.into(), counter.into(), rsrp.into());
-        match chance.u32(0..40) {
-            0 => drop(it.as_object_mut().unwrap().remove("rsrp")),
-            1 => it["rsrp"] = json!(null),
-            2 => it["rsrp"] = json!("N/A"),
-            3 => it["rsrp"] = json!(rsrp.to_string()),
-            4 => it["rsrp"] = json!(-32768),
-            5 => (it["txbytes"], it["rxbytes"]) = (json!(0), json!(0)),
-            6 => answer = json!([{ "id": "2-1", "offline": true }]),
-            7 => answer = json!("busy"),
-            _ => (),
-        }
-        router.put(MODEMS, answer);
-        let fix = chance.bool();
-        router.put(
-            "/api/gps/position/status",
-            json!({ "fix_status": if fix { "1" } else { "0" }, "latitude": "54.5", "longitude": "25.5",
-                    "satellites": "7" }),
-        );
-        let fault = match chance.u32(0..120) {
-            0 => Fault::Silence,
-            1 => Fault::Half,
-            2 => Fault::Garbage,
-            3 => Fault::Status(500),
-            4 => Fault::Status(503),
-            5 => Fault::Status(401),
-            6 => Fault::Status(403),
-            7 => Fault::Status(404),
-            8 => Fault::Status(501),
-            9 => Fault::Slow(Duration::from_secs(7)),
-            10 => Fault::Boot,
-            _ => Fault::None,
-        };
-        router.state().faults.clear();
-        if fault != Fault::None {
-            router.state().faults.push_back(fault);
-        }
-        let heard = timeout(Duration::from_secs(10), collected.envelopes.recv()).await;
-        if let Ok(envelope) = heard {
-            let said = forebay_sdk::testing::delivered(envelope.unwrap());
-            seen += 1;
-            longest_gap = longest_gap.max(last.elapsed());
-            last = Instant::now();
-            check_said(&said, rsrp, used, &mut last_total);
-        }
-    }
-    let logins = router.count("/api/login");
-    // Some 140 sessions are taken from us.
-    assert!(logins < 400, "{logins} logins in a day");
-    let times = router.state().logins.clone();
-    assert!(times.windows(3).all(|it| it[2] - it[0] >= Duration::from_secs(60)), "a storm");
-    assert!(seen > 6000, "{seen} messages");
-    // What is not recovered from is a gap that does not end.
-    assert!(longest_gap < Duration::from_secs(1900), "{longest_gap:?}");
-    router.state().faults.clear();
-    router.put(MODEMS, modem());
-    let mut said = Value::Null;
-    for _ in 0..3 {
-        said = next(&mut collected).await;
-    }
-    assert_eq!(said["signal"]["rsrp"], -83);
-}
-
-/// Each value is one that the router had at most a beat ago, or not there.
-fn check_said(said: &Value, rsrp: i32, used: u64, last_total: &mut u64) {
-    const A_BEAT_AGO: i64 = 6;
-    if let Some(found) = said["signal"].get("rsrp") {
-        let found = found.as_i64().unwrap();
-        assert!((found - i64::from(rsrp)).abs() <= A_BEAT_AGO, "{found} {rsrp}");
-    }
-    if let Some(found) = said.get("gps") {
-        let has_position = found.get("latitude").is_some();
-        assert_eq!(found["fix"].as_bool().unwrap(), has_position);
-    }
-    if let Some(found) = said.get("data") {
-        let total = found["total"]["up"].as_u64().unwrap();
-        assert!(total >= *last_total, "{total} after {last_total}");
-        assert!(total <= used, "{total} of {used}");
-        *last_total = total;
-    }
 }

@@ -1,5 +1,7 @@
 //! What becomes of the answers of several firmwares.
 
+use std::collections::BTreeSet;
+
 use forebay_sdk::Timestamp;
 use serde_json::{Value, json};
 
@@ -154,6 +156,80 @@ fn answers_of_another_form_are_no_answers() {
     }
 }
 
+/// Each value of an answer is left out, and replaced by what is none, in turn. What is said of it then is not there, and
+/// nothing else is otherwise, but for what another value says as well as the one that is missing.
+#[test]
+fn a_value_that_is_missing_or_of_another_type_is_the_only_one_that_is_missing() {
+    let all = [
+        (Group::Signal, Part::Modems, modem()),
+        (Group::System, Part::Usage, usage()),
+        (Group::Clock, Part::Usage, usage()),
+        (Group::Interfaces, Part::Interfaces, interfaces()),
+        (Group::Wan, Part::Interfaces, interfaces()),
+        (Group::Gps, Part::Gps, position(json!("1"), "54.687157", "9")),
+        (Group::Device, Part::Device, status()),
+    ];
+    let none = [json!(null), json!(""), json!("N/A"), json!([]), json!({}), json!([{ "a": 1 }])];
+    let mut otherwise = BTreeSet::new();
+    for (group, part, answer) in all {
+        let before = of(group, part, answer.clone()).unwrap();
+        for pointer in leaves(&answer) {
+            for other in &none {
+                let mut changed = answer.clone();
+                *changed.pointer_mut(&pointer).unwrap() = other.clone();
+                let after = of(group, part, changed).unwrap_or_default();
+                let kept = |path: &String| after.pointer(path) == before.pointer(path);
+                let gone: Vec<String> =
+                    leaves(&before).into_iter().filter(|it| !kept(it)).collect();
+                let new = leaves(&after).into_iter().filter(|it| before.pointer(it).is_none());
+                let found = |path: String| {
+                    let now = after.pointer(&path).map_or("gone".to_owned(), Value::to_string);
+                    format!("{path} {now}")
+                };
+                let found: Vec<String> = gone.into_iter().chain(new).map(found).collect();
+                if found.len() > 1 || found.iter().any(|it| !it.ends_with(" gone")) {
+                    otherwise.insert(format!("{} {pointer}: {}", group.name(), found.join(", ")));
+                }
+            }
+        }
+    }
+    let expected: BTreeSet<String> = OTHERWISE.iter().map(|line| (*line).to_owned()).collect();
+    assert_eq!(otherwise, expected);
+}
+
+/// What a missing value changes beside itself: of what it belongs to nothing is known then, or another one says the same.
+const OTHERWISE: [&str; 16] = [
+    r#"clock /localtime: /time gone, /is_set gone, /ahead gone"#,
+    r#"device /mnfinfo/name: /model "RUTC50""#,
+    r#"gps /fix_status: /fix false, /latitude gone, /longitude gone, /altitude gone, /speed gone, /course gone, /accuracy gone, /satellites gone, /time gone"#,
+    r#"gps /latitude: /fix false, /latitude gone, /longitude gone, /altitude gone, /speed gone, /course gone, /accuracy gone, /satellites gone, /time gone"#,
+    r#"gps /longitude: /fix false, /latitude gone, /longitude gone, /altitude gone, /speed gone, /course gone, /accuracy gone, /satellites gone, /time gone"#,
+    r#"interfaces /1/id: /lan/up gone, /lan/kind gone, /lan/addresses/0 gone, /lan/down_bytes gone, /lan/up_bytes gone"#,
+    r#"interfaces /2/id: /wan/up gone, /wan/kind gone"#,
+    r#"interfaces /3/id: /mob1s1a1/up gone, /mob1s1a1/kind gone, /mob1s1a1/addresses/0 gone, /mob1s1a1/addresses/1 gone, /mob1s1a1/down_bytes gone, /mob1s1a1/up_bytes gone, /mob1s1a1/uptime gone, /mob1s1a1_4/up true, /mob1s1a1_4/kind "mobile", /mob1s1a1_4/addresses/0 "10.1.2.3", /mob1s1a1_4/down_bytes 30, /mob1s1a1_4/up_bytes 40, /mob1s1a1_6/up true, /mob1s1a1_6/kind "mobile", /mob1s1a1_6/addresses/0 "2001:db8::3", /mob1s1a1_6/down_bytes 30, /mob1s1a1_6/up_bytes 40"#,
+    r#"interfaces /4/id: /mob1s1a1/addresses/0 "2001:db8::3", /mob1s1a1/addresses/1 gone"#,
+    r#"interfaces /4/ipv4-address/0/address: /mob1s1a1/addresses/0 "2001:db8::3", /mob1s1a1/addresses/1 gone"#,
+    r#"signal /0/id: /modem "modem""#,
+    r#"system /load/min15: /load_15m 0.195"#,
+    r#"wan /3/id: /interface "mob1s1a1_4", /addresses/1 gone, /uptime gone"#,
+    r#"wan /3/up: /kind gone, /interface gone, /addresses/0 gone, /addresses/1 gone, /uptime gone"#,
+    r#"wan /4/id: /addresses/0 "2001:db8::3", /addresses/1 gone"#,
+    r#"wan /4/ipv4-address/0/address: /addresses/0 "2001:db8::3", /addresses/1 gone"#,
+];
+
+/// Where all values inside are.
+fn leaves(value: &Value) -> Vec<String> {
+    let inside: Vec<(String, &Value)> = match value {
+        Value::Object(map) => map.iter().map(|(name, it)| (name.clone(), it)).collect(),
+        Value::Array(list) => list.iter().enumerate().map(|(n, it)| (n.to_string(), it)).collect(),
+        _ => return vec![String::new()],
+    };
+    let below = |(name, it): (String, &Value)| {
+        leaves(it).into_iter().map(|path| format!("/{name}{path}")).collect::<Vec<_>>()
+    };
+    inside.into_iter().flat_map(below).collect()
+}
+
 #[test]
 fn technologies_have_one_name_each() {
     for (said, expected) in [
@@ -210,15 +286,16 @@ fn the_health_of_a_router() {
     check(Group::Clock, Part::Usage, usage(), clock);
 }
 
+fn position(fix: Value, latitude: &str, satellites: &str) -> Value {
+    json!({
+        "fix_status": fix, "latitude": latitude, "longitude": "25.279651", "altitude": "112.5",
+        "speed": "36.2", "angle": "181.5", "accuracy": "1.2", "satellites": satellites,
+        "timestamp": "1795251600000", "utc_timestamp": "1795251600000",
+    })
+}
+
 #[test]
 fn there_is_no_position_without_a_fix() {
-    let position = |fix: Value, latitude: &str, satellites: &str| {
-        json!({
-            "fix_status": fix, "latitude": latitude, "longitude": "25.279651", "altitude": "112.5",
-            "speed": "36.2", "angle": "181.5", "accuracy": "1.2", "satellites": satellites,
-            "timestamp": "1795251600000", "utc_timestamp": "1795251600000",
-        })
-    };
     check(
         Group::Gps,
         Part::Gps,
@@ -270,19 +347,22 @@ fn inputs_and_outputs_by_their_names() {
     );
 }
 
-#[test]
-fn a_firmware_without_a_release_still_says_what_it_is() {
-    let status = json!({
+fn status() -> Value {
+    json!({
         "mnfinfo": { "name": "RUTC50000000", "serial": "1126214543", "mac": "001E42547A1C" },
         "static": {
             "fw_version": "RUTC_R_00.07.24.5", "kernel": "6.6.104", "device_name": "site-a",
             "cpu_count": 2, "model": "RUTC50", "fw_build_date": "2026-09-19 15:37:10",
         },
-    });
+    })
+}
+
+#[test]
+fn a_firmware_without_a_release_still_says_what_it_is() {
     check(
         Group::Device,
         Part::Device,
-        status,
+        status(),
         json!({
             "name": "site-a", "model": "RUTC50000000", "firmware": "RUTC_R_00.07.24.5",
             "built": "2026-09-19 15:37:10", "kernel": "6.6.104", "cpus": 2,

@@ -45,7 +45,11 @@ pub struct State {
     pub bodies: Vec<Value>,
     /// What happens to the next requests, and then to none.
     pub faults: VecDeque<Fault>,
-    certificate: Option<TlsAcceptor>,
+    /// Sessions that were asked with and not known, and exchanges of logins or for the state of a session that came to
+    /// nothing.
+    pub taken: usize,
+    pub spoilt: usize,
+    pub certificate: Option<TlsAcceptor>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +83,8 @@ impl Simulated {
             asked: Vec::new(),
             bodies: Vec::new(),
             faults: VecDeque::new(),
+            taken: 0,
+            spoilt: 0,
             certificate: None,
         };
         let simulated = Simulated(Arc::new(Mutex::new(state)));
@@ -146,6 +152,14 @@ impl Simulated {
                 true => self.state().faults.pop_front().unwrap_or(Fault::None),
                 false => Fault::Garbage,
             };
+            if fault != Fault::None
+                && ["/api/login", "/api/session/status"].iter().any(|it| line.ends_with(it))
+            {
+                self.state().spoilt += 1;
+            }
+            if fault == Fault::Status(401) {
+                self.state().taken += 1;
+            }
             match fault {
                 Fault::Silence => return std::future::pending().await,
                 Fault::Slow(time) => sleep(time).await,
@@ -194,7 +208,10 @@ impl Simulated {
         }
         let known =
             token.filter(|it| state.tokens.get(*it).is_some_and(|ends| *ends > Instant::now()));
-        let Some(token) = known else { return (401, error(123)) };
+        let Some(token) = known else {
+            state.taken += 1;
+            return (401, error(123));
+        };
         let expires = Duration::from_secs(state.expires);
         let one = |state: &State, path: &str| {
             state.answers.get(path).cloned().unwrap_or_else(|| (404, error(100)))

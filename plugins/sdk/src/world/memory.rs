@@ -46,7 +46,7 @@ struct Inside {
 type Coming = (Box<dyn Stream>, SocketAddr);
 
 struct State {
-    /// Who listens, by `host:port`, and at the end of which serial line.
+    /// Who listens, by `host:port` or the path of a socket, and at the end of which serial line.
     listeners: BTreeMap<String, mpsc::Sender<Coming>>,
     files: BTreeMap<PathBuf, Vec<u8>>,
     variables: BTreeMap<String, String>,
@@ -106,7 +106,7 @@ impl Memory {
         self.0.moved.notify_waiters();
     }
 
-    /// Takes what comes to `host:port`, or to a serial device. Replaces who was there.
+    /// Takes what comes to `host:port`, to a serial device, or to a socket. Replaces who was there.
     pub fn open(&self, place: &str) -> Door {
         let (sender, coming) = mpsc::channel(BACKLOG);
         let mut state = self.0.state();
@@ -187,6 +187,10 @@ impl Outside for Inside {
 
     fn connect(&self, dial: Dial) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
         self.reach(&dial.to.to_string())
+    }
+
+    fn socket(&self, path: PathBuf) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
+        self.reach(&path.display().to_string())
     }
 
     fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {

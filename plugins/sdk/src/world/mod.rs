@@ -156,6 +156,15 @@ impl World {
         self.outside.serial_device().await
     }
 
+    /// See [`Outside::socket`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says: there is no such socket, nobody listens, or we may not use it.
+    pub async fn socket(&self, path: impl AsRef<Path>) -> io::Result<Box<dyn Stream>> {
+        self.outside.socket(path.as_ref().to_owned()).await
+    }
+
     /// See [`Outside::gpio_chips`].
     ///
     /// # Errors

@@ -148,6 +148,10 @@ pub trait Outside: Send + Sync {
     fn serial_device(&self) -> BoxFuture<'static, io::Result<(Box<dyn Stream>, PathBuf)>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
     }
+    /// Connects to a program of this machine, by the path of its socket.
+    fn socket(&self, _: PathBuf) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
     /// The GPIO chips of this machine that this program may open.
     fn gpio_chips(&self) -> BoxFuture<'static, io::Result<Vec<GpioChip>>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })

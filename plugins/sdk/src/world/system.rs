@@ -16,7 +16,7 @@ use rustix::time::{
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::unix::AsyncFd,
-    net::{TcpListener, TcpStream, lookup_host},
+    net::{TcpListener, TcpStream, UnixStream, lookup_host},
     task::spawn_blocking,
     time::{Duration, sleep},
 };
@@ -60,6 +60,10 @@ impl Outside for System {
             Ok(Box::new(stream) as Box<dyn Stream>)
         }
         .boxed()
+    }
+
+    fn socket(&self, path: PathBuf) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
+        async move { Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>) }.boxed()
     }
 
     fn variable(&self, name: &str) -> Option<String> {
@@ -182,6 +186,12 @@ fn beside<T: Send + 'static>(
 impl Stream for TcpStream {
     fn into_tcp(self: Box<Self>) -> Result<TcpStream, Box<dyn Stream>> {
         Ok(*self)
+    }
+}
+
+impl Stream for UnixStream {
+    fn into_tcp(self: Box<Self>) -> Result<TcpStream, Box<dyn Stream>> {
+        Err(self)
     }
 }
 
