@@ -432,3 +432,32 @@ fn no_answer_shows_a_secret() {
     let kept = data.read("reloads.json");
     assert!(!kept.contains("hunter2"), "{kept}");
 }
+
+/// `script` gives it a terminal, in which somebody presses `q`.
+#[test]
+fn what_runs_is_watched_in_a_terminal_and_nowhere_else() {
+    let (folder, data) = (folder(free_port()), Folder::new());
+    let _running = Forebay::run_on(folder.path(), data.path());
+    let (text, code) = said(&["top"], data.path());
+    assert!(text.contains("`forebay status` says the same once"), "{text}");
+    assert_eq!(code, Some(2));
+    let top = format!("'{}' top --data '{}'", env!("CARGO_BIN_EXE_forebay"), data.path().display());
+    let mut terminal = Command::new("timeout");
+    terminal.args(["60", "script", "--quiet", "--return", "--command", &top, "/dev/null"]);
+    terminal.env("TERM", "xterm");
+    let mut terminal =
+        terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bsdutils are there");
+    let (mut drawn, mut piece) = (String::new(), [0; 4096]);
+    let mut screen = terminal.stdout.take().expect("stdout is piped");
+    while !(drawn.contains("a/screen") && drawn.contains("q quit")) {
+        let count = screen.read(&mut piece).expect("it draws");
+        assert_ne!(count, 0, "{drawn}");
+        drawn += &String::from_utf8_lossy(&piece[..count]);
+    }
+    terminal.stdin.take().expect("stdin is piped").write_all(b"q").expect("it reads");
+    let mut rest = Vec::new();
+    screen.read_to_end(&mut rest).expect("it ends");
+    assert!(terminal.wait().expect("it ends").success());
+    let left = String::from_utf8_lossy(&rest).contains("\u{1b}[?1049l");
+    assert!(left, "the terminal is given back as it was: {}", String::from_utf8_lossy(&rest));
+}

@@ -40,6 +40,7 @@ mod status;
 mod tap;
 mod test;
 mod tools;
+mod top;
 
 use std::{io::Write, process::ExitCode};
 
@@ -62,6 +63,7 @@ enum Verb {
     Status(status::Arguments),
     Health(health::Arguments),
     Tap(tap::Arguments),
+    Top(top::Arguments),
     Lint(lint::Arguments),
     Test(test::Arguments),
     Explain(explain::Arguments),
@@ -108,6 +110,7 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
         Verb::Status(arguments) => status::status(arguments),
         Verb::Health(arguments) => health::health(arguments),
         Verb::Tap(arguments) => tap::tap(arguments),
+        Verb::Top(arguments) => top::top(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
         Verb::Test(arguments) => test::test(arguments),
         Verb::Explain(arguments) => explain::explain(arguments),

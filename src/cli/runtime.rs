@@ -5,15 +5,11 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::runtime::Builder;
 
-use super::output::Ending;
-
 /// Runs a task to its end, and does not wait for a disk or terminal that is stuck.
 ///
 /// One thread runs all nodes: on a router there is little to gain from more, and each costs memory.
 /// Files are read beside it.
-pub(super) fn block_on(
-    work: impl Future<Output = anyhow::Result<Ending>>,
-) -> anyhow::Result<Ending> {
+pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     const FILE_THREADS: usize = 4;
     // A script nested as deep as its limits allow is compiled on such a thread. Touched on demand.
     const STACK_BYTES: usize = 8 << 20;

@@ -31,14 +31,17 @@ pub(super) struct Arguments {
 
 const WITHIN: Duration = Duration::from_secs(10);
 
+/// How everything is that runs on a data folder.
+pub(super) async fn ask_status(data: &Path) -> anyhow::Result<Status> {
+    match ask(data, "/status", WITHIN).await? {
+        Answer::Said(said) => Ok(serde_json::from_value(said)?),
+        Answer::Nobody => Err(nobody_there(data)),
+    }
+}
+
 pub(super) fn status(arguments: Arguments) -> anyhow::Result<Ending> {
     block_on(async move {
-        let data = arguments.data.path(None);
-        let said = match ask(&data, "/status", WITHIN).await? {
-            Answer::Said(said) => said,
-            Answer::Nobody => return Err(nobody_there(&data)),
-        };
-        let status: Status = serde_json::from_value(said)?;
+        let status = ask_status(&arguments.data.path(None)).await?;
         let text = match (&arguments.node, arguments.printed.format()) {
             (None, Format::Json) => format!("{}\n", serde_json::to_string(&status)?),
             (None, Format::Text) => all_as_text(&status),
@@ -84,14 +87,15 @@ fn find<'a>(status: &'a Status, name: &str) -> anyhow::Result<&'a PartReport> {
     }
 }
 
+/// What runs, in a line without an end.
+pub(super) fn headline(status: &Status) -> String {
+    let Status { version, pid, running_for_s, .. } = status;
+    format!("forebay {version}, process {pid}, running for {}", about(*running_for_s))
+}
+
 fn all_as_text(status: &Status) -> String {
     let Status { files, report, .. } = status;
-    let mut text = format!(
-        "forebay {}, process {}, running for {}\n",
-        status.version,
-        status.pid,
-        about(status.running_for_s)
-    );
+    let mut text = headline(status) + "\n";
     let runs = match files.runs.as_deref() {
         Some("the folder") => files.folder.clone(),
         Some(other) => other.to_owned(),
@@ -109,7 +113,7 @@ fn all_as_text(status: &Status) -> String {
     text += &health::as_text(&status.health);
     let parts: Vec<&PartReport> = report.connections.iter().chain(&report.nodes).collect();
     if !parts.is_empty() {
-        text += &format!("\n{}", table(&parts));
+        text += &format!("\n{}", table(&parts, None));
     }
     text
 }
@@ -120,16 +124,25 @@ fn receipt_line(receipt: &Receipt) -> String {
     format!("change {number} at {at}: {}, content {content}, {findings}", result.word())
 }
 
+/// Of a name, at least so much is shown.
+const SHORTEST_NAME: usize = 8;
+
 const HEADS: [&str; 7] = ["NODE", "STATE", "FOR", "IN/S", "OUT/S", "WAITING", "ERRORS"];
 
-fn table(parts: &[&PartReport]) -> String {
-    let rows: Vec<[String; HEADS.len()]> = parts.iter().map(|part| row(part)).collect();
+/// A line for each, under a line of what stands in it; where they are to be no wider than this, with shorter names.
+pub(super) fn table(parts: &[&PartReport], most: Option<usize>) -> String {
+    let mut rows: Vec<[String; HEADS.len()]> = parts.iter().map(|part| row(part)).collect();
     let heads = HEADS.map(str::to_owned);
     let width = |column: usize| {
         let cells = rows.iter().chain([&heads]).map(|row| row[column].chars().count());
         cells.max().unwrap_or(0)
     };
-    let widths: [usize; HEADS.len()] = std::array::from_fn(width);
+    let mut widths: [usize; HEADS.len()] = std::array::from_fn(width);
+    if let Some(most) = most {
+        let others: usize = widths[1..].iter().map(|width| width + 2).sum();
+        widths[0] = widths[0].min(most.saturating_sub(others)).max(SHORTEST_NAME);
+        rows.iter_mut().for_each(|row| row[0] = shortened(&row[0], widths[0]));
+    }
     let mut text = String::new();
     for row in [&heads].into_iter().chain(&rows) {
         let mut line = String::new();
@@ -143,6 +156,16 @@ fn table(parts: &[&PartReport]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// Its end tells nodes apart: `…oom/meter`.
+fn shortened(name: &str, most: usize) -> String {
+    match name.chars().count() {
+        count if count > most => {
+            format!("…{}", name.chars().skip(count + 1 - most).collect::<String>())
+        }
+        _ => name.to_owned(),
+    }
 }
 
 fn row(part: &PartReport) -> [String; HEADS.len()] {
