@@ -7,7 +7,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     time::Duration,
 };
@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, bail};
 use forebay_sdk::Timestamp;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// Holds the data folder as long as it lives.
 pub(super) struct Lock {
@@ -36,8 +36,15 @@ pub(super) async fn take(data: &Path) -> anyhow::Result<Lock> {
             Ok(file) => return Ok(Lock { _file: Some(file) }),
             Err(TryLockError::WouldBlock) => sleep(PAUSE).await,
             Err(TryLockError::Error(error)) => {
-                let data = data.display();
-                warn!(%error, "cannot lock {data}; take care that no other forebay uses it");
+                match why_not(&error, data) {
+                    Some(why) => {
+                        error!("{why}: nothing survives a restart, and nobody can ask how it is")
+                    }
+                    None => {
+                        let data = data.display();
+                        warn!(%error, "cannot lock {data}; take care that no other forebay uses it");
+                    }
+                }
                 return Ok(Lock { _file: None });
             }
         }
@@ -47,6 +54,27 @@ pub(super) async fn take(data: &Path) -> anyhow::Result<Lock> {
         "{} is in use: {holder} runs on it; stop that one, or give this one a data folder of its own (--data)",
         data.display()
     )
+}
+
+/// Why nothing can be written there, as whoever mounted it has to know. None when it is something else.
+fn why_not(error: &io::Error, data: &Path) -> Option<String> {
+    let shown = data.display();
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => Some(format!(
+            "cannot write to {shown}, which is on a file system that is mounted read-only; \
+             mount a folder or a volume there"
+        )),
+        io::ErrorKind::PermissionDenied => {
+            // Where there is no such folder yet, the one that it would be made in.
+            let owner = data.ancestors().find_map(|folder| fs::metadata(folder).ok())?.uid();
+            let user = rustix::process::geteuid();
+            Some(format!(
+                "cannot write to {shown}, which belongs to user {owner} while this is user {user}; \
+                 `chown {user}` it, or run as user {owner}"
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// The same at once, for what must not be done while one runs on it.

@@ -24,7 +24,7 @@ use crate::{
         Place, Runtime, Texts, Watched,
         runtime::{Log, LogLevel},
     },
-    engine::Engine,
+    engine::{Engine, memory},
     lint::Checked,
 };
 
@@ -85,7 +85,7 @@ impl Running {
         world: World,
     ) -> Running {
         Running {
-            engine: Engine::in_world(folder, data.as_path(), world),
+            engine: Engine::in_world(folder, data.as_path(), world).within(memory::limit()),
             folder: folder.to_owned(),
             data_argument,
             data,

@@ -8,6 +8,7 @@ mod envelope;
 mod gate;
 mod inbox;
 mod keeper;
+pub mod memory;
 mod outbox;
 pub mod plan;
 mod post;
@@ -40,7 +41,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use self::{
     outbox::Wire,
@@ -63,6 +64,8 @@ pub struct Engine {
     /// For what must survive a restart.
     data: Arc<Path>,
     world: World,
+    /// How many bytes the program may take, where there is a limit.
+    memory: Option<u64>,
     /// Told by the connection that knows, and seen by the sinks with conditions on it.
     link: Link,
     graph: Graph,
@@ -113,6 +116,7 @@ impl Engine {
             folder: folder.into(),
             data: data.into(),
             world,
+            memory: None,
             link: Link::default(),
             graph: Graph::default(),
             connections: BTreeMap::new(),
@@ -122,6 +126,11 @@ impl Engine {
         }
     }
 
+    /// The same, where the system lets the program have so much memory.
+    pub fn within(self, memory: Option<u64>) -> Engine {
+        Engine { memory, ..self }
+    }
+
     /// The graph that runs.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -129,7 +138,16 @@ impl Engine {
 
     /// Goes from the running graph to the wanted one; returns what that took. Never waits for the
     /// other side of a node.
-    pub async fn apply(&mut self, wanted: Graph) -> Plan {
+    pub async fn apply(&mut self, mut wanted: Graph) -> Plan {
+        if let Some(limit) = self.memory
+            && let Some(part) = memory::fit(&mut wanted, limit)
+        {
+            let part = format!("{:.0} %", part * 100.0);
+            info!(
+                limit_bytes = limit,
+                part, "queues in memory take less than they may, to stay within the memory limit"
+            );
+        }
         let plan = plan(&self.graph, &wanted);
         self.graph = wanted;
         self.go(&plan).await;

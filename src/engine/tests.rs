@@ -339,6 +339,32 @@ fn of_link(engine: &Engine, state: &Value) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn queues_together_take_no_more_than_half_of_the_memory() {
+    let log = Log::default();
+    let sink = |sketch: Sketch, name| sketch.node(Role::Sink, name, 1, &["n"], log.collect());
+    let start = Sketch::default().node(Role::Source, "n", 1, &[], log.count(0, false));
+    let mut graph = ["a", "b", "small", "disk"].into_iter().fold(start, sink).0;
+    let of = |graph: &mut Graph, name, change: &dyn Fn(&mut Buffer)| {
+        change(&mut graph.nodes.get_mut(name).unwrap().common.buffer);
+    };
+    of(&mut graph, "b", &|buffer| buffer.max_bytes = 12 << 20);
+    of(&mut graph, "small", &|buffer| buffer.max_bytes = 1 << 10);
+    of(&mut graph, "disk", &|buffer| buffer.store = crate::config::Store::Disk);
+    let data = tempfile::tempdir().unwrap();
+    let bounds = async |memory| {
+        let mut engine = Engine::new(Path::new("."), data.path()).within(memory);
+        engine.apply(graph.clone()).await;
+        ["a", "b", "small", "disk"].map(|name| engine.graph().nodes[name].common.buffer.max_bytes)
+    };
+    let written = [4 << 20, 12 << 20, 1 << 10, 4 << 20];
+    assert_eq!(bounds(None).await, written);
+    assert_eq!(bounds(Some(64 << 20)).await, written);
+    let [a, b, small, disk] = bounds(Some(16 << 20)).await;
+    assert!(a + b + small <= (8 << 20) + 1024 && a + b > 7 << 20, "{a} {b}");
+    assert_eq!((b / a, small, disk), (3, 1 << 10, 4 << 20));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sink_wrote_on_while_roaming_that_was_to_hold_back() {
     let log = Log::default();
     let graph = |rules: Value| {
