@@ -1,26 +1,33 @@
-# A static binary in an empty image. For a router with an ARM64 processor:
+# A static binary in an empty image, for routers and gateways with ARM64 and for x86-64:
 #   docker buildx build --platform linux/arm64 -t forebay .
-#   docker run -d --restart unless-stopped -v /etc/forebay:/etc/forebay:ro -v forebay:/var/lib/forebay forebay
-# Mount the folder, not single files: a file that an editor replaces stays the old one in a container.
-FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS build
-ARG TARGETARCH
+# How it is run on a router: release/router.md.
+FROM --platform=$BUILDPLATFORM rust:1.95-bookworm AS toolchain
 RUN apt-get update && apt-get install -y --no-install-recommends \
         gcc-aarch64-linux-gnu libc6-dev-arm64-cross musl-tools \
     && rm -rf /var/lib/apt/lists/*
+RUN rustup target add aarch64-unknown-linux-musl x86_64-unknown-linux-musl
 WORKDIR /source
+
+# Another source is the same list of dependencies: they are built again only when that changes.
+FROM toolchain AS manifests
 COPY . .
-# Linkers and their settings: .cargo/config.toml.
-RUN case "$TARGETARCH" in arm64) target=aarch64 ;; amd64) target=x86_64 ;; *) exit 1 ;; esac \
-    && rustup target add "$target-unknown-linux-musl" \
-    && cargo build --release --locked --target "$target-unknown-linux-musl" \
-    && cp "target/$target-unknown-linux-musl/release/forebay" /forebay \
-    && mkdir -p /empty
+RUN release/manifests /manifests
+
+FROM toolchain AS build
+ARG TARGETARCH
+COPY --from=manifests /manifests .
+RUN release/binary "$TARGETARCH"
+COPY . .
+# Cargo compares times: what was empty is older than any source.
+RUN find . -name '*.rs' -exec touch {} + \
+    && binary=$(release/binary "$TARGETARCH") && release/image-root "$binary" /image
 
 FROM scratch
-COPY --from=build /forebay /forebay
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /empty /var/lib/forebay
-COPY --from=build /empty /tmp
+COPY --from=build /image /
+# For a serial line or pin: `--device` with `--group-add`, the number of the group that may open it.
+USER 65532:65532
+# What must survive. Without a folder or volume of the user's there is one that goes away with the container.
+VOLUME /var/lib/forebay
 # Says "unhealthy" when nothing runs, not when a broker is away. It wakes the processor each time, so not too often.
 HEALTHCHECK --interval=60s --timeout=10s --start-period=30s CMD ["/forebay", "health"]
 ENTRYPOINT ["/forebay"]

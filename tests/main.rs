@@ -3,6 +3,7 @@
 
 mod support;
 
+mod arm64;
 mod black_hole;
 mod bridges;
 mod crash;
@@ -15,6 +16,7 @@ mod first_boot;
 mod gpio;
 mod hostile;
 mod hub;
+mod image;
 mod last_good;
 mod live;
 mod modbus;

@@ -41,6 +41,17 @@ impl Folder {
         fs::rename(&fresh, &wanted).expect("renaming a test file");
     }
 
+    /// Has a copy of a folder in it.
+    pub fn copy(&self, from: &Path, path: &str) {
+        for entry in fs::read_dir(from).expect("it is there").flatten() {
+            let path = format!("{path}/{}", entry.file_name().to_string_lossy());
+            match entry.path().is_dir() {
+                true => self.copy(&entry.path(), &path),
+                false => drop(fs::copy(entry.path(), self.place(&path)).expect("there is room")),
+            }
+        }
+    }
+
     pub fn remove(&self, path: &str) {
         fs::remove_file(self.place(path)).expect("removing a test file");
     }

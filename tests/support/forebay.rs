@@ -19,10 +19,12 @@ pub fn forebay<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Outpu
     command.output().expect("the built program starts")
 }
 
-/// The built program, without what the environment of the tests would tell it, and with a data folder
-/// of its own: what one accepts is not what another falls back to.
+/// The built program, or what `FOREBAY_PROGRAM` names, such as one for another processor. Without what the
+/// environment of the tests would tell it, and with a data folder of its own: what one accepts is not what
+/// another falls back to.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_forebay"));
+    let built = || env!("CARGO_BIN_EXE_forebay").into();
+    let mut command = Command::new(std::env::var_os("FOREBAY_PROGRAM").unwrap_or_else(built));
     command.env("NO_COLOR", "1").env_remove("FOREBAY_LOG").env("FOREBAY_DATA", fresh_data_folder());
     command
 }

@@ -1,10 +1,11 @@
-//! A Linux kernel whose GPIO chips are driven from the test (`gpio-sim`): the one that runs here, where it
-//! has that and we may, or one in an emulated machine that `FOREBAY_LONG=1 tests/run` fetches.
+//! Another machine than this one, with a shell on it: one whose kernel has GPIO chips that are driven from the test
+//! (`gpio-sim`), which may be this one, and one as a router is, with ARM64. `FOREBAY_LONG=1 tests/run` fetches what is
+//! emulated.
 
 use std::{
     fs,
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
 };
@@ -28,9 +29,15 @@ mount -t configfs config /sys/kernel/config
 ip link set lo up
 stty -echo
 export PS1=
-echo begins
-exec sh
 ";
+/// What the router does before there is a shell.
+const ROUTER: &str = "
+until [ -e /dev/vda ] && [ -e /sys/class/net/eth0 ]; do sleep 0.1; done
+mkdir -p /var/lib/forebay && mount -t ext4 /dev/vda /var/lib/forebay
+ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up && ip route add default via 10.0.2.2
+";
+/// Then there is one.
+const SHELL: &str = "echo begins\nexec sh\n";
 
 /// A shell on a machine with such a kernel.
 pub struct Machine {
@@ -64,19 +71,77 @@ impl Machine {
             );
             return None;
         }
-        let disk = first_disk(&parts, Path::new(program), folder);
-        let disk = disk.expect("there is room for a disk");
+        let mut archive = Archive::begun(&parts, &format!("{INIT}{SHELL}"));
+        archive.add_program(Path::new(program)).expect("it was built");
+        archive.add_files("folder", folder).expect("the folder is there");
         let mut emulator = command("qemu-system-x86_64");
-        emulator.args(["-accel", "tcg", "-cpu", "max", "-m", "512", "-nodefaults", "-no-reboot"]);
-        emulator.args(["-display", "none", "-serial", "stdio", "-kernel"]);
-        emulator.arg(parts.join("vmlinuz")).arg("-initrd").arg(disk.path().join("disk"));
-        emulator.args(["-append", "console=ttyS0 loglevel=1 panic=-1"]);
-        let mut machine = Machine::of(emulator, "/forebay", "/folder");
+        emulator.args([
+            "-accel",
+            "tcg",
+            "-cpu",
+            "max",
+            "-append",
+            "console=ttyS0 loglevel=1 panic=-1",
+        ]);
+        Some(Machine::booted(emulator, &parts, &archive, "/forebay", "/folder"))
+    }
+
+    /// Starts a machine with two slow ARM64 cores, the file system of the image, and a disk with `ext4` for
+    /// its data, which outlives it. It finds this machine at 10.0.2.2. None, with a line that says so, where there is no such machine.
+    #[track_caller]
+    pub fn router(folder: &Path, disk: &Path) -> Option<Machine> {
+        let parts = test_tools().join("machine-arm64");
+        let binary = Machine::arm64_program();
+        if !parts.join("vmlinuz").exists() || !binary.exists() {
+            eprintln!(
+                "skipped: the emulated router is fetched, and its program built, by `FOREBAY_LONG=1 tests/run`"
+            );
+            return None;
+        }
+        let image = tempfile::tempdir().expect("there is room for an image");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let lay_out =
+            Command::new(root.join("release/image-root")).arg(&binary).arg(image.path()).status();
+        assert!(lay_out.is_ok_and(|status| status.success()), "the file system of the image");
+        let mut archive = Archive::begun(&parts, &format!("{INIT}{ROUTER}{SHELL}"));
+        archive.add_files("", image.path()).expect("it was laid out");
+        archive.add_files("folder", folder).expect("the folder is there");
+        let mut emulator = command("qemu-system-aarch64");
+        emulator.args(["-M", "virt", "-cpu", "cortex-a53", "-smp", "2"]);
+        emulator.args(["-append", "console=ttyAMA0 loglevel=1 panic=-1"]);
+        let drive = format!("if=none,id=disk,format=raw,file={}", disk.display());
+        emulator.args(["-drive", &drive, "-device", "virtio-blk-device,drive=disk"]);
+        emulator.args(["-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net"]);
+        Some(Machine::booted(emulator, &parts, &archive, "/forebay", "/folder"))
+    }
+
+    /// What `release/binary arm64` makes.
+    fn arm64_program() -> PathBuf {
+        let tools = test_tools();
+        let target = tools.parent().expect("it is in the target folder");
+        target.join("aarch64-unknown-linux-musl/release/forebay")
+    }
+
+    /// Boots, until there is a shell.
+    #[track_caller]
+    fn booted(
+        mut emulator: Command,
+        parts: &Path,
+        archive: &Archive,
+        program: &str,
+        folder: &str,
+    ) -> Machine {
+        let disk = tempfile::tempdir().expect("there is room for a disk");
+        fs::write(disk.path().join("disk"), archive.finished()).expect("there is room for a disk");
+        emulator.args(["-m", "512", "-nodefaults", "-no-reboot", "-display", "none"]);
+        emulator.args(["-serial", "stdio", "-kernel"]).arg(parts.join("vmlinuz"));
+        emulator.arg("-initrd").arg(disk.path().join("disk"));
+        let mut machine = Machine::of(emulator, program, folder);
         // What comes before there is a shell is lost.
         (machine.seen, _) =
             machine.output.wait_for("the machine begins", 0, |line| line == "begins");
         machine._disk = Some(disk);
-        Some(machine)
+        machine
     }
 
     fn of(mut shell: Command, program: &str, folder: &str) -> Machine {
@@ -128,30 +193,6 @@ impl Drop for Machine {
     }
 }
 
-/// The first file system of the emulated machine: a shell, the program with its libraries, its pipelines.
-fn first_disk(parts: &Path, program: &Path, folder: &Path) -> io::Result<TempDir> {
-    let disk = tempfile::tempdir()?;
-    let stripped = disk.path().join("forebay");
-    let status = command("strip").arg("-o").arg(&stripped).arg(program).status()?;
-    assert!(status.success(), "a program without what a debugger needs");
-    let mut archive = Archive::default();
-    archive.add("init", INIT.as_bytes());
-    archive.add("bin/busybox", &fs::read(parts.join("busybox"))?);
-    archive.add("forebay", &fs::read(&stripped)?);
-    for name in ["dev", "proc", "sys", "tmp", "etc"] {
-        archive.add_folders_of(&format!("{name}/x"));
-    }
-    archive.add_files("modules", &parts.join("modules"))?;
-    archive.add_files("folder", folder)?;
-    let libraries = command("ldd").arg(program).output()?.stdout;
-    let libraries = String::from_utf8_lossy(&libraries);
-    for path in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
-        archive.add(path.trim_start_matches('/'), &fs::read(path)?);
-    }
-    fs::write(disk.path().join("disk"), archive.finish())?;
-    Ok(disk)
-}
-
 /// An archive in the form of `cpio` that the kernel unpacks (`newc`).
 #[derive(Default)]
 struct Archive {
@@ -166,11 +207,44 @@ impl Archive {
         self.entry(path, 0o100_755, content);
     }
 
+    /// What every machine begins with: a shell, modules of its kernel, places for what it mounts.
+    fn begun(parts: &Path, init: &str) -> Archive {
+        let mut archive = Archive::default();
+        archive.add("init", init.as_bytes());
+        let busybox = fs::read(parts.join("busybox")).expect("`tests/run` has fetched all");
+        archive.add("bin/busybox", &busybox);
+        for name in ["dev", "proc", "sys", "tmp", "etc"] {
+            archive.add_folders_of(&format!("{name}/x"));
+        }
+        archive.add_files("modules", &parts.join("modules")).expect("`tests/run` has fetched all");
+        archive
+    }
+
+    /// A program of this machine, with its libraries, and without what a debugger needs.
+    fn add_program(&mut self, program: &Path) -> io::Result<()> {
+        let place = tempfile::tempdir()?;
+        let stripped = place.path().join("forebay");
+        let status = command("strip").arg("-o").arg(&stripped).arg(program).status()?;
+        assert!(status.success(), "it can be stripped");
+        self.add("forebay", &fs::read(&stripped)?);
+        let libraries = command("ldd").arg(program).output()?.stdout;
+        let libraries = String::from_utf8_lossy(&libraries);
+        for path in libraries.split_whitespace().filter(|word| word.starts_with('/')) {
+            self.add(path.trim_start_matches('/'), &fs::read(path)?);
+        }
+        Ok(())
+    }
+
     fn add_files(&mut self, name: &str, folder: &Path) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let path = format!("{name}/{}", entry.file_name().to_string_lossy());
-            self.add(&path, &fs::read(entry.path())?);
+            let path = path.trim_start_matches('/');
+            if entry.file_type()?.is_dir() {
+                self.add_files(path, &entry.path())?;
+            } else {
+                self.add(path, &fs::read(entry.path())?);
+            }
         }
         Ok(())
     }
@@ -187,19 +261,24 @@ impl Archive {
 
     fn entry(&mut self, path: &str, mode: usize, content: &[u8]) {
         self.count += 1;
-        let name = path.len() + 1;
-        self.bytes.extend(b"070701");
-        for field in [self.count, mode, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name, 0] {
-            self.bytes.extend(format!("{field:08x}").bytes());
-        }
-        for part in [[path.as_bytes(), b"\0"].concat().as_slice(), content] {
-            self.bytes.extend(part);
-            self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-        }
+        self.bytes.extend(entry(self.count, path, mode, content));
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, &[]);
-        self.bytes
+    fn finished(&self) -> Vec<u8> {
+        [self.bytes.as_slice(), &entry(self.count + 1, "TRAILER!!!", 0, &[])].concat()
     }
+}
+
+/// One file or folder of an archive.
+fn entry(number: usize, path: &str, mode: usize, content: &[u8]) -> Vec<u8> {
+    let mut bytes = b"070701".to_vec();
+    let name = path.len() + 1;
+    for field in [number, mode, 0, 0, 1, 0, content.len(), 0, 0, 0, 0, name, 0] {
+        bytes.extend(format!("{field:08x}").bytes());
+    }
+    for part in [[path.as_bytes(), b"\0"].concat().as_slice(), content] {
+        bytes.extend(part);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
 }

@@ -5,6 +5,7 @@
 mod aedes;
 mod browser;
 mod cutter;
+mod docker;
 mod folder;
 mod forebay;
 mod language_server;
@@ -34,6 +35,7 @@ pub use self::{
     aedes::Aedes,
     browser::Browser,
     cutter::{By, Cutter},
+    docker::{Container, Docker, IMAGE},
     folder::Folder,
     forebay::{Forebay, forebay, fresh_data_folder, program},
     language_server::LanguageServer,
