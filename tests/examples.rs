@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -29,6 +30,21 @@ fn every_example_and_sample_lints_without_a_finding() {
             let sample = lint_strict(folder.path());
             assert_eq!(stdout(&sample), "no findings in 1 pipeline\n", "{name}");
             assert_eq!(sample.status.code(), Some(0), "{name}");
+        }
+    }
+}
+
+#[test]
+fn every_example_does_what_its_tests_say() {
+    let tested = forebay([OsStr::new("test"), root().join("pipelines").as_os_str()]);
+    let said = stdout(&tested);
+    assert!(said.ends_with(" tests passed\n"), "{said}");
+    assert_eq!(tested.status.code(), Some(0), "{said}");
+    for pipeline in fs::read_dir(root().join("pipelines")).unwrap().flatten() {
+        let name = pipeline.file_name().into_string().unwrap();
+        if let Some(stem) = name.strip_suffix(".yaml").filter(|stem| !stem.ends_with(".test")) {
+            let test = root().join(format!("pipelines/{stem}.test.yaml"));
+            assert!(test.is_file(), "{name} has no tests");
         }
     }
 }

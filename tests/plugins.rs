@@ -146,7 +146,9 @@ fn a_program_reads_the_results_of_tests_as_json() {
 fn where_there_is_nothing_to_test_is_no_success() {
     let without = Folder::with(&[("pipelines/kitchen.yaml", PIPELINE)]);
     let output = run("test", &without, &[]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("has no folder plugins"));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("has no NAME.test.yaml beside a pipeline")
+    );
     assert_eq!(output.status.code(), Some(2));
 }
 

@@ -221,6 +221,24 @@ fn plugins_go_outside_by_the_world_they_are_given() {
     assert_eq!(found, allowed.collect(), "left: what is named, right: what may be");
 }
 
+/// Which branch of a `select!` is looked at first is chance, and a run of `forebay test` is the same each time.
+#[test]
+fn no_chance_decides_what_is_looked_at_first() {
+    let plugins = plugin_folders().map(|name| plugin_folder(&name).join("src"));
+    for folder in plugins.chain([root().join("src/engine"), plugin_folder("sdk").join("src")]) {
+        for file in files(&folder, "rs").into_iter().filter(|file| !is_test(file)) {
+            let text = read(&file);
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            for (before, behind) in code.match_indices("select! {").map(|(at, _)| code.split_at(at))
+            {
+                let line = before.lines().count();
+                let is_biased = behind["select! {".len()..].trim_start().starts_with("biased;");
+                assert!(is_biased, "{}:{line} is not `biased`", shown(&file));
+            }
+        }
+    }
+}
+
 /// Whether a path is a name, or something in it.
 fn is_below(path: &str, name: &str) -> bool {
     path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
@@ -329,12 +347,13 @@ fn the_schemas_are_fresh() {
     must_be(&schemas.join("plugin.schema.json"), &schema::text(schema::File::Plugin));
     must_be(&schemas.join("plugin-tests.schema.json"), &schema::text(schema::File::PluginTests));
     must_be(&schemas.join("script.d.rhai"), &schema::text(schema::File::Script));
+    must_be(&schemas.join("test.schema.json"), &schema::text(schema::File::Test));
 }
 
 /// What an editor shows is what stands in the schema.
 #[test]
 fn every_setting_in_the_schemas_says_what_it_is_and_takes() {
-    for name in ["pipeline", "runtime", "profile", "plugin", "plugin-tests"] {
+    for name in ["pipeline", "runtime", "profile", "plugin", "plugin-tests", "test"] {
         let schema = read(&root().join("schemas").join(format!("{name}.schema.json")));
         let schema = serde_json::from_str(&schema).unwrap();
         let mut settings = 0;
@@ -385,7 +404,9 @@ fn each_setting(
 /// The schemas are for editors, so somebody else's validator must find them right.
 #[test]
 fn the_schemas_accept_what_is_right_and_refuse_what_is_wrong() {
-    let examples = files(&root().join("pipelines"), "yaml");
+    let is_test = |file: &PathBuf| shown(file).ends_with(".test.yaml");
+    let (tests, examples): (Vec<_>, Vec<_>) =
+        files(&root().join("pipelines"), "yaml").into_iter().partition(is_test);
     let samples = plugin_folders()
         .flat_map(|name| files(&plugin_folder(&name), "yaml"))
         .filter(|file| shown(file).ends_with("sample.yaml"));
@@ -393,7 +414,8 @@ fn the_schemas_accept_what_is_right_and_refuse_what_is_wrong() {
         .into_iter()
         .filter(|file| !shown(file).contains("/images/"));
     let pipelines = examples.into_iter().chain(samples).collect();
-    for (schema, files) in [("pipeline", pipelines), ("profile", profiles.collect::<Vec<_>>())] {
+    let profiles = profiles.collect::<Vec<_>>();
+    for (schema, files) in [("pipeline", pipelines), ("profile", profiles), ("test", tests)] {
         let verdicts = validate(schema, &files);
         let wrong = files.iter().zip(verdicts.lines()).filter(|(_, verdict)| *verdict != "valid");
         let wrong: Vec<_> = wrong.map(|(file, verdict)| (shown(file), verdict)).collect();

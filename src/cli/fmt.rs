@@ -18,6 +18,7 @@ use forebay_yaml::{
 use super::{
     folder::{DEFAULT_FOLDER, nothing_here},
     output::{Ending, count_of, print, print_bytes, shown, use_color},
+    test::pipeline::test_files,
 };
 use crate::{
     config::{
@@ -137,7 +138,7 @@ fn unreadable(shown: &str, problem: &Unreadable) -> Outcome {
     Outcome::Refused(drawn(&[finding], &Texts::default()))
 }
 
-/// The pipelines of a folder, its `forebay.yaml` and what its plugins are.
+/// The pipelines of a folder, their tests, its `forebay.yaml` and what its plugins are.
 fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     // The folder of one plugin.
     if path.join(MANIFEST).is_file() {
@@ -146,12 +147,13 @@ fn files_of(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let folder = Folder::open(path)?;
     let runtime = path.join("forebay.yaml");
     let runtime = runtime.is_file().then_some(runtime);
+    let tests = test_files(&folder)?;
     let plugins = fs::read_dir(path.join("plugins")).into_iter().flatten().flatten();
     let mut plugins: Vec<PathBuf> = plugins.map(|entry| entry.path()).collect();
     plugins.sort();
     let of_plugins = plugins.iter().flat_map(|plugin| files_of_plugin(plugin));
     let files: Vec<PathBuf> =
-        runtime.into_iter().chain(folder.pipelines).chain(of_plugins).collect();
+        runtime.into_iter().chain(folder.pipelines).chain(tests).chain(of_plugins).collect();
     if files.is_empty() {
         anyhow::bail!("{}", nothing_here(path));
     }
@@ -189,7 +191,7 @@ fn drawn(findings: &[Finding], texts: &Texts) -> String {
     render(findings, texts, Format::Full, use_color(&std::io::stdout()))
 }
 
-/// How pipelines are written, and `forebay.yaml`, which has none of these keys.
+/// How pipelines are written, and their tests, and `forebay.yaml`, which has none of these keys.
 const LAYOUT: Layout = Layout { rank, apart, binds: |comment| comment.contains("forebay:") };
 
 /// How a `plugin.yaml` is written: what the type is called, what it may, and then what it is made of.
@@ -213,7 +215,18 @@ fn rank(path: &[&str], key: &str) -> usize {
     let order: &[&str] = match path {
         // What holds anchors stands above their use.
         [] if key.starts_with("x-") => return 0,
-        [] => &["", "description", "connections", "sources", "transforms", "sinks"],
+        [] => &[
+            "",
+            "description",
+            "pipelines",
+            "env",
+            "world",
+            "connections",
+            "sources",
+            "transforms",
+            "sinks",
+            "tests",
+        ],
         [section, _] | [section, _, "connection"] if is_section(section) => {
             &["from", "type", "connection"]
         }

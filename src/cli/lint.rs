@@ -4,6 +4,7 @@ mod markdown;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
     io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
@@ -19,6 +20,7 @@ use super::{
     output::{Ending, count_of, found, is_reader_gone, knows_escapes, print, shown, use_color},
     runtime::block_on,
     test,
+    test::pipeline::{LintedTests, is_test_file, lint_all},
 };
 use crate::{
     config::{self, Draft, Environment, Watched, folder, watch::Watch},
@@ -131,6 +133,8 @@ struct Wanted {
 #[derive(Default)]
 struct Looked {
     checked: Vec<Checked>,
+    /// Files of tests of pipelines that are right.
+    tests: Vec<LintedTests>,
     examples: usize,
     /// Changes when anything that was read does.
     content_hash: u64,
@@ -151,19 +155,19 @@ pub(super) fn lint(arguments: Arguments) -> anyhow::Result<Ending> {
 
 fn report(looked: &Looked, arguments: &Arguments) -> anyhow::Result<Ending> {
     let least = if arguments.strict { Level::Warning } else { Level::Error };
-    let parts: Vec<Part> = looked.checked.iter().map(Checked::part).collect();
+    let tests = looked.tests.iter();
+    let tests = tests.map(|LintedTests { findings, texts, .. }| Part { findings, texts });
+    let parts: Vec<Part> = looked.checked.iter().map(Checked::part).chain(tests).collect();
     let color = use_color(&io::stdout());
     print(&render_all(&parts, arguments.format, color, least))?;
     if arguments.format == Format::Full {
         // The worst of them, for whoever wants to know more.
-        let findings = looked.checked.iter().flat_map(|checked| &checked.findings);
-        let first = findings.min_by_key(|finding| finding.level);
+        let first = looked.findings().min_by_key(|finding| finding.level);
         let more = first.map(|first| format!("; `forebay explain {}` says why", first.rule));
         let summary = summary(looked, &arguments.paths);
         print(&format!("{summary}{}\n", more.unwrap_or_default()))?;
     }
-    let mut findings = looked.checked.iter().flat_map(|checked| &checked.findings);
-    let fails = findings.any(|finding| finding.level <= least);
+    let fails = looked.findings().any(|finding| finding.level <= least);
     Ok(if fails { Ending::Findings } else { Ending::Fine })
 }
 
@@ -248,8 +252,21 @@ fn look(wanted: &Wanted, arguments: &Arguments) -> anyhow::Result<Looked> {
         if checked.is_empty() {
             bail!("{}", nothing_to_run(folder, &checked));
         }
-        keep(files, folder, &mut checked)?;
+        let (tests, files): (BTreeSet<PathBuf>, BTreeSet<PathBuf>) =
+            files.iter().cloned().partition(|file| is_test_file(file));
+        let is_of_tests_alone = files.is_empty() && !tests.is_empty();
+        match is_of_tests_alone {
+            true => checked.findings.clear(),
+            false => keep(&files, folder, &mut checked)?,
+        }
         checked.texts.see_from(folder);
+        // Tests run on a graph, and there is none with an error in it.
+        if checked.graph.is_some() && (files.is_empty() || is_of_tests_alone) {
+            let is_wanted = |linted: &LintedTests| {
+                tests.is_empty() || tests.iter().any(|file| folder.join(file) == linted.path)
+            };
+            looked.add_tests(lint_all(folder)?.into_iter().filter(is_wanted));
+        }
         looked.add(checked);
     }
     if wanted.standard_input {
@@ -283,8 +300,23 @@ impl Looked {
         self.checked.push(checked);
     }
 
+    fn add_tests(&mut self, tests: impl Iterator<Item = LintedTests>) {
+        for linted in tests {
+            let mut hasher = DefaultHasher::new();
+            linted.texts.iter().for_each(|(_, text)| text.hash(&mut hasher));
+            self.content_hash = self.content_hash.rotate_left(1) ^ hasher.finish();
+            self.watched.file(&linted.path);
+            self.tests.push(linted);
+        }
+    }
+
+    fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let tests = self.tests.iter().flat_map(|linted| &linted.findings);
+        self.checked.iter().flat_map(|checked| &checked.findings).chain(tests)
+    }
+
     fn count(&self, level: Level) -> usize {
-        self.checked.iter().map(|checked| checked.count(level)).sum()
+        self.findings().filter(|finding| finding.level == level).count()
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     folder::{types, types_of},
     kinds::{self, Kind},
     output::{Ending, print, use_color},
-    test::schema as tests_schema,
+    test::{pipeline::settings::TestFileSettings, schema as tests_schema},
 };
 use crate::{
     config::{Runtime, Types, common::NEEDED, drop_in::manifest_schema},
@@ -25,7 +25,7 @@ use crate::{
 /// Print the JSON Schema of a kind of file, for editors.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Which kind of file: pipeline (when left out), runtime, profile, plugin, plugin-tests or script. Or a folder: the schema of its
+    /// Which kind of file: pipeline (when left out), runtime, profile, plugin, plugin-tests, test or script. Or a folder: the schema of its
     /// pipelines, which knows the types in its `plugins`.
     what: Option<OsString>,
 }
@@ -46,6 +46,8 @@ pub enum File {
     PluginTests,
     /// What scripts see and call: no JSON Schema, but a `.d.rhai` file, which editors of Rhai read.
     Script,
+    /// A `NAME.test.yaml` beside a pipeline.
+    Test,
 }
 
 pub(super) fn schema(arguments: Arguments) -> anyhow::Result<Ending> {
@@ -89,6 +91,7 @@ pub fn text(file: File) -> String {
         File::Plugin => plugin(manifest_schema().clone(), "plugins/NAME/plugin.yaml"),
         File::PluginTests => plugin(tests_schema(), "plugins/NAME/tests.yaml"),
         File::Script => return definitions(),
+        File::Test => test(),
     };
     pretty(&schema)
 }
@@ -106,6 +109,14 @@ fn plugin(mut schema: Value, title: &str) -> Value {
     {
         without_empty_defaults(property);
     }
+    schema
+}
+
+fn test() -> Value {
+    let mut schema = schema_of::<TestFileSettings>();
+    schema["$schema"] = DIALECT.into();
+    schema["title"] = "NAME.test.yaml".into();
+    without_empty_defaults(&mut schema);
     schema
 }
 

@@ -1,8 +1,11 @@
-//! `forebay test`: runs the tests of plugins, on the code that runs, with a clock that stands still.
+//! `forebay test`: runs the tests of pipelines and of plugins, on the code that runs, with a clock of their own.
 
 mod answers;
 mod differences;
+mod junit;
+pub mod pipeline;
 mod play;
+mod results;
 #[cfg(test)]
 mod tests;
 mod written;
@@ -15,15 +18,19 @@ use std::{
 };
 
 use anyhow::bail;
-use forebay_sdk::{Finding, Level, Plugin, Role};
+use forebay_sdk::{Finding, Plugin, Role};
 use forebay_yaml::Limits;
 use serde_json::json;
 
 pub use self::written::schema;
-use self::written::{Test, Tested, read};
+use self::{
+    pipeline::How,
+    results::{Outcome, Results, Whose},
+    written::{Test, Tested, read},
+};
 use super::{
-    folder::{DEFAULT_FOLDER, types_of},
-    output::{Ending, Format, count_of, print, use_color},
+    folder::{DEFAULT_FOLDER, folder_of, types_of},
+    output::{Ending, count_of, print, use_color},
 };
 use crate::{
     config::{
@@ -37,58 +44,73 @@ use crate::{
     },
 };
 
-/// Run the tests of plugins: what `tests.yaml` in `plugins/NAME` says that comes of which messages.
+/// Run the tests of a folder: those of its pipelines, and those of its plugins.
+///
+/// A file NAME.test.yaml beside a pipeline says what the world does, and what must come of
+/// it. The pipeline runs as a whole, against devices and brokers in memory, by a clock
+/// that passes hours in no time. No socket and no device is opened. What `tests.yaml` in
+/// `plugins/NAME` says is what comes of single messages.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(super) struct Arguments {
-    /// A folder with `plugins`, or the folder of one plugin.
+    /// A folder, a file of tests, or the folder of one plugin.
     #[arg(default_value = DEFAULT_FOLDER)]
     folder: PathBuf,
     /// How it is printed.
     #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    format: Printed,
+    /// Write the files that tests name with `golden`, in the place of comparing with them.
+    #[arg(long)]
+    update: bool,
+    /// What all chance in the tests of pipelines comes from.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
 }
 
-/// What became of one test.
-struct Outcome {
-    plugin: String,
-    test: String,
-    /// Where it stands: `plugins/celsius/tests.yaml:2:5`.
-    place: String,
-    /// What is otherwise than expected. Empty when it passed.
-    failures: Vec<String>,
+/// How it is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Printed {
+    /// For people.
+    #[default]
+    Text,
+    /// An object for each test.
+    Json,
+    /// JUnit XML, for CI systems.
+    Junit,
 }
 
 pub(super) fn test(arguments: Arguments) -> anyhow::Result<Ending> {
     let (root, only) = what_to_test(&arguments.folder)?;
-    let folders = plugin_folders(&root, only.as_deref())?;
-    let (types, mut findings, mut texts) = types_of(&root)?;
-    findings.retain(|finding| is_of(finding, &folders, &texts));
-    let (mut outcomes, mut without) = (Vec::new(), Vec::new());
-    for name in &folders {
-        let shown = format!("plugins/{name}/{TESTS}");
-        let path = root.join(&shown);
-        if !path.exists() {
-            without.push(name.as_str());
-            continue;
-        }
-        match read_text(&path, Limits::default().size_bytes) {
-            Ok(text) => outcomes.extend(run(name, &shown, text, &types, &mut texts, &mut findings)),
-            Err(problem) => bail!("{shown} {}: {}", problem.message, problem.label),
-        }
+    let mut results = Results::default();
+    match &only {
+        Only::File(_) => (),
+        Only::Plugin(name) => of_plugins(&root, Some(name), &mut results)?,
+        Only::Nothing if root.join("plugins").is_dir() => of_plugins(&root, None, &mut results)?,
+        Only::Nothing => (),
     }
-    let is_wrong = findings.iter().any(|finding| finding.level == Level::Error);
-    let has_failed = outcomes.iter().any(|outcome| !outcome.failures.is_empty());
+    let file = if let Only::File(file) = &only { Some(file.as_path()) } else { None };
+    if !matches!(only, Only::Plugin(_)) {
+        let how = How { seed: arguments.seed, updates: arguments.update };
+        pipeline::run_all(&root, file, how, &mut results)?;
+    }
     match arguments.format {
-        Format::Text => say(&outcomes, &without, &findings, &texts)?,
-        Format::Json => {
-            print(&render(&findings, &texts, report::Format::Json, false))?;
-            outcomes.iter().try_for_each(|outcome| print(&as_json(outcome)))?;
+        Printed::Text => say(&results)?,
+        Printed::Json => {
+            for (findings, texts) in &results.findings {
+                print(&render(findings, texts, report::Format::Json, false))?;
+            }
+            results.outcomes.iter().try_for_each(|outcome| print(&as_json(outcome)))?;
         }
+        Printed::Junit => print(&junit::junit(&results))?,
     }
-    if outcomes.is_empty() && !is_wrong {
-        bail!("{} has no plugins/NAME/{TESTS}", root.display());
+    if results.outcomes.is_empty() && !results.is_wrong() {
+        let root = root.display();
+        let has_plugins = Path::new("plugins").is_dir();
+        let here = if has_plugins { "; `forebay test .` tests those at hand" } else { "" };
+        bail!("{root} has no NAME.test.yaml beside a pipeline, and no plugins/NAME/{TESTS}{here}");
     }
-    Ok(if is_wrong || has_failed { Ending::Findings } else { Ending::Fine })
+    let has_failed = results.failed().next().is_some();
+    Ok(if results.is_wrong() || has_failed { Ending::Findings } else { Ending::Fine })
 }
 
 /// Adds to what was checked of a folder what is wrong with the tests of its plugins. They keep nothing from running.
@@ -110,30 +132,58 @@ pub(super) fn lint(root: &Path, types: &Types, checked: &mut Checked) {
     }
 }
 
-/// The folder to read, and the one plugin to test.
-fn what_to_test(folder: &Path) -> anyhow::Result<(PathBuf, Option<String>)> {
-    if !folder.join(MANIFEST).is_file() {
-        return Ok((folder.to_owned(), None));
+/// What of a folder is tested.
+enum Only {
+    /// All of it.
+    Nothing,
+    Plugin(String),
+    File(PathBuf),
+}
+
+/// The folder to read, and what of it to test.
+fn what_to_test(path: &Path) -> anyhow::Result<(PathBuf, Only)> {
+    if let (root, Some(file)) = folder_of(path) {
+        let file = root.join(file);
+        return Ok((root, Only::File(file)));
     }
-    let whole = std::path::absolute(folder)?;
-    let name = whole.file_name().map(|name| name.to_string_lossy().into_owned());
+    if !path.join(MANIFEST).is_file() {
+        return Ok((path.to_owned(), Only::Nothing));
+    }
+    let whole = std::path::absolute(path)?;
+    let name = whole.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match whole.parent().filter(|plugins| plugins.ends_with("plugins")).and_then(Path::parent) {
-        Some(root) => Ok((root.to_owned(), name)),
-        None => bail!("{} is a plugin and stands in no folder `plugins`", folder.display()),
+        Some(root) => Ok((root.to_owned(), Only::Plugin(name))),
+        None => bail!("{} is a plugin and stands in no folder `plugins`", path.display()),
     }
+}
+
+/// Runs the tests of plugins.
+fn of_plugins(root: &Path, only: Option<&str>, results: &mut Results) -> anyhow::Result<()> {
+    let folders = plugin_folders(root, only)?;
+    let (types, mut findings, mut texts) = types_of(root)?;
+    findings.retain(|finding| is_of(finding, &folders, &texts));
+    for name in folders {
+        let shown = format!("plugins/{name}/{TESTS}");
+        let path = root.join(&shown);
+        if !path.exists() {
+            results.without.push(name);
+            continue;
+        }
+        match read_text(&path, Limits::default().size_bytes) {
+            Ok(text) => {
+                let outcomes = run(&name, &shown, text, &types, &mut texts, &mut findings);
+                results.outcomes.extend(outcomes);
+            }
+            Err(problem) => bail!("{shown} {}: {}", problem.message, problem.label),
+        }
+    }
+    results.findings.push((findings, texts));
+    Ok(())
 }
 
 /// The plugins of a folder, by name.
 fn plugin_folders(root: &Path, only: Option<&str>) -> anyhow::Result<Vec<String>> {
     let plugins = root.join("plugins");
-    if !plugins.is_dir() {
-        let here = if Path::new("plugins").is_dir() {
-            "; `forebay test .` tests those at hand"
-        } else {
-            ""
-        };
-        bail!("{} has no folder plugins, so there is nothing to test{here}", root.display());
-    }
     let entries = fs::read_dir(&plugins)?.flatten();
     let is_plugin = |path: &PathBuf| path.join(MANIFEST).exists() || path.join(TESTS).exists();
     let folders = entries.map(|entry| entry.path()).filter(is_plugin);
@@ -177,7 +227,7 @@ fn run(
     let outcome = |test: Test| {
         let (line, column) = texts.line_column(file, test.span.range().start);
         Outcome {
-            plugin: plugin.to_owned(),
+            whose: Whose::Plugin(plugin.to_owned()),
             place: format!("{}:{line}:{column}", texts.seen(file)),
             failures: play::play(&test),
             test: test.name,
@@ -186,27 +236,24 @@ fn run(
     tests.into_iter().map(outcome).collect()
 }
 
-fn say(
-    outcomes: &[Outcome],
-    without: &[&str],
-    findings: &[Finding],
-    texts: &Texts,
-) -> anyhow::Result<()> {
+fn say(results: &Results) -> anyhow::Result<()> {
     let color = use_color(&io::stdout());
-    print(&render(findings, texts, report::Format::Full, color))?;
-    let failed: Vec<&Outcome> = outcomes.iter().filter(|one| !one.failures.is_empty()).collect();
-    for Outcome { plugin, test, place, failures } in &failed {
-        print(&format!("{plugin}: {}\n  at {}\n", printable(test), printable(place)))?;
-        for failure in failures {
-            print(&format!("  {}\n", printable(failure)))?;
+    for (findings, texts) in &results.findings {
+        print(&render(findings, texts, report::Format::Full, color))?;
+    }
+    for Outcome { whose, test, place, failures } in results.failed() {
+        let name = whose.name();
+        print(&format!("{name}: {}\n  at {}\n", printable(test), printable(place)))?;
+        for line in failures.iter().flat_map(|failure| failure.lines()) {
+            print(&format!("  {}\n", printable(line)))?;
         }
         print("\n")?;
     }
-    if !without.is_empty() {
-        print(&format!("no {TESTS}: {}\n", without.join(", ")))?;
+    if !results.without.is_empty() {
+        print(&format!("no {TESTS}: {}\n", results.without.join(", ")))?;
     }
-    let all = count_of(outcomes.len(), "test");
-    match (failed.len(), outcomes.len()) {
+    let all = count_of(results.outcomes.len(), "test");
+    match (results.failed().count(), results.outcomes.len()) {
         (_, 0) => Ok(()),
         (0, _) => print(&format!("{all} passed\n")),
         (failed, _) => print(&format!("{failed} of {all} failed\n")),
@@ -214,10 +261,14 @@ fn say(
 }
 
 fn as_json(outcome: &Outcome) -> String {
-    let Outcome { plugin, test, place, failures } = outcome;
+    let Outcome { whose, test, place, failures } = outcome;
     let passed = failures.is_empty();
+    let kind = match whose {
+        Whose::Plugin(_) => "plugin",
+        Whose::Pipeline(_) => "pipeline",
+    };
     let line = json!({
-        "plugin": plugin, "test": test, "place": place, "passed": passed, "failures": failures,
+        kind: whose.name(), "test": test, "place": place, "passed": passed, "failures": failures,
     });
     format!("{line}\n")
 }

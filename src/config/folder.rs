@@ -111,6 +111,11 @@ impl Folder {
         Ok(Folder { files: original.to_owned(), outside, ..Folder::open(root)? })
     }
 
+    /// The same with other files in the place of some, each by the path that users know those by.
+    pub fn with_instead(self, instead: BTreeMap<String, PathBuf>) -> Folder {
+        Folder { outside: instead, ..self }
+    }
+
     /// Whether this is what was accepted once. What the files that it names have become since keeps
     /// nothing from starting: who reads them does so again and again.
     pub fn is_copy(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Reads a folder: its plugins first, then its pipelines.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -32,6 +32,16 @@ pub fn load_copy(
     environment: Environment<'_>,
 ) -> anyhow::Result<Draft> {
     Ok(read(Folder::open_copy(copy)?, types, environment))
+}
+
+/// Reads a folder as if other files stood in the place of some, each by the path that users know those by.
+pub fn load_instead(
+    root: &Path,
+    instead: BTreeMap<String, PathBuf>,
+    types: &Types,
+    environment: Environment<'_>,
+) -> anyhow::Result<Draft> {
+    Ok(read(Folder::open(root)?.with_instead(instead), types, environment))
 }
 
 fn read(folder: Folder, types: &Types, environment: Environment<'_>) -> Draft {

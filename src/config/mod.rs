@@ -42,7 +42,7 @@ pub use self::{
     folder::{Copy, Folder, Place},
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output, Wire, Wires},
     link::LinkRule,
-    load::{WHOLE, load, load_copy, load_part, load_whole},
+    load::{WHOLE, load, load_copy, load_instead, load_part, load_whole},
     loader::{Loader, Reading},
     places::Places,
     runtime::Runtime,

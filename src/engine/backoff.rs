@@ -61,6 +61,7 @@ impl Backoff {
         let until = Instant::now() + pause.mul_f64(0.75 + 0.5 * fastrand::f64());
         while !Timestamp::now().clock_was_set() {
             tokio::select! {
+                biased;
                 () = sleep_until(until) => return,
                 () = world.clock_was_moved() => (),
             }

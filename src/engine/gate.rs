@@ -36,6 +36,7 @@ impl Gate {
                 (Some(_), _) => self.view.changed().await,
                 (None, Some(next)) if self.rule().is_some_and(|rule| rule.rate.is_some()) => {
                     tokio::select! {
+                        biased;
                         () = sleep_until(next) => (),
                         () = self.view.changed() => (),
                     }

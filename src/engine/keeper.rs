@@ -14,10 +14,10 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{Delivery, Held, Saved, replace_file};
+use forebay_sdk::{Delivery, Held, Saved, beside, replace_file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::{sync::Notify, task::spawn_blocking};
+use tokio::sync::Notify;
 
 use super::status::Status;
 
@@ -98,7 +98,7 @@ impl Keeper {
             return;
         }
         let folder = folder.to_owned();
-        let read = spawn_blocking(move || read(&folder)).await;
+        let read = beside(move || read(&folder)).await;
         match read.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(Some(OnDisk { version, state })) => {
                 let mut kept = self.kept();
@@ -168,7 +168,7 @@ impl Keeper {
         tokio::spawn(async move {
             let (version, value) = (saved.version, saved.value.clone());
             let state = OnDisk { version, state: saved.value };
-            let wrote = spawn_blocking(move || write(&folder, &state)).await;
+            let wrote = beside(move || write(&folder, &state)).await;
             let wrote = wrote.unwrap_or_else(|error| Err(io::Error::other(error)));
             keeper.wrote(wrote, (version, value), owed, saved.held);
         });

@@ -9,6 +9,7 @@ mod gate;
 mod inbox;
 mod keeper;
 pub mod memory;
+mod observer;
 mod outbox;
 pub mod plan;
 mod post;
@@ -36,24 +37,26 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use forebay_sdk::{Link, Port, Role, Site, Voice, World, clock, outlet::Wires};
+use forebay_sdk::{Link, Port, Role, Shared, Site, Voice, World, beside, clock, outlet::Wires};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
 use tracing::{debug, info, warn};
 
+pub use self::{
+    buffer::{Disks, Faults},
+    observer::Observer,
+    plan::{Plan, plan},
+    report::{PartReport, QueueReport, Report, StateName},
+    status::{Count, Counts, State},
+    tap::Tapped,
+};
 use self::{
     outbox::Wire,
     run_connection::{Damaged, Farewell, Place, RunningConnection},
     station::Station,
     status::Status,
-};
-pub use self::{
-    plan::{Plan, plan},
-    report::{PartReport, QueueReport, Report, StateName},
-    status::{Count, Counts, State},
-    tap::Tapped,
 };
 use crate::config::{Graph, Name, NodeSpec, draft};
 
@@ -73,6 +76,8 @@ pub struct Engine {
     stations: BTreeMap<Name, Station>,
     damaged: Arc<Damaged>,
     farewell: Farewell,
+    disks: Disks,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 /// How a stop ended.
@@ -123,6 +128,28 @@ impl Engine {
             stations: BTreeMap::new(),
             damaged: Arc::default(),
             farewell: run_connection::nothing_to_say(),
+            disks: Disks::default(),
+            observer: None,
+        }
+    }
+
+    /// The same with its buffers on other disks.
+    pub fn on_disks(self, disks: Disks) -> Engine {
+        Engine { disks, ..self }
+    }
+
+    /// The same, seen by somebody.
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Engine {
+        Engine { observer: Some(observer), ..self }
+    }
+
+    /// Ends all that runs as it stands, as a power cut does: nobody says good-bye, and nothing is written any more.
+    pub async fn kill(self) {
+        for station in self.stations.into_values() {
+            station.kill().await;
+        }
+        for connection in self.connections.into_values() {
+            connection.kill().await;
         }
     }
 
@@ -189,12 +216,13 @@ impl Engine {
             plan.stop.iter().filter_map(|name| self.stations.remove(name)).collect();
         self.change_connections(plan);
         for name in &plan.start {
-            self.stations.insert(Arc::clone(name), Station::new(Arc::clone(name)));
+            self.stations
+                .insert(Arc::clone(name), Station::new(Arc::clone(name), self.observer.clone()));
         }
         // Limits first, so that a full queue that grew takes more at once.
         for (name, spec) in &self.graph.nodes {
             let station = self.stations.get_mut(name).expect("made or kept above");
-            station.set_buffer(spec, &self.data);
+            station.set_buffer(spec, &self.data, &self.disks);
             station.outbox.set_places(spec.places.clone());
             station.status.set_unshown(spec.unshown.clone());
             if !station.runs() {
@@ -288,7 +316,7 @@ impl Engine {
     /// that hold nothing.
     pub async fn report_orphans(&self) {
         let (data, sinks) = (Arc::clone(&self.data), sinks(&self.graph));
-        let look = tokio::task::spawn_blocking(move || {
+        let look = beside(move || {
             for (_, folder) in buffers_of_others(&data, &sinks) {
                 // What cannot be removed is in nobody's way.
                 let _ = buffer::remove_if_empty(&folder);
@@ -310,7 +338,7 @@ impl Engine {
         let used = self.graph.nodes.keys().chain(self.graph.connections.keys());
         let used: BTreeSet<Name> = used.map(Arc::clone).collect();
         let now = SystemTime::now();
-        let removed = tokio::task::spawn_blocking(move || remnants::remove_old(&nodes, &used, now));
+        let removed = beside(move || remnants::remove_old(&nodes, &used, now));
         if let Ok(Err(error)) = removed.await {
             debug!(%error, "what nodes that are gone remembered cannot be removed");
         }
@@ -326,6 +354,11 @@ impl Engine {
         let nodes = self.stations.iter().map(|(name, s)| (Arc::clone(name), s.status.state()));
         let connections = self.connections.iter();
         nodes.chain(connections.map(|(name, c)| (Arc::clone(name), c.status.state()))).collect()
+    }
+
+    /// What the nodes on a connection share, when that could be made.
+    pub fn shared(&self, connection: &str) -> Option<Shared> {
+        self.connections.get(connection)?.shared.clone()
     }
 
     /// The share of its time that each connection is busy, of those that say so.

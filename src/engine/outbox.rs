@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     inbox::{Inbox, Pushed},
+    observer::Observer,
     status::{Count, Status},
     tap::Tap,
 };
@@ -35,6 +36,7 @@ pub struct Outbox {
     state: Mutex<State>,
     draining: AtomicBool,
     tracked: AtomicBool,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 #[derive(Default)]
@@ -50,13 +52,14 @@ struct State {
 }
 
 impl Outbox {
-    pub fn new(node: Name, status: Arc<Status>) -> Outbox {
+    pub fn new(node: Name, status: Arc<Status>, observer: Option<Arc<dyn Observer>>) -> Outbox {
         Outbox {
             node,
             status,
             state: Mutex::default(),
             draining: AtomicBool::new(false),
             tracked: AtomicBool::new(false),
+            observer,
         }
     }
 
@@ -182,12 +185,19 @@ impl Wires for Outbox {
         if !taps.is_empty() {
             taps.retain_mut(|tap| tap.see(port, &envelope.message));
         }
+        if let Some(observer) = &self.observer {
+            observer.came_out(&self.node, port, &envelope.message);
+        }
         let mut readers = wires.iter().filter(|wire| wire.port == port).peekable();
         let mut left = Some(envelope);
         while let Some(wire) = readers.next() {
             // The last reader gets the envelope itself.
             let copy = if readers.peek().is_some() { left.clone() } else { left.take() };
-            let Some(copy) = copy else { break };
+            let Some(mut copy) = copy else { break };
+            if let Some(observer) = &self.observer {
+                let promise = observer.goes_in(wire.inbox.status().name(), &copy.message);
+                copy.delivery = Delivery::join(copy.delivery.into_iter().chain(promise));
+            }
             // Behind what waits already, so that order is kept.
             let refused = if pending.is_empty() { push(wire, copy) } else { Some(copy) };
             pending.extend(refused.map(|envelope| (wire.clone(), envelope)));

@@ -7,12 +7,11 @@
 use std::{io, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use forebay_sdk::{Message, SyncPolicy, Timestamp, clock};
-use tokio::task::spawn_blocking;
+use forebay_sdk::{Message, SyncPolicy, Timestamp, beside, clock};
 use tracing::{error, info};
 
 use super::{
-    buffer::{Batch, Disk, Limits, Log, Ranges, Repairs},
+    buffer::{Batch, Disk, Disks, Limits, Log, Medium, Ranges, Repairs},
     inbox::Inbox,
     outbox::Outbox,
     queue::{Done, Job, Opened},
@@ -20,29 +19,24 @@ use super::{
 };
 use crate::config::{Buffer, Name, WhenFull};
 
-#[cfg(test)]
-use super::buffer::Breakable as Medium;
-#[cfg(not(test))]
-use super::buffer::Folder as Medium;
-
 /// How long a folder that could not be opened is left alone.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// Runs until the inbox is finished and everything is on disk.
 pub async fn run_buffer(
-    folder: PathBuf,
+    (disks, folder): (Disks, PathBuf),
     limits: Buffer,
     node: Name,
     inbox: Arc<Inbox>,
     outbox: Arc<Outbox>,
     status: Arc<Status>,
 ) {
-    let Some(mut log) = open(folder, limits, &node, &inbox, &status).await else { return };
+    let Some(mut log) = open((disks, folder), limits, &node, &inbox, &status).await else { return };
     if let Some(message) = log.take_doubt() {
         outbox.post_in_doubt("the program ended meanwhile", &message);
     }
     while let Some((job, limits)) = inbox.disk_work().await {
-        let did = spawn_blocking(move || {
+        let did = beside(move || {
             let done = work(&mut log, job, limits);
             (log, done)
         });
@@ -63,16 +57,16 @@ pub async fn run_buffer(
 }
 
 async fn open(
-    folder: PathBuf,
+    (disks, folder): (Disks, PathBuf),
     limits: Buffer,
     node: &Name,
     inbox: &Inbox,
     status: &Status,
 ) -> Option<Log<Medium>> {
     loop {
-        let (path, clock) = (folder.clone(), clock::current());
+        let (medium, clock) = (disks.folder(folder.clone()), clock::current());
         let limits = Limits { max_bytes: limits.max_bytes };
-        let opening = spawn_blocking(move || Log::open_at(Medium::new(path), limits, clock));
+        let opening = beside(move || Log::open_at(medium, limits, clock));
         match opening.await.context("opening") {
             Ok(Ok((log, repairs))) => {
                 report(&repairs, node);
@@ -260,12 +254,12 @@ fn is_full(error: &io::Error) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::{super::buffer::Simulated, *};
+    use super::{super::buffer::MemoryDisk, *};
     use crate::config::Store;
 
     #[test]
     fn a_disk_that_takes_nothing_is_not_opened_anew_for_each_read() {
-        let disk = Simulated::default();
+        let disk = MemoryDisk::default();
         let limits = Buffer { store: Store::Disk, sync: SyncPolicy::Always, ..Buffer::default() };
         let (mut log, _) = Log::open(disk.clone(), Limits { max_bytes: 1 << 20 }).unwrap();
         let write = (0..3).map(|seq| (seq, Message::new("n", json!(seq)))).collect();
@@ -291,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_sync_that_failed_does_not_keep_the_log_from_taking_the_same_again() {
-        let disk = Simulated::default();
+        let disk = MemoryDisk::default();
         let limits = Buffer { store: Store::Disk, sync: SyncPolicy::Always, ..Buffer::default() };
         let (mut log, _) = Log::open(disk.clone(), Limits { max_bytes: 1 << 20 }).unwrap();
         let messages = |seqs: Range<u64>| seqs.map(|seq| (seq, Message::new("n", json!(seq))));

@@ -115,6 +115,16 @@ impl RunningConnection {
     }
 }
 
+impl RunningConnection {
+    /// Ends it as it stands, without a good-bye.
+    pub async fn kill(self) {
+        if let Some(task) = self.task {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
 /// Nobody has to say good-bye.
 pub fn nothing_to_say() -> Farewell {
     watch::channel(true).1
@@ -204,6 +214,7 @@ impl Run {
         let trial = &self.trial;
         let mut run = pin!(guard(self.connection.run(&self.voice)));
         tokio::select! {
+            biased;
             ended = &mut run => return ended,
             () = trial.lasts() => trial.works(),
         }

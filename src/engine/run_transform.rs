@@ -79,6 +79,7 @@ impl TransformRun {
             // Also what a predecessor posted.
             while !post.outbox.is_clear() {
                 tokio::select! {
+                    biased;
                     () = post.outbox.room() => (),
                     () = post.stop.asked() => return false,
                 }

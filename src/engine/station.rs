@@ -7,9 +7,10 @@ use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::{
-    buffer::folder_of,
+    buffer::{Disks, folder_of},
     inbox::Inbox,
     keeper::Keeper,
+    observer::Observer,
     outbox::Outbox,
     post::{Doubt, Post},
     run_buffer::run_buffer,
@@ -44,9 +45,9 @@ struct Task {
 }
 
 impl Station {
-    pub fn new(name: Name) -> Station {
+    pub fn new(name: Name, observer: Option<Arc<dyn Observer>>) -> Station {
         let status = Arc::new(Status::new(Arc::clone(&name)));
-        let outbox = Outbox::new(Arc::clone(&name), Arc::clone(&status));
+        let outbox = Outbox::new(Arc::clone(&name), Arc::clone(&status), observer);
         Station {
             inbox: Arc::new(Inbox::new(Arc::clone(&status))),
             name,
@@ -62,7 +63,7 @@ impl Station {
 
     /// Sets the limits of the queue, and puts a log behind that of a sink if that is asked for, or if
     /// there is one from when it was.
-    pub fn set_buffer(&mut self, spec: &NodeSpec, data: &Path) {
+    pub fn set_buffer(&mut self, spec: &NodeSpec, data: &Path, disks: &Disks) {
         let buffer = spec.common.buffer;
         self.inbox.set_limits(buffer);
         if spec.role != Role::Sink || self.log.is_some() {
@@ -74,11 +75,11 @@ impl Station {
             return;
         }
         let folder = folder_of(data, &self.name);
-        if buffer.store != Store::Memory || folder.is_dir() {
+        if buffer.store != Store::Memory || disks.has(&folder) {
             self.inbox.expect_log();
             let (name, inbox) = (Arc::clone(&self.name), Arc::clone(&self.inbox));
             let (outbox, status) = (Arc::clone(&self.outbox), Arc::clone(&self.status));
-            let log = run_buffer(folder, buffer, name, inbox, outbox, status);
+            let log = run_buffer((disks.clone(), folder), buffer, name, inbox, outbox, status);
             self.log = Some(tokio::spawn(log));
         }
     }
@@ -155,6 +156,15 @@ impl Station {
         if let Some(message) = self.doubt.end() {
             self.outbox.post_in_doubt("the node was stopped meanwhile", &message);
             self.inbox.doubt_is_over();
+        }
+    }
+
+    /// Ends all that runs here as it stands, as a power cut does.
+    pub async fn kill(mut self) {
+        let node = self.task.take().map(|task| task.handle);
+        for task in node.into_iter().chain(self.log.take()) {
+            task.abort();
+            let _ = task.await;
         }
     }
 

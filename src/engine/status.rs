@@ -125,6 +125,11 @@ pub struct Status {
 }
 
 impl Status {
+    /// Whose it is.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
     pub fn new(name: Name) -> Status {
         Status {
             name,

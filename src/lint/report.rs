@@ -14,7 +14,10 @@ use forebay_sdk::{Finding, Level, Span};
 use serde_json::json;
 
 use self::short::short;
-pub use self::short::{Part, level, printable};
+pub use self::{
+    junit::escaped,
+    short::{Part, level, printable},
+};
 use crate::config::Texts;
 
 /// How findings are printed.

@@ -12,11 +12,11 @@ use std::{
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
     Capabilities, Claim, Configured, Connection, Node, Problem, Shared, Site, SyncPolicy, Voice,
-    World, mqtt::Broker, tls::Tls, world::Stream,
+    World, beside, mqtt::Broker, tls::Tls, world::Stream,
 };
 use tokio::{
     sync::watch,
-    task::{JoinError, JoinSet, spawn_blocking},
+    task::{JoinError, JoinSet},
     time::{Instant, interval, sleep, sleep_until, timeout},
 };
 use tracing::{debug, info};
@@ -215,7 +215,7 @@ impl Embedded {
         let mut roll = terms.users.clone();
         let Some(file) = &terms.password_file else { return Ok(roll) };
         let path = path_of(&self.folder, file);
-        spawn_blocking(move || roll.add_file(&path).map(|()| roll)).await?
+        beside(move || roll.add_file(&path).map(|()| roll)).await?
     }
 
     /// Goes on with other settings. Who may not stay is let go.
@@ -290,6 +290,7 @@ impl Connection for Embedded {
         loop {
             let is_shut = doors.len() < terms.listeners.len();
             tokio::select! {
+                biased;
                 Ok(()) = wanted.changed() => {
                     terms = Arc::clone(&wanted.borrow_and_update());
                     self.change(&terms, &mut service, &mut doors, voice).await;
@@ -297,13 +298,6 @@ impl Connection for Embedded {
                 }
                 // A port in use is the trouble of those who come by it, and of nobody else.
                 _ = retry.tick(), if is_shut => self.listen(&mut doors, &terms.listeners, voice).await,
-                accepted = accept(&doors) => match accepted {
-                    Ok(caller) => admit(caller, &service, &mut tasks),
-                    Err(error) => {
-                        voice.trouble(&error);
-                        sleep(PAUSE).await;
-                    }
-                },
                 () = self.local.asked() => self.local.bring_retained(&house),
                 Some(ended) = tasks.join_next() => told(ended, voice),
                 () = sleep_until(next_status), if terms.status_every.is_some() => {
@@ -312,6 +306,14 @@ impl Connection for Embedded {
                 }
                 _ = tick.tick() => house.tick(),
                 _ = tidy.tick() => self.local.tidy(),
+                // Last, so that a flood of callers keeps the broker from nothing else.
+                accepted = accept(&doors) => match accepted {
+                    Ok(caller) => admit(caller, &service, &mut tasks),
+                    Err(error) => {
+                        voice.trouble(&error);
+                        sleep(PAUSE).await;
+                    }
+                },
             }
         }
     }

@@ -3,12 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, anyhow, bail};
-use forebay_sdk::{tls::common_name, websocket::OverWebSocket, world::Stream};
+use forebay_sdk::{beside, tls::common_name, websocket::OverWebSocket, world::Stream};
 use http::{HeaderValue, header};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::spawn_blocking,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_websockets::{Limits, ServerBuilder};
 
@@ -46,7 +43,7 @@ impl Entrance {
             None => None,
             Some(tls) => {
                 let read = move || tls.certificates(&folder).server_config(tls.clients);
-                let config = spawn_blocking(read).await??;
+                let config = beside(read).await??;
                 Some(TlsAcceptor::from(Arc::new(config)))
             }
         };

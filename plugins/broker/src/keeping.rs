@@ -7,11 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
-use forebay_sdk::{SyncPolicy, Voice};
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use forebay_sdk::{SyncPolicy, Voice, beside};
+use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use crate::{
@@ -83,6 +80,7 @@ impl Keeping {
                 self.journal.changed().await;
             }
             tokio::select! {
+                biased;
                 () = sleep(PATIENCE.min(between.unwrap_or_default())) => (),
                 () = self.journal.hurried() => (),
             }
@@ -146,6 +144,6 @@ impl Keeping {
     ) -> anyhow::Result<T> {
         let file = Arc::clone(&self.file);
         let work = move || work(&mut file.lock().unwrap_or_else(PoisonError::into_inner));
-        spawn_blocking(work).await?.context("the disk of the data folder")
+        beside(work).await?.context("the disk of the data folder")
     }
 }

@@ -22,6 +22,7 @@ mod log_file;
 mod message;
 mod pace;
 mod packets;
+mod peer;
 mod place;
 mod records;
 mod restored;
@@ -51,6 +52,7 @@ use crate::settings::BrokerSettings;
 pub fn plugin() -> Plugin {
     Plugin::new("broker", include_str!("../README.md"), include_str!("../sample.yaml"))
         .offers(broker())
+        .is_peer(peer::peer())
         .rules(&[&rules::OPEN_BROKER, &rules::PASSWORDS_IN_THE_CLEAR])
 }
 

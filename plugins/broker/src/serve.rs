@@ -198,6 +198,7 @@ impl Service {
             dues: &dues,
         };
         let ended = tokio::select! {
+            biased;
             read = incoming.run(packets) => read,
             written = out.run(&guest, &held.line, &session) => written,
             refusal = held.line.ended() => Err(refusal.into()),
@@ -340,6 +341,7 @@ impl Outgoing<'_> {
             let next = guest.service.house.with(|broker| broker.next(guest.seat, Instant::now()));
             if next.is_empty() {
                 tokio::select! {
+                    biased;
                     () = told => (),
                     () = line.woken() => (),
                 }

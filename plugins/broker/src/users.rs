@@ -8,11 +8,10 @@ use std::{
 };
 
 use anyhow::anyhow;
-use forebay_sdk::Voice;
+use forebay_sdk::{Voice, beside};
 use ring::{hmac, rand::SystemRandom};
 use tokio::{
     sync::Semaphore,
-    task::spawn_blocking,
     time::{Instant, sleep},
 };
 
@@ -237,7 +236,7 @@ impl Users {
             return true;
         }
         let (credential, given) = (credential.clone(), password.to_vec());
-        let is_right = spawn_blocking(move || credential.is_of(&given)).await.unwrap_or(false);
+        let is_right = beside(move || credential.is_of(&given)).await.unwrap_or(false);
         if is_right {
             self.proven.learn(user, password);
         }

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Context;
 use forebay_sdk::{
     Capabilities, Claim, Configured, Emitter, Format, Message, Node, Sink, Site, WriteError,
-    Written,
+    Written, beside,
 };
-use tokio::task::spawn_blocking;
 
 use crate::{append::Appender, record::record};
 
@@ -64,6 +63,6 @@ impl Appending {
             // The appender keeps nothing between two calls that a panic could have left half done.
             appender.lock().unwrap_or_else(PoisonError::into_inner).append(&records)
         };
-        spawn_blocking(append).await.context("waiting for the disk")?
+        beside(append).await.context("waiting for the disk")?
     }
 }

@@ -64,6 +64,7 @@ async fn serve(chip: &Chip, found: Arc<GpioChip>, voice: &Voice) -> anyhow::Resu
         chip.state.send_replace(State::There(Arc::clone(&found)));
         let due = chip.outputs.due().map_or(look_at, |due| due.min(look_at));
         tokio::select! {
+            biased;
             () = chip.changed.notified() => (),
             () = chip.lost.notified() => anyhow::bail!("a line of it says so"),
             () = sleep_until(due) => (),

@@ -5,16 +5,13 @@ use std::{any::Any, collections::BTreeMap, path::Path, sync::Arc, time::Duration
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
     Claim, Configured, Fields, Message, Node, Outlet, Payload, Period, Problem, Sends, Site,
-    Source, Value, Voice, clock,
+    Source, Value, Voice, beside, clock,
     panel::{Panel, SharedPanel},
     world::gpio::{Edges, GpioChip},
 };
 use futures_util::future::{FutureExt, select_all};
 use serde_json::{Map, json};
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until},
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::{
     chip::{Chip, ChipSettings, LOOK_EVERY},
@@ -161,6 +158,7 @@ impl Watching {
         let mut look_at = Instant::now() + LOOK_EVERY;
         loop {
             tokio::select! {
+                biased;
                 (at, change) = next(&mut self.lines) => match change {
                     Ok(change) => self.tell(at, change, out).await,
                     Err(error) if is_gone(&error) => return Err(chip.lost().into()),
@@ -188,6 +186,7 @@ impl Watching {
         let mut beat = None;
         loop {
             tokio::select! {
+                biased;
                 _ = poll.tick() => {
                     let levels = panel.levels().await?;
                     self.show(&levels, out).await;
@@ -416,7 +415,7 @@ impl Watching {
             return;
         }
         let data = Arc::clone(&self.data);
-        match spawn_blocking(move || Counts::read(&data)).await {
+        match beside(move || Counts::read(&data)).await {
             Ok((counts, read)) => {
                 if let Err(error) = read {
                     let why = "reading what was counted before the start; counting begins anew";
@@ -435,7 +434,7 @@ impl Watching {
             return;
         }
         let pulses = counts.pulses.clone();
-        let wrote = spawn_blocking(counts.writing()).await;
+        let wrote = beside(counts.writing()).await;
         self.saved_at = Some(Instant::now());
         let wrote = wrote.map_err(anyhow::Error::from).and_then(|wrote| Ok(wrote?));
         match wrote {

@@ -11,7 +11,7 @@ use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use forebay_sdk::{
     Capabilities, Coding, Configured, Emitter, Endpoint, Examination, Message, Node, Period, Port,
-    Problem, Sink, Site, Timestamp, WriteError, Written,
+    Problem, Sink, Site, Timestamp, WriteError, Written, beside,
     connection::Refused,
     node::LONGEST_TRY,
     orders::ANSWERS,
@@ -23,10 +23,7 @@ use reqwest::{
     Client, Method, RequestBuilder, Response, Url,
     header::{HOST, HeaderMap},
 };
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, timeout, timeout_at},
-};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::info;
 
 use crate::{
@@ -296,7 +293,7 @@ impl Sink for Sending {
                 info!("{}, as the environment says", self.sink.doing(proxy.as_ref()));
             }
             self.proxy.clone_from(&proxy);
-            let made = spawn_blocking(move || client(&tls, connect_timeout, proxy.as_ref())).await;
+            let made = beside(move || client(&tls, connect_timeout, proxy.as_ref())).await;
             self.client = Some(made.context("making the HTTP client")??);
         }
         Ok(())

@@ -3,10 +3,10 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
+use forebay_sdk::beside::{Beside, beside};
 use forebay_sdk::{
     Capabilities, Configured, Emitter, Message, Node, Sink, Site, WriteError, Written,
 };
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::line::{self, Layout};
 
@@ -39,7 +39,7 @@ pub(crate) struct Printer {
     log: Log,
     /// A write that the engine stopped waiting for. Whoever reads our output may have stopped, so
     /// it is waited for before the next: one blocked thread is enough.
-    printing: Option<JoinHandle<io::Result<()>>>,
+    printing: Option<Beside<io::Result<()>>>,
 }
 
 impl Sink for Printer {
@@ -55,7 +55,7 @@ impl Sink for Printer {
         let Log { layout, open } = self.log;
         let lines = line::lines(batch, layout);
         let written = Written::bytes(lines.len());
-        let printing = self.printing.insert(spawn_blocking(move || print(&mut open(), &lines)));
+        let printing = self.printing.insert(beside(move || print(&mut open(), &lines)));
         let printed = printing.await;
         self.printing = None;
         printed.context("printing messages")?.context("printing messages")?;

@@ -51,6 +51,13 @@ impl Configured for Bus {
         }
     }
 
+    fn reaches(&self) -> Vec<String> {
+        vec![match &self.to {
+            Place::Serial(device, _) => device.display().to_string(),
+            Place::Network(to, _) => to.to_string(),
+        }]
+    }
+
     fn load(&self, users: &[&dyn Any]) -> Vec<Busy> {
         load::load(self, users)
     }
@@ -116,6 +123,7 @@ impl Connection for Owner {
                 look.as_mut().reset(next);
             }
             tokio::select! {
+                biased;
                 job = jobs.next() => session.turns.enter(job),
                 () = &mut look => session.close_if_idle(),
             }

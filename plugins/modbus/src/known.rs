@@ -6,9 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use forebay_sdk::{read_json, replace_json};
+use forebay_sdk::{beside, read_json, replace_json};
 use serde::{Deserialize, Serialize};
-use tokio::task::spawn_blocking;
 use tracing::debug;
 
 use crate::plan::Refused;
@@ -52,7 +51,7 @@ impl Known {
     /// costs a few requests, no more.
     pub async fn load(&mut self, place: &str) {
         let (folder, file, device) = (self.folder.clone(), self.file(), self.device(place));
-        let read = spawn_blocking(move || read_json::<Written>(&folder, &file)).await;
+        let read = beside(move || read_json::<Written>(&folder, &file)).await;
         match read {
             Ok(Ok(written)) if written.device == device => self.add(written.refused),
             Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
@@ -76,7 +75,7 @@ impl Known {
         let written = Written { device: self.device(place), refused: self.refused.clone() };
         let (folder, file) = (self.folder.clone(), self.file());
         let write = move || replace_json(&folder, &file, &written);
-        if let Ok(Err(error)) = spawn_blocking(write).await {
+        if let Ok(Err(error)) = beside(write).await {
             debug!(%error, "cannot write what the device refuses");
         }
     }

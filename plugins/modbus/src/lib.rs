@@ -55,6 +55,7 @@ pub fn plugin() -> Plugin {
         .rules(&[&rules::ASKS_TOO_SOON, &rules::ONE_BASED_ADDRESS, &rules::REGISTER_OVERLAP])
         .does(probe::tool())
         .does(simulate::tool())
+        .is_peer(simulate::peer::peer())
         .plays(Device {
             name: "sdm630",
             summary: "An Eastron SDM630 three-phase meter whose values move like those of a workshop.",

@@ -3,6 +3,7 @@
 mod device;
 pub mod fault;
 pub mod image;
+pub mod peer;
 mod profile;
 pub mod server;
 mod settings;
@@ -176,6 +177,7 @@ async fn run(call: Call) -> Result<(), Stopped> {
         }
     };
     tokio::select! {
+        biased;
         _ = serving => Err(anyhow!("the line to the simulated devices is gone").into()),
         () = telling => Ok(()),
     }

@@ -7,8 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use forebay_sdk::replace_file;
-use tokio::task::spawn_blocking;
+use forebay_sdk::{beside, replace_file};
 use tracing::debug;
 
 /// The file in which it is remembered: a topic filter in each line.
@@ -33,7 +32,7 @@ impl Asked {
             return filters.clone();
         }
         let file = self.folder.join(FILE);
-        let read = spawn_blocking(move || fs::read_to_string(file)).await;
+        let read = beside(move || fs::read_to_string(file)).await;
         let text = read.map_or(String::new(), Result::unwrap_or_default);
         let filters: BTreeSet<String> = text.lines().map(str::to_owned).collect();
         self.filters = Some(filters.clone());
@@ -50,7 +49,7 @@ impl Asked {
         let folder = self.folder.clone();
         // Without it the broker sends for longer what nobody asks for.
         let write = move || replace_file(&folder, FILE, text.as_bytes());
-        if let Ok(Err(error)) = spawn_blocking(write).await {
+        if let Ok(Err(error)) = beside(write).await {
             debug!(%error, "cannot note what the broker was asked for");
         }
     }

@@ -82,6 +82,10 @@ impl Configured for MqttConnection {
         }
     }
 
+    fn reaches(&self) -> Vec<String> {
+        self.addresses().map(|address| address.endpoint.to_string()).collect()
+    }
+
     fn examine<'a>(&'a self, asked: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
         Some(examine(self, asked).boxed_local())
     }
@@ -217,7 +221,10 @@ impl Driver {
             broker: address.endpoint.clone(),
             keep_alive: self.settings.keep_alive.0,
             via: self.settings.via.clone(),
-            tls: self.settings.tls(address, &self.folder).await?,
+            tls: match self.world.is_private() {
+                true => None,
+                false => self.settings.tls(address, &self.folder).await?,
+            },
             server_name: self.settings.server_name.clone(),
             websocket: address.websocket(&self.settings.headers),
             max_packet: (version == Version::V4).then_some(max_packet),
@@ -298,6 +305,7 @@ impl Driver {
         // Each of these ends only with an error, and is never polled again then.
         session.demand.heard();
         tokio::select! {
+            biased;
             error = carry(line, session, self.settings.device.as_ref()) => error,
             () = is_due(renew_at, &self.world) => Err(Renewed.into()),
             quiet = session.demand.quiet() => Err(quiet.into()),
@@ -386,6 +394,7 @@ async fn is_due(moment: Option<i64>, world: &World) {
         let left = moment - Timestamp::now().unix_millis() / 1000;
         let Some(left) = u64::try_from(left).ok().filter(|left| *left > 0) else { return };
         tokio::select! {
+            biased;
             () = sleep(Duration::from_secs(left)) => (),
             () = world.clock_was_moved() => (),
         }
@@ -596,6 +605,7 @@ async fn keep_subscribed(
             }
         };
         tokio::select! {
+            biased;
             () = inbound.changed() => (),
             () = until => (),
         }

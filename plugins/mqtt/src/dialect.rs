@@ -6,8 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use forebay_sdk::replace_file;
-use tokio::task::spawn_blocking;
+use forebay_sdk::{beside, replace_file};
 use tracing::debug;
 
 use crate::{address::Address, version::Version};
@@ -62,7 +61,7 @@ impl Dialect {
         if std::mem::take(&mut self.is_unread) {
             let file = self.folder.join(&self.file);
             let old = note(Version::V4, &self.broker);
-            let read = spawn_blocking(move || fs::read_to_string(file)).await;
+            let read = beside(move || fs::read_to_string(file)).await;
             if read.is_ok_and(|read| read.is_ok_and(|read| read == old)) {
                 self.first = Version::V4;
             }
@@ -80,7 +79,7 @@ impl Dialect {
         let note = note(version, &self.broker);
         let write = move || replace_file(&folder, &file, note.as_bytes());
         // Without it the next start may try both again.
-        if let Ok(Err(error)) = spawn_blocking(write).await {
+        if let Ok(Err(error)) = beside(write).await {
             debug!(%error, "cannot write what the broker speaks");
         }
     }

@@ -14,8 +14,8 @@ use std::{
     },
 };
 
-use forebay_sdk::replace_file;
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use forebay_sdk::{beside, replace_file};
+use tokio::sync::OnceCell;
 use tracing::debug;
 
 use crate::client::Kept;
@@ -53,14 +53,14 @@ impl ExactlyOnce {
         let folder = self.folder.clone();
         let write = move || replace_file(&folder, FILE, b"spoken\n");
         // Without it a message may be lost after the next start, when this one ends without notice.
-        if let Ok(Err(error)) = spawn_blocking(write).await {
+        if let Ok(Err(error)) = beside(write).await {
             debug!(%error, "cannot note that QoS 2 is spoken");
         }
     }
 
     async fn read(&self) -> Vec<Arc<Kept>> {
         let file = self.folder.join(FILE);
-        let was_spoken = spawn_blocking(move || fs::exists(file)).await;
+        let was_spoken = beside(move || fs::exists(file)).await;
         let was_spoken = was_spoken.is_ok_and(|read| read.unwrap_or(false));
         self.is_spoken.fetch_or(was_spoken, Ordering::Relaxed);
         let kept = || if was_spoken { Kept::unknown() } else { Kept::default() };

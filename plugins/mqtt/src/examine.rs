@@ -55,6 +55,7 @@ async fn examine_at(address: &Address, settings: &MqttConnection, asked: &Examin
     };
     // Messages are read and not acknowledged: the broker sends them again to whom they are for.
     let lost = tokio::select! {
+        biased;
         error = listen(&mut line, &heard) => Some(error),
         done = try_all => done.err(),
     };

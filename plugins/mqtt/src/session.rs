@@ -452,6 +452,7 @@ impl Session {
             return self.client().map(|_| ()).map_err(WriteError::retry);
         };
         tokio::select! {
+            biased;
             () = sleep_until(since + calm) => Ok(()),
             _ = link.changed() => self.client().map(|_| ()).map_err(WriteError::retry),
         }

@@ -159,15 +159,17 @@ async fn forward(
         let mut pending = FuturesUnordered::new();
         loop {
             tokio::select! {
+                biased;
+                Some(()) = pending.next(), if !pending.is_empty() => (),
                 Some((kept, receipt, claim)) = under_way.recv() => pending.push(async {
                     out.see_delivered(kept, receipt).await;
                     claim.settle();
                 }),
-                Some(()) = pending.next(), if !pending.is_empty() => (),
             }
         }
     };
     tokio::select! {
+        biased;
         () = send => (),
         () = settle => (),
     }

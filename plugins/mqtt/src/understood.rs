@@ -4,14 +4,13 @@ use std::{any::Any, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use forebay_sdk::{
-    Period, Problem, Secret, Timestamp,
+    Period, Problem, Secret, Timestamp, beside,
     tls::{Oldest, Tls, rustls::ClientConfig},
     world::Via,
 };
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::task::spawn_blocking;
 
 use crate::{
     address::Address,
@@ -114,7 +113,7 @@ impl MqttConnection {
         }
         let tls = self.certificates(Arc::clone(folder));
         let config =
-            spawn_blocking(move || tls.client_config()).await.context("reading certificates")??;
+            beside(move || tls.client_config()).await.context("reading certificates")??;
         Ok(Some(Arc::new(self.with_options(config))))
     }
 

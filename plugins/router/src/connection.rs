@@ -149,9 +149,10 @@ impl Owner {
         let mut jobs = self.line.serve();
         loop {
             tokio::select! {
-                job = jobs.next() => self.take(job, voice).await?,
-                () = self.link.watched(), if self.link_read.is_none() => self.read_link(voice).await?,
+                biased;
                 () = sleep_until(self.next_look()) => self.look(voice).await?,
+                () = self.link.watched(), if self.link_read.is_none() => self.read_link(voice).await?,
+                job = jobs.next() => self.take(job, voice).await?,
             }
         }
     }

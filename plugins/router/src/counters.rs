@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{Timestamp, read_json, replace_json};
+use forebay_sdk::{Timestamp, beside, read_json, replace_json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{figures::Figures, modem};
@@ -246,7 +246,7 @@ impl Counters {
     /// Reads what was counted before a restart.
     pub async fn load(folder: &Path) -> Counters {
         let folder = folder.to_owned();
-        match spawn_blocking(move || read_json(&folder, FILE)).await {
+        match beside(move || read_json(&folder, FILE)).await {
             Ok(Ok(counters)) => counters,
             Ok(Err(error)) => {
                 if error.kind() != io::ErrorKind::NotFound {
@@ -263,7 +263,7 @@ impl Counters {
     pub async fn save(&self, folder: &Path) {
         let (folder, counters): (PathBuf, _) = (folder.to_owned(), self.clone());
         let write = move || replace_json(&folder, FILE, &counters);
-        if let Ok(Err(error)) = spawn_blocking(write).await {
+        if let Ok(Err(error)) = beside(write).await {
             debug!(%error, "cannot write what was counted");
         }
     }

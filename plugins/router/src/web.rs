@@ -7,7 +7,7 @@ use std::{convert::Infallible, io, pin::Pin, sync::Arc, task};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use forebay_sdk::{
-    Endpoint, Period,
+    Endpoint, Period, beside,
     connection::Refused,
     tls::{self, Distrust, Tls, rustls, rustls::pki_types::ServerName},
     world::{Dial, Stream, World},
@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    task::{AbortHandle, spawn_blocking},
+    task::AbortHandle,
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -212,7 +212,7 @@ impl Web {
             return Ok(Arc::new(tls::trusting_only(pin)?));
         }
         let certificates = self.certificates.clone();
-        let read = spawn_blocking(move || certificates.client_config()).await;
+        let read = beside(move || certificates.client_config()).await;
         Ok(Arc::new(read.context("reading the certificates")??))
     }
 }

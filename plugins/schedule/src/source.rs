@@ -77,6 +77,7 @@ impl Source for Scheduled {
                 None => tokio::time::sleep(LOOK_AGAIN),
             };
             tokio::select! {
+                biased;
                 () = wait => (),
                 () = self.world.clock_was_moved() => {
                     // What a jump leaves out is over.

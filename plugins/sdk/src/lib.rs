@@ -13,6 +13,7 @@
 //! `<!-- /settings -->`; the test suite keeps it true (`UPDATE=1` rewrites it).
 
 pub mod beat;
+pub mod beside;
 pub mod claim;
 pub mod clock;
 pub mod coding;
@@ -46,6 +47,7 @@ pub mod panel;
 pub mod password;
 pub mod path;
 pub mod payload;
+pub mod peer;
 pub mod plugin;
 mod progress;
 pub mod rules;
@@ -89,6 +91,7 @@ pub use forebay_yaml::{
 pub use crate::zone::Zone;
 pub use crate::{
     beat::Beat,
+    beside::beside,
     claim::{Claim, Holding},
     clock::{Moment, Now},
     coding::{Coding, Compression, GzipStream},
@@ -113,6 +116,7 @@ pub use crate::{
     own_time::{OwnTime, TimeForm},
     path::Path,
     payload::{DecodeError, Format, Payload, Value},
+    peer::Peer,
     plugin::{
         Device, Expanded, Expansion, Native, NodeType, Plugin, Profile, Profiles, Resolved, Role,
         RunningDevice, TakeIn, Taken,

@@ -122,6 +122,7 @@ impl LinkView {
         };
         let mut seen = self.seen.clone();
         tokio::select! {
+            biased;
             _ = seen.changed() => (),
             () = over => (),
         }

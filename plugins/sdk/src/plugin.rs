@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    peer::Peer,
     settings::{Configured, Import, Problem, Settings},
     tool::Tool,
 };
@@ -35,6 +36,8 @@ pub struct Plugin {
     pub more_samples: Vec<(&'static str, &'static str)>,
     /// Devices that the plugin can play, for demonstrations and tests.
     pub devices: Vec<Device>,
+    /// The other sides of connections that it can play in tests of pipelines.
+    pub peers: Vec<Peer>,
     /// Verbs of the command line that it brings.
     pub tools: Vec<Tool>,
 }
@@ -55,6 +58,7 @@ impl Plugin {
             sample: sample.into(),
             more_samples: Vec::new(),
             devices: Vec::new(),
+            peers: Vec::new(),
             tools: Vec::new(),
         }
     }
@@ -92,6 +96,12 @@ impl Plugin {
     /// Brings a verb of the command line.
     pub fn does(mut self, tool: Tool) -> Plugin {
         self.tools.push(tool);
+        self
+    }
+
+    /// Can play the other side of a connection in tests of pipelines.
+    pub fn is_peer(mut self, peer: Peer) -> Plugin {
+        self.peers.push(peer);
         self
     }
 

@@ -148,6 +148,12 @@ pub trait Configured: Any + Send + Sync {
         false
     }
 
+    /// A connection: where in the world the other side is looked for, each as `host:port` or the path of a serial
+    /// line, so that a test of a pipeline can put a peer there.
+    fn reaches(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Tries the way to the other side step by step, as `forebay doctor` shows it, and in the words of
     /// what runs. The only method that connects to anybody. None when there is nothing to look at.
     fn examine<'a>(&'a self, _: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
@@ -204,6 +210,8 @@ pub struct Capabilities {
     pub tells_inputs_apart: bool,
     /// Whether anything can ever come out of the output `errors`.
     pub errors: bool,
+    /// A source or a sink without a connection: it needs nothing outside of this program, as a timer.
+    pub is_inward: bool,
 }
 
 impl Default for Capabilities {
@@ -219,6 +227,7 @@ impl Default for Capabilities {
             is_near: false,
             tells_inputs_apart: false,
             errors: true,
+            is_inward: false,
         }
     }
 }

@@ -29,7 +29,7 @@ impl Configured for Timer {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { errors: false, ..Capabilities::default() }
+        Capabilities { errors: false, is_inward: true, ..Capabilities::default() }
     }
 
     fn fields(&self) -> Fields {

@@ -16,7 +16,7 @@ use forebay_sdk::{
 use super::super::tried::Tried;
 use super::{
     answers::Answers,
-    differences::{differences, one_line},
+    differences::{Likeness, differences, one_line},
     written::{Asked, Expected, Sent, Subject, Test},
 };
 use crate::config::{Name, WHOLE, Wires};
@@ -223,7 +223,7 @@ fn request_differs(expected: &Asked, asked: &Request) -> Vec<String> {
             Some((format, bytes)) => Payload::encoded(bytes.clone(), *format).to_value_lossy(),
             None => Value::Null,
         };
-        failures.extend(differences("body", body, &found));
+        failures.extend(differences("body", body, &found, Likeness::default()));
     }
     failures
 }
@@ -237,12 +237,17 @@ fn message_differs<'a>(
         failures.push(format!("topic: expected \"{topic}\", found \"{}\"", message.topic));
     }
     if let Some(payload) = &expected.payload {
-        failures.extend(differences("payload", payload, &message.payload.to_value_lossy()));
+        failures.extend(differences(
+            "payload",
+            payload,
+            &message.payload.to_value_lossy(),
+            Likeness::default(),
+        ));
     }
     for (name, value) in expected.meta.iter().flatten() {
         let path = format!("meta.{name}");
         match message.meta.get(name) {
-            Some(found) => failures.extend(differences(&path, value, found)),
+            Some(found) => failures.extend(differences(&path, value, found, Likeness::default())),
             None => failures.push(format!("{path}: expected {}, found nothing", one_line(value))),
         }
     }

@@ -56,11 +56,11 @@ mod cursor;
 mod disk;
 mod doubt;
 mod log;
+mod medium;
+mod memory;
 mod ranges;
 mod record;
 mod segment;
-#[cfg(test)]
-mod simulated;
 #[cfg(test)]
 mod tests;
 
@@ -69,17 +69,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) use self::ranges::Ranges;
 #[cfg(test)]
 pub(super) use self::{
-    breakable::{Breakable, Breakage, set_breakage},
-    simulated::Simulated,
+    breakable::{Breakage, set_breakage},
+    memory::MemoryDisk,
 };
 pub use self::{
     disk::{Disk, DiskFile, Folder},
     log::{Limits, Log, Repairs, Stored},
+    medium::Disks,
+    memory::Faults,
     record::Batch,
 };
+pub(super) use self::{medium::Medium, ranges::Ranges};
 use forebay_sdk::clock;
 
 /// The messages of a buffer that perhaps another process writes. Takes no lock and changes nothing;

@@ -10,7 +10,7 @@ use std::{
 use forebay_sdk::{Format, Message, Payload, Timestamp};
 use serde_json::json;
 
-use super::{disk::LOCK, simulated::Simulated, *};
+use super::{disk::LOCK, memory::MemoryDisk, *};
 use forebay_sdk::clock::{Clock, Moment};
 
 const LIMITS: Limits = Limits { max_bytes: 1 << 20 };
@@ -103,7 +103,7 @@ fn numbered(count: usize) -> Vec<Message> {
 
 #[test]
 fn a_backlog_that_has_drained_gives_its_room_back() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     log.set_segment_bytes(3000);
     for message in numbered(2000) {
@@ -175,7 +175,7 @@ fn a_message_of_200_bytes_costs_little_more() {
 
 #[test]
 fn what_is_acknowledged_does_not_come_again() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     add(&mut log, &numbered(10));
     log.ack(0..3);
@@ -195,7 +195,7 @@ fn what_is_acknowledged_does_not_come_again() {
 
 #[test]
 fn a_gap_that_was_left_on_purpose_is_no_loss() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     log.append(&batch(5, &numbered(2))).unwrap();
     log.append(&batch(90, &numbered(1))).unwrap();
@@ -209,7 +209,7 @@ fn a_gap_that_was_left_on_purpose_is_no_loss() {
 
 #[test]
 fn a_read_is_bounded_and_goes_on_where_it_stopped() {
-    let (mut log, _) = open(Simulated::default());
+    let (mut log, _) = open(MemoryDisk::default());
     log.set_segment_bytes(2000);
     for chunk in numbered(100).chunks(7) {
         add(&mut log, chunk);
@@ -230,7 +230,7 @@ fn a_read_is_bounded_and_goes_on_where_it_stopped() {
 
 #[test]
 fn the_oldest_segment_is_dropped_whole_also_the_one_that_is_written() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     log.set_segment_bytes(1400);
     for chunk in numbered(25).chunks(5) {
@@ -254,7 +254,7 @@ fn the_oldest_segment_is_dropped_whole_also_the_one_that_is_written() {
 #[test]
 fn segments_are_dropped_by_age() {
     let hand = Hand::at(1, 100, TODAY);
-    let (mut log, _) = Log::open_at(Simulated::default(), LIMITS, hand.clock()).unwrap();
+    let (mut log, _) = Log::open_at(MemoryDisk::default(), LIMITS, hand.clock()).unwrap();
     log.set_segment_bytes(500);
     for n in 0..5 {
         hand.set(1, 100 + n * 10, TODAY + n * 10 * SECOND);
@@ -270,7 +270,7 @@ fn segments_are_dropped_by_age() {
 #[test]
 fn what_came_before_the_clock_was_set_has_no_age_until_it_is_known() {
     let hand = Hand::at(1, 10, 10 * SECOND);
-    let (mut log, _) = Log::open_at(Simulated::default(), LIMITS, hand.clock()).unwrap();
+    let (mut log, _) = Log::open_at(MemoryDisk::default(), LIMITS, hand.clock()).unwrap();
     add(&mut log, &numbered(1));
     let limit = |wall: i64| Timestamp::from_unix_nanos(wall - 60 * SECOND);
     hand.set(2, 10, TODAY);
@@ -291,11 +291,11 @@ fn a_message_from_before_the_clock_was_set_gets_its_real_time() {
         };
         message
     };
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let hand = Hand::at(7, 20, 20 * SECOND);
     let (mut log, _) = Log::open_at(disk.clone(), LIMITS, hand.clock()).unwrap();
     add(&mut log, &[stamped(15 * SECOND), stamped(20 * SECOND)]);
-    let times = |log: &mut Log<Simulated>| -> Vec<i64> {
+    let times = |log: &mut Log<MemoryDisk>| -> Vec<i64> {
         all(log).values().map(|message| message.time.unix_nanos()).collect()
     };
     assert_eq!(times(&mut log), [15 * SECOND, 20 * SECOND], "not known yet");
@@ -351,7 +351,7 @@ fn a_look_needs_no_lock_and_changes_nothing() {
 
 #[test]
 fn files_are_written_over_and_not_made_anew() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     log.set_segment_bytes(2000);
     let mut most = 0;
@@ -370,7 +370,7 @@ fn files_are_written_over_and_not_made_anew() {
 /// Each time that a file grows, the file system writes its journal.
 #[test]
 fn small_writes_seldom_make_a_file_longer() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     let mut sizes = std::collections::BTreeSet::new();
     for _ in 0..1000 {
@@ -384,7 +384,7 @@ fn small_writes_seldom_make_a_file_longer() {
 
 #[test]
 fn files_beyond_the_limit_go_away_once_they_are_done_with() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     log.set_segment_bytes(2000);
     for _ in 0..100 {
@@ -399,7 +399,7 @@ fn files_beyond_the_limit_go_away_once_they_are_done_with() {
 
 #[test]
 fn a_full_disk_takes_nothing_and_loses_nothing() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     log.set_segment_bytes(2000);
     let mut accepted = 0;
@@ -431,7 +431,7 @@ fn a_full_disk_takes_nothing_and_loses_nothing() {
 
 #[test]
 fn a_disk_that_turned_read_only_still_gives_what_it_has() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     add(&mut log, &numbered(10));
     disk.set(|faults| faults.read_only = true);
@@ -451,7 +451,7 @@ fn a_disk_that_turned_read_only_still_gives_what_it_has() {
 
 #[test]
 fn after_a_failed_sync_everything_is_written_anew_before_it_is_called_safe() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     add(&mut log, &numbered(3));
     log.append(&batch(3, &numbered(30))).unwrap();
@@ -473,7 +473,7 @@ fn after_a_failed_sync_everything_is_written_anew_before_it_is_called_safe() {
 
 #[test]
 fn a_block_that_cannot_be_read_costs_what_is_in_it() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     for chunk in numbered(1000).chunks(10) {
         add(&mut log, chunk);
@@ -489,7 +489,7 @@ fn a_block_that_cannot_be_read_costs_what_is_in_it() {
 /// A stick that was pulled out must not make us forget what is on it.
 #[test]
 fn a_disk_that_is_gone_is_no_loss() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     add(&mut log, &numbered(10));
     disk.set(|faults| faults.gone = true);
@@ -517,7 +517,7 @@ struct Specimen {
 
 impl Specimen {
     fn new() -> Specimen {
-        let disk = Simulated::default();
+        let disk = MemoryDisk::default();
         let (mut log, _) = open(disk.clone());
         log.set_segment_bytes(892);
         for chunk in samples(32).chunks(8) {
@@ -541,7 +541,7 @@ impl Specimen {
     /// Opens a damaged copy, and returns what is missing and what was reported.
     #[track_caller]
     fn open(&self, image: &BTreeMap<String, Vec<u8>>) -> (Vec<u64>, Repairs) {
-        let (mut log, mut repairs) = open(Simulated::of(image));
+        let (mut log, mut repairs) = open(MemoryDisk::of(image));
         let found = all(&mut log);
         for (seq, message) in &found {
             // 0 and 1 were acknowledged, and may come again when the cursor is damaged.
@@ -679,7 +679,7 @@ fn a_folder_that_was_removed_costs_what_was_only_there_and_is_made_again() {
 
 #[test]
 fn a_disk_that_comes_back_has_what_it_had() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     add(&mut log, &numbered(30));
     log.sync().unwrap();
@@ -740,7 +740,7 @@ fn a_payload_that_looks_like_a_batch_is_none() {
     let inner = numbered(3);
     let mut forged = Vec::new();
     batch(40, &inner).write(0, Timestamp::from_unix_nanos(TODAY), 0, &mut forged);
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     let carrier = Message::new("t", Payload::encoded(forged, Format::Bytes));
     add(&mut log, &[carrier]);
@@ -751,14 +751,14 @@ fn a_payload_that_looks_like_a_batch_is_none() {
     let file = image.get_mut(&name).unwrap();
     let at = file.windows(4).position(|four| four == record::BATCH_MARK).unwrap();
     file[at] ^= 1;
-    let (mut log, repairs) = open(Simulated::of(&image));
+    let (mut log, repairs) = open(MemoryDisk::of(&image));
     assert_eq!(seqs(&mut log), [1]);
     assert_eq!(repairs.lost_records, 1);
 }
 
 #[test]
 fn old_content_of_a_file_is_not_taken_for_damage() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     log.set_segment_bytes(5000);
     for n in 0..40 {
@@ -773,7 +773,7 @@ fn old_content_of_a_file_is_not_taken_for_damage() {
 
 #[test]
 fn acknowledgements_in_many_pieces_are_bounded_and_lose_nothing() {
-    let disk = Simulated::default();
+    let disk = MemoryDisk::default();
     let (mut log, _) = open(disk.clone());
     add(&mut log, &numbered(2000));
     for seq in (0..2000).step_by(2) {

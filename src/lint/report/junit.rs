@@ -70,7 +70,7 @@ pub(super) fn junit(parts: &[Part<'_>], least: Level) -> String {
 }
 
 /// Characters that XML cannot hold at all become one that it can.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {
         match character {

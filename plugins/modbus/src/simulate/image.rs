@@ -107,6 +107,11 @@ impl Image {
         Ok(())
     }
 
+    /// What moved there stands still.
+    pub fn still(&mut self, block: Block) {
+        self.moving.retain(|(field, _)| field.block != block);
+    }
+
     /// From now on nothing of it can be written.
     pub fn lock(&mut self) {
         self.writable.clear();

@@ -98,6 +98,8 @@ impl Simulator {
         let mut clients = JoinSet::new();
         loop {
             tokio::select! {
+                biased;
+                Some(_) = clients.join_next() => (),
                 accepted = listener.accept() => match accepted {
                     Ok((client, _)) if clients.len() < self.devices().most_clients => {
                         let simulator = self.clone();
@@ -107,7 +109,6 @@ impl Simulator {
                     // Out of file descriptors, most likely: some may come free.
                     Err(_) => sleep(LONGEST_GAP).await,
                 },
-                Some(_) = clients.join_next() => (),
             }
         }
     }

@@ -38,7 +38,7 @@ pub struct SimulationSettings {
 /// A device, or several that are alike.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DeviceSettings {
+pub struct DeviceSettings {
     /// Its address on the bus, such as `1`, or those of several: `1-10`.
     #[serde(default = "first_unit")]
     units: Numbers,
@@ -195,7 +195,8 @@ impl SimulationSettings {
 }
 
 impl DeviceSettings {
-    fn units(&self, path: &str, problems: &mut Vec<Problem>) -> Vec<u8> {
+    /// Its addresses, or what is wrong with them.
+    pub fn units(&self, path: &str, problems: &mut Vec<Problem>) -> Vec<u8> {
         units::parse(&self.units).unwrap_or_else(|label| {
             let path = format!("{path}.units");
             problems.push(Problem::new(path, "`units` are no addresses of devices", label));
@@ -203,7 +204,13 @@ impl DeviceSettings {
         })
     }
 
-    fn resolve(&self, path: &str, seed: u64, problems: &mut Vec<Problem>) -> (Image, Vec<Field>) {
+    /// What it holds, and what of it has a name.
+    pub fn resolve(
+        &self,
+        path: &str,
+        seed: u64,
+        problems: &mut Vec<Problem>,
+    ) -> (Image, Vec<Field>) {
         let mut image = Image::default();
         image.identity.clone_from(&self.identity);
         for (table, key, written) in [
@@ -260,7 +267,12 @@ impl DeviceSettings {
 }
 
 /// Puts a value as its author wrote it; zero when nothing is written.
-fn put(image: &mut Image, field: &Field, value: Option<&Value>, seed: u64) -> Result<(), String> {
+pub fn put(
+    image: &mut Image,
+    field: &Field,
+    value: Option<&Value>,
+    seed: u64,
+) -> Result<(), String> {
     use crate::decode::Form;
     let Some(value) = value else {
         // What stands there already, as hexadecimal, is what was meant.
@@ -318,7 +330,8 @@ impl FaultSettings {
         settings.resolve()
     }
 
-    fn resolve(self) -> Result<Fault, String> {
+    /// The fault, or what would be one.
+    pub fn resolve(self) -> Result<Fault, String> {
         let flags = [
             (self.wrong_id, What::WrongId),
             (self.wrong_unit, What::WrongUnit),

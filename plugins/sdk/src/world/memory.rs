@@ -2,6 +2,7 @@
 //! hours pass in no time.
 
 mod pins;
+mod way;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,11 @@ use tokio::{
     time::Instant,
 };
 
-pub use self::pins::Pins;
+use self::way::PIPE_BYTES;
+pub use self::{
+    pins::Pins,
+    way::{Traffic, Way},
+};
 use super::{
     World,
     gpio::{GpioChip, GpioRequest, HeldLine},
@@ -27,8 +32,6 @@ use super::{
 };
 use crate::clock::{self, Moment};
 
-/// What a pipe holds before its writer waits.
-const PIPE_BYTES: usize = 64 << 10;
 /// The most connections that wait to be taken.
 const BACKLOG: usize = 16;
 
@@ -48,9 +51,14 @@ type Coming = (Box<dyn Stream>, SocketAddr);
 struct State {
     /// Who listens, by `host:port` or the path of a socket, and at the end of which serial line.
     listeners: BTreeMap<String, mpsc::Sender<Coming>>,
+    /// Other names of places where somebody listens.
+    names: BTreeMap<String, String>,
+    /// The ways to places, by the names that callers have for them. Others are as good as it gets.
+    ways: BTreeMap<String, Way>,
     files: BTreeMap<PathBuf, Vec<u8>>,
     variables: BTreeMap<String, String>,
     next_port: u16,
+    is_private: bool,
     /// What the clocks showed at `since`.
     base: Moment,
     since: Instant,
@@ -69,9 +77,12 @@ impl Memory {
         let base = Moment { boot: 1, uptime_nanos: 3_600_000_000_000, wall_nanos, is_set };
         let state = State {
             listeners: BTreeMap::new(),
+            names: BTreeMap::new(),
+            ways: BTreeMap::new(),
             files: BTreeMap::new(),
             variables: BTreeMap::new(),
             next_port: 49_152,
+            is_private: false,
             base,
             since: Instant::now(),
         };
@@ -113,6 +124,29 @@ impl Memory {
         let at = state.address(place);
         state.listeners.insert(place.to_owned(), sender);
         Door { at, coming: AsyncMutex::new(coming) }
+    }
+
+    /// From now on streams go without TLS.
+    pub fn go_without_tls(&self) {
+        self.0.state().is_private = true;
+    }
+
+    /// Who calls a place by this name reaches who listens at another.
+    pub fn name(&self, name: &str, place: &str) {
+        self.0.state().names.insert(name.to_owned(), place.to_owned());
+    }
+
+    /// From now on connections to a place go by this way.
+    pub fn lead(&self, place: &str, way: &Way) {
+        self.0.state().ways.insert(place.to_owned(), way.clone());
+    }
+
+    /// The power was gone: the time since boot begins anew. The wall clock goes on.
+    pub fn boot_again(&self) {
+        let mut state = self.0.state();
+        let moment = state.moment();
+        let boot = moment.boot + 1;
+        (state.base, state.since) = (Moment { boot, uptime_nanos: 0, ..moment }, Instant::now());
     }
 
     /// From now on nobody answers there.
@@ -167,11 +201,20 @@ impl Inside {
     }
 
     fn reach(&self, place: &str) -> BoxFuture<'static, io::Result<Box<dyn Stream>>> {
-        let found = self.state().listeners.get(place).cloned();
-        let from = self.state().address("");
+        let mut state = self.state();
+        let listens = state.names.get(place).map_or(place, String::as_str);
+        let found = state.listeners.get(listens).cloned();
+        let way = state.ways.get(place).cloned();
+        let from = state.address("");
         async move {
             let nobody = || io::Error::from(io::ErrorKind::ConnectionRefused);
-            let (ours, theirs) = duplex(PIPE_BYTES);
+            let (ours, theirs) = match way {
+                None => duplex(PIPE_BYTES),
+                Some(way) => {
+                    way.call().await?;
+                    way.connect()
+                }
+            };
             let listener = found.ok_or_else(nobody)?;
             listener.send((Box::new(theirs), from)).await.map_err(|_| nobody())?;
             Ok(Box::new(ours) as Box<dyn Stream>)
@@ -181,6 +224,10 @@ impl Inside {
 }
 
 impl Outside for Inside {
+    fn is_private(&self) -> bool {
+        self.state().is_private
+    }
+
     fn variable(&self, name: &str) -> Option<String> {
         self.state().variables.get(name).cloned()
     }

@@ -1,14 +1,13 @@
 //! The one seam to the outside: byte streams, lines of GPIO, files that are devices, and the clocks.
 //!
 //! A plugin opens nothing by itself. It asks the [`World`] that its [`crate::Site`] carries, behind
-//! which stands the system, or in tests a world in memory ([`memory`]) whose clock can be stopped.
+//! which stands the system, or in tests (those of users, too) a world in memory ([`memory`]) whose clock can be stopped.
 //! The protocol code above is the same. Names of hosts, serial lines and paths are written as users
 //! write them; what stands for them is the world's choice.
 
 #[cfg(feature = "gpio")]
 mod cdev;
 pub mod gpio;
-#[cfg(feature = "testing")]
 pub mod memory;
 mod outside;
 mod pass_on;
@@ -118,6 +117,11 @@ impl World {
             }
             Via::Proxy(proxy) => Ok(Some(proxy.clone())),
         }
+    }
+
+    /// See [`Outside::is_private`].
+    pub fn is_private(&self) -> bool {
+        self.outside.is_private()
     }
 
     /// See [`Outside::look_up`].

@@ -135,6 +135,11 @@ pub trait Outside: Send + Sync {
     fn look_up(&self, _: Endpoint) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
     }
+    /// Whether nobody could listen on its way, so that streams go without TLS: a world in memory has nobody who
+    /// could certify who is who.
+    fn is_private(&self) -> bool {
+        false
+    }
     /// A variable of the environment.
     fn variable(&self, _: &str) -> Option<String> {
         None

@@ -7,7 +7,7 @@ use std::{
     ops::Range,
 };
 
-use super::{super::simulated::Faults, *};
+use super::{super::memory::Faults, *};
 
 /// Everything that is known about a log from outside.
 #[derive(Clone, Default)]
@@ -35,8 +35,8 @@ impl Model {
 }
 
 struct Life {
-    disk: Simulated,
-    log: Log<Simulated>,
+    disk: MemoryDisk,
+    log: Log<MemoryDisk>,
     model: Model,
     chance: fastrand::Rng,
 }
@@ -45,7 +45,7 @@ impl Life {
     fn new(seed: u64) -> Life {
         // The log's own chance, for its salts.
         fastrand::seed(seed);
-        let disk = Simulated::default();
+        let disk = MemoryDisk::default();
         let log = start(&disk);
         Life { disk, log, model: Model::default(), chance: fastrand::Rng::with_seed(seed) }
     }
@@ -184,7 +184,7 @@ impl Life {
     }
 
     /// The process ends without notice and another starts; or the machine does.
-    fn restart(&mut self, disk: Simulated, power_was_cut: bool) {
+    fn restart(&mut self, disk: MemoryDisk, power_was_cut: bool) {
         self.disk = disk;
         self.log = start(&self.disk);
         let found = all(&mut self.log);
@@ -211,7 +211,7 @@ impl Life {
     }
 }
 
-fn start(disk: &Simulated) -> Log<Simulated> {
+fn start(disk: &MemoryDisk) -> Log<MemoryDisk> {
     let (mut log, _) = open(disk.clone());
     log.set_segment_bytes(3000);
     log
@@ -273,7 +273,7 @@ fn a_damaged_byte_after_any_life_costs_one_message_at_most_and_is_counted() {
         let Some(bytes) = life.chance.choice(image.values_mut()) else { continue };
         let at = life.chance.usize(..bytes.len());
         bytes[at] ^= life.chance.u8(1..);
-        let (mut log, repairs) = open(Simulated::of(&image));
+        let (mut log, repairs) = open(MemoryDisk::of(&image));
         let found = all(&mut log);
         life.were_given(&found);
         let missing = life.model.held.keys().filter(|seq| !found.contains_key(seq));

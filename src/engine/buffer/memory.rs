@@ -1,17 +1,17 @@
-//! A disk for tests. It loses power, fills up and breaks as it is told, and remembers what a real
-//! disk would have: what was synced, and of the rest whatever chance decides.
+//! A disk in memory, for tests: those of users, too. It loses power, fills up and breaks as it is told, and
+//! remembers what a real disk would have: what was synced, and of the rest whatever chance decides.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::disk::{Disk, DiskFile, LOCK};
 
 /// A handle; clones are the same disk.
 #[derive(Clone, Default)]
-pub struct Simulated(Arc<Mutex<State>>);
+pub struct MemoryDisk(Arc<Mutex<State>>);
 
 #[derive(Clone, Default)]
 struct State {
@@ -61,38 +61,26 @@ pub struct Faults {
     pub gone: bool,
 }
 
-pub struct SimulatedFile {
-    disk: Simulated,
+pub struct MemoryFile {
+    disk: MemoryDisk,
     id: u64,
 }
 
-pub struct SimulatedLock(Simulated);
+pub struct MemoryLock(MemoryDisk);
 
-impl Drop for SimulatedLock {
+impl Drop for MemoryLock {
     fn drop(&mut self) {
         self.0.state().is_locked = false;
     }
 }
 
-impl Simulated {
+impl MemoryDisk {
     pub fn set(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.state().faults);
     }
 
-    /// How many operations there were that change something.
-    pub fn operations(&self) -> u64 {
-        self.state().operations
-    }
-
-    /// The disk as a process finds it that starts after another was killed.
-    pub fn after_kill(&self) -> Simulated {
-        let mut state = self.state().clone();
-        (state.is_locked, state.faults, state.operations) = Default::default();
-        Simulated(Arc::new(Mutex::new(state)))
-    }
-
     /// The disk as it is found after the power was cut now.
-    pub fn after_power_cut(&self, chance: &mut fastrand::Rng) -> Simulated {
+    pub fn after_power_cut(&self, chance: &mut fastrand::Rng) -> MemoryDisk {
         let state = self.state();
         // Names are journaled: of what happened to them, a first part survives.
         let survived = chance.usize(..=state.pending_names.len());
@@ -114,32 +102,11 @@ impl Simulated {
         let next_file = state.next_file;
         let safe_names = names.clone();
         let state = State { names, files, safe_names, next_file, ..State::default() };
-        Simulated(Arc::new(Mutex::new(state)))
-    }
-
-    /// A copy of everything, so that a test can damage it and start again.
-    pub fn image(&self) -> BTreeMap<String, Vec<u8>> {
-        let state = self.state();
-        state.names.iter().map(|(name, id)| (name.clone(), state.files[id].bytes.clone())).collect()
-    }
-
-    /// A disk with these files.
-    pub fn of(image: &BTreeMap<String, Vec<u8>>) -> Simulated {
-        let mut state = State::default();
-        for (name, bytes) in image {
-            let id = state.next_file;
-            state.next_file += 1;
-            state.names.insert(name.clone(), id);
-            let content =
-                Content { bytes: bytes.clone(), safe: bytes.clone(), pending: Vec::new() };
-            state.files.insert(id, content);
-        }
-        state.safe_names = state.names.clone();
-        Simulated(Arc::new(Mutex::new(state)))
+        MemoryDisk(Arc::new(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an operation that changes something, or refuses it.
@@ -153,11 +120,47 @@ impl Simulated {
         Ok(state)
     }
 
-    fn file(&self, name: &str) -> io::Result<SimulatedFile> {
+    fn file(&self, name: &str) -> io::Result<MemoryFile> {
         let state = self.state();
         state.check_alive()?;
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(SimulatedFile { disk: self.clone(), id })
+        Ok(MemoryFile { disk: self.clone(), id })
+    }
+}
+
+#[cfg(test)]
+impl MemoryDisk {
+    /// How many operations there were that change something.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// The disk as a process finds it that starts after another was killed.
+    pub fn after_kill(&self) -> MemoryDisk {
+        let mut state = self.state().clone();
+        (state.is_locked, state.faults, state.operations) = Default::default();
+        MemoryDisk(Arc::new(Mutex::new(state)))
+    }
+
+    /// A copy of everything, so that a test can damage it and start again.
+    pub fn image(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        state.names.iter().map(|(name, id)| (name.clone(), state.files[id].bytes.clone())).collect()
+    }
+
+    /// A disk with these files.
+    pub fn of(image: &BTreeMap<String, Vec<u8>>) -> MemoryDisk {
+        let mut state = State::default();
+        for (name, bytes) in image {
+            let id = state.next_file;
+            state.next_file += 1;
+            state.names.insert(name.clone(), id);
+            let content =
+                Content { bytes: bytes.clone(), safe: bytes.clone(), pending: Vec::new() };
+            state.files.insert(id, content);
+        }
+        state.safe_names = state.names.clone();
+        MemoryDisk(Arc::new(Mutex::new(state)))
     }
 }
 
@@ -211,21 +214,21 @@ fn write(file: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     file[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-impl Disk for Simulated {
-    type File = SimulatedFile;
-    type Lock = SimulatedLock;
+impl Disk for MemoryDisk {
+    type File = MemoryFile;
+    type Lock = MemoryLock;
 
     fn make(&self) -> io::Result<()> {
         self.state().check_alive()
     }
 
-    fn lock(&self) -> io::Result<SimulatedLock> {
+    fn lock(&self) -> io::Result<MemoryLock> {
         let mut state = self.state();
         if std::mem::replace(&mut state.is_locked, true) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         drop(state);
-        Ok(SimulatedLock(self.clone()))
+        Ok(MemoryLock(self.clone()))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -234,11 +237,11 @@ impl Disk for Simulated {
         Ok(state.names.keys().cloned().chain([LOCK.to_owned()]).collect())
     }
 
-    fn open(&self, name: &str) -> io::Result<SimulatedFile> {
+    fn open(&self, name: &str) -> io::Result<MemoryFile> {
         self.file(name)
     }
 
-    fn open_to_write(&self, name: &str) -> io::Result<SimulatedFile> {
+    fn open_to_write(&self, name: &str) -> io::Result<MemoryFile> {
         let read_only = self.state().faults.read_only;
         match read_only {
             true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
@@ -246,7 +249,7 @@ impl Disk for Simulated {
         }
     }
 
-    fn create(&self, name: &str) -> io::Result<SimulatedFile> {
+    fn create(&self, name: &str) -> io::Result<MemoryFile> {
         let mut state = self.change()?;
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -255,7 +258,7 @@ impl Disk for Simulated {
         state.next_file += 1;
         state.files.insert(id, Content::default());
         state.rename(|names| _ = names.insert(name.to_owned(), id))?;
-        Ok(SimulatedFile { disk: self.clone(), id })
+        Ok(MemoryFile { disk: self.clone(), id })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -284,7 +287,7 @@ impl Disk for Simulated {
     }
 }
 
-impl DiskFile for SimulatedFile {
+impl DiskFile for MemoryFile {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
         let state = self.disk.state();
         state.check_alive()?;
@@ -365,7 +368,7 @@ impl DiskFile for SimulatedFile {
         self.disk.state().names.values().any(|id| *id == self.id)
     }
 
-    fn again(&self) -> io::Result<SimulatedFile> {
-        Ok(SimulatedFile { disk: self.disk.clone(), id: self.id })
+    fn again(&self) -> io::Result<MemoryFile> {
+        Ok(MemoryFile { disk: self.disk.clone(), id: self.id })
     }
 }
