@@ -454,12 +454,12 @@ fn a_mistake_in_a_whole_is_shown_in_its_file_whether_or_not_it_is_used() {
         (
             "of ${settings.field}",
             "of ${settings.feild}",
-            "17:47: error[setting-value]: plugin has no setting `feild`",
+            "17:52: error[setting-value]: plugin has no setting `feild`",
         ),
         (
             "${settings.every}",
             "5s",
-            "6:3: warning[setting-value]: no part uses the setting `every`",
+            "5:3: warning[setting-value]: no part uses the setting `every`",
         ),
     ];
     for (from, to, finding) in cases {

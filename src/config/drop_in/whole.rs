@@ -53,19 +53,21 @@ pub(super) fn check(
         let label = format!("expected one in {sections}: it has the name of the node");
         findings.push(Finding::error(&SETTING_VALUE, manifest.at("name").span, message, label));
     }
-    let mut reads_input = false;
+    let (mut reads_input, mut is_all_known) = (false, true);
     for word in parts.iter().flat_map(|(_, entry)| words(entry.value.get("from"))) {
         let text = word.text().unwrap_or_default();
         let node = text.split_once('.').map_or(text, |(node, _)| node);
         reads_input |= node == INPUT;
         let known = names().chain((role != Role::Source).then_some(INPUT));
         if !known.clone().any(|known| known == node) && !text.contains(BEGIN) {
+            is_all_known = false;
             let message = format!("no part is named `{node}`");
             let label = format!("expected {}", quoted(known));
             findings.push(Finding::error(&UNKNOWN_NODE, word.span, message, label));
         }
     }
-    if role != Role::Source && !reads_input {
+    // A name that is not known may have been meant so.
+    if role != Role::Source && !reads_input && is_all_known {
         let message = format!("no part of the {noun} reads what it gets");
         let label = format!("expected a part with `from: {INPUT}`");
         findings.push(Finding::error(&NO_INPUT, manifest.at("name").span, message, label));
