@@ -146,8 +146,9 @@ fn mosquitto(program: &str, port: u16, arguments: &[&str]) -> Command {
 #[test]
 fn kills_lost_what_was_acknowledged_for_who_was_away_and_brought_back_what_was_cleared() {
     let (port, data) = (free_port(), fresh_data_folder());
-    let broker =
-        format!("connections:\n  hall: {{ type: broker, listen: ['127.0.0.1:{port}'] }}\n");
+    let broker = format!(
+        "connections:\n  hall: {{ type: broker, listen: ['127.0.0.1:{port}'], max_queued: 100000, max_queued_bytes: 16MiB }}\n"
+    );
     let folder = Folder::with(&[("a.yaml", &broker)]);
     let start = || {
         let forebay = Forebay::run_on(folder.path(), &data);
