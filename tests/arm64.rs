@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, fs::File, path::Path, process::Command, time::Duration};
 
 use crate::support::{
-    Folder, Machine, Mosquitto, Publisher, Subscriber, is_long, now, pause, until,
+    Folder, Machine, Mosquitto, Publisher, Subscriber, is_long, now, numbers, pause, until,
 };
 
 /// The flash that the router has for data.
@@ -57,28 +57,10 @@ fn the_examples_run_on_a_router_with_512_mb() {
 fn power_cuts_of_a_router_lose_nothing_that_was_acknowledged() {
     let cuts = if is_long() { 50 } else { 3 };
     let (plant, cloud) = (Mosquitto::start(), Mosquitto::start());
+    let at = |port: u16| format!("mqtt://{HERE}:{port}");
     let subscriber = Subscriber::remembered(cloud.port, "#");
-    let folder = Folder::with(&[(
-        "a.yaml",
-        &format!(
-            "connections:
-  plant: {{ type: mqtt, url: 'mqtt://{HERE}:{}', client_id: forebay, clean_session: false }}
-  cloud: {{ type: mqtt, url: 'mqtt://{HERE}:{}', client_id: forebay }}
-sources:
-  numbers: {{ type: mqtt, connection: plant, topics: [number], qos: 1 }}
-transforms:
-  pass: {{ from: numbers, type: script, script: msg }}
-sinks:
-  cloud:
-    from: pass
-    type: mqtt
-    connection: cloud
-    qos: 1
-    buffer: {{ store: disk }}
-",
-            plant.port, cloud.port
-        ),
-    )]);
+    let folder =
+        Folder::with(&[("a.yaml", &numbers(&at(plant.port), &at(cloud.port), "store: disk"))]);
     let place = Folder::new();
     let disk = disk(&place);
     let start = || {

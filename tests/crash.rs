@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::support::{
-    Folder, Forebay, Mosquitto, Proxy, Publisher, Subscriber, is_long, pause, until,
+    Folder, Forebay, Mosquitto, Proxy, Publisher, Subscriber, is_long, numbers, pause, until,
 };
 
 #[test]
@@ -91,25 +91,7 @@ fn check(store: &str, sink: Sink, end: End) {
     let data = Folder::new();
     let folder = Folder::with(&[(
         "a.yaml",
-        &format!(
-            "connections:
-  plant: {{ type: mqtt, url: '{}', client_id: forebay, clean_session: false }}
-  cloud: {{ type: mqtt, url: '{}', client_id: forebay }}
-sources:
-  numbers: {{ type: mqtt, connection: plant, topics: [number], qos: 1 }}
-transforms:
-  pass: {{ from: numbers, type: script, script: msg }}
-sinks:
-  cloud:
-    from: pass
-    type: mqtt
-    connection: cloud
-    qos: 1
-    buffer: {{ store: {store}, sync: always }}
-",
-            plant.url(),
-            cloud_url
-        ),
+        &numbers(&plant.url(), &cloud_url, &format!("store: {store}, sync: always")),
     )]);
     let mut forebay = Forebay::run_on(folder.path(), data.path());
     until("subscribed", || plant.log.count_of("Sending SUBACK to forebay") == 1);

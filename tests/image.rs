@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::support::{
-    Docker, Folder, IMAGE, Mosquitto, Subscriber, WebServer, free_port, now, publish, until,
+    Docker, Folder, IMAGE, Mosquitto, Subscriber, WebServer, free_port, now, orders, publish, until,
 };
 
 /// Who the image runs as.
@@ -138,20 +138,7 @@ fn a_stop_delivers_what_is_queued_before_docker_loses_patience() {
     let Some(docker) = Docker::with_image() else { return };
     let (broker, service) = (Mosquitto::start(), WebServer::start());
     service.shut();
-    let pipelines = folder(&[(
-        "pipelines/a.yaml",
-        &format!(
-            "connections:
-  cloud: {{ type: mqtt, url: '{}', client_id: forebay, clean_session: false }}
-sources:
-  orders: {{ type: mqtt, connection: cloud, topics: [order/#], qos: 1 }}
-sinks:
-  service: {{ from: orders, type: http, url: '{}' }}
-",
-            broker.url(),
-            service.url()
-        ),
-    )]);
+    let pipelines = folder(&[("pipelines/a.yaml", &orders(&broker.url(), &service.url()))]);
     let container = docker.run(&[&mount(pipelines.path(), "/etc/forebay:ro")]);
     until("subscribed", || broker.log.count_of("Sending SUBACK to forebay") == 1);
     for n in 1..=15 {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::support::{
-    Folder, Forebay, Mosquitto, Subscriber, WebServer, free_port, now, publish, throughout, until,
+    Folder, Forebay, Mosquitto, Subscriber, WebServer, free_port, now, orders, publish, throughout,
+    until,
 };
 
 #[test]
@@ -37,20 +38,7 @@ fn an_interrupt_that_came_twice_at_once_was_taken_for_a_second_one() {
 fn check_queued(signal: &str) {
     let (broker, service) = (Mosquitto::start(), WebServer::start());
     service.shut();
-    let folder = Folder::with(&[(
-        "a.yaml",
-        &format!(
-            "connections:
-  cloud: {{ type: mqtt, url: '{}', client_id: forebay, clean_session: false }}
-sources:
-  orders: {{ type: mqtt, connection: cloud, topics: [order/#], qos: 1 }}
-sinks:
-  service: {{ from: orders, type: http, url: '{}' }}
-",
-            broker.url(),
-            service.url()
-        ),
-    )]);
+    let folder = Folder::with(&[("a.yaml", &orders(&broker.url(), &service.url()))]);
     let mut forebay = Forebay::run(folder.path());
     until("subscribed", || broker.log.count_of("Sending SUBACK to forebay") == 1);
     for n in 1..=15 {

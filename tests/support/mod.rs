@@ -17,6 +17,7 @@ mod mosquitto;
 mod mqtt_peer;
 mod namespace;
 mod openssl;
+mod pipelines;
 mod proxy;
 mod rutos;
 mod serial_line;
@@ -47,6 +48,7 @@ pub use self::{
     mqtt_peer::{Reader, publish_value},
     namespace::start_inside,
     openssl::{Certificates, Make, TlsServer},
+    pipelines::{numbers, orders},
     proxy::Proxy,
     rutos::Rutos,
     serial_line::SerialLine,
