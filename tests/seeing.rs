@@ -62,7 +62,10 @@ fn a_node_that_is_stuck_is_named_with_since_when_why_and_what_waits() {
     assert_eq!(plant["state"], "waiting");
     let words = format!("nothing listens at 127.0.0.1:{port}");
     assert_eq!(plant["why"], words);
-    assert_eq!(json(&["status", "screen"], data.path())["state"], "running");
+    let screen = json(&["status", "screen"], data.path());
+    assert_eq!(screen["state"], "running");
+    assert!(screen["latency"]["p99_s"].as_f64() < Some(1.0), "{screen}");
+    assert!(cloud["latency"].is_null(), "nothing was delivered: {cloud}");
     // A full buffer is worth a look at once, and no reason to start the container anew.
     let (text, code) = said(&["health"], data.path());
     assert!(text.contains("sink a/cloud: its buffer is 100 % full, with 40 messages"), "{text}");
@@ -197,6 +200,14 @@ fn collectors_read_the_metrics_over_the_network_and_nobody_without_the_token() {
         ] {
             assert!(read.contains(&expected), "{expected}: {read}");
         }
+        // Each bucket has those of the buckets before it, too.
+        let buckets = "histogram|forebay_delivery_latency_seconds_bucket|le=";
+        let counts = read.lines().filter_map(|line| line.strip_prefix(buckets));
+        let counts: Vec<f64> = counts
+            .filter(|line| line.contains("node=a/screen"))
+            .filter_map(|line| line.rsplit('|').next()?.parse().ok())
+            .collect();
+        assert!(counts.len() == 14 && counts[0] <= counts[13] && counts[13] > 0.0, "{read}");
         let dropped = "counter|forebay_dropped_messages_total|node=a/cloud,role=sink,type=mqtt|";
         let dropped = read.lines().find_map(|line| line.strip_prefix(dropped));
         assert!(

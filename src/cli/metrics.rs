@@ -12,7 +12,7 @@ use prometheus_client::{
 use super::report::{Status, Wellness};
 use crate::{
     api::Exposition,
-    engine::{PartReport, QueueReport, StateName},
+    engine::{Histogram, PartReport, QueueReport, StateName},
 };
 
 /// The media type of a text, and the text.
@@ -289,6 +289,23 @@ impl Collector for Collected {
             for (part, count) in counts {
                 let none: Option<&Exemplar<[(&str, &str); 0], f64>> = None;
                 family.encode_family(&labels(part))?.encode_counter(&count, none)?;
+            }
+        }
+        let mut latencies =
+            parts().filter_map(|part| Some((part, part.latencies.as_ref()?))).peekable();
+        if latencies.peek().is_some() {
+            let (name, seconds) = ("delivery_latency", Some(&Unit::Seconds));
+            let help = "How long messages took from their source until the other side had them";
+            let mut family =
+                encoder.encode_descriptor(name, help, seconds, MetricType::Histogram)?;
+            for (part, Histogram { buckets, sum }) in latencies {
+                let count = buckets.iter().map(|(_, count)| count).sum();
+                family.encode_family(&labels(part))?.encode_histogram::<[(&str, &str); 0]>(
+                    sum.as_secs_f64(),
+                    count,
+                    buckets,
+                    None,
+                )?;
             }
         }
         Ok(())

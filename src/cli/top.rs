@@ -21,7 +21,7 @@ use super::{
     output::{Ending, about},
     report::{Status, Wellness},
     runtime::block_on,
-    status::{ask_status, headline, table},
+    status::{ask_status, headline, latency_of, table},
 };
 use crate::{
     engine::{PartReport, StateName},
@@ -235,9 +235,10 @@ fn about_one(part: &PartReport) -> String {
     let why = part.why.as_ref().map(|why| format!("; {why}"));
     let held_up =
         part.held_up_by.as_ref().map(|by| format!("; held up by {by}, which has no room"));
+    let latency = part.latency.as_ref().map(|latency| format!("; {}", latency_of(latency)));
     let error = part.last_error.as_ref();
     let error = error.map(|error| format!("; {} ago: {}", about(error.ago_s), error.text));
-    let said = [Some(format!("{}: {what}", part.name)), why, held_up, error];
+    let said = [Some(format!("{}: {what}", part.name)), why, held_up, latency, error];
     printable(&said.into_iter().flatten().collect::<String>()).into_owned()
 }
 

@@ -8,6 +8,7 @@ mod envelope;
 mod gate;
 mod inbox;
 mod keeper;
+mod latency;
 pub mod memory;
 mod observer;
 mod outbox;
@@ -46,9 +47,10 @@ use tracing::{debug, info, warn};
 
 pub use self::{
     buffer::{Disks, Faults},
+    latency::Histogram,
     observer::Observer,
     plan::{Plan, plan},
-    report::{PartReport, QueueReport, Report, StateName},
+    report::{LatencyReport, PartReport, QueueReport, Report, StateName},
     status::{Count, Counts, State},
     tap::Tapped,
 };

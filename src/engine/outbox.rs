@@ -11,6 +11,7 @@ use std::{
 use forebay_sdk::{Delivery, Envelope, Fault, Message, Port, Timestamp, outlet::Wires};
 use futures_util::future::{BoxFuture, FutureExt};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     inbox::{Inbox, Pushed},
@@ -149,7 +150,7 @@ impl Outbox {
         message.note_own_time(message.time);
         about.inspect(|about| message.note_own_time(about.time));
         message.meta.source = Some(Arc::clone(&self.node));
-        self.post(Port::ERRORS, Envelope { message, delivery: delivery.cloned() })
+        self.post(Port::ERRORS, Envelope::new(message, delivery.cloned()))
     }
 
     /// Posts a message of which nobody knows whether the node has done what it says.
@@ -173,7 +174,8 @@ fn push(wire: &Wire, envelope: Envelope) -> Option<Envelope> {
 }
 
 impl Wires for Outbox {
-    fn post(&self, port: Port, envelope: Envelope) -> bool {
+    fn post(&self, port: Port, mut envelope: Envelope) -> bool {
+        envelope.began.get_or_insert_with(Instant::now);
         let mut state = self.state();
         if envelope.delivery.is_some() {
             self.tracked.store(true, Ordering::Release);

@@ -147,10 +147,10 @@ impl Queue {
     }
 
     fn accept(&mut self, envelope: Envelope, from: Arc<str>) {
-        let Envelope { message, delivery } = envelope;
+        let Envelope { message, delivery, began } = envelope;
         let since = Instant::now();
         let waits = self.is_suspect && self.limits.order == Order::LiveFirst;
-        let mut entry = Entry { from: Some(from), ..Entry::new(message, since) };
+        let mut entry = Entry { from: Some(from), began, ..Entry::new(message, since) };
         if !self.is_logging() {
             entry.delivery = delivery;
             self.lanes.push_back(if waits { Lane::Waited } else { Lane::Live }, entry);
@@ -187,8 +187,8 @@ impl Queue {
 
     /// Takes the first message, for a reader that handles it at once.
     pub fn pop(&mut self) -> Option<(Envelope, Arc<str>)> {
-        let Entry { message, delivery, from, .. } = self.lanes.pop_front(Lane::Live)?;
-        Some((Envelope { message, delivery }, from.unwrap_or_else(|| "".into())))
+        let Entry { message, delivery, began, from, .. } = self.lanes.pop_front(Lane::Live)?;
+        Some((Envelope { message, delivery, began }, from.unwrap_or_else(|| "".into())))
     }
 
     /// Whether [`Queue::pop`] would give one.
@@ -504,7 +504,8 @@ impl Queue {
             (Some(seq), Some(log)) => log.deliver(seq),
             _ => None,
         };
-        Envelope { message: entry.message, delivery: entry.delivery.or(owed) }
+        let delivery = entry.delivery.or(owed);
+        Envelope { message: entry.message, delivery, began: entry.began }
     }
 
     /// Drops the oldest message that is not being written. False when there is none.

@@ -1,12 +1,13 @@
 //! How everything is that runs, at one moment, for showing.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use forebay_sdk::{Role, voice::Hears};
 use serde::{Deserialize, Serialize};
 
 use super::{
     inbox::{Inbox, Waiting},
+    latency::{Histogram, Percentiles},
     run_connection::RunningConnection,
     station::Station,
     status::{State, Status},
@@ -62,6 +63,12 @@ pub struct PartReport {
     /// Of the last minute; absent in the first seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_second: Option<PerSecond>,
+    /// How long messages took from their source until the other side of this sink had them, of the last minute or two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyReport>,
+    /// The same since the start.
+    #[serde(skip)]
+    pub latencies: Option<Histogram>,
     /// What waits in front of it. Sources and connections have none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<QueueReport>,
@@ -112,6 +119,25 @@ pub struct PerSecond {
     pub received: f64,
     /// Messages that it sent on, or that the other side took.
     pub sent: f64,
+}
+
+/// Of so many percent of the messages, the longest time in seconds.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LatencyReport {
+    /// Half of them.
+    pub p50_s: f64,
+    /// Nine of ten.
+    pub p90_s: f64,
+    /// All but one of a hundred.
+    pub p99_s: f64,
+}
+
+impl From<Percentiles> for LatencyReport {
+    fn from(Percentiles { p50, p90, p99 }: Percentiles) -> LatencyReport {
+        // What is told apart is about a microsecond.
+        let seconds = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e6;
+        LatencyReport { p50_s: seconds(p50), p90_s: seconds(p90), p99_s: seconds(p99) }
+    }
 }
 
 /// What waits in front of a node.
@@ -171,6 +197,7 @@ fn part(name: &Name, role: Role, type_name: &str, status: &Status) -> PartReport
     };
     let last_error = status.last_error();
     let rates = status.rates();
+    let (latency, latencies) = status.latency().unzip();
     PartReport {
         name: name.to_string(),
         role,
@@ -190,6 +217,8 @@ fn part(name: &Name, role: Role, type_name: &str, status: &Status) -> PartReport
             .map(|(name, number)| (name.replace(' ', "_"), number))
             .collect(),
         per_second: rates.map(|rates| PerSecond { received: rates.received, sent: rates.sent }),
+        latency: latency.flatten().map(LatencyReport::from),
+        latencies,
         queue: None,
         busy: None,
     }

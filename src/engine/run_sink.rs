@@ -7,12 +7,13 @@ use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use forebay_sdk::{
-    Capabilities, Delivery, Emitter, Envelope, Message, Node, WriteError, Written,
+    Capabilities, Delivery, Emitter, Envelope, Message, Node, Timestamp, WriteError, Written,
+    clock,
     connection::Down,
     node::{DynSink, LONGEST_PAUSE},
     outlet::Wires,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     backoff::Backoff,
@@ -257,9 +258,9 @@ impl SinkRun {
     async fn write_once(&mut self) {
         let Some(envelope) = self.post.inbox.let_go().await else { return };
         // From here to the end of the write there is no way back: whoever stops this task tells.
-        let message = envelope.message;
+        let Envelope { message, delivery, began } = envelope;
         self.post.doubt.begin(message.clone());
-        Delivery::settle_all(envelope.delivery);
+        Delivery::settle_all(delivery);
         self.post.status.add(Count::Received);
         let outcome = match self.call(std::slice::from_ref(&message)).await {
             Ended::By(outcome) => outcome,
@@ -276,7 +277,7 @@ impl SinkRun {
         };
         match outcome {
             Ok(written) => {
-                self.post.status.add(Count::Delivered);
+                self.post.status.delivered([took(began, &message, Instant::now())].into_iter());
                 self.works(written);
             }
             Err(WriteError::InDoubt(error)) => {
@@ -465,6 +466,16 @@ fn settle_first(post: &Post, count: usize) {
 /// These were delivered.
 fn settle(post: &Post, released: Vec<Envelope>) {
     post.status.add_many(Count::Received, released.len() as u64);
-    post.status.add_many(Count::Delivered, released.len() as u64);
+    let now = Instant::now();
+    let times = released.iter().map(|envelope| took(envelope.began, &envelope.message, now));
+    post.status.delivered(times);
     Delivery::settle_all(released.into_iter().filter_map(|envelope| envelope.delivery));
+}
+
+/// How long a message was on its way. What was on disk meanwhile, since it was made.
+fn took(began: Option<Instant>, message: &Message, now: Instant) -> Duration {
+    match began {
+        Some(began) => now.saturating_duration_since(began),
+        None => clock::age(message.time, Timestamp::now()),
+    }
 }

@@ -118,10 +118,12 @@ impl TransformRun {
         // No `await` from taking a message to posting what it became: both happen or neither does.
         let until = Instant::now() + LONGEST_IN_A_ROW;
         for _ in 0..MOST_IN_A_ROW {
-            let Some((Envelope { message, delivery }, from)) = self.post.inbox.pop() else { break };
+            let Some((envelope, from)) = self.post.inbox.pop() else { break };
+            let Envelope { message, delivery, began } = envelope;
             self.post.status.add(Count::Received);
             let original = Original::of(&message);
             emitter.begin(delivery);
+            emitter.at_hand_began(began);
             let input = Input { message, from };
             let had_room = self.call(emitter, Some(original), |node, out| node.apply(input, out));
             if !had_room || self.transform.is_none() || Instant::now() >= until {

@@ -14,7 +14,10 @@ use forebay_sdk::{Figure, connection::Down, voice::Hears};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
-use super::complaints::{Complaints, Kind, Lasting, Line, Seen};
+use super::{
+    complaints::{Complaints, Kind, Lasting, Line, Seen},
+    latency::{Histogram, Latency, Percentiles},
+};
 use crate::config::{Name, Unshown};
 
 /// What is counted for each node.
@@ -112,6 +115,8 @@ pub struct Status {
     /// What went wrong last, and when.
     last_error: Mutex<Option<(String, Instant)>>,
     samples: Mutex<VecDeque<(Instant, [u64; SAMPLED.len()])>>,
+    /// Nothing before the first message is delivered: most nodes deliver none.
+    latency: Mutex<Option<Box<Latency>>>,
     complaints: Mutex<Complaints>,
     /// The disk failed, and has not worked since.
     has_disk_failed: AtomicBool,
@@ -139,6 +144,7 @@ impl Status {
             standing: Mutex::new(Standing { state: State::Starting, since: Instant::now() }),
             last_error: Mutex::default(),
             samples: Mutex::default(),
+            latency: Mutex::default(),
             complaints: Mutex::default(),
             has_disk_failed: AtomicBool::new(false),
             is_trouble_written: AtomicBool::new(false),
@@ -209,6 +215,26 @@ impl Status {
             samples.pop_front();
         }
         samples.push_back((Instant::now(), self.sampled()));
+        if let Some(latency) = &mut *lock(&self.latency) {
+            latency.sample();
+        }
+    }
+
+    /// The other side took messages that were on their way for so long.
+    pub fn delivered(&self, took: impl ExactSizeIterator<Item = Duration>) {
+        if took.len() == 0 {
+            return;
+        }
+        self.add_many(Count::Delivered, took.len() as u64);
+        let mut latency = lock(&self.latency);
+        let latency = latency.get_or_insert_default();
+        took.for_each(|took| latency.add(took));
+    }
+
+    /// How long messages took lately to be delivered, and since the start.
+    pub fn latency(&self) -> Option<(Option<Percentiles>, Histogram)> {
+        let latency = lock(&self.latency);
+        latency.as_ref().map(|latency| (latency.percentiles(), latency.histogram()))
     }
 
     /// None before there is something to compare with.

@@ -1090,6 +1090,41 @@ async fn a_message_dropped_on_purpose_does_not_acknowledge_the_one_that_is_held(
 }
 
 #[tokio::test(start_paused = true)]
+async fn latency_is_from_the_source_to_the_other_side_also_while_that_is_down() {
+    let log = Log::default();
+    let down = Arc::new(AtomicBool::new(true));
+    let broken = Trouble::Down(Arc::clone(&down));
+    let graph = |to| {
+        Sketch::default()
+            .node(Role::Source, "n", to, &[], log.count(to, false))
+            .node(Role::Transform, "t", 1, &["n"], pass)
+            .node(Role::Sink, "s", 1, &["t"], log.collect_with(broken.clone()))
+            .0
+    };
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    let latency = |engine: &Engine| {
+        let report = engine.report().nodes.into_iter().find(|node| node.name == "s");
+        report.unwrap().latency.map(|latency| (latency.p50_s, latency.p99_s))
+    };
+    // More than queues hold, so that the last ones wait in the source.
+    engine.apply(graph(40)).await;
+    rest(60).await;
+    assert_eq!(latency(&engine), None, "nothing is delivered");
+    down.store(false, Ordering::SeqCst);
+    rest(60).await;
+    assert_eq!(log.got().len(), 40);
+    let (p50, p99) = latency(&engine).unwrap();
+    assert!(p50 > 50.0 || p99 > 50.0, "{p50} {p99}");
+    // What is older than two minutes is not in it.
+    (0..12).for_each(|_| engine.write_rest());
+    assert_eq!(latency(&engine), None);
+    engine.apply(graph(41)).await;
+    rest(1).await;
+    let (p50, _) = latency(&engine).unwrap();
+    assert!((0.008..0.013).contains(&p50), "a write takes 10 ms: {p50}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replaced_node_finds_what_its_predecessor_left() {
     /// Counts over all of its lives.
     struct Counter(u64);

@@ -172,7 +172,7 @@ impl Reading {
 
     /// The next message, settled; as topic and payload.
     async fn delivered(&mut self) -> (Arc<str>, Value) {
-        let Envelope { message, delivery } = self.next().await;
+        let Envelope { message, delivery, .. } = self.next().await;
         if let Some(delivery) = delivery {
             delivery.settle();
         }

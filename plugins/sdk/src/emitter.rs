@@ -1,5 +1,7 @@
 //! Collects what one call of a node sends, each message with the promise that it carries.
 
+use tokio::time::Instant;
+
 use crate::{
     clock::{self, Now},
     delivery::Delivery,
@@ -18,6 +20,8 @@ pub struct Emitter {
     emitted: Vec<(Port, Message, Carries)>,
     /// The promise of the message at hand.
     at_hand: Option<Delivery>,
+    /// When the message at hand began its way.
+    began: Option<Instant>,
     is_too_much: bool,
     progress: Progress,
 }
@@ -82,6 +86,12 @@ impl Emitter {
     /// Begins a call for a message with this promise.
     pub fn begin(&mut self, at_hand: Option<Delivery>) {
         self.at_hand = at_hand;
+        self.began = None;
+    }
+
+    /// The message at hand began its way then.
+    pub fn at_hand_began(&mut self, began: Option<Instant>) {
+        self.began = began;
     }
 
     /// Ends the call. An error when the node sent more than it may.
@@ -102,20 +112,20 @@ impl Emitter {
     pub fn drain(&mut self) -> impl Iterator<Item = (Port, Envelope)> + '_ {
         let is_at_hand = |emitted: &&(_, _, Carries)| matches!(emitted.2, Carries::AtHand);
         let mut carriers = self.emitted.iter().filter(is_at_hand).count();
-        let mut at_hand = self.at_hand.take();
+        let (mut at_hand, began) = (self.at_hand.take(), self.began.take());
         if carriers == 0 {
             Delivery::settle_all(at_hand.take());
         }
         self.emitted.drain(..).map(move |(port, message, carries)| {
-            let delivery = match carries {
-                Carries::Held(delivery) => delivery,
+            let (delivery, began) = match carries {
+                Carries::Held(delivery) => (delivery, None),
                 Carries::AtHand => {
                     carriers -= 1;
                     // The last one gets the promise itself.
-                    if carriers == 0 { at_hand.take() } else { at_hand.clone() }
+                    (if carriers == 0 { at_hand.take() } else { at_hand.clone() }, began)
                 }
             };
-            (port, Envelope { message, delivery })
+            (port, Envelope { message, delivery, began })
         })
     }
 
@@ -125,6 +135,7 @@ impl Emitter {
         self.emitted.clear();
         // What still tells belongs to a call that is over.
         self.progress = Progress::default();
+        self.began = None;
         self.at_hand.take()
     }
 }

@@ -1,5 +1,7 @@
 //! What travels on a wire.
 
+use tokio::time::Instant;
+
 use crate::{delivery::Delivery, message::Message};
 
 /// An output of a node, by number: [`Port::MAIN`], [`Port::ERRORS`], then the named ones in the
@@ -27,4 +29,14 @@ pub struct Envelope {
     pub message: Message,
     /// None when the source does not track the message.
     pub delivery: Option<Delivery>,
+    /// When a source sent it, or what it was made of. The engine fills it in where it leaves a node; what a node held
+    /// began when it left that.
+    pub began: Option<Instant>,
+}
+
+impl Envelope {
+    /// A message that begins its way.
+    pub fn new(message: Message, delivery: Option<Delivery>) -> Envelope {
+        Envelope { message, delivery, began: None }
+    }
 }

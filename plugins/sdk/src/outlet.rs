@@ -119,7 +119,7 @@ impl Outlet {
 
     async fn forward(&self, port: Port, mut message: Message, delivery: Option<Delivery>) {
         message.meta.source.get_or_insert_with(|| Arc::clone(&self.node));
-        if !self.wires.post(port, Envelope { message, delivery }) {
+        if !self.wires.post(port, Envelope::new(message, delivery)) {
             self.wires.room().await;
         }
     }

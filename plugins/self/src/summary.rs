@@ -87,6 +87,17 @@ struct Part {
     counts: BTreeMap<String, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<Queue>,
+    /// How long messages took to be delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency: Option<Latency>,
+}
+
+/// Of so many percent of them, the longest time in seconds.
+#[derive(Deserialize, Serialize)]
+struct Latency {
+    p50_s: f64,
+    p90_s: f64,
+    p99_s: f64,
 }
 
 /// What waits in front of a node.

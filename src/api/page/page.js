@@ -132,6 +132,13 @@ function duration(seconds) {
   return `${Math.max(0, Math.floor(seconds))} s`;
 }
 
+function brief(seconds) {
+  const millis = seconds * 1000;
+  if (millis < 10) return `${millis.toFixed(2)} ms`;
+  if (millis < 1000) return `${Math.round(millis)} ms`;
+  return seconds < 60 ? `${seconds.toFixed(1)} s` : duration(seconds);
+}
+
 function bytes(count) {
   const units = ["B", "KiB", "MiB", "GiB"];
   let unit = 0;
@@ -410,6 +417,7 @@ function showPart() {
   const readers = Object.entries(status.nodes).filter(([, other]) => (other.reads ?? []).some((output) => nodeOf(output) === chosen));
   if (readers.length) facts.push(["read by", readers.map(([name]) => name).join(", ")]);
   if (it.per_second) facts.push(["in a second", `${rate(it.per_second.received)} received, ${rate(it.per_second.sent)} sent`]);
+  if (it.latency) facts.push(["takes", `half within ${brief(it.latency.p50_s)}, 90 % within ${brief(it.latency.p90_s)}, 99 % within ${brief(it.latency.p99_s)}, from the source to the other side`]);
   if (it.queue) facts.push(["waits", `${number(it.queue.messages)} messages, ${bytes(it.queue.bytes)}, ${Math.round(it.queue.used * 100)} % of what it may hold`]);
   if (it.busy !== undefined) facts.push(["busy", `${Math.round(it.busy * 100)} % of the time`]);
   for (const [name, count] of Object.entries(it.counts)) facts.push([words(name), name.startsWith("bytes") ? bytes(count) : number(count)]);

@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub since: Instant,
     /// It waited while the link was down.
     pub is_historical: bool,
+    /// When it began its way. None for what came back from the log.
+    pub began: Option<Instant>,
     /// How the reader wrote where it comes from. None for what came back from the log.
     pub from: Option<Arc<str>>,
 }
@@ -48,7 +50,8 @@ impl Entry {
     /// A message that came now.
     pub fn new(message: Message, since: Instant) -> Entry {
         let (seq, is_let_go, is_historical) = (None, false, false);
-        Entry { message, delivery: None, seq, is_let_go, since, is_historical, from: None }
+        let (delivery, began, from) = (None, None, None);
+        Entry { message, delivery, seq, is_let_go, since, is_historical, began, from }
     }
 
     /// As a sink sees it.

@@ -65,7 +65,7 @@ impl Bench {
     fn push(&mut self) -> bool {
         let (delivery, receipt) = Delivery::track();
         let message = Message::new("n", json!(self.pushed));
-        match self.queue.push(Envelope { message, delivery: Some(delivery) }, &"n".into()) {
+        match self.queue.push(Envelope::new(message, Some(delivery)), &"n".into()) {
             Pushed::Full(_) => false,
             _ => {
                 self.pushed += 1;
@@ -500,7 +500,7 @@ async fn what_is_too_old_is_dropped() {
     for (number, age_seconds) in [(0, 3600), (1, 10), (2, 61)] {
         let mut message = Message::new("n", json!(number));
         message.time = Timestamp::from_unix_nanos(now - age_seconds * 1_000_000_000);
-        bench.queue.push(Envelope { message, delivery: None }, &"n".into());
+        bench.queue.push(Envelope::new(message, None), &"n".into());
         assert_eq!(bench.queue.drop_expired(), usize::from(number != 1));
         bench.deliver_all();
     }
@@ -519,7 +519,7 @@ async fn a_router_two_weeks_behind_loses_no_good_message_when_its_clock_is_set()
         let mut message = Message::new("n", json!(number));
         message.payload = json!({ "at": message.time.unix_millis() }).into();
         message.note_own_time(message.time);
-        bench.queue.push(Envelope { message, delivery: None }, &"n".into());
+        bench.queue.push(Envelope::new(message, None), &"n".into());
     };
     push(&mut bench, 0);
     advance(Duration::from_secs(40)).await;

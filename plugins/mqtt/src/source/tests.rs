@@ -282,7 +282,7 @@ async fn a_connection_of_another_kind_is_an_error() {
 
 /// The next message, which is delivered.
 async fn taken(collected: &mut Collected) -> Message {
-    let Envelope { message, delivery } = next(collected).await;
+    let Envelope { message, delivery, .. } = next(collected).await;
     forebay_sdk::Delivery::settle_all(delivery);
     message
 }
