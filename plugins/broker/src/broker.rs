@@ -11,9 +11,9 @@ use crate::{
     access::Access,
     budget::{Budget, Charge, Use},
     dues::Ticket,
-    journal::{Journal, Moment},
+    journal::{Changes, Journal},
     message::{Kept, Message},
-    records::{LastWill, Recipient, Record, Subscription, write},
+    records::{LastWill, Recipient, Record, Subscription},
     restored::{Restored, Undelivered, message_of},
     retained::{PLACE_BYTES, Retained},
     session::{Connected, ConnectionId, Output, Place, Room, Session, Shelf, Waiting},
@@ -216,50 +216,35 @@ impl Broker {
         is_held
     }
 
-    /// All that must survive a restart, as it is on disk.
-    pub fn snapshot(&self, moment: Moment) -> Vec<u8> {
-        let mut bytes = Vec::new();
+    /// All that must survive a restart: what is to be written where nothing is on disk. Texts are shared, not copied, and
+    /// those of messages are counted until they are written.
+    pub fn snapshot(&self) -> Changes {
+        let mut all = Changes::default();
         for kept in self.retained.iter().filter(|kept| !is_status(&kept.message.topic)) {
-            let topic = Arc::clone(&kept.message.topic);
-            write(&Record::Retained(topic, Some(moment.stored(&kept.message))), &mut bytes);
+            all.retain(&kept.message.topic, Some(Arc::clone(kept)));
         }
         for (id, session) in &self.sessions {
-            session.will.iter().for_each(|will| write(&will_of(*id, session, will), &mut bytes));
+            session.will.iter().for_each(|will| all.add(will_of(*id, session, will)));
         }
-        let mut messages: BTreeMap<u64, (&Arc<Kept>, Vec<Recipient>)> = BTreeMap::new();
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.is_kept) {
-            write(&record_of(*id, session), &mut bytes);
+            all.add(record_of(*id, session));
             for filter in &session.filters {
                 if let Some(terms) = self.tree.terms(filter, *id) {
                     let subscription = subscription_of(Arc::clone(filter), terms);
-                    write(&Record::Subscribed(*id, subscription), &mut bytes);
+                    all.add(Record::Subscribed(*id, subscription));
                 }
             }
-            for packet_id in session.received() {
-                write(&Record::Received(*id, packet_id), &mut bytes);
-            }
+            session.received().for_each(|packet_id| all.add(Record::Received(*id, packet_id)));
             for waiting in session.messages() {
                 let Some(stake) = &waiting.place.stake else { continue };
-                let (_, recipients) =
-                    messages.entry(stake.number).or_insert_with(|| (&waiting.kept, Vec::new()));
-                recipients.push(Recipient {
-                    id: *id,
-                    qos: waiting.qos,
-                    retain: waiting.retain,
-                    identifiers: waiting.identifiers.clone(),
-                });
+                let Waiting { kept, qos, retain, identifiers, .. } = waiting;
+                let (qos, retain, identifiers) = (*qos, *retain, identifiers.clone());
+                let recipient = Recipient { id: *id, qos, retain, identifiers };
+                all.message(stake.number, kept, recipient, None);
             }
+            session.under_way().for_each(|(stake, way)| all.sent(*id, stake.number, way));
         }
-        for (number, (kept, recipients)) in messages {
-            let stored = moment.stored(&kept.message);
-            write(&Record::Message { number, stored, recipients }, &mut bytes);
-        }
-        for (id, session) in self.sessions.iter().filter(|(_, session)| session.is_kept) {
-            for (stake, way) in session.under_way() {
-                write(&Record::Sent(*id, stake.number, way), &mut bytes);
-            }
-        }
-        bytes
+        all
     }
 
     fn record(&self, record: impl FnOnce() -> Record) {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    mem,
+    io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     dues::Ticket,
     message::{Kept, Message},
-    records::{Recipient, Record, Stored, UnderWay, write},
+    records::{Recipient, Record, Stored, UnderWay, write, write_in_pieces},
     tree::SessionId,
 };
 
@@ -46,11 +46,13 @@ struct State {
     is_closed: bool,
 }
 
-/// What has happened.
+/// What has happened, or all that is so.
 #[derive(Default)]
 pub struct Changes {
     /// Of sessions, as it is on disk.
     records: Vec<u8>,
+    /// Behind that.
+    others: Vec<Record>,
     /// The last message of each topic that has another; None for topics without one.
     retained: BTreeMap<Arc<str>, Option<Arc<Kept>>>,
     messages: BTreeMap<u64, Pending>,
@@ -64,35 +66,73 @@ pub struct Changes {
 impl Changes {
     fn is_empty(&self) -> bool {
         self.records.is_empty()
+            && self.others.is_empty()
             && self.retained.is_empty()
             && self.messages.is_empty()
             && self.sent.is_empty()
             && self.received.is_empty()
     }
 
-    /// As it is written behind what is on disk, and who waits for that. Takes its time.
-    pub fn encode(self, moment: Moment) -> (Vec<u8>, Awaited) {
-        let Changes { records: mut bytes, retained, messages, sent, received, mut awaited } = self;
-        for (topic, kept) in retained {
-            let stored = kept.map(|kept| moment.stored(&kept.message));
-            write(&Record::Retained(topic, stored), &mut bytes);
-        }
-        for (number, Pending { kept, recipients, tickets }) in messages {
-            let stored = moment.stored(&kept.message);
-            write(&Record::Message { number, stored, recipients }, &mut bytes);
+    /// A record that goes in front of all messages.
+    pub fn add(&mut self, record: Record) {
+        self.others.push(record);
+    }
+
+    /// A topic has another retained message, or none any more.
+    pub fn retain(&mut self, topic: &Arc<str>, kept: Option<Arc<Kept>>) {
+        self.retained.insert(Arc::clone(topic), kept);
+    }
+
+    /// A message waits for one more session.
+    pub fn message(
+        &mut self,
+        number: u64,
+        kept: &Arc<Kept>,
+        recipient: Recipient,
+        ticket: Option<&Arc<Ticket>>,
+    ) {
+        let new = || Pending {
+            kept: Arc::clone(kept),
+            recipients: Vec::with_capacity(1),
+            tickets: ticket.cloned().into_iter().collect(),
+        };
+        self.messages.entry(number).or_insert_with(new).recipients.push(recipient);
+    }
+
+    /// A message is on its way to a session, at QoS 2.
+    pub fn sent(&mut self, session: SessionId, number: u64, way: UnderWay) {
+        self.sent.insert((session, number), way);
+    }
+
+    /// Passes on what is to be written behind what is on disk, in pieces; who waits for that. Takes its time.
+    ///
+    /// # Errors
+    ///
+    /// What `take` says.
+    pub fn encode(
+        self,
+        moment: Moment,
+        take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<Awaited> {
+        let Changes { records, others, retained, messages, sent, received, mut awaited } = self;
+        let retained = retained.into_iter().map(|(topic, kept)| {
+            Record::Retained(topic, kept.map(|kept| moment.stored(&kept.message)))
+        });
+        let messages = messages.into_iter().map(|(number, pending)| {
+            let Pending { kept, recipients, tickets } = pending;
             awaited.tickets.extend(tickets);
-        }
-        for ((session, number), way) in sent {
-            write(&Record::Sent(session, number, way), &mut bytes);
-        }
-        for ((session, packet_id), is_received) in received {
-            let record = match is_received {
+            Record::Message { number, stored: moment.stored(&kept.message), recipients }
+        });
+        let sent =
+            sent.into_iter().map(|((session, number), way)| Record::Sent(session, number, way));
+        let received =
+            received.into_iter().map(|((session, packet_id), is_there)| match is_there {
                 true => Record::Received(session, packet_id),
                 false => Record::Released(session, packet_id),
-            };
-            write(&record, &mut bytes);
-        }
-        (bytes, awaited)
+            });
+        let behind = others.into_iter().chain(retained).chain(messages).chain(sent).chain(received);
+        write_in_pieces(records, behind, take)?;
+        Ok(awaited)
     }
 }
 
@@ -156,7 +196,7 @@ impl Stake {
     /// The message is on its way, at QoS 2.
     pub fn sent(&self, way: UnderWay) {
         self.journal.change(|state| {
-            state.changes.sent.insert((self.session, self.number), way);
+            state.changes.sent(self.session, self.number, way);
         });
     }
 }
@@ -210,7 +250,7 @@ impl Journal {
     /// A topic has another retained message, or none any more.
     pub fn retain(&self, topic: &Arc<str>, kept: Option<Arc<Kept>>, ticket: Option<&Arc<Ticket>>) {
         let mut state = self.lock();
-        state.changes.retained.insert(Arc::clone(topic), kept);
+        state.changes.retain(topic, kept);
         state.changes.awaited.tickets.extend(ticket.cloned());
         drop(state);
         self.0.changed.notify_one();
@@ -242,12 +282,7 @@ impl Journal {
     ) -> Stake {
         let session = recipient.id;
         let mut state = self.lock();
-        let new = || Pending {
-            kept: Arc::clone(kept),
-            recipients: Vec::new(),
-            tickets: ticket.cloned().into_iter().collect(),
-        };
-        state.changes.messages.entry(number).or_insert_with(new).recipients.push(recipient);
+        state.changes.message(number, kept, recipient, ticket);
         drop(state);
         self.0.changed.notify_one();
         self.stake(session, number)

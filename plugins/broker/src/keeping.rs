@@ -106,18 +106,20 @@ impl Keeping {
         let is_anew = wants_rewriting || self.journal.is_lost();
         // In one step, so that nothing is in both or in neither.
         let (changes, snapshot) =
-            house.with(|broker| (self.journal.take(), is_anew.then(|| broker.snapshot(moment))));
+            house.with(|broker| (self.journal.take(), is_anew.then(|| broker.snapshot())));
         let sync = self.sync;
         let written = self.on_disk(move |file| {
-            let (bytes, awaited) = changes.encode(moment);
+            // Who waits for the changes is told then.
             match snapshot {
-                Some(all) => file.rewrite(&all),
-                None => file.append(&bytes, sync),
-            }?;
-            Ok((file.wants_rewriting(), awaited))
+                Some(all) => {
+                    file.rewrite(|take| all.encode(moment, take).map(drop))?;
+                    drop(changes);
+                }
+                None => drop(file.append(sync, |take| changes.encode(moment, take))?),
+            }
+            Ok(file.wants_rewriting())
         });
-        // Who waits is told now.
-        written.await.map(|(wants_rewriting, _awaited)| wants_rewriting)
+        written.await
     }
 
     /// Writes the rest, when the broker is gone.
@@ -125,9 +127,11 @@ impl Keeping {
         if self.journal.is_empty() || self.journal.is_lost() {
             return;
         }
-        let (bytes, _awaited) = self.journal.take().encode(Moment::of(Instant::now()));
-        if let Err(error) = self.on_disk(move |file| file.append(&bytes, SyncPolicy::Always)).await
-        {
+        let (changes, moment) = (self.journal.take(), Moment::of(Instant::now()));
+        let written = self.on_disk(move |file| {
+            file.append(SyncPolicy::Always, |take| changes.encode(moment, take))
+        });
+        if let Err(error) = written.await {
             info!(error = format!("{error:#}"), "the last changes of sessions were not kept");
         }
     }

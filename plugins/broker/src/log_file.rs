@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use forebay_sdk::{SyncPolicy, replace_file};
+use forebay_sdk::{SyncPolicy, replace_file_by};
 
 use crate::records::{HEAD_BYTES, LONGEST, Record, checksum, head, read};
 
@@ -19,6 +19,9 @@ const NAME: &str = "kept";
 const MAGIC: &[u8; 8] = b"fbbroke1";
 /// A file up to this size is not written anew, in bytes.
 const SMALL: u64 = 1 << 20;
+
+/// What takes a piece of what is to be written.
+pub type Take<'a> = &'a mut dyn FnMut(&[u8]) -> io::Result<()>;
 
 /// The file.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl LogFile {
         let whole = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|found| found.len()))?;
         let Some(file) = file.filter(|_| whole > 0) else {
             // What is wrong with the disk is told with the first change.
-            let _ = self.rewrite(&[]);
+            let _ = self.rewrite(|_| Ok(()));
             return Ok(0);
         };
         let mut from = BufReader::new(file);
@@ -91,30 +94,48 @@ impl LogFile {
         Ok(())
     }
 
-    /// Writes the file anew. A power cut leaves the old one or the new one.
-    pub fn rewrite(&mut self, records: &[u8]) -> io::Result<()> {
+    /// Writes the file anew, with what `write` passes on. A power cut leaves the old one or the new one.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn rewrite(&mut self, write: impl FnOnce(Take<'_>) -> io::Result<()>) -> io::Result<()> {
         self.file = None;
-        let bytes = [MAGIC, records].concat();
-        replace_file(&self.folder, NAME, &bytes)?;
-        self.go_on(bytes.len() as u64)
+        let mut bytes = MAGIC.len() as u64;
+        replace_file_by(&self.folder, NAME, |file| {
+            file.write_all(MAGIC)?;
+            write(&mut |piece| {
+                bytes += piece.len() as u64;
+                file.write_all(piece)
+            })
+        })?;
+        self.go_on(bytes)
     }
 
-    /// Appends records. They are safe from a crash when this returns, and from a power cut as far as `sync` says.
+    /// Appends what `write` passes on. It is safe from a crash when this returns, and from a power cut as far as `sync` says.
     ///
     /// # Errors
     ///
     /// What the system says. Then the file is to be written anew.
-    pub fn append(&mut self, records: &[u8], sync: SyncPolicy) -> io::Result<()> {
-        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
-        let written = file.write_all(records).and_then(|()| match sync {
-            SyncPolicy::Never => Ok(()),
-            SyncPolicy::Always | SyncPolicy::Every(_) => file.sync_data(),
-        });
-        match written {
-            Ok(()) => self.bytes += records.len() as u64,
-            Err(_) => self.file = None,
+    pub fn append<T>(
+        &mut self,
+        sync: SyncPolicy,
+        write: impl FnOnce(Take<'_>) -> io::Result<T>,
+    ) -> io::Result<T> {
+        // Until all of it is there.
+        let mut file = self.file.take().ok_or(io::ErrorKind::NotFound)?;
+        let mut bytes = 0;
+        let result = write(&mut |piece| {
+            bytes += piece.len() as u64;
+            file.write_all(piece)
+        })?;
+        match sync {
+            SyncPolicy::Never => (),
+            SyncPolicy::Always | SyncPolicy::Every(_) => file.sync_data()?,
         }
-        written
+        self.bytes += bytes;
+        self.file = Some(file);
+        Ok(result)
     }
 
     /// Whether it is time to write it anew: it never was, or most of it is past.

@@ -1,7 +1,7 @@
 //! What must survive a restart, as it stands on disk: one record behind the other, each with its length and
 //! a checksum.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 
@@ -181,6 +181,30 @@ pub fn write(record: &Record, to: &mut Vec<u8>) {
     let sum = checksum(&to[body..]);
     to[start..start + 4].copy_from_slice(&length.to_le_bytes());
     to[start + 4..body].copy_from_slice(&sum.to_le_bytes());
+}
+
+/// How much is put together before it is passed on, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Passes records on behind some that were written before, in pieces: never are all of them in memory.
+///
+/// # Errors
+///
+/// What `take` says, which is asked no more then.
+pub fn write_in_pieces(
+    before: Vec<u8>,
+    records: impl IntoIterator<Item = Record>,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut piece = before;
+    for record in records {
+        write(&record, &mut piece);
+        if piece.len() > PIECE {
+            take(&piece)?;
+            piece.clear();
+        }
+    }
+    take(&piece)
 }
 
 /// The length of what follows a head, and its checksum.
@@ -464,6 +488,24 @@ mod tests {
                 assert_eq!(read(&body[..end]), None, "{record:?} up to {end}");
             }
         }
+    }
+
+    #[test]
+    fn pieces_are_no_larger_than_they_must_be() {
+        let mut whole = Vec::new();
+        let records = || (0..500).flat_map(|_| records());
+        records().for_each(|record| write(&record, &mut whole));
+        let (mut pieces, mut got) = (0, Vec::new());
+        let taken = write_in_pieces(Vec::new(), records(), |piece| {
+            assert!(piece.len() < PIECE + 1000);
+            pieces += 1;
+            got.extend_from_slice(piece);
+            Ok(())
+        });
+        assert!(taken.is_ok() && got == whole && pieces > 3);
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let failed = write_in_pieces(Vec::new(), records(), |_| Err(full()));
+        assert_eq!(failed.unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 
     #[test]

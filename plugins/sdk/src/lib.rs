@@ -126,7 +126,7 @@ pub use crate::{
     settings::{Capabilities, Configured, Import, Inventory, Problem, Settings},
     short::ShortOr,
     site::Site,
-    small_file::{read_json, replace_file, replace_json},
+    small_file::{read_json, replace_file, replace_file_by, replace_json},
     template::Template,
     timestamp::Timestamp,
     tool::Tool,

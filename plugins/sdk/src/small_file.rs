@@ -18,10 +18,23 @@ const LARGEST_FILE: u64 = 1 << 20;
 ///
 /// What the system says: a full or read-only disk, no rights.
 pub fn replace_file(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    replace_file_by(folder, name, |file| file.write_all(bytes))
+}
+
+/// The same for what is never in memory as a whole.
+///
+/// # Errors
+///
+/// What the system says, or `write`.
+pub fn replace_file_by(
+    folder: &Path,
+    name: &str,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let (place, fresh) = (folder.join(name), folder.join(format!("{name}.new")));
     let mut file = open_anew(&fresh)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(&fresh, &place)?;
     File::open(folder)?.sync_all()
