@@ -82,6 +82,10 @@ impl Input {
         (self.debounce + SETTLES).min(LONGEST_WAIT)
     }
 
+    pub fn is_counted_by_router(&self) -> bool {
+        self.meter.as_ref().is_some_and(|meter| meter.is_counted_by_router)
+    }
+
     /// Begins to watch the line.
     pub async fn watch(
         &self,

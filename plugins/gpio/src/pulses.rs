@@ -8,6 +8,7 @@ use std::{
 };
 
 use forebay_sdk::{number, read_json, replace_json};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -24,6 +25,8 @@ pub struct Meter {
     pub rate: Option<String>,
     pub per: Duration,
     pub stops_after: Duration,
+    /// Takes what the impulse counter of a router has counted.
+    pub is_counted_by_router: bool,
 }
 
 impl Meter {
@@ -46,6 +49,8 @@ pub struct Pulses {
     last: Option<Instant>,
     /// The last pulse that the rate has taken in.
     told: Option<Instant>,
+    /// When it was looked for pulses, where they are not told as they come. What came since is not known.
+    looked: Option<Instant>,
     /// Pulses since.
     fresh: u64,
     /// Pulses a second.
@@ -54,7 +59,23 @@ pub struct Pulses {
 
 impl Pulses {
     pub fn new(now: Instant) -> Pulses {
-        Pulses { since: now, first: None, last: None, told: None, fresh: 0, per_second: None }
+        Pulses {
+            since: now,
+            first: None,
+            last: None,
+            told: None,
+            looked: None,
+            fresh: 0,
+            per_second: None,
+        }
+    }
+
+    /// Somebody looked, and found so many.
+    pub fn look(&mut self, count: u64, at: Instant) {
+        self.looked = Some(at);
+        if count > 0 {
+            self.add(count, at);
+        }
     }
 
     /// So many came, the last of them at a moment.
@@ -68,7 +89,8 @@ impl Pulses {
     /// that would be none and then one. Without pulses it is as if one came now, and nothing once none came
     /// for `stops_after`. None until anything is known.
     pub fn per_second(&mut self, now: Instant, stops_after: Duration) -> Option<f64> {
-        let idle = now.saturating_duration_since(self.last.unwrap_or(self.since));
+        let known_until = self.looked.unwrap_or(now);
+        let idle = known_until.saturating_duration_since(self.last.unwrap_or(self.since));
         if self.fresh > 0 {
             let (from, count) = match self.told {
                 Some(told) => (Some(told), self.fresh),
@@ -93,8 +115,32 @@ impl Pulses {
 /// How many pulses each line of a node has counted, on disk.
 pub struct Counts {
     folder: PathBuf,
-    pub pulses: BTreeMap<String, u64>,
-    on_disk: BTreeMap<String, u64>,
+    pub pulses: BTreeMap<String, Count>,
+    on_disk: BTreeMap<String, Count>,
+}
+
+/// The pulses of one line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    pulses: u64,
+    /// What the impulse counter of a router has shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    router: Option<u64>,
+}
+
+impl Count {
+    /// The router shows so many. How many came since it was looked at, also while nobody looked. The first look
+    /// only says from where to count.
+    fn show(&mut self, now: u64) -> u64 {
+        // A router that starts shows none for a moment; one that was cleared shows none until the next pulse.
+        if now == 0 && self.router.is_some() {
+            return 0;
+        }
+        let seen = self.router.replace(now).unwrap_or(now);
+        let came = now.checked_sub(seen).unwrap_or(now);
+        self.pulses += came;
+        came
+    }
 }
 
 impl Counts {
@@ -114,14 +160,23 @@ impl Counts {
 
     /// Counts pulses of a line.
     pub fn add(&mut self, name: &str, count: u64) {
-        match self.pulses.get_mut(name) {
-            Some(pulses) => *pulses += count,
-            None => _ = self.pulses.insert(name.to_owned(), count),
+        self.line(name).pulses += count;
+    }
+
+    /// Takes in what a router shows of a line. How many came since.
+    pub fn show(&mut self, name: &str, now: u64) -> u64 {
+        self.line(name).show(now)
+    }
+
+    fn line(&mut self, name: &str) -> &mut Count {
+        if !self.pulses.contains_key(name) {
+            self.pulses.insert(name.to_owned(), Count::default());
         }
+        self.pulses.get_mut(name).expect("it was put there")
     }
 
     pub fn of(&self, name: &str) -> u64 {
-        self.pulses.get(name).copied().unwrap_or(0)
+        self.pulses.get(name).map_or(0, |count| count.pulses)
     }
 
     /// Whether there is something to write.
@@ -136,7 +191,7 @@ impl Counts {
     }
 
     /// These are on disk now.
-    pub fn written(&mut self, pulses: BTreeMap<String, u64>) {
+    pub fn written(&mut self, pulses: BTreeMap<String, Count>) {
         self.on_disk = pulses;
     }
 }
@@ -175,11 +230,35 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_of_a_router_that_is_cleared_or_slips_makes_nothing_up() {
+        let mut count = Count::default();
+        let came: Vec<u64> =
+            [40, 45, 45, 0, 46, 0, 2, 3].into_iter().map(|now| count.show(now)).collect();
+        assert_eq!(came, [0, 5, 0, 0, 1, 0, 2, 1]);
+        assert_eq!(count, Count { pulses: 9, router: Some(3) });
+        // One that begins at none counts its first pulse.
+        let mut count = Count::default();
+        assert_eq!([0, 0, 1].map(|now| count.show(now)), [0, 0, 1]);
+    }
+
+    #[test]
     fn a_slow_meter_did_not_stop_between_two_pulses() {
         // One in twelve seconds: by what fell into each beat it would be 0, 0.1, 0.1, 0.1, …, 0, 0.1.
         let pulses: Vec<u64> = (1..=5).map(|at| at * 12_000).collect();
         let steady = Some(0.083);
         assert_eq!(rates(&pulses, 6), [None, None, steady, steady, steady, steady]);
+    }
+
+    #[test]
+    fn a_meter_that_is_looked_at_rarely_does_not_slow_down_between_two_looks() {
+        let start = Instant::now();
+        let mut line = Pulses::new(start);
+        for minute in 1..=3 {
+            let look = start + Duration::from_secs(minute * 60);
+            line.look(120, look);
+            let rate = line.per_second(look + Duration::from_secs(50), FIVE_MINUTES);
+            assert_eq!(rate, (minute > 1).then_some(2.0));
+        }
     }
 
     #[test]

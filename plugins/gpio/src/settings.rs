@@ -107,6 +107,10 @@ struct CountSettings {
     /// After how long without a pulse the rate is 0. Before that it falls as the pulse is late.
     #[serde(default = "five_minutes")]
     stops_after: Period,
+    /// Takes what the impulse counter of the router has counted, which misses no pulse between two looks, nor while this
+    /// program is away. The router says there which inputs and edges it counts. On a `router` connection.
+    #[serde(default)]
+    impulse_counter: bool,
 }
 
 fn one() -> f64 {
@@ -217,6 +221,13 @@ impl InputSettings {
                 "expected a number",
             ));
         }
+        let own = [("edge", self.edge.is_some()), ("debounce", self.debounce.is_some())];
+        for (setting, _) in own.iter().filter(|(_, is_said)| count.impulse_counter && *is_said) {
+            let message = format!("the router counts the pulses of input `{}`", self.name);
+            let label =
+                format!("expected no `{setting}` beside `impulse_counter`: the router has it");
+            problems.push(Problem::new(format!("{path}.{setting}"), message, label));
+        }
         for (setting, period) in [("per", count.per), ("stops_after", count.stops_after)] {
             let setting = format!("{path}.count.{setting}");
             let (least, most) = (Period::seconds(1), Period::seconds(31 * 86_400));
@@ -245,6 +256,7 @@ impl InputSettings {
                 rate: count.rate,
                 per: *count.per,
                 stops_after: *count.stops_after,
+                is_counted_by_router: count.impulse_counter,
             }),
         }
     }

@@ -69,11 +69,13 @@ impl Configured for GpioSource {
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
-        if connection.is::<ChipSettings>() {
-            return Vec::new();
-        }
+        let is_chip = connection.is::<ChipSettings>();
         let lines = self.inputs.iter().enumerate();
-        lines.filter_map(|(at, input)| needs_name(&input.line, at)).collect()
+        let of = |(at, input): (usize, &Input)| match is_chip {
+            true => needs_router(input, at),
+            false => needs_name(&input.line, at).or_else(|| needs_chip(input, at)),
+        };
+        lines.filter_map(of).collect()
     }
 
     fn claims_on(&self, connection: &dyn Any) -> Vec<Claim> {
@@ -188,8 +190,13 @@ impl Watching {
             tokio::select! {
                 biased;
                 _ = poll.tick() => {
-                    let levels = panel.levels().await?;
-                    self.show(&levels, out).await;
+                    let is_counted = |line: &Line| line.input.is_counted_by_router();
+                    if self.lines.iter().any(is_counted) {
+                        self.show_counts(&panel.counts().await?);
+                    }
+                    if !self.lines.iter().all(is_counted) {
+                        self.show(&panel.levels().await?, out).await;
+                    }
                     if beat.is_none() {
                         out.ready();
                         beat = self.source.every.map(|every| steady(*every));
@@ -205,6 +212,9 @@ impl Watching {
         let mut fresh = Vec::new();
         for at in 0..self.lines.len() {
             let line = &mut self.lines[at];
+            if line.input.is_counted_by_router() {
+                continue;
+            }
             let Some(level) = levels.get(&line.input.line.to_name()) else {
                 let name = line.input.line.to_name();
                 let all: Vec<String> = levels.keys().map(|name| format!("`{name}`")).collect();
@@ -230,6 +240,22 @@ impl Watching {
             }
         }
         self.tell_first(fresh, out).await;
+    }
+
+    /// Takes in what the impulse counter of a router has counted.
+    fn show_counts(&mut self, shown: &BTreeMap<String, u64>) {
+        for line in self.lines.iter_mut().filter(|line| line.input.is_counted_by_router()) {
+            let name = line.input.line.to_name();
+            let Some(count) = shown.get(&name) else {
+                let why = "the router counts no pulses of it: its impulse counter is off, or has no such input";
+                self.voice.trouble_lasts(&line.title(), &anyhow!("`{name}`: {why}"));
+                continue;
+            };
+            self.voice.trouble_is_over(&line.title());
+            let Some(counts) = &mut self.counts else { continue };
+            let came = counts.show(&line.input.name, *count);
+            line.pulses.look(came, Instant::now());
+        }
     }
 
     async fn tell_all(&mut self, out: &Outlet) {
@@ -456,6 +482,24 @@ fn no_interrupts(every: Duration) -> anyhow::Error {
          often",
         Period(every)
     )
+}
+
+/// What only a router has.
+fn needs_router(input: &Input, at: usize) -> Option<Problem> {
+    if !input.is_counted_by_router() {
+        return None;
+    }
+    let message = format!("input `{}` of a chip has no `impulse_counter`", input.name);
+    let label = "expected a connection of type `router`: of a chip, pulses are counted here";
+    Some(Problem::new(format!("lines[{at}].count.impulse_counter"), message, label))
+}
+
+/// What only a chip has.
+fn needs_chip(input: &Input, at: usize) -> Option<Problem> {
+    input.bias?;
+    let message = format!("input `{}` of a router has no `bias`", input.name);
+    let label = "expected a line of a chip: a router pulls its inputs as it was built";
+    Some(Problem::new(format!("lines[{at}].bias"), message, label))
 }
 
 impl Meter {

@@ -214,7 +214,10 @@ impl Owner {
     ) -> anyhow::Result<Map<String, Value>> {
         let (raw, answers) = self.ask(groups, voice).await?;
         let now = Timestamp::now();
-        let data = groups.contains(&Group::Data).then(|| self.count(&raw, now)).flatten();
+        let data = match groups.contains(&Group::Data) {
+            true => self.count(&raw, now).await,
+            false => None,
+        };
         let mut read = Map::new();
         for group in groups {
             let said = match group {
@@ -247,11 +250,25 @@ impl Owner {
         Ok((given.collect(), answers))
     }
 
-    fn count(&mut self, raw: &Raw, now: Timestamp) -> Option<Value> {
-        let kept = self.counters.as_mut()?;
-        let uptime = raw.get(&Part::Usage).and_then(normal::uptime);
-        kept.is_saved = false;
-        kept.counters.read(raw.get(&Part::Modems)?, uptime, now)
+    async fn count(&mut self, raw: &Raw, now: Timestamp) -> Option<Value> {
+        let Kept { counters, is_saved, .. } = self.counters.as_mut()?;
+        let (modems, uptime) = (raw.get(&Part::Modems)?, raw.get(&Part::Usage));
+        *is_saved = false;
+        let said = counters.read(modems, uptime.and_then(normal::uptime), now);
+        let open = counters.without_record(modems, now);
+        if open.is_empty() {
+            return said;
+        }
+        for asked in &open {
+            match self.provider.as_mut()?.record(asked).await {
+                // What cannot be asked now is asked at the next reading.
+                Err(ActFailure::NotDone { .. }) => (),
+                Ok(Some(rows)) => counters.recorded(asked, &rows),
+                Ok(None) | Err(_) => counters.recorded(asked, &Value::Null),
+            }
+        }
+        // With what was on record.
+        counters.said(modems)
     }
 
     /// Looks how the link is, for who watches it.
@@ -259,7 +276,7 @@ impl Owner {
         let groups = [Group::Signal, Group::Wan, Group::Data];
         let (raw, _) = self.ask(&groups, voice).await?;
         let now = Timestamp::now();
-        let data = self.count(&raw, now);
+        let data = self.count(&raw, now).await;
         self.link_read = Some(Instant::now());
         self.link.tell(
             normal::link(&raw, data.as_ref(), now),

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::debug;
 
-use crate::{figures::Figures, modem};
+use crate::{
+    figures::{self, Figures},
+    modem,
+};
 
 const FILE: &str = "data-used.json";
 /// More modems, and more SIMs, than any router has.
@@ -27,6 +30,8 @@ const NEAR_WRAP: u64 = 3 << 30;
 /// near its end looks like one that wraps, and what it left out would be counted.
 const ACROSS: u64 = 1 << 20;
 const TIMES_AS_MANY: u64 = 8;
+/// Seconds.
+const DAY: i64 = 86_400;
 /// A counter that began anew within less is lower than it was.
 const LONG_GAP: Duration = Duration::from_secs(60);
 /// So many readings in a row below what was seen before are no slip any more.
@@ -78,6 +83,23 @@ struct Used {
     today: Both,
     month: Both,
     total: Both,
+    /// What the router had on record of today and the month before the first reading is in them, or not to be had.
+    #[serde(default)]
+    has_record: bool,
+}
+
+/// A SIM of which the router may have a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    key: String,
+    pub modem: String,
+    pub sim: u64,
+    /// The profile of an eSIM.
+    pub esim: Option<String>,
+    /// The beginnings of the day and of the month, and now, in seconds since 1970.
+    pub day: i64,
+    pub month: i64,
+    pub now: i64,
 }
 
 /// Bytes in both directions.
@@ -157,38 +179,46 @@ impl Counters {
     pub fn read(&mut self, modems: &Value, uptime: Option<u64>, now: Timestamp) -> Option<Value> {
         self.turn(now);
         let since = self.since_last(uptime);
-        let mut chosen = None;
+        let mut is_counted = false;
         for found in modem::all(modems) {
             let says = Figures::of(found);
             let up = says.count(&["txbytes", "tx_bytes", "bytes_sent"]);
             let down = says.count(&["rxbytes", "rx_bytes", "bytes_received"]);
             let Some((up, down)) = up.zip(down) else { continue };
-            let name = modem::name(found);
-            let sim = modem::sim(found).unwrap_or(1);
-            let key = format!("{name}/sim{sim}");
+            let (name, sim, esim) = sim_of(found);
+            let key = key(&name, sim, esim.as_deref());
             if self.is_full(&name, &key) {
                 continue;
             }
             let meters = self.modems.entry(name).or_default();
             let is_first = meters.up.seen.is_none();
             let by = Both { up: meters.up.read(up, since), down: meters.down.read(down, since) };
-            let used = self.sims.entry(key.clone()).or_default();
+            let used = self.sims.entry(key).or_default();
             used.total.add(by);
             // When what was there before the first reading went by, nobody knows.
             if !is_first {
                 used.today.add(by);
                 used.month.add(by);
             }
-            let is_chosen = modem::chosen(modems).is_some_and(|it| std::ptr::eq(it, found));
-            if is_chosen || chosen.is_none() {
-                chosen = Some((key, sim));
-            }
+            is_counted = true;
         }
-        let (key, sim) = chosen?;
+        if !is_counted {
+            return None;
+        }
         self.uptime = uptime.or(self.uptime);
         self.at = Some(Instant::now());
         self.since.get_or_insert(now.unix_millis());
-        let used = self.sims.get(&key)?;
+        self.said(modems)
+    }
+
+    /// The group `data`, as it stands: of the modem that has the connection, else of the first that counts.
+    pub fn said(&self, modems: &Value) -> Option<Value> {
+        let counted = |found: &Value| {
+            let (name, sim, esim) = sim_of(found);
+            Some((sim, self.sims.get(&key(&name, sim, esim.as_deref()))?))
+        };
+        let chosen = modem::chosen(modems).and_then(counted);
+        let (sim, used) = chosen.or_else(|| modem::all(modems).find_map(counted))?;
         let sims = self.sims.iter().map(|(name, used)| (name.clone(), used.value()));
         let mut said = used.value();
         said["sim"] = sim.into();
@@ -212,6 +242,44 @@ impl Counters {
             false => Anew::NotKnown,
         };
         Since { time, anew }
+    }
+
+    /// The SIMs whose records were not asked for yet. Without a clock nobody knows what today is.
+    pub fn without_record(&self, modems: &Value, now: Timestamp) -> Vec<Asked> {
+        if !now.clock_was_set() {
+            return Vec::new();
+        }
+        let seconds = now.unix_millis().div_euclid(1000);
+        let day = seconds - seconds.rem_euclid(DAY);
+        let days_before: i64 = now.to_rfc3339()[8..10].parse().map_or(0, |day: i64| day - 1);
+        let month = day - days_before * DAY;
+        let asked = modem::all(modems).filter_map(|found| {
+            let (modem, sim, esim) = sim_of(found);
+            let key = key(&modem, sim, esim.as_deref());
+            let is_open = self.sims.get(&key).is_some_and(|used| !used.has_record);
+            is_open.then_some(Asked { key, modem, sim, esim, day, month, now: seconds })
+        });
+        asked.collect()
+    }
+
+    /// Takes in what a router has on record: rows of a time in seconds, bytes down and bytes up. What was counted since the
+    /// first reading is in it too.
+    pub fn recorded(&mut self, asked: &Asked, rows: &Value) {
+        let Some(used) = self.sims.get_mut(&asked.key) else { return };
+        used.has_record = true;
+        let since = |begin: i64| {
+            let mut sum = Both::default();
+            for row in rows.as_array().into_iter().flatten() {
+                let of = |at: usize| figures::number(row.get(at)?)?.as_u64();
+                let Some(((time, down), up)) = of(0).zip(of(1)).zip(of(2)) else { continue };
+                if (begin..=asked.now).contains(&i64::try_from(time).unwrap_or(i64::MAX)) {
+                    sum.add(Both { up, down });
+                }
+            }
+            sum
+        };
+        used.today.raise(since(asked.day));
+        used.month.raise(since(asked.month));
     }
 
     fn is_full(&self, modem: &str, sim: &str) -> bool {
@@ -269,6 +337,19 @@ impl Counters {
     }
 }
 
+/// The name of a modem, the slot of the SIM in use, and its profile.
+fn sim_of(modem: &Value) -> (String, u64, Option<String>) {
+    (modem::name(modem), modem::sim(modem).unwrap_or(1), modem::esim(modem))
+}
+
+/// What a SIM is called.
+fn key(modem: &str, sim: u64, esim: Option<&str>) -> String {
+    match esim {
+        Some(profile) => format!("{modem}/sim{sim}/esim{profile}"),
+        None => format!("{modem}/sim{sim}"),
+    }
+}
+
 impl Used {
     fn value(&self) -> Value {
         let both = |it: Both| json!({ "up": it.up, "down": it.down });
@@ -277,6 +358,10 @@ impl Used {
 }
 
 impl Both {
+    fn raise(&mut self, other: Both) {
+        (self.up, self.down) = (self.up.max(other.up), self.down.max(other.down));
+    }
+
     fn add(&mut self, other: Both) {
         self.up = self.up.saturating_add(other.up);
         self.down = self.down.saturating_add(other.down);

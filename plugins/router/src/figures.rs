@@ -15,6 +15,10 @@ impl<'a> Figures<'a> {
         Figures(value.as_object())
     }
 
+    pub fn of_map(map: &'a Map<String, Value>) -> Figures<'a> {
+        Figures(Some(map))
+    }
+
     /// The first of these names that says something, here or in an object inside. Lists are no place for
     /// it: they are about neighbours.
     pub fn get(self, names: &[&str]) -> Option<&'a Value> {

@@ -23,6 +23,8 @@ pub enum Group {
     Gps,
     /// Its inputs and outputs.
     Io,
+    /// What its impulse counter has counted.
+    Pulses,
     /// What it is: model and firmware.
     Device,
     /// What its clock says.
@@ -30,7 +32,7 @@ pub enum Group {
 }
 
 impl Group {
-    pub const ALL: [Group; 9] = [
+    pub const ALL: [Group; 10] = [
         Group::Signal,
         Group::Data,
         Group::System,
@@ -38,6 +40,7 @@ impl Group {
         Group::Interfaces,
         Group::Gps,
         Group::Io,
+        Group::Pulses,
         Group::Device,
         Group::Clock,
     ];
@@ -52,6 +55,7 @@ impl Group {
             Group::Interfaces => "interfaces",
             Group::Gps => "gps",
             Group::Io => "io",
+            Group::Pulses => "pulses",
             Group::Device => "device",
             Group::Clock => "clock",
         }
@@ -68,6 +72,7 @@ impl Group {
             Group::Interfaces => &[Part::Interfaces],
             Group::Gps => &[Part::Gps],
             Group::Io => &[Part::Io],
+            Group::Pulses => &[Part::Io, Part::Counter],
             Group::Device => &[Part::Device],
         }
     }
@@ -83,6 +88,7 @@ pub enum Part {
     Internet,
     Gps,
     Io,
+    Counter,
 }
 
 impl Part {
@@ -96,6 +102,7 @@ impl Part {
             Part::Internet => "/api/internet_connection/status",
             Part::Gps => "/api/gps/position/status",
             Part::Io => "/api/io/status",
+            Part::Counter => "/api/impulse_counter/status",
         }
     }
 }

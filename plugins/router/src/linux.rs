@@ -42,7 +42,7 @@ impl Linux {
                 Part::Device => self.device().await,
                 Part::Interfaces => self.interfaces().await,
                 Part::Modems => self.modems().await,
-                Part::Internet | Part::Gps | Part::Io => None,
+                Part::Internet | Part::Gps | Part::Io | Part::Counter => None,
             };
             let why = || format!("the kernel at {} does not show it", self.root.display());
             answers.insert(*part, found.ok_or_else(|| Absent::Lasting(why())));

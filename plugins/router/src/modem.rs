@@ -6,6 +6,10 @@ use crate::figures::{Figures, Said};
 
 /// A number of a kind that a firmware writes otherwise than another does is told apart by its size.
 const HOTTEST: f64 = 150.0;
+/// More than a number or a short name is no profile.
+const LONGEST_PROFILE: usize = 32;
+/// Where the state of the registration stands as a number.
+const STATE_NUMBERS: [&str; 3] = ["operator_state_id", "netstate_id", "reg_stat"];
 
 /// The modem that has the connection: the one called primary, else the first that is no offline one.
 pub fn chosen(modems: &Value) -> Option<&Value> {
@@ -33,13 +37,18 @@ pub fn all(modems: &Value) -> impl Iterator<Item = &Value> {
 
 /// What the modem is called in messages, such as `2-1`.
 pub fn name(modem: &Value) -> String {
-    Figures::of(modem).text(&["id", "modem_id", "usb_id"]).unwrap_or_else(|| "modem".to_owned())
+    Figures::of(modem).text(&["usb_id", "id", "modem_id"]).unwrap_or_else(|| "modem".to_owned())
 }
 
 /// The slot of the SIM that is in use, from 1.
 pub fn sim(modem: &Value) -> Option<u64> {
     let found = Figures::of(modem).count(&["active_sim", "sim", "sim_slot", "current_sim"]);
     found.filter(|slot| (1..=16).contains(slot))
+}
+
+/// The profile in use, where the SIM is one of many profiles.
+pub fn esim(modem: &Value) -> Option<String> {
+    Figures::of(modem).text(&["esim_profile"]).filter(|it| it.len() <= LONGEST_PROFILE)
 }
 
 fn is_offline(modem: Figures<'_>) -> bool {
@@ -59,31 +68,33 @@ pub fn signal(modems: &Value, identifiers: Identifiers) -> Option<Value> {
     let state = modem.text(&["data_conn_state", "connection_state", "connstate", "state"]);
     said.put("connected", state.as_deref().and_then(is_connected));
     let registered =
-        modem.text(&["operator_state", "netstate", "registration", "reg_state", "net_state"]);
+        modem.text(&["operator_state", "netstate", "registration", "reg_stat_str", "reg_state"]);
     let registered = registered.as_deref().and_then(Registered::parse);
-    let registered = registered
-        .or_else(|| Registered::of_number(modem.count(&["operator_state_id", "netstate_id"])?));
+    let registered = registered.or_else(|| Registered::of_number(modem.count(&STATE_NUMBERS)?));
     said.put("registered", registered.map(|it| it != Registered::Not));
     said.put("roaming", registered.and_then(Registered::roams));
-    said.put("operator", modem.text(&["operator", "oper", "operator_name", "provider"]));
+    said.put(
+        "operator",
+        modem.text(&["operator", "oper", "operator_name", "provider", "provider_name"]),
+    );
     let kind =
-        modem.text(&["ntype", "conntype", "conn_type", "network_type", "nettype", "net_mode"]);
+        modem.text(&["ntype", "conntype", "network_type", "nettype", "net_mode_str", "net_mode"]);
     said.put("technology", kind.as_deref().map(technology));
-    said.put("band", modem.text(&["band", "cur_band", "current_band"]));
+    said.put("band", modem.text(&["band_str", "band", "cur_band", "current_band"]));
     said.put(
         "rssi",
         modem.within(&["rssi", "rssi_value", "signal", "signal_strength"], -140.0, -1.0),
     );
     said.put("rsrp", modem.within(&["rsrp", "rsrp_value"], -156.0, -20.0));
     said.put("rsrq", modem.within(&["rsrq", "rsrq_value"], -43.0, 20.0));
-    said.put("sinr", modem.within(&["sinr", "sinr_value"], -40.0, 60.0));
-    said.put("rscp", modem.within(&["rscp"], -140.0, -1.0));
-    said.put("ecio", modem.within(&["ecio", "ec_io"], -40.0, 0.0));
+    said.put("sinr", modem.within(&["sinr", "sinr_value", "rssnr_value"], -40.0, 60.0));
+    said.put("rscp", modem.within(&["rscp", "rscp_value"], -140.0, -1.0));
+    said.put("ecio", modem.within(&["ecio", "ec_io", "ecio_value"], -40.0, 0.0));
     said.put("quality", modem.within(&["signal_quality"], 0.0, 100.0));
     said.put("temperature", temperature(modem));
     said.put("sim", sim(found));
-    said.put("cell", modem.text(&["cellid", "cell_id", "cell"]));
-    said.put("area", modem.text(&["tac"]).or_else(|| modem.text(&["lac"])));
+    said.put("cell", modem.text(&["cellid", "cell_id", "cell", "reg_ci"]));
+    said.put("area", modem.text(&["tac", "reg_tac", "lac", "reg_lac"]));
     if identifiers == Identifiers::Shown {
         for name in ["imei", "imsi", "iccid"] {
             said.put(name, modem.text(&[name]));

@@ -68,8 +68,29 @@ impl Interface<'_> {
         let area = self.says.text(&["area_type", "zone"]);
         match area.as_deref() {
             Some(area) => area == "wan",
-            None => self.name.starts_with("wan") || self.name.starts_with("mob"),
+            None => {
+                let names = ["wan", "mob"];
+                names.iter().any(|it| self.name.starts_with(it)) || self.has_default_route()
+            }
         }
+    }
+
+    fn has_default_route(&self) -> bool {
+        self.says.list(&["route"]).iter().any(|route| {
+            let route = Figures::of(route);
+            let is_all = matches!(route.text(&["target"]).as_deref(), Some("0.0.0.0" | "::"));
+            is_all && route.count(&["mask"]).unwrap_or(0) == 0
+        })
+    }
+
+    /// The router says that this one is used, by whether its failover finds that it leads anywhere.
+    fn is_used(&self) -> bool {
+        self.says.truth(&["main"]) == Some(true)
+    }
+
+    /// It is up, and has an address, and leads nowhere.
+    fn is_dead(&self) -> bool {
+        self.says.text(&["mwan"]).is_some_and(|state| state == "offline")
     }
 
     fn addresses(&self) -> Vec<String> {
@@ -88,14 +109,20 @@ impl Interface<'_> {
         found
     }
 
+    /// Itself, and the parts of it.
+    fn whole<'b>(&'b self, all: &'b [Interface<'b>]) -> impl Iterator<Item = &'b Interface<'b>> {
+        let parts = ["_4", "_6"].map(|suffix| format!("{}{suffix}", self.name));
+        let parts = parts.into_iter().filter_map(|part| all.iter().find(|it| it.name == part));
+        std::iter::once(self).chain(parts)
+    }
+
     /// Its own addresses, and those of the parts of it.
     fn all_addresses(&self, all: &[Interface<'_>]) -> Vec<String> {
-        let mut found = self.addresses();
-        for suffix in ["_4", "_6"] {
-            let part = format!("{}{suffix}", self.name);
-            let part = all.iter().find(|other| other.name == part);
-            let more = part.map(Interface::addresses).unwrap_or_default();
-            found.extend(more.into_iter().filter(|it| !found.contains(it)).collect::<Vec<_>>());
+        let mut found = Vec::new();
+        for address in self.whole(all).flat_map(Interface::addresses) {
+            if !found.contains(&address) {
+                found.push(address);
+            }
         }
         found
     }
@@ -107,12 +134,17 @@ pub fn wan(rows: &Value, internet: Option<&Value>) -> Option<Value> {
     if all.is_empty() {
         return None;
     }
-    let ways: Vec<_> = all.iter().filter(|it| it.leads_out() && !is_part(&it.name, &all)).collect();
-    let is_usable =
-        |it: &&Interface<'_>| it.is_up() == Some(true) && !it.all_addresses(&all).is_empty();
+    let is_way =
+        |it: &&Interface<'_>| it.whole(&all).any(Interface::leads_out) && !is_part(&it.name, &all);
+    let ways: Vec<_> = all.iter().filter(is_way).collect();
+    let is_usable = |it: &&Interface<'_>| {
+        let is_dead = it.whole(&all).any(Interface::is_dead);
+        it.is_up() == Some(true) && !is_dead && !it.all_addresses(&all).is_empty()
+    };
     // The lowest metric goes first; without one, the order of the router.
     let metric = |it: &&Interface<'_>| it.says.count(&["metric"]).unwrap_or(u64::MAX);
-    let used = ways.iter().copied().filter(is_usable).min_by_key(metric);
+    let told = ways.iter().copied().find(|it| it.whole(&all).any(Interface::is_used));
+    let used = told.or_else(|| ways.iter().copied().filter(is_usable).min_by_key(metric));
     // Whether there is none is known only where it is said of each that it is down, or has no address.
     let is_known = ways.iter().all(|it| it.is_up().is_some());
     let mut said = Said::default();

@@ -16,8 +16,9 @@ use crate::{
 /// The answers of a router, as far as it has them.
 pub type Raw = BTreeMap<Part, Value>;
 
-/// A load of a machine with so many runnable tasks was scaled by the kernel, by this.
+/// What the kernel scales loads by, where a firmware says them as they come: as whole multiples of the step.
 const LOAD_SCALE: f64 = 65_536.0;
+const LOAD_STEP: f64 = 32.0;
 const HIGHEST_LOAD: f64 = 256.0;
 
 /// What a group says. None when the router has nothing of it. The group `data` has a memory, and is told by
@@ -32,6 +33,7 @@ pub fn group(group: Group, raw: &Raw, identifiers: Identifiers, now: Timestamp) 
         Group::Interfaces => network::interfaces(first),
         Group::Gps => gps(first),
         Group::Io => io(first),
+        Group::Pulses => pulses(first, raw.get(&Part::Counter)),
         Group::Device => device(first, identifiers),
         Group::Clock => clock(first, now),
     }
@@ -69,13 +71,18 @@ fn system(usage: &Value) -> Option<Value> {
     let mut said = Said::default();
     said.put("uptime", uptime(usage));
     let load = all.inside("load");
-    let unscaled = |load: f64| if load > HIGHEST_LOAD { load / LOAD_SCALE } else { load };
-    let of = |names: &[&str]| load.float(names).map(unscaled).filter(|load| *load >= 0.0);
+    let of = |names: &[&str]| load.float(names).filter(|load| *load >= 0.0);
+    let loads = [&["min1", "1", "1min"], &["min5", "5", "5min"], &["min15", "15", "15min"]];
+    let loads = loads.map(|names| of(names));
+    let are_scaled = loads.iter().flatten().all(|load| load % LOAD_STEP == 0.0);
+    let is_scaled = |load: f64| are_scaled || load > HIGHEST_LOAD;
+    let unscaled = |load: f64| if is_scaled(load) { load / LOAD_SCALE } else { load };
+    let [one, five, fifteen] = loads.map(|load| load.map(unscaled));
     // One of them stands alone in older firmwares, without saying of which time. In those that have all, it is this one.
-    let alone = || all.float(&["loadavg"]).filter(|load| *load >= 0.0).map(unscaled);
-    said.put("load_1m", of(&["min1", "1", "1min"]));
-    said.put("load_5m", of(&["min5", "5", "5min"]));
-    said.put("load_15m", of(&["min15", "15", "15min"]).or_else(alone));
+    let alone = || all.float(&["loadavg"]).filter(|load| *load >= 0.0);
+    said.put("load_1m", one);
+    said.put("load_5m", five);
+    said.put("load_15m", fifteen.or_else(alone));
     let size =
         |name: &str| all.number(&[name]).filter(|it| it.as_f64().is_some_and(|it| it >= 0.0));
     for (ours, theirs) in [
@@ -149,19 +156,24 @@ fn moment(number: &serde_json::Number) -> Option<String> {
     is_sane.then(|| Timestamp::from_unix_nanos((seconds * NANOS) as i64).to_rfc3339())
 }
 
-/// Inputs and outputs by their names: true and false, or the number of an analog one.
-fn io(rows: &Value) -> Option<Value> {
-    let mut said = Map::new();
+/// The inputs and outputs of an answer, with their names.
+fn pins(rows: &Value) -> Vec<(String, Figures<'_>)> {
     let named: Vec<(Option<&String>, &Value)> = match rows {
         Value::Array(rows) => rows.iter().map(|row| (None, row)).collect(),
         Value::Object(rows) => rows.iter().map(|(name, row)| (Some(name), row)).collect(),
-        _ => return None,
+        _ => Vec::new(),
     };
-    for (key, row) in named {
+    let named = named.into_iter().filter_map(|(key, row)| {
         let pin = Figures::of(row);
-        let Some(name) = pin.text(&["id", "io_name", "name"]).or_else(|| key.cloned()) else {
-            continue;
-        };
+        Some((pin.text(&["id", "io_name", "name"]).or_else(|| key.cloned())?, pin))
+    });
+    named.collect()
+}
+
+/// Inputs and outputs by their names: true and false, or the number of an analog one.
+fn io(rows: &Value) -> Option<Value> {
+    let mut said = Map::new();
+    for (name, pin) in pins(rows) {
         let state = pin.text(&["state"]).map(|state| state.to_ascii_lowercase());
         let value = match (pin.get(&["value"]), state.as_deref()) {
             (Some(value), _) if is_digital(&name) => truth(value).map(Value::from),
@@ -175,6 +187,19 @@ fn io(rows: &Value) -> Option<Value> {
         }
     }
     (!said.is_empty()).then(|| said.into())
+}
+
+/// What the impulse counter of the router has counted, by input. None while it does not count.
+fn pulses(rows: &Value, counter: Option<&Value>) -> Option<Value> {
+    let counts = counter.and_then(|counter| Figures::of(counter).truth(&["state"]));
+    if counts == Some(false) {
+        return None;
+    }
+    let mut said = Said::default();
+    for (name, pin) in pins(rows) {
+        said.put(&name, pin.count(&["count"]));
+    }
+    said.done()
 }
 
 fn is_digital(name: &str) -> bool {

@@ -26,6 +26,16 @@ impl Panel for SharedRouter {
         .boxed()
     }
 
+    fn counts(&self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, u64>>> {
+        async {
+            let groups = self.read(vec![Group::Pulses], Identifiers::Hidden).await?;
+            let pins = groups.get(Group::Pulses.name()).and_then(Value::as_object);
+            let counts = pins.into_iter().flatten();
+            Ok(counts.filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect())
+        }
+        .boxed()
+    }
+
     fn set(&self, name: &str, level: bool) -> BoxFuture<'_, Result<(), WriteError>> {
         let action = Action::Output { name: name.to_owned(), on: level };
         async { self.act(vec![action]).await.map_err(explain) }.boxed()

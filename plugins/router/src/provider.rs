@@ -2,14 +2,16 @@
 
 use anyhow::anyhow;
 use forebay_sdk::{World, connection::Refused, tls::Tls};
+use serde_json::Value;
 use tracing::info;
 
 use crate::{
+    counters::Asked,
     group::{Group, Part},
     linux::{self, Linux},
     place::Place,
     router::{Router, Speaks},
-    rutos::{self, Absent, Answers, Rutos},
+    rutos::{self, Absent, ActFailure, Answers, Rutos},
     ubus::{self, Ubus},
     web::Web,
 };
@@ -36,6 +38,15 @@ impl Provider {
             Provider::Rutos(rutos) => rutos.read(parts).await,
             Provider::Ubus(ubus) => ubus.read(parts).await,
             Provider::Linux(linux) => Ok(linux.read(parts).await),
+        }
+    }
+
+    /// What the router has on record of a SIM: rows of a time, bytes down and bytes up. None when it has none, now or ever.
+    pub async fn record(&mut self, asked: &Asked) -> Result<Option<Value>, ActFailure> {
+        match self {
+            Provider::Rutos(rutos) => rutos.record(asked).await,
+            Provider::Ubus(ubus) => ubus.record(asked).await,
+            Provider::Linux(_) => Ok(None),
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::{
+    counters::Asked,
     figures::Figures,
     group::Part,
     patience::Patience,
@@ -421,6 +422,24 @@ impl Rutos {
             }
         }
         Err(ActFailure::not_done(anyhow!("the session was lost twice")))
+    }
+
+    /// What it has on record of a SIM.
+    pub async fn record(&mut self, asked: &Asked) -> Result<Option<Value>, ActFailure> {
+        let Asked { modem, sim, esim, month, now, .. } = asked;
+        let sim = match esim {
+            Some(profile) => format!("esim/{profile}"),
+            None => format!("sim/{sim}"),
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:/".contains(c);
+        if !modem.chars().chain(sim.chars()).all(is_plain) {
+            return Ok(None);
+        }
+        let path =
+            format!("/api/data_usage/custom/modem/{modem}/{sim}/status?from={month}&to={now}");
+        let said = self.look(&path).await?;
+        // Some firmwares say beside the rows what they are.
+        Ok(Some(said.get("usage").cloned().unwrap_or(said)))
     }
 
     /// Reads what an action has to know first.

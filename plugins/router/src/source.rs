@@ -50,7 +50,7 @@ impl Configured for RouterSource {
     }
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
-        const HIDDEN: [Group; 2] = [Group::Gps, Group::Io];
+        const HIDDEN: [Group; 3] = [Group::Gps, Group::Io, Group::Pulses];
         let Some(router) = connection.downcast_ref::<Router>() else { return Vec::new() };
         let asks_kernel = router.speaks == Speaks::Linux || router.place.is_none();
         let of = |(at, asked): (usize, &Asked)| {

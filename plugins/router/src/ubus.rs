@@ -10,11 +10,12 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::{
+    counters::Asked,
     figures::Figures,
     group::Part,
     modem_manager::{self, Found},
     patience::Patience,
-    rutos::{Absent, Answers},
+    rutos::{Absent, ActFailure, Answers},
     web::{Ask, Failure, Web},
 };
 
@@ -32,6 +33,9 @@ const LOAD_SCALE: f64 = 65_536.0;
 const BYTES_IN_MIB: f64 = 1_048_576.0;
 const KIB_IN_MIB: f64 = 1024.0;
 const MOST_PINS: usize = 64;
+const MOST_MODEMS: usize = 8;
+/// Modems tell their temperature in tenths of a degree.
+const TENTHS: f64 = 10.0;
 
 /// A router that is asked by ubus.
 pub struct Ubus {
@@ -129,6 +133,22 @@ impl Ubus {
         }
     }
 
+    /// What it has on record of a SIM.
+    pub async fn record(&mut self, asked: &Asked) -> Result<Option<Value>, ActFailure> {
+        let Asked { modem, sim, esim: None, month, now, .. } = asked else { return Ok(None) };
+        let what = json!({ "from": month, "to": now, "modem": modem, "sim": sim });
+        match self.call("mdcollect", "get_raw", what).await {
+            Ok(said) => {
+                let rows = Figures::of(&said).list(&["used_data"]).iter();
+                let rows = rows.map(|row| json!([row["time"], row["rx"], row["tx"]]));
+                Ok(Some(rows.collect()))
+            }
+            Err(NoAnswer::Refused(_)) => Ok(None),
+            Err(NoAnswer::NoSession) => Err(ActFailure::not_done(anyhow!("the session is over"))),
+            Err(NoAnswer::Failed(error)) => Err(ActFailure::not_done(error)),
+        }
+    }
+
     async fn part(&mut self, part: Part) -> Result<Value, NoAnswer> {
         match part {
             Part::Usage => Ok(usage(&self.call("system", "info", json!({})).await?)),
@@ -140,6 +160,8 @@ impl Ubus {
                 other => other,
             },
             Part::Io => self.pins().await,
+            // Whether it counts shows in what it counts.
+            Part::Counter => Err(NoAnswer::Refused("ubus does not tell".to_owned())),
             Part::Internet => Err(NoAnswer::Refused("ubus does not tell".to_owned())),
         }
     }
@@ -155,6 +177,12 @@ impl Ubus {
 
     async fn interfaces(&mut self) -> Result<Value, NoAnswer> {
         let dump = self.call("network.interface", "dump", json!({})).await?;
+        // The failover of the router knows which of them leads anywhere.
+        let failover = match self.call("mwan3", "status", json!({})).await {
+            Ok(said) => said["interfaces"].clone(),
+            Err(NoAnswer::Refused(_)) => Value::Null,
+            Err(other) => return Err(other),
+        };
         let mut rows = Vec::new();
         for found in Figures::of(&dump).list(&["interface"]) {
             let Value::Object(mut row) = found.clone() else { continue };
@@ -163,6 +191,8 @@ impl Ubus {
                 matches!(Figures::of(route).text(&["target"]).as_deref(), Some("0.0.0.0" | "::"))
             };
             let leads_out = says.list(&["route"]).iter().any(is_default);
+            let name = says.text(&["interface"]).unwrap_or_default();
+            row.extend(failover[&name].get("status").map(|it| ("mwan".to_owned(), it.clone())));
             row.insert("area_type".to_owned(), if leads_out { "wan" } else { "lan" }.into());
             if let Some(device) = says.text(&["l3_device", "device"]) {
                 row.extend(self.counters(&device).await?);
@@ -186,14 +216,48 @@ impl Ubus {
         Ok(counts.collect())
     }
 
-    /// What the objects of a modem say, taken together: each firmware has another share in each.
+    /// The modems of RutOS, else those of ModemManager.
     async fn modems(&mut self) -> Result<Value, NoAnswer> {
-        const CALLS: [&str; 5] =
-            ["info", "get_network_info", "get_serving_cell", "get_signal_query", "get_temperature"];
+        let mut objects = self.names("gsm.").await?;
+        if objects.is_empty() {
+            objects.push("gsm.modem0".to_owned());
+        }
+        let interfaces = self.interfaces().await?;
+        let mut rows = Vec::new();
+        let mut refused = None;
+        for object in objects.iter().take(MOST_MODEMS) {
+            match self.modem(object, &interfaces).await {
+                Ok(row) => rows.push(row),
+                Err(NoAnswer::Refused(why)) => refused = Some(why),
+                Err(other) => return Err(other),
+            }
+        }
+        if rows.is_empty() {
+            let why = refused.unwrap_or_else(|| "it says nothing of a modem".to_owned());
+            return self.managed(why).await;
+        }
+        Ok(Value::Array(rows))
+    }
+
+    /// What an object of a modem says. `info` has all that the router knows of it, or, in some firmwares, only what the
+    /// modem is; then the modem itself is asked, which takes longer.
+    async fn modem(&mut self, object: &str, interfaces: &Value) -> Result<Value, NoAnswer> {
+        const CALLS: [&str; 4] =
+            ["get_network_info", "get_serving_cell", "get_signal_query", "get_temperature"];
         let mut all = Map::new();
         let mut refused = None;
-        for method in CALLS {
-            match self.call("gsm.modem0", method, json!({})).await {
+        match self.call(object, "info", json!({})).await {
+            Ok(Value::Object(said)) => all.extend(said),
+            Ok(_) => (),
+            Err(NoAnswer::Refused(why)) => refused = Some(why),
+            Err(other) => return Err(other),
+        }
+        // What it is busy with, and no state of the connection.
+        all.retain(|name, _| !["state", "state_id"].contains(&&**name));
+        let is_complete =
+            Figures::of_map(&all).get(&["rssi_value", "rsrp_value", "rssi", "rsrp"]).is_some();
+        for method in CALLS.iter().filter(|_| !is_complete) {
+            match self.call(object, method, json!({})).await {
                 Ok(Value::Object(said)) => all.extend(said),
                 Ok(_) => (),
                 Err(NoAnswer::Refused(why)) => refused = Some(why),
@@ -202,22 +266,39 @@ impl Ubus {
         }
         if all.is_empty() {
             let why = refused.unwrap_or_else(|| "it says nothing of a modem".to_owned());
-            return self.managed(why).await;
+            return Err(NoAnswer::Refused(why));
         }
-        all.entry("id").or_insert_with(|| "modem0".into());
-        let interfaces = self.interfaces().await?;
-        let is_mobile = |row: &&Value| {
-            let proto = Figures::of(row).text(&["proto"]).unwrap_or_default();
-            ["wwan", "qmi", "mbim", "ncm", "connm"].contains(&&*proto)
-        };
-        let mobile = interfaces.as_array().and_then(|rows| rows.iter().find(is_mobile));
+        let id = object.rsplit_once('.').map_or(object, |(_, id)| id);
+        all.entry("id").or_insert_with(|| id.into());
+        let says = Figures::of_map(&all);
+        let tenths = says.inside("cache").float(&["temperature"]);
+        let tenths = tenths.or_else(|| says.float(&["temperature_value"]));
+        let usb = says.text(&["usb_id"]);
+        all.extend(tenths.map(|it| ("temperature".to_owned(), (it / TENTHS).into())));
+        let rows = interfaces.as_array().map_or(&[][..], Vec::as_slice);
+        let own = mobile(rows, usb.as_deref());
         for (ours, theirs) in [("rxbytes", "rx_bytes"), ("txbytes", "tx_bytes")] {
-            let counted = mobile.and_then(|row| Figures::of(row).count(&[theirs]));
-            if let Some(counted) = counted {
-                all.entry(ours).or_insert_with(|| counted.into());
-            }
+            let counted = own.iter().find_map(|row| row.count(&[theirs]));
+            all.extend(counted.map(|counted| (ours.to_owned(), counted.into())));
         }
-        Ok(json!([all]))
+        let has_address = |row: &Figures<'_>| {
+            let lists = ["ipv4-address", "ipv6-address"];
+            lists.iter().any(|name| !row.list(&[name]).is_empty())
+        };
+        let is_up = own.iter().any(|row| row.truth(&["up"]) == Some(true) && has_address(row));
+        let state = (!own.is_empty()).then_some(if is_up { "Connected" } else { "Disconnected" });
+        all.extend(state.map(|state| ("data_conn_state".to_owned(), state.into())));
+        Ok(all.into())
+    }
+
+    /// The names of the objects that begin so.
+    async fn names(&mut self, begin: &str) -> Result<Vec<String>, NoAnswer> {
+        let objects = match self.ask("list", json!([self.token(), format!("{begin}*")])).await {
+            Err(NoAnswer::Refused(_)) => Value::Null,
+            other => other?,
+        };
+        let names = objects.as_object().into_iter().flat_map(Map::keys);
+        Ok(names.filter(|name| name.starts_with(begin)).cloned().collect())
     }
 
     /// The modems of ModemManager, where OpenWrt has that. `why` there are no others.
@@ -238,10 +319,9 @@ impl Ubus {
     }
 
     async fn pins(&mut self) -> Result<Value, NoAnswer> {
-        let objects = self.ask("list", json!([self.token(), "ioman.*"])).await?;
-        let names = objects.as_object().map(|map| map.keys().cloned().collect::<Vec<_>>());
+        let objects = self.names("ioman.").await?;
         let mut rows = Vec::new();
-        for object in names.unwrap_or_default().into_iter().take(MOST_PINS) {
+        for object in objects.into_iter().take(MOST_PINS) {
             let Some((_, id)) = object.rsplit_once('.') else { continue };
             if let Ok(Value::Object(mut row)) = self.call(&object, "status", json!({})).await {
                 row.insert("id".to_owned(), id.into());
@@ -299,6 +379,28 @@ impl Ubus {
             NoAnswer::Failed(anyhow!("{}{PATH} answers no result", self.web.place()))
         })
     }
+}
+
+/// The interfaces of a modem, the ones that are up first: each SIM has its own, with parts for its addresses.
+fn mobile<'a>(interfaces: &'a [Value], modem: Option<&str>) -> Vec<Figures<'a>> {
+    let name = |row: &Figures<'_>| row.text(&["interface"]).unwrap_or_default();
+    let rows: Vec<_> = interfaces.iter().map(Figures::of).collect();
+    let is_mobile = |row: &&Figures<'_>| {
+        let proto = row.text(&["proto"]).unwrap_or_default();
+        ["wwan", "qmi", "mbim", "ncm", "connm"].contains(&&*proto)
+    };
+    let of = |row: &Figures<'_>| row.text(&["modem"]);
+    let is_own =
+        |row: &&Figures<'_>| of(row).is_none_or(|it| modem.is_none_or(|modem| modem == it));
+    let names: Vec<String> = rows.iter().filter(is_mobile).filter(is_own).map(name).collect();
+    let is_part = |row: &&Figures<'_>| {
+        let name = name(row);
+        let base = name.strip_suffix("_4").or_else(|| name.strip_suffix("_6"));
+        names.iter().any(|own| *own == name || base == Some(own))
+    };
+    let mut own: Vec<_> = rows.iter().filter(is_part).copied().collect();
+    own.sort_by_key(|row| row.truth(&["up"]) != Some(true));
+    own
 }
 
 /// `system info` in the words of RutOS.

@@ -19,6 +19,9 @@ pub trait Panel: Send + Sync + 'static {
     /// The levels of all that there are.
     fn levels(&self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, bool>>>;
 
+    /// The pulses that the other side has counted, by input. Empty where it counts none.
+    fn counts(&self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, u64>>>;
+
     /// Switches an output, once at most.
     fn set(&self, name: &str, level: bool) -> BoxFuture<'_, Result<(), WriteError>>;
 }

@@ -26,6 +26,7 @@ use crate::{sink, source};
 #[derive(Default)]
 struct Router {
     levels: Mutex<BTreeMap<String, bool>>,
+    counts: Mutex<BTreeMap<String, u64>>,
     asked: AtomicUsize,
     /// It does not answer.
     is_away: Mutex<bool>,
@@ -68,6 +69,10 @@ impl Panel for Router {
     fn levels(&self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, bool>>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         async { self.answer().map(|()| self.levels.lock().unwrap().clone()) }.boxed()
+    }
+
+    fn counts(&self) -> BoxFuture<'_, anyhow::Result<BTreeMap<String, u64>>> {
+        async { self.answer().map(|()| self.counts.lock().unwrap().clone()) }.boxed()
     }
 
     fn set(&self, name: &str, level: bool) -> BoxFuture<'_, Result<(), WriteError>> {
@@ -113,6 +118,47 @@ async fn inputs_of_a_router_are_told_as_those_of_a_chip_are() {
     *router.is_away.lock().unwrap() = true;
     let ended = timeout(DEADLINE, task).await.unwrap().unwrap();
     assert_eq!(ended.unwrap_err().to_string(), "the router does not answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pulses_that_the_router_has_counted_are_counted_also_while_nobody_looks() {
+    let router = Router::new();
+    let data = tempfile::tempdir().unwrap();
+    let settings =
+        "lines: [{ name: water, line: din1, count: { per_unit: 10, start: 100, rate: flow, per: 1s,
+        impulse_counter: true } }]";
+    let (voice, heard) = testing::voice();
+    let run = || {
+        let site = Site { voice: voice.clone(), data: data.path().into(), ..router.site() };
+        let Node::Source(mut node) = build_at(&source(), settings, site) else {
+            panic!("a source")
+        };
+        let (out, sent) = outlet(100);
+        (tokio::spawn(async move { node.run(&out).await }), sent)
+    };
+    let count = |pulses: u64| router.counts.lock().unwrap().insert("din1".to_owned(), pulses);
+    let (task, mut sent) = run();
+    assert_eq!(said(&next(&mut sent).await)["water"], json!(100));
+    let lasting = heard.said().lasting;
+    assert_eq!(
+        lasting["input `water`"],
+        "`din1`: the router counts no pulses of it: its impulse counter is off, or has no such input"
+    );
+    count(5000);
+    sleep(Duration::from_secs(2)).await;
+    count(5030);
+    assert_eq!(said(&next(&mut sent).await)["water"], json!(103));
+    assert!(heard.said().lasting.is_empty());
+    // Each of them fell between two looks at its level.
+    assert_eq!(router.asked.load(Ordering::Relaxed), 0);
+    count(5050);
+    assert_eq!(said(&next(&mut sent).await)["water"], json!(105));
+    // While the program is away, more come.
+    task.abort();
+    let _ = task.await;
+    count(5100);
+    let (_task, mut sent) = run();
+    assert_eq!(said(&next(&mut sent).await)["water"], json!(110));
 }
 
 fn sink_on(router: &Arc<Router>, more: &str) -> Box<dyn DynSink> {
@@ -171,6 +217,10 @@ fn what_only_a_chip_can_do_is_found_on_a_router() {
     assert_eq!(
         check(&source(), "lines: [{ name: a, line: 17 }, { name: b, line: din1 }]"),
         ["lines[0].line: a router has no line 17"]
+    );
+    assert_eq!(
+        check(&source(), "lines: [{ name: a, line: din1, bias: pull_up }]"),
+        ["lines[0].bias: input `a` of a router has no `bias`"]
     );
     assert_eq!(
         check(&sink(), "lines: [{ name: a, line: dout1, pulse: 1s }]"),

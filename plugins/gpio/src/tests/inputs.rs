@@ -306,7 +306,7 @@ async fn what_was_told_of_a_meter_is_on_disk_before() {
     settle().await;
     assert_eq!(bench.next().await["water"], json!(12.501));
     let file = std::fs::read_to_string(bench.data.path().join("pulses.json")).unwrap();
-    assert_eq!(file, r#"{"water":1}"#);
+    assert_eq!(file, r#"{"water":{"pulses":1}}"#);
 }
 
 #[tokio::test(start_paused = true)]

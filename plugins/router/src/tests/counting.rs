@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use forebay_sdk::Timestamp;
+use forebay_sdk::{Timestamp, testing::WallClock, world::memory::Memory};
 use serde_json::{Value, json};
 
+use super::{connect, next, settings, simulated::Simulated};
 use crate::counters::Counters;
 
 const BEAT: Duration = Duration::from_secs(10);
@@ -109,6 +110,66 @@ async fn a_file_that_is_broken_begins_anew() {
     let place = tempfile::tempdir().unwrap();
     std::fs::write(place.path().join("data-used.json"), b"{\"modems\": 3").unwrap();
     assert_eq!(Counters::load(place.path()).await, Counters::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_router_has_on_record_of_the_month_is_in_it() {
+    let _clock = WallClock::at(super::NOW / 1_000_000_000);
+    let memory = Memory::new(super::NOW);
+    let router = Simulated::start(&memory);
+    router.put("/api/modems/status", modem(1_000_000));
+    let day = 1_795_219_200;
+    let path = "/api/data_usage/custom/modem/2-1/sim/1/status";
+    // The last one is of the month before: some firmwares care for no time but their own.
+    let rows =
+        json!([[day - 86_400, 500, 50], [day, "700", "70"], ["x"], [day - 30 * 86_400, 9, 9]]);
+    router.put(path, rows);
+    let mut running = connect(&memory, &settings("provider: rutos\n"));
+    let mut collected = running.read("groups: [data]\nevery: 10s");
+    let said = next(&mut collected).await["data"].clone();
+    assert_eq!(said["today"], json!({ "up": 70, "down": 700 }));
+    assert_eq!(said["month"], json!({ "up": 120, "down": 1200 }));
+    assert_eq!(said["total"], json!({ "up": 1_000_000, "down": 2_000_000 }));
+    let asked = format!("GET {path}?from={}&to={}", day - 20 * 86_400, day + 9 * 3600);
+    assert_eq!(router.count(&asked), 1, "{:?}", router.state().asked);
+    // From then on it counts by itself, and asks no more.
+    router.put("/api/modems/status", modem(1_000_005));
+    let said = next(&mut collected).await["data"].clone();
+    assert_eq!(said["month"], json!({ "up": 125, "down": 1210 }));
+    let records = router.state().asked.iter().filter(|it| it.contains("data_usage")).count();
+    assert_eq!(records, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_router_without_records_is_asked_for_them_once() {
+    let _clock = WallClock::at(super::NOW / 1_000_000_000);
+    let memory = Memory::new(super::NOW);
+    let router = Simulated::start(&memory);
+    router.put("/api/modems/status", modem(1_000_000));
+    let mut running = connect(&memory, &settings("provider: rutos\n"));
+    let mut collected = running.read("groups: [data]\nevery: 10s");
+    for _ in 0..3 {
+        let said = next(&mut collected).await;
+        assert_eq!(said["data"]["month"], json!({ "up": 0, "down": 0 }));
+    }
+    let records = router.state().asked.iter().filter(|it| it.contains("data_usage")).count();
+    assert_eq!(records, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn profiles_of_an_esim_are_counted_by_themselves() {
+    let mut counters = Counters::default();
+    let now = Timestamp::from_unix_nanos(super::NOW);
+    for (profile, bytes) in [("1", 100), ("2", 130), ("1", 170)] {
+        let modem = json!([{
+            "id": "2-1", "active_sim": 2, "esim_profile": profile, "txbytes": bytes, "rxbytes": 7,
+        }]);
+        counters.read(&modem, None, now).unwrap();
+    }
+    let modem = json!([{ "id": "2-1", "active_sim": 2, "esim_profile": "1" }]);
+    let said = counters.said(&modem).unwrap();
+    assert_eq!(said["sims"]["2-1/sim2/esim1"]["today"]["up"], 40);
+    assert_eq!(said["sims"]["2-1/sim2/esim2"]["today"]["up"], 30);
 }
 
 #[tokio::test(start_paused = true)]

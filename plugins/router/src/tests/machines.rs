@@ -80,7 +80,7 @@ async fn a_root_that_is_none_says_what_root_is() {
 }
 
 /// What a RutOS answers to a call.
-fn answer(asked: &Value) -> Value {
+pub fn answer(asked: &Value) -> Value {
     let params = &asked["params"];
     let (object, method) = (params[1].as_str().unwrap_or(""), params[2].as_str().unwrap_or(""));
     if asked["method"] == "list" {
@@ -117,7 +117,7 @@ fn answer(asked: &Value) -> Value {
 }
 
 /// Answers by ubus at the place of the router.
-fn serve(memory: &Memory, answer: fn(&Value) -> Value) {
+pub fn serve(memory: &Memory, answer: fn(&Value) -> Value) {
     let door = memory.open("192.168.1.1:80");
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = door.accept().await {
@@ -154,7 +154,10 @@ async fn a_router_without_rest_is_asked_by_ubus() {
     let said = next(&mut collected).await;
     assert_eq!(
         said["signal"],
-        json!({ "modem": "modem0", "technology": "LTE", "rssi": -57, "rsrp": -105, "rsrq": -20, "sinr": -13 })
+        json!({
+            "modem": "modem0", "connected": true, "technology": "LTE", "rssi": -57, "rsrp": -105, "rsrq": -20,
+            "sinr": -13,
+        })
     );
     assert_eq!(said["system"]["load_1m"], 1.0);
     assert_eq!(said["system"]["memory_percent"], 50.0);

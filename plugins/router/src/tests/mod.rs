@@ -4,6 +4,7 @@ mod actions;
 mod counting;
 mod day;
 mod doctor;
+mod firmwares;
 mod machines;
 mod managed;
 mod panel;

@@ -9,11 +9,12 @@ fn start(more: &str) -> (Simulated, Running, Memory) {
     let memory = Memory::new(NOW);
     let router = Simulated::start(&memory);
     let pins = json!([
-        { "id": "din1", "value": "1" },
+        { "id": "din1", "value": "1", "count": 12 },
         { "id": "relay0", "state": "open" },
         { "id": "adc0", "value": "12.3" },
     ]);
     router.put("/api/io/status", pins);
+    router.put("/api/impulse_counter/status", json!({ "state": "1" }));
     let running = connect(&memory, &settings(&format!("provider: rutos\n{more}")));
     (router, running, memory)
 }
@@ -26,6 +27,9 @@ async fn digital_inputs_and_outputs_are_read_and_set() {
     let levels = panel.levels().await.unwrap();
     let levels: Vec<(&str, bool)> = levels.iter().map(|(name, level)| (&**name, *level)).collect();
     assert_eq!(levels, [("din1", true), ("relay0", false)]);
+    assert!(panel.counts().await.unwrap().into_iter().eq([("din1".to_owned(), 12)]));
+    router.put("/api/impulse_counter/status", json!({ "state": "0" }));
+    assert!(panel.counts().await.unwrap().is_empty(), "its counter is off");
     panel.set("relay0", true).await.unwrap();
     let state = router.state();
     assert_eq!(state.asked.last().unwrap(), "POST /api/io/relay0/actions/change_state");

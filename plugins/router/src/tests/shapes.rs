@@ -12,12 +12,12 @@ use crate::{
 };
 
 #[track_caller]
-fn check(group: Group, part: Part, answer: Value, expected: Value) {
+pub fn check(group: Group, part: Part, answer: Value, expected: Value) {
     let said = of(group, part, answer).unwrap_or_default();
     assert_eq!(said, expected);
 }
 
-fn of(group: Group, part: Part, answer: Value) -> Option<Value> {
+pub fn of(group: Group, part: Part, answer: Value) -> Option<Value> {
     let now = Timestamp::from_unix_nanos(super::NOW);
     normal::group(group, &[(part, answer)].into(), Identifiers::Hidden, now)
 }

@@ -232,7 +232,7 @@ impl Simulated {
                     .collect();
                 (207, json!({ "success": true, "data": rows }))
             }
-            _ if method == "GET" => one(&state, path),
+            _ if method == "GET" => one(&state, path.split('?').next().unwrap()),
             _ => (200, json!({ "success": true, "data": {} })),
         }
     }
