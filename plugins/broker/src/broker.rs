@@ -60,6 +60,34 @@ pub enum Effect {
     Trouble(String),
 }
 
+/// Why a client does not get a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Loss {
+    QueueIsFull,
+    MemoryIsFull,
+    HasMostOfTheMemory,
+    Unfit,
+}
+
+impl Loss {
+    fn of(self, client_id: &str, count: u64) -> Effect {
+        let client = printable(client_id);
+        let why = match self {
+            Loss::QueueIsFull => format!("the queue of the client `{client}` is full"),
+            Loss::MemoryIsFull => {
+                format!("the memory is full (`memory`), for the client `{client}`")
+            }
+            Loss::HasMostOfTheMemory => {
+                format!("the memory is full (`memory`), and the client `{client}` has most of it")
+            }
+            Loss::Unfit => {
+                format!("they expired, or are larger than the client `{client}` takes")
+            }
+        };
+        Effect::Dropped(count, why)
+    }
+}
+
 /// How many there are of everything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
@@ -103,6 +131,8 @@ pub struct Broker {
     /// What must survive a restart. None when nothing does.
     journal: Option<Journal>,
     effects: Vec<Effect>,
+    /// What clients will not get, and was not told yet.
+    losses: BTreeMap<(SessionId, Loss), (Arc<str>, u64)>,
     /// Kept to be filled again.
     hits: Vec<(SessionId, Terms)>,
 }
@@ -122,6 +152,7 @@ impl Broker {
             most_connected: 0,
             journal: None,
             effects: Vec::new(),
+            losses: BTreeMap::new(),
             hits: Vec::new(),
         }
     }
@@ -528,6 +559,7 @@ impl Broker {
             }
         }
         self.retained.tidy(now);
+        self.tell_losses();
         let stalled = self.sessions.values().filter(|session| session.is_being_brought());
         let stalled = stalled.filter_map(|session| session.connection.as_ref());
         self.effects.extend(stalled.map(|connected| Effect::Wake(connected.id)));
@@ -753,14 +785,33 @@ impl Broker {
     fn push(&mut self, id: SessionId, waiting: Waiting) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let dropped = session.push(waiting, self.limits.room);
-        if dropped > 0 {
-            let client = printable(&session.client_id);
-            let why = format!("the queue of the client `{client}` is full");
-            self.effects.push(Effect::Dropped(dropped, why));
-        }
         if let Some(connected) = &session.connection {
             self.effects.push(Effect::Wake(connected.id));
         }
+        self.lose(id, Loss::QueueIsFull, dropped);
+    }
+
+    /// A client will not get some messages. The first are told at once, and what follows with the next tick: who floods a
+    /// client that does not read must not keep everybody busy with words.
+    fn lose(&mut self, id: SessionId, loss: Loss, count: u64) {
+        let Some(session) = self.sessions.get(&id).filter(|_| count > 0) else { return };
+        match self.losses.get_mut(&(id, loss)) {
+            Some((_, untold)) => *untold += count,
+            None => {
+                self.losses.insert((id, loss), (Arc::clone(&session.client_id), 0));
+                self.effects.push(loss.of(&session.client_id, count));
+            }
+        }
+    }
+
+    fn tell_losses(&mut self) {
+        self.losses.retain(|(_, loss), (client_id, untold)| {
+            let count = mem::take(untold);
+            if count > 0 {
+                self.effects.push(loss.of(client_id, count));
+            }
+            count > 0
+        });
     }
 
     /// The memory for a message in one more queue. When it is full, the client gives way that has most of
@@ -783,21 +834,13 @@ impl Broker {
             }
             let most = self.sessions.iter_mut().max_by_key(|(_, session)| session.message_bytes());
             let (most_id, most) = most?;
-            if most.message_bytes() == 0 || (*most_id == id && qos == 0) {
-                let client = printable(&most.client_id);
-                let why = format!("the memory is full (`memory`), for the client `{client}`");
-                self.effects.push(Effect::Dropped(1, why));
+            let most_id = *most_id;
+            if most.message_bytes() == 0 || (most_id == id && qos == 0) {
+                self.lose(most_id, Loss::MemoryIsFull, 1);
                 return None;
             }
             let (dropped, must_end) = most.give_way();
-            let client = printable(&most.client_id);
-            let most_id = *most_id;
-            if dropped > 0 {
-                let why = format!(
-                    "the memory is full (`memory`), and the client `{client}` has most of it"
-                );
-                self.effects.push(Effect::Dropped(dropped, why));
-            }
+            self.lose(most_id, Loss::HasMostOfTheMemory, dropped);
             if must_end {
                 self.let_go(most_id);
             }
@@ -897,11 +940,7 @@ impl Broker {
         };
         let shelf = Shelf { retained: &self.retained, access: self.limits.access.as_deref() };
         let (output, dropped) = session.next(&shelf, self.limits.room, now);
-        if dropped > 0 {
-            let client = printable(&session.client_id);
-            let why = format!("they expired, or are larger than the client `{client}` takes");
-            self.effects.push(Effect::Dropped(dropped, why));
-        }
+        self.lose(seat.session, Loss::Unfit, dropped);
         output
     }
 

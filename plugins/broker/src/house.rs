@@ -20,6 +20,7 @@ use crate::{
     packets::Desk,
     session::ConnectionId,
     status::{Counts, add},
+    turns::Turns,
     wire::Refusal,
 };
 
@@ -28,6 +29,7 @@ pub struct House {
     broker: Mutex<Broker>,
     pub budget: Budget,
     pub desk: Arc<Desk>,
+    pub turns: Turns,
     lines: Mutex<BTreeMap<ConnectionId, Arc<Line>>>,
     next_line: AtomicU64,
     wills: Mutex<VecDeque<Arc<Kept>>>,
@@ -80,6 +82,7 @@ impl House {
             broker: Mutex::new(Broker::new(limits, budget.clone())),
             budget,
             desk: Arc::default(),
+            turns: Turns::default(),
             lines: Mutex::default(),
             next_line: AtomicU64::new(1),
             wills: Mutex::default(),

@@ -36,6 +36,7 @@ mod status;
 mod terms;
 mod topics;
 mod tree;
+mod turns;
 mod users;
 mod wills;
 mod wire;

@@ -326,7 +326,9 @@ impl Outgoing<'_> {
         line: &Line,
         session: &Session,
     ) -> anyhow::Result<()> {
+        let mut turn = guest.service.house.turns.turn();
         loop {
+            let began = Instant::now();
             // It hears of what happens from here on.
             let told = session.dues.told();
             let Paid { bytes, received } = session.dues.pay(session.number, self.version);
@@ -355,6 +357,7 @@ impl Outgoing<'_> {
             }
             self.flush().await?;
             self.is_whole = true;
+            turn.worked_since(began).await;
         }
     }
 }
@@ -381,6 +384,7 @@ struct Incoming<'a> {
 
 impl Incoming<'_> {
     async fn run(mut self, packets: &mut Packets<ReadHalf<Box<dyn Duplex>>>) -> anyhow::Result<()> {
+        let mut turn = self.service.house.turns.turn();
         loop {
             let next = packets.next();
             let arrived = match self.silence {
@@ -392,6 +396,7 @@ impl Incoming<'_> {
                 })??,
             };
             let Some(arrived) = arrived else { return Ok(()) };
+            let began = Instant::now();
             let counts = &self.service.house.counts;
             let bytes = arrived.header.packet_bytes();
             add(&counts.packets_in, 1);
@@ -409,6 +414,7 @@ impl Incoming<'_> {
                 return Ok(self.disconnect(said)?);
             }
             self.packet(packet).await?;
+            turn.worked_since(began).await;
         }
     }
 

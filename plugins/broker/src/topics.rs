@@ -15,7 +15,8 @@ pub fn check_topic(topic: &str) -> Result<(), &'static str> {
     if topic.is_empty() {
         return Err("it is empty");
     }
-    if topic.contains(['+', '#']) {
+    // One by one: a search for several is slow, and topics are long.
+    if topic.contains('+') || topic.contains('#') {
         return Err("it has a wildcard");
     }
     check_text(topic)
@@ -56,7 +57,7 @@ fn check_text(text: &str) -> Result<(), &'static str> {
     if text.contains('\0') {
         return Err("it has a null character");
     }
-    match text.split('/').count() > MOST_LEVELS {
+    match text.split('/').nth(MOST_LEVELS).is_some() {
         true => Err("it has more than 200 levels"),
         false => Ok(()),
     }

@@ -269,6 +269,8 @@ impl Play {
                 let mut message = self.message("careful", self.published.to_be_bytes().to_vec());
                 (message.qos, message.retain, message.expires_at) = (1, false, None);
                 self.broker.publish(&message, None, None, self.now);
+                // Has all that was lost told.
+                self.broker.tick(self.now);
                 let dropped = self.broker.effects().into_iter().any(
                     |effect| matches!(&effect, Effect::Dropped(_, why) if why.contains(CAREFUL)),
                 );
