@@ -44,7 +44,7 @@ def every_qos_by_every_way(version):
         reader, writer = Client("reader", version, way=way), Client("writer", version, way=way)
         reader.subscribe(f"{way}/#")
         for qos in (0, 1, 2):
-            for size in (0, 1, 5000, 50_000):
+            for size in (0, 1, 5000, 50_000, 500_000):
                 writer.publish(f"{way}/a", b"x" * size, qos)
                 message = reader.next()
                 assert (message.qos, len(message.payload), message.retain) == (qos, size, False)

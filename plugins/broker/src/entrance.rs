@@ -2,21 +2,17 @@
 
 use std::{path::Path, sync::Arc};
 
-use anyhow::{Context, anyhow, bail};
-use forebay_sdk::{beside, tls::common_name, websocket::OverWebSocket, world::Stream};
-use http::{HeaderValue, header};
+use anyhow::{Context, anyhow};
+use forebay_sdk::{beside, tls::common_name, world::Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
-use tokio_websockets::{Limits, ServerBuilder};
 
-use crate::terms::Listener;
+use crate::{terms::Listener, websocket};
 
 /// What a TLS session takes, in bytes: its keys, and a record that is on its way.
 const TLS_BYTES: usize = 16 << 10;
 /// How much TLS keeps of what a device does not read, in bytes.
 const TLS_UNREAD_BYTES: usize = 8 << 10;
-/// The largest message over WebSocket, in bytes. It is in memory as a whole before it is counted.
-pub const LARGEST_MESSAGE: usize = 64 << 10;
 
 /// Bytes in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
@@ -53,7 +49,7 @@ impl Entrance {
     /// What a connection takes here beside MQTT itself, in bytes.
     pub fn connection_bytes(&self) -> usize {
         let tls = if self.tls.is_some() { TLS_BYTES + TLS_UNREAD_BYTES } else { 0 };
-        tls + self.listener.websocket.as_ref().map_or(0, |_| LARGEST_MESSAGE)
+        tls + self.listener.websocket.as_ref().map_or(0, |_| websocket::CONNECTION_BYTES)
     }
 
     /// Takes a connection to where MQTT begins. The caller has the time limit.
@@ -77,7 +73,7 @@ impl Entrance {
         };
         let stream = match &self.listener.websocket {
             None => stream,
-            Some(path) => over_websocket(stream, path).await?,
+            Some(path) => Box::new(websocket::accept(stream, path).await?),
         };
         Ok(Welcomed { stream, certified })
     }
@@ -93,19 +89,4 @@ impl Entrance {
             _ => Ok(None),
         }
     }
-}
-
-async fn over_websocket(stream: Box<dyn Duplex>, path: &str) -> anyhow::Result<Box<dyn Duplex>> {
-    let limits = Limits::default().max_payload_len(Some(LARGEST_MESSAGE));
-    let mqtt = HeaderValue::from_static("mqtt");
-    let builder = ServerBuilder::new().limits(limits);
-    let builder = builder.add_header(header::SEC_WEBSOCKET_PROTOCOL, mqtt)?;
-    let upgraded = builder.accept(stream).await;
-    let (request, stream) =
-        upgraded.map_err(|error| anyhow!("no WebSocket came about: {error}"))?;
-    let asked = request.uri().path();
-    if asked != path {
-        bail!("it asked for the WebSocket at `{asked}`, and it is at `{path}`");
-    }
-    Ok(Box::new(OverWebSocket::new(stream)))
 }

@@ -38,6 +38,7 @@ mod topics;
 mod tree;
 mod turns;
 mod users;
+mod websocket;
 mod wills;
 mod wire;
 mod words;
