@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    Folder, Forebay, Mosquitto, forebay, free_port, promtool, read_report, until,
+    Folder, Forebay, Mosquitto, forebay, free_port, program, promtool, read_report, until,
 };
 
 /// The end of a token that is long enough.
@@ -87,6 +87,40 @@ fn a_node_that_is_stuck_is_named_with_since_when_why_and_what_waits() {
     running.wait_exit();
     let (text, code) = said(&["health"], data.path());
     assert!(text.contains("nothing runs on"), "{text}");
+    assert_eq!(code, Some(1));
+}
+
+#[test]
+fn a_plan_was_made_with_the_variables_of_the_terminal_and_not_of_what_runs() {
+    let text = |topic: &str| {
+        format!(
+            "sources:\n  t: {{ type: timer, every: 1h, topic: '{topic}' }}\nsinks:\n  s: {{ from: t, type: log }}\n"
+        )
+    };
+    let folder = Folder::with(&[("a.yaml", &text("${env:FOREBAY_TEST_SITE}/t"))]);
+    let data = Folder::new();
+    let mut run = program();
+    run.arg("run").arg(folder.path()).arg("--data").arg(data.path());
+    run.env("FOREBAY_TEST_SITE", "north");
+    let running = Forebay::of(run);
+    running.wait_for_log("running");
+    let place = folder.path().to_str().expect("the path is text");
+    let planned = || said(&["plan", place], data.path());
+    let (text_of_it, code) = planned();
+    assert!(text_of_it.ends_with("\nnothing would change\n2 untouched\n"), "{text_of_it}");
+    assert_eq!(code, Some(0));
+    let plan = json(&["plan", place], data.path());
+    assert_eq!((&plan["replace"], &plan["untouched"]), (&serde_json::json!([]), &2.into()));
+    // Another folder is not what the process would look at.
+    let other = Folder::with(&[("a.yaml", &text("south/t"))]);
+    let (other, code) = said(&["plan", other.path().to_str().unwrap()], data.path());
+    assert!(other.ends_with("replace a/t\n1 untouched\n"), "{other}");
+    assert_eq!(code, Some(0));
+
+    folder.write("a.yaml", "sources: 3\n");
+    let (refused, code) = planned();
+    let goes_on = format!("process {}: still running the pipelines loaded at ", running.id());
+    assert!(refused.contains(&goes_on) && refused.contains("a.yaml:1:"), "{refused}");
     assert_eq!(code, Some(1));
 }
 

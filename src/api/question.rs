@@ -15,6 +15,8 @@ pub enum Wanted {
     Log,
     /// Numbers, for programs that collect them.
     Metrics(Exposition),
+    /// What a reload of the folder as it stands would do.
+    Plan,
     /// The messages of a node as they pass.
     Tap(Tap),
 }

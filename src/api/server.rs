@@ -281,6 +281,7 @@ async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Re
         }
         "/events" => return only_get(),
         "/health" => Wanted::Health,
+        "/plan" => Wanted::Plan,
         "/metrics" => Wanted::Metrics(exposition(request.headers().get(ACCEPT))),
         "/tap" => match wanted_tap(request.uri().query().unwrap_or_default()) {
             Ok(tap) => Wanted::Tap(tap),

@@ -20,6 +20,10 @@ pub(super) fn answer(question: Question, running: &Running) {
     match question.wanted.clone() {
         Wanted::Health => question.answer(&health(running, &report())),
         Wanted::Status => question.answer(&status(running, report())),
+        Wanted::Plan => {
+            let outlook = running.outlook();
+            tokio::spawn(async move { question.answer(&outlook.await) });
+        }
         Wanted::Log => question.answer_by_text("text/plain; charset=utf-8", init_log::tail()),
         Wanted::Metrics(exposition) => {
             let (kind, text) = metrics::expose(status(running, report()), exposition);

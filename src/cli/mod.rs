@@ -11,6 +11,7 @@ pub mod kinds;
 mod lock;
 mod look;
 mod metrics;
+mod outlook;
 mod output;
 mod receipts;
 mod report;

@@ -1,20 +1,26 @@
 //! `forebay plan`: what a reload would do.
 
-use std::path::{Path, PathBuf};
-
-use serde_json::json;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
-    buffer::{counted, printable},
+    buffer::printable,
     expand::expanded,
     folder::{DEFAULT_FOLDER, check, data_folder, process_environment},
     lock,
     look::{LastGood, last_good},
+    outlook::{Outlook, as_text, would},
     output::{Ending, Format, Printed, print, summary, use_color},
+    runtime::block_on,
 };
 use crate::{
-    engine,
-    lint::report::{self, render},
+    api::{Answer, ask},
+    lint::{
+        Checked,
+        report::{self, render},
+    },
 };
 
 /// Say what a reload of a folder would do to the pipelines that run.
@@ -36,6 +42,9 @@ pub(super) struct Arguments {
     printed: Printed,
 }
 
+/// Reading a large folder takes a while on a router.
+const WITHIN: Duration = Duration::from_secs(60);
+
 pub(super) fn plan(arguments: Arguments) -> anyhow::Result<Ending> {
     if arguments.expand {
         print(&expanded(&arguments.folder)?)?;
@@ -43,17 +52,19 @@ pub(super) fn plan(arguments: Arguments) -> anyhow::Result<Ending> {
     }
     let wanted = check(&arguments.folder, &process_environment)?;
     let data = data_folder(arguments.data.clone(), wanted.runtime.data.clone());
+    if arguments.against.is_none()
+        && let Some(outlook) = ask_who_runs(&data, &arguments.folder)
+    {
+        return say(&outlook, &wanted, arguments.printed.format());
+    }
     let Some(graph) = &wanted.graph else {
-        if arguments.printed.format() == Format::Json {
-            print(&render(&wanted.findings, &wanted.texts, report::Format::Json, false))?;
-            return Ok(Ending::Findings);
+        print_findings(&wanted, arguments.printed.format())?;
+        if arguments.printed.format() == Format::Text {
+            let stays = last_good(&data, &arguments.folder, &process_environment)?;
+            let stays = stays.map(|last| format!("\n{}", what_runs(&data, &last)));
+            let stays = stays.unwrap_or_default();
+            print(&format!("{}: a reload would be refused{stays}\n", summary(&wanted)))?;
         }
-        let color = use_color(&std::io::stdout());
-        print(&render(&wanted.findings, &wanted.texts, report::Format::Full, color))?;
-        let stays = last_good(&data, &arguments.folder, &process_environment)?;
-        let stays = stays.map(|last| format!("\n{}", what_runs(&data, &last)));
-        let stays = stays.unwrap_or_default();
-        print(&format!("{}: a reload would be refused{stays}\n", summary(&wanted)))?;
         return Ok(Ending::Findings);
     };
     let (running, said) = match &arguments.against {
@@ -66,13 +77,58 @@ pub(super) fn plan(arguments: Arguments) -> anyhow::Result<Ending> {
             None => (None, NOTHING_KNOWN.to_owned()),
         },
     };
-    let plan = engine::plan(&running.unwrap_or_default(), graph);
-    let left = engine::left_behind(&data, graph);
+    let would = would(&running.unwrap_or_default(), graph, &data);
     match arguments.printed.format() {
-        Format::Json => print(&format!("{}\n", as_json(&plan, &left)))?,
-        Format::Text => print(&format!("{said}{}{}", as_text(&plan), left_text(&left)))?,
+        Format::Json => print(&format!("{would}\n"))?,
+        Format::Text => print(&format!("{said}{}", as_text(&would)))?,
     }
     Ok(Ending::Fine)
+}
+
+/// What the process says that runs this folder. None when nobody does, or it does not answer: then what was accepted last
+/// tells as much, but for variables and secrets that only the process has.
+fn ask_who_runs(data: &Path, folder: &Path) -> Option<Outlook> {
+    let asked = block_on(ask(data, "/plan", WITHIN));
+    let outlook: Outlook = match asked {
+        Ok(Answer::Said(said)) => serde_json::from_value(said).ok()?,
+        Ok(Answer::Nobody) => return None,
+        Err(error) => {
+            eprintln!("{error:#}: comparing with what was accepted last");
+            return None;
+        }
+    };
+    (folder.canonicalize().ok()? == outlook.folder).then_some(outlook)
+}
+
+/// Prints what the process said. It reads the folder with variables of its own, so what is found here may be other.
+fn say(outlook: &Outlook, here: &Checked, format: Format) -> anyhow::Result<Ending> {
+    let Outlook { pid, goes_on, refused, findings, would, .. } = outlook;
+    let Some(would) = would else {
+        match here.graph {
+            None => print_findings(here, format)?,
+            Some(_) => {
+                findings.iter().try_for_each(|line| print(&format!("{}\n", printable(line))))?
+            }
+        }
+        if format == Format::Text {
+            let why = refused.as_deref().unwrap_or_default();
+            print(&format!("{why}: a reload would be refused\nprocess {pid}: {goes_on}\n"))?;
+        }
+        return Ok(Ending::Findings);
+    };
+    match format {
+        Format::Json => print(&format!("{would}\n"))?,
+        Format::Text => print(&format!("process {pid}: {goes_on}\n{}", as_text(would)))?,
+    }
+    Ok(Ending::Fine)
+}
+
+fn print_findings(checked: &Checked, format: Format) -> anyhow::Result<()> {
+    let (format, color) = match format {
+        Format::Json => (report::Format::Json, false),
+        Format::Text => (report::Format::Full, use_color(&std::io::stdout())),
+    };
+    print(&render(&checked.findings, &checked.texts, format, color))
 }
 
 const NOTHING_KNOWN: &str = "nothing is known to run here, so everything would start\n";
@@ -86,41 +142,4 @@ fn what_runs(data: &Path, last: &LastGood) -> String {
             format!("nothing runs on {} now; what ran last was accepted {when}", data.display())
         }
     }
-}
-
-fn as_text(plan: &engine::Plan) -> String {
-    let mut text = String::new();
-    for (verb, names) in plan.steps() {
-        for name in names {
-            text += &format!("{verb} {name}\n");
-        }
-    }
-    if plan.is_empty() {
-        text += "nothing would change\n";
-    }
-    text += &format!("{} untouched\n", plan.untouched);
-    text
-}
-
-/// What is on disk for sinks that are renamed or removed, or were before.
-fn left_text(left: &[(String, u64)]) -> String {
-    let line = |(node, messages): &(String, u64)| {
-        let (node, messages) = (printable(node), counted(*messages));
-        format!(
-            "{messages} of {node} on disk would stay behind; `forebay buffer move {node} NEW` gives them to another sink\n"
-        )
-    };
-    left.iter().map(line).collect()
-}
-
-fn as_json(plan: &engine::Plan, left: &[(String, u64)]) -> serde_json::Value {
-    let mut object = serde_json::Map::new();
-    for (verb, names) in plan.steps() {
-        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-        object.insert(verb.replace(' ', "_"), names.into());
-    }
-    object.insert("untouched".to_owned(), plan.untouched.into());
-    let left = left.iter().map(|(node, messages)| json!({ "node": node, "messages": messages }));
-    object.insert("left_behind".to_owned(), left.collect());
-    object.into()
 }

@@ -89,7 +89,7 @@ pub(super) async fn run_folder(
         Some(web) => world.with_web(web),
         None => world,
     };
-    let mut running = Running::new(folder, arguments.data.clone(), data, world);
+    let mut running = Running::new(folder, &variables, arguments.data.clone(), data, world);
     running.remember_receipts().await;
     let watched = match (looked, last_good) {
         (Ok(checked), _) => {

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,8 @@ use super::{
     folder::data_folder,
     half_written::HalfWritten,
     init_log,
-    look::{LastGood, Refused, Variables, last_good_beside, print_findings, short_findings},
+    look::{LastGood, Refused, Variables, last_good_beside, look, print_findings, short_findings},
+    outlook::{Outlook, would},
     output::summary,
     receipts::{Receipt, Receipts, Result},
 };
@@ -32,6 +34,7 @@ use crate::{
 pub(super) struct Running {
     pub(super) engine: Engine,
     folder: PathBuf,
+    variables: Variables,
     /// What the command line said about the data folder.
     data_argument: Option<PathBuf>,
     data: PathBuf,
@@ -52,6 +55,8 @@ pub(super) struct Running {
     refused: Option<String>,
     /// What lint finds in the folder as it stands.
     pub(super) findings: Vec<String>,
+    /// Whoever asks what a reload would do has it look at the folder, one after the other.
+    looks: Arc<tokio::sync::Mutex<()>>,
     /// When this process began.
     pub(super) began: Instant,
     /// How many pipelines run.
@@ -80,6 +85,7 @@ impl Running {
     /// Runs nothing yet.
     pub(super) fn new(
         folder: &Path,
+        variables: &Variables,
         data_argument: Option<PathBuf>,
         data: PathBuf,
         world: World,
@@ -87,6 +93,7 @@ impl Running {
         Running {
             engine: Engine::in_world(folder, data.as_path(), world).within(memory::limit()),
             folder: folder.to_owned(),
+            variables: Arc::clone(variables),
             data_argument,
             data,
             runtime: Runtime::default(),
@@ -98,6 +105,7 @@ impl Running {
             receipts: Receipts::default(),
             refused: None,
             findings: Vec::new(),
+            looks: Arc::default(),
             began: Instant::now(),
             pipelines: 0,
         }
@@ -235,6 +243,31 @@ impl Running {
                 Some(format!("the last good configuration, accepted {}", copy.when()))
             }
             Runs::Nothing => None,
+        }
+    }
+
+    /// What a reload of the folder as it stands would do. It is read as a reload reads it, with the variables and
+    /// secrets of this process.
+    pub(super) fn outlook(&self) -> impl Future<Output = Outlook> + Send + use<> {
+        let (folder, variables) = (self.folder.clone(), Arc::clone(&self.variables));
+        let (graph, place, data) =
+            (self.engine.graph().clone(), self.place().cloned(), self.data.clone());
+        let (goes_on, one_at_a_time) = (self.goes_on(), Arc::clone(&self.looks));
+        async move {
+            let _turn = one_at_a_time.lock().await;
+            let looked = look(&folder, &variables, place.as_ref()).await;
+            let found = looked.as_ref().ok().or_else(|| looked.as_ref().err()?.checked.as_ref());
+            let findings = found.map(short_findings).unwrap_or_default();
+            let (wanted, refused) = match looked {
+                Ok(checked) => (checked.graph, None),
+                Err(refused) => (None, Some(refused.why)),
+            };
+            let looking = spawn_blocking(move || {
+                let would = wanted.map(|wanted| would(&graph, &wanted, &data));
+                (folder.canonicalize().unwrap_or(folder), would)
+            });
+            let (folder, would) = looking.await.unwrap_or_default();
+            Outlook { pid: std::process::id(), folder, goes_on, refused, findings, would }
         }
     }
 
