@@ -77,6 +77,11 @@ fn a_node_that_is_stuck_is_named_with_since_when_why_and_what_waits() {
     }
     let (text, _) = said(&["status", "plant"], data.path());
     assert!(text.contains(&words), "{text}");
+    let waiting = tapped(&["a/cloud", "--since", "buffer", "--count", "40"], data.path());
+    let first = waiting[0]["payload"]["count"].as_i64().unwrap();
+    let counts = waiting.iter().map(|m| m["payload"]["count"].as_i64().unwrap());
+    assert!(counts.eq(first..first + 40), "{waiting:?}");
+    assert!(waiting.iter().all(|m| m["waits"] == true && m["output"] == "a/beat"), "{waiting:?}");
     let (text, code) = said(&["status", "no-such"], data.path());
     assert!(text.contains("no node or connection is named `no-such`"), "{text}");
     assert_eq!(code, Some(2));
@@ -412,7 +417,30 @@ fn messages_are_seen_as_they_pass_and_nobody_is_slowed() {
     let came = tapped(&["a/beat", "--count", "1", "--mask", "count"], data.path());
     assert_eq!(came[0]["payload"]["count"], "***");
 
-    let refused: [(&[&str], &str); 5] = [
+    // Of many, those for which a condition holds; what the node makes of them; and what waits.
+    let rare =
+        ["a/beat", "--where", "msg.payload.count % 50 == 0", "--count", "2", "--rate", "1000"];
+    let came = tapped(&rare, data.path());
+    let counts: Vec<i64> = came.iter().map(|m| m["payload"]["count"].as_i64().unwrap()).collect();
+    assert!(counts[0] % 50 == 0 && counts[1] == counts[0] + 50, "{counts:?}");
+    let came = tapped(&["a/even", "--both", "--count", "4", "--rate", "1000"], data.path());
+    for pair in &came {
+        let (count, made) = (pair["payload"]["count"].as_i64().unwrap(), &pair["became"]);
+        assert_eq!(pair["output"], "a/beat");
+        let (output, topic) = (&made[0]["output"], &made[0]["payload"]["count"]);
+        match count % 2 {
+            0 => assert_eq!((output, topic), (&"a/even".into(), &count.into())),
+            _ => assert_eq!(output, "a/even.errors"),
+        }
+        assert_eq!(made.as_array().unwrap().len(), 1);
+    }
+    let (text, _) = said(&["tap", "a/even", "--both", "--count", "1"], data.path());
+    assert!(text.contains("\n") && text.contains("->  a/even"), "{text}");
+
+    let refused: [(&[&str], &str); 8] = [
+        (&["a/beat", "--where", "msg.payload.count >"], "--where: "),
+        (&["a/beat", "--both"], "a/beat is a source: it makes nothing of what it reads"),
+        (&["a/beat", "--since", "buffer"], "a/beat is a source: nothing waits in front of it"),
         (&["no/such"], "no node is named `no/such`"),
         (&["a/beat.high"], "a/beat has no output `high`"),
         (&["a/screen"], "a/screen is a sink: look at what comes in"),

@@ -39,6 +39,8 @@ pub struct Tap {
     pub side: Side,
     /// No more than one in this time.
     pub every: Duration,
+    /// First what waits in front of it.
+    pub with_waiting: bool,
 }
 
 /// Where messages are looked at.
@@ -46,6 +48,8 @@ pub struct Tap {
 pub enum Side {
     /// As the node reads them.
     In,
+    /// As it reads them, with what it makes of each.
+    Both,
     /// As they come out, by the output of that name or the only one.
     Out(Option<String>),
 }

@@ -319,16 +319,20 @@ fn exposition(accept: Option<&HeaderValue>) -> Exposition {
     }
 }
 
-/// `node=boiler/meter&output=errors&per_second=5`, or `in` in the place of `output`.
+/// `node=boiler/meter&output=errors&per_second=5`, or `in` or `both` in the place of `output`; with `waiting`, first what
+/// waits in front of the node.
 fn wanted_tap(query: &str) -> Result<Tap, String> {
     const MOST_PER_SECOND: f64 = 1000.0;
     let (mut node, mut side, mut per_second) = (None, Side::Out(None), 10.0);
+    let mut with_waiting = false;
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         let value = percent_decode_str(value).decode_utf8().map_err(|error| error.to_string())?;
         match key {
             "node" => node = Some(value.into_owned()),
             "in" => side = Side::In,
+            "both" => side = Side::Both,
+            "waiting" => with_waiting = true,
             "output" => side = Side::Out(Some(value.into_owned())),
             "per_second" => {
                 let rate =
@@ -339,7 +343,7 @@ fn wanted_tap(query: &str) -> Result<Tap, String> {
         }
     }
     let node = node.ok_or("`node` is missing")?;
-    Ok(Tap { node, side, every: Duration::from_secs_f64(1.0 / per_second) })
+    Ok(Tap { node, side, every: Duration::from_secs_f64(1.0 / per_second), with_waiting })
 }
 
 /// A part of the page. It has nothing of this machine in it, and asks nobody but us.

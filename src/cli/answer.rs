@@ -29,38 +29,71 @@ pub(super) fn answer(question: Question, running: &Running) {
             let (kind, text) = metrics::expose(status(running, report()), exposition);
             question.answer_by_text(kind, text);
         }
-        Wanted::Tap(Tap { node, side, every }) => {
-            let tapped = match side {
-                Side::In => running.engine.tap_inputs(&node, every),
-                Side::Out(output) => running.engine.tap(&node, output.as_deref(), every),
-            };
-            match tapped {
-                Ok(tapped) => question.answer_by_lines(as_lines(tapped)),
-                Err(why) => question.refuse(why),
-            }
-        }
+        Wanted::Tap(tap) => match tapped(running, &tap) {
+            Ok((waiting, passing)) => question.answer_by_lines(as_lines(waiting, passing)),
+            Err(why) => question.refuse(why),
+        },
     }
 }
 
-/// Messages as they pass, a line of JSON each. It ends when the node is gone or nobody listens.
-fn as_lines(mut tapped: mpsc::Receiver<Tapped>) -> mpsc::Receiver<String> {
+/// Of what waits, so many are shown.
+const MOST_WAITING: usize = 100;
+
+/// What waits in front of a node, and its messages as they pass.
+fn tapped(
+    running: &Running,
+    Tap { node, side, every, with_waiting }: &Tap,
+) -> Result<(Vec<Tapped>, mpsc::Receiver<Tapped>), String> {
+    let engine = &running.engine;
+    let waiting = if *with_waiting { engine.waiting(node, MOST_WAITING)? } else { Vec::new() };
+    let passing = match side {
+        Side::In => engine.tap_inputs(node, *every),
+        Side::Both => engine.compare(node, *every),
+        Side::Out(output) => engine.tap(node, output.as_deref(), *every),
+    }?;
+    Ok((waiting, passing))
+}
+
+/// What waits, and then messages as they pass, a line of JSON each. It ends when the node is gone or nobody listens.
+fn as_lines(waiting: Vec<Tapped>, mut passing: mpsc::Receiver<Tapped>) -> mpsc::Receiver<String> {
     let (say, lines) = mpsc::channel(1);
     tokio::spawn(async move {
+        for message in waiting {
+            if say.send(as_line(&message, true)).await.is_err() {
+                return;
+            }
+        }
         loop {
             let message = tokio::select! {
-                message = tapped.recv() => message,
+                message = passing.recv() => message,
                 () = say.closed() => None,
             };
             let Some(message) = message else { return };
-            let mut first = Map::from_iter([("output".to_owned(), (&*message.output).into())]);
-            if message.left_out > 0 {
-                first.insert("left_out".to_owned(), message.left_out.into());
-            }
-            let line = message.hide(message_as_json(first, &message.message));
-            if say.send(line).await.is_err() {
+            if say.send(as_line(&message, false)).await.is_err() {
                 return;
             }
         }
     });
     lines
+}
+
+fn as_line(tapped: &Tapped, waits: bool) -> String {
+    let named = |output: &str| Map::from_iter([("output".to_owned(), output.into())]);
+    let mut first = named(&tapped.output);
+    if waits {
+        first.insert("waits".to_owned(), true.into());
+    }
+    if tapped.left_out > 0 {
+        first.insert("left_out".to_owned(), tapped.left_out.into());
+    }
+    let mut line = message_as_json(first, &tapped.message);
+    if let Some(became) = &tapped.became {
+        let made: Vec<String> = became
+            .iter()
+            .map(|(output, message)| message_as_json(named(output), message))
+            .collect();
+        line.pop();
+        line += &format!(",\"became\":[{}]}}", made.join(","));
+    }
+    tapped.hide(line)
 }

@@ -1,6 +1,6 @@
 //! `forebay script`: tries a script on messages, on the code that runs.
 
-mod recorded;
+pub(super) mod recorded;
 #[cfg(test)]
 mod tests;
 

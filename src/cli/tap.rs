@@ -1,16 +1,23 @@
 //! `forebay tap`: the messages of a node as they pass.
 
-use anyhow::bail;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use forebay_sdk::{Level, Role, Span, World};
+use forebay_yaml::{self as yaml, Limits};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
-    folder::DataFolder,
+    folder::{DataFolder, types},
     output::{Ending, Format, Printed, is_reader_gone, print},
     runtime::block_on,
+    script::recorded,
     status::nobody_there,
+    tried::Tried,
 };
-use crate::{api::listen, lint::report::printable};
+use crate::{api::listen, config::Texts, lint::report::printable};
 
 /// Show the messages of a node as they pass, without slowing it.
 #[derive(clap::Args)]
@@ -19,8 +26,18 @@ pub(super) struct Arguments {
     /// `boiler-room/plant.errors`.
     node: String,
     /// What the node reads, not what comes out of it. Of a sink, that is what there is to see.
-    #[arg(long = "in")]
+    #[arg(long = "in", conflicts_with = "both")]
     is_in: bool,
+    /// What a transform reads, and below it what it makes of that.
+    #[arg(long)]
+    both: bool,
+    /// First what waits in front of the node, the oldest first, a hundred messages at most; then what it reads.
+    #[arg(long, value_enum, conflicts_with = "both")]
+    since: Option<Since>,
+    /// Only messages for which this holds, in the language of scripts: `msg.payload.power > 100`. With `--both`, of
+    /// what the node reads.
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
     /// The most messages a second. What is left out is counted.
     #[arg(long, default_value_t = 10.0)]
     rate: f64,
@@ -36,8 +53,19 @@ pub(super) struct Arguments {
     printed: Printed,
 }
 
+/// What is shown before that which passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Since {
+    /// What waits in front of the node.
+    Buffer,
+}
+
 pub(super) fn tap(arguments: Arguments) -> anyhow::Result<Ending> {
-    block_on(async move {
+    let mut sieve = match &arguments.condition {
+        Some(condition) => Some(Sieve::new(condition, arguments.rate)?),
+        None => None,
+    };
+    block_on(async {
         let data = arguments.data.path(None);
         let mut left = arguments.count;
         if left == Some(0) {
@@ -46,8 +74,14 @@ pub(super) fn tap(arguments: Arguments) -> anyhow::Result<Ending> {
         let question = question(&arguments)?;
         let is_there = listen(&data, &question, |line| {
             let mut message: Value = serde_json::from_str(line)?;
-            if let Some(payload) = message.get_mut("payload") {
-                mask(payload, &arguments.mask);
+            if let Some(sieve) = &mut sieve
+                && !sieve.lets_through(&mut message)?
+            {
+                return Ok(!is_reader_gone());
+            }
+            mask(&mut message, &arguments.mask);
+            for made in message["became"].as_array_mut().into_iter().flatten() {
+                mask(made, &arguments.mask);
             }
             match arguments.printed.format() {
                 Format::Json => print(&format!("{message}\n"))?,
@@ -73,46 +107,127 @@ fn question(arguments: &Arguments) -> anyhow::Result<String> {
         Some((node, output)) => (node, Some(output)),
         None => (arguments.node.as_str(), None),
     };
-    let side = match (output, arguments.is_in) {
-        (Some(output), true) => {
-            bail!("`--in` shows what {node} reads; `.{output}` is what leaves it")
+    let side = match (output, arguments.is_in || arguments.since.is_some(), arguments.both) {
+        (Some(output), true, _) => {
+            bail!("`--in` and `--since` show what {node} reads; `.{output}` is what leaves it")
         }
-        (Some(output), false) => format!("&output={}", escaped(output)),
-        (None, true) => "&in".to_owned(),
-        (None, false) => String::new(),
+        (Some(_), _, true) => bail!("`--both` shows all outputs; say {node} alone"),
+        (Some(output), ..) => format!("&output={}", escaped(output)),
+        (None, _, true) => "&both".to_owned(),
+        (None, true, false) => "&in".to_owned(),
+        (None, false, false) => String::new(),
     };
-    Ok(format!("/tap?node={}{side}&per_second={}", escaped(node), arguments.rate))
+    let waiting = if arguments.since.is_some() { "&waiting" } else { "" };
+    let rate = if arguments.condition.is_some() { MOST_LOOKED_AT } else { arguments.rate };
+    Ok(format!("/tap?node={}{side}{waiting}&per_second={rate}", escaped(node)))
 }
 
-/// Hides fields of these names.
-fn mask(value: &mut Value, names: &[String]) {
+/// With a condition, so many messages a second are looked at, and those for which it holds are shown at the rate that is
+/// asked for. Here, not in the process that runs: it has other things to do.
+const MOST_LOOKED_AT: f64 = 1000.0;
+
+/// Lets through messages for which a condition holds: a `filter` on what was tapped.
+struct Sieve {
+    filter: Tried,
+    every: Duration,
+    next: Option<Instant>,
+    left_out: u64,
+}
+
+impl Sieve {
+    fn new(condition: &str, per_second: f64) -> anyhow::Result<Sieve> {
+        const TYPE: &str = "filter";
+        let every = Duration::try_from_secs_f64(1.0 / per_second).ok();
+        let every = every.context("`--rate` is a number above 0")?;
+        let entry = types().get(Role::Transform, TYPE);
+        let entry = entry.context("this build has no `filter`, by which messages are chosen")?;
+        let file = Texts::default().add("--where".to_owned(), condition.to_owned());
+        let (written, mut findings) = (json!({ "when": condition }).to_string(), Vec::new());
+        let tree = yaml::parse(&written, file, Limits::default(), &mut findings);
+        let tree = tree.context("the condition of `--where` is too long")?;
+        let resolved = entry.node_type.configure(&tree, &mut findings);
+        let problems = resolved.problems.into_iter();
+        findings.extend(problems.map(|problem| problem.at(|_| Span::new(file, 0..0))));
+        if let Some(wrong) = findings.iter().find(|finding| finding.level == Level::Error) {
+            bail!("--where: {}: {}", wrong.message, wrong.label);
+        }
+        let configured = resolved.configured.context("the condition of `--where` says nothing")?;
+        let filter = Tried::new("tap/where", &*configured, World::system());
+        let filter = filter.context("`filter` is no transform in this build")?;
+        Ok(Sieve { filter, every, next: None, left_out: 0 })
+    }
+
+    /// Whether a message is shown. One about which the condition says nothing, such as one without the field, is not.
+    fn lets_through(&mut self, message: &mut Value) -> anyhow::Result<bool> {
+        let made = self.filter.send(recorded::of_line(message, "")?);
+        let holds = made.is_ok_and(|made| !made.is_empty());
+        if !holds {
+            return Ok(false);
+        }
+        let now = Instant::now();
+        if self.next.is_some_and(|next| now < next) && message["waits"] != true {
+            self.left_out += 1;
+            return Ok(false);
+        }
+        self.next = Some(now + self.every);
+        // Of those for which it holds; how many of the others passed is of no interest.
+        match std::mem::take(&mut self.left_out) {
+            0 => _ = message.as_object_mut().and_then(|line| line.remove("left_out")),
+            left_out => message["left_out"] = left_out.into(),
+        }
+        Ok(true)
+    }
+}
+
+/// Hides fields of these names in the payload of a message.
+fn mask(message: &mut Value, names: &[String]) {
+    if let Some(payload) = message.get_mut("payload") {
+        mask_fields(payload, names);
+    }
+}
+
+fn mask_fields(value: &mut Value, names: &[String]) {
     match value {
         Value::Object(members) => {
             for (name, value) in members {
                 if names.contains(name) {
                     *value = "***".into();
                 } else {
-                    mask(value, names);
+                    mask_fields(value, names);
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, names)),
+        Value::Array(items) => items.iter_mut().for_each(|item| mask_fields(item, names)),
         _ => (),
     }
 }
 
-/// `12:00:00.123  boiler/meter  site/meter  {"power":3}`.
+/// `12:00:00.123  boiler/meter  site/meter  {"power":3}`, and below it, each in a line, what became of it.
 fn as_text(message: &Value) -> String {
+    let left_out = match message["left_out"].as_u64() {
+        Some(left_out) => format!("... {left_out} left out\n"),
+        None => String::new(),
+    };
+    let waits = if message["waits"] == true { "waits  " } else { "" };
+    let time = message["time"].as_str().unwrap_or_default();
+    let mut text =
+        format!("{left_out}{waits}{}\n", printable(&format!("{time}  {}", shown(message))));
+    if let Some(became) = message["became"].as_array() {
+        // Under what it was, so that what differs is seen.
+        let indent = " ".repeat(time.chars().count().saturating_sub(2));
+        let made = became.iter().map(shown);
+        let made = if became.is_empty() { vec!["nothing".to_owned()] } else { made.collect() };
+        made.iter().for_each(|made| text += &format!("{indent}->  {}\n", printable(made)));
+    }
+    text
+}
+
+fn shown(message: &Value) -> String {
     let text = |name: &str| message[name].as_str().unwrap_or_default();
     let payload = match (&message["payload"], text("payload_base64")) {
         (Value::Null, bytes) if !bytes.is_empty() => format!("{bytes} (base64)"),
         (payload, _) => payload.to_string(),
     };
-    let left_out = match message["left_out"].as_u64() {
-        Some(left_out) => format!("... {left_out} left out\n"),
-        None => String::new(),
-    };
     let meta = message.get("meta").map(|meta| format!("  {meta}")).unwrap_or_default();
-    let line = format!("{}  {}  {}  {payload}{meta}", text("time"), text("output"), text("topic"));
-    format!("{left_out}{}\n", printable(&line))
+    format!("{}  {}  {payload}{meta}", text("output"), text("topic"))
 }

@@ -251,6 +251,11 @@ impl Inbox {
         self.queue().len()
     }
 
+    /// The first messages that are in memory, each with how the reader wrote where it comes from, for showing.
+    pub fn first(&self, most: usize) -> Vec<(Message, Option<Arc<str>>)> {
+        self.queue().first(most)
+    }
+
     /// What waits, for showing.
     pub fn look(&self) -> Waiting {
         let queue = self.queue();

@@ -415,6 +415,61 @@ impl Engine {
         Ok(tapped)
     }
 
+    /// Shows what a transform makes of the messages that it reads.
+    ///
+    /// # Errors
+    ///
+    /// The name of what there is not.
+    pub fn compare(&self, node: &str, every: Duration) -> Result<mpsc::Receiver<Tapped>, String> {
+        let (name, spec) = self.node(node)?;
+        if spec.role != Role::Transform {
+            return Err(format!(
+                "{name} is a {}: it makes nothing of what it reads",
+                spec.role.noun()
+            ));
+        }
+        let (looker, tapped) = tap::channel();
+        let named = (0..).zip(spec.configured.outputs());
+        let named = named.map(|(at, output)| (Port::named(at), format!("{name}.{output}").into()));
+        let own = [(Port::MAIN, Arc::clone(name)), (Port::ERRORS, format!("{name}.errors").into())];
+        let inputs = spec.from.iter();
+        let names = tap::Names {
+            inputs: inputs.map(|it| (Arc::clone(&it.written), it.full_name().into())).collect(),
+            outputs: own.into_iter().chain(named).collect(),
+        };
+        if let Some(station) = self.stations.get(name) {
+            let of = self.it_and_what_it_reads(name, spec);
+            station.outbox.add_compare(tap::Compare::new(names, of, looker, every));
+        }
+        Ok(tapped)
+    }
+
+    /// The first messages that wait in front of a node, in memory.
+    ///
+    /// # Errors
+    ///
+    /// The name of what there is not.
+    pub fn waiting(&self, node: &str, most: usize) -> Result<Vec<Tapped>, String> {
+        let (name, spec) = self.node(node)?;
+        if spec.role == Role::Source {
+            return Err(format!("{name} is a source: nothing waits in front of it"));
+        }
+        let Some(station) = self.stations.get(name) else { return Ok(Vec::new()) };
+        let full_name = |written: Option<Arc<str>>| {
+            let input = spec.from.iter().find(|input| Some(&input.written) == written.as_ref());
+            input.map_or_else(|| Arc::clone(name), |input| input.full_name().into())
+        };
+        let (first, of) = (station.inbox.first(most), self.it_and_what_it_reads(name, spec));
+        let shown = |(message, from)| Tapped::new(full_name(from), message, Arc::clone(&of));
+        Ok(first.into_iter().map(shown).collect())
+    }
+
+    fn it_and_what_it_reads(&self, name: &Name, spec: &NodeSpec) -> tap::Nodes {
+        let names = spec.from.iter().map(|input| &input.node).chain([name]);
+        let stations = names.filter_map(|name| self.stations.get(name));
+        stations.map(|station| Arc::clone(&station.status)).collect()
+    }
+
     fn node(&self, name: &str) -> Result<(&Name, &NodeSpec), String> {
         let found = self.graph.nodes.get_key_value(name);
         found.ok_or_else(|| format!("no node is named `{name}`"))
@@ -429,8 +484,8 @@ impl Engine {
         every: Duration,
     ) {
         let Some(station) = self.stations.get(node) else { return };
-        let status = Arc::clone(&station.status);
-        station.outbox.add_tap(tap::Tap::new((port, output.into()), status, looker, every));
+        let of = [Arc::clone(&station.status)].into();
+        station.outbox.add_tap(tap::Tap::new((port, output.into()), of, looker, every));
     }
 
     fn change_connections(&mut self, plan: &Plan) {

@@ -17,7 +17,7 @@ use super::{
     inbox::{Inbox, Pushed},
     observer::Observer,
     status::{Count, Status},
-    tap::Tap,
+    tap::{Compare, Tap},
 };
 use crate::config::{Name, Places};
 
@@ -37,6 +37,8 @@ pub struct Outbox {
     state: Mutex<State>,
     draining: AtomicBool,
     tracked: AtomicBool,
+    /// Somebody compares what comes in with what goes out.
+    is_compared: AtomicBool,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -50,6 +52,8 @@ struct State {
     pending: VecDeque<(Wire, Envelope)>,
     /// Who looks at what passes.
     taps: Vec<Tap>,
+    /// Who looks at what becomes of what.
+    compares: Vec<Compare>,
 }
 
 impl Outbox {
@@ -60,6 +64,7 @@ impl Outbox {
             state: Mutex::default(),
             draining: AtomicBool::new(false),
             tracked: AtomicBool::new(false),
+            is_compared: AtomicBool::new(false),
             observer,
         }
     }
@@ -87,6 +92,28 @@ impl Outbox {
     /// Somebody looks at what passes.
     pub fn add_tap(&self, tap: Tap) {
         self.state().taps.push(tap);
+    }
+
+    /// Somebody looks at what becomes of what.
+    pub fn add_compare(&self, compare: Compare) {
+        self.state().compares.push(compare);
+        self.is_compared.store(true, Ordering::Relaxed);
+    }
+
+    /// The node begins with a message, for who compares.
+    pub fn before(&self, from: &Arc<str>, message: &Message) {
+        if self.is_compared.load(Ordering::Relaxed) {
+            self.state().compares.iter_mut().for_each(|compare| compare.before(from, message));
+        }
+    }
+
+    /// The node is done with it.
+    pub fn after(&self) {
+        if self.is_compared.load(Ordering::Relaxed) {
+            let mut state = self.state();
+            state.compares.retain_mut(Compare::after);
+            self.is_compared.store(!state.compares.is_empty(), Ordering::Relaxed);
+        }
     }
 
     /// From now on the node's outlet takes nothing new.
@@ -183,10 +210,11 @@ impl Wires for Outbox {
         if port != Port::ERRORS {
             self.status.add(Count::Emitted);
         }
-        let State { wires, pending, taps, .. } = &mut *state;
+        let State { wires, pending, taps, compares, .. } = &mut *state;
         if !taps.is_empty() {
             taps.retain_mut(|tap| tap.see(port, &envelope.message));
         }
+        compares.iter_mut().for_each(|compare| compare.made(port, &envelope.message));
         if let Some(observer) = &self.observer {
             observer.came_out(&self.node, port, &envelope.message);
         }

@@ -215,6 +215,12 @@ impl Queue {
         }
     }
 
+    /// The first messages that are in memory, for showing.
+    pub fn first(&self, most: usize) -> Vec<(Message, Option<Arc<str>>)> {
+        let shown = |entry: &Entry| (entry.show(self.is_late(entry)), entry.from.clone());
+        self.lanes.all().take(most).map(shown).collect()
+    }
+
     /// How long the oldest message that is in memory has waited. What came back from the log has since it
     /// was made.
     pub fn oldest_waits(&self) -> Option<Duration> {

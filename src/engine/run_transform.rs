@@ -121,11 +121,13 @@ impl TransformRun {
             let Some((envelope, from)) = self.post.inbox.pop() else { break };
             let Envelope { message, delivery, began } = envelope;
             self.post.status.add(Count::Received);
+            self.post.outbox.before(&from, &message);
             let original = Original::of(&message);
             emitter.begin(delivery);
             emitter.at_hand_began(began);
             let input = Input { message, from };
             let had_room = self.call(emitter, Some(original), |node, out| node.apply(input, out));
+            self.post.outbox.after();
             if !had_room || self.transform.is_none() || Instant::now() >= until {
                 break;
             }

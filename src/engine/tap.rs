@@ -22,13 +22,23 @@ pub struct Tapped {
     pub message: Message,
     /// How many passed before it, since the last one that is told, and are left out.
     pub left_out: u64,
-    status: Arc<Status>,
+    /// What a transform made of it, each with the output on which it left. None when that was not asked.
+    pub became: Option<Vec<(Arc<str>, Message)>>,
+    of: Nodes,
 }
 
+/// The nodes that a message comes from: what is not to be shown of their settings is not shown of it.
+pub(super) type Nodes = Arc<[Arc<Status>]>;
+
 impl Tapped {
-    /// A text about it, without what is not to be shown of the node's settings.
+    /// One that is shown by itself.
+    pub(super) fn new(output: Arc<str>, message: Message, of: Nodes) -> Tapped {
+        Tapped { output, message, left_out: 0, became: None, of }
+    }
+
+    /// A text about it, without what is not to be shown of the nodes' settings.
     pub fn hide(&self, text: String) -> String {
-        self.status.hide(text)
+        self.of.iter().fold(text, |text, node| node.hide(text))
     }
 }
 
@@ -36,7 +46,7 @@ impl Tapped {
 pub(super) struct Tap {
     port: Port,
     output: Arc<str>,
-    status: Arc<Status>,
+    of: Nodes,
     looker: mpsc::Sender<Tapped>,
     every: Duration,
     next: Option<Instant>,
@@ -51,11 +61,11 @@ pub(super) fn channel() -> (mpsc::Sender<Tapped>, mpsc::Receiver<Tapped>) {
 impl Tap {
     pub(super) fn new(
         (port, output): (Port, Arc<str>),
-        status: Arc<Status>,
+        of: Nodes,
         looker: mpsc::Sender<Tapped>,
         every: Duration,
     ) -> Tap {
-        Tap { port, output, status, looker, every, next: None, left_out: 0 }
+        Tap { port, output, of, looker, every, next: None, left_out: 0 }
     }
 
     /// A message passes. False when nobody looks any more.
@@ -68,9 +78,10 @@ impl Tap {
             self.left_out += 1;
             return !self.looker.is_closed();
         }
-        let (output, status) = (Arc::clone(&self.output), Arc::clone(&self.status));
-        let message = message.clone();
-        let tapped = Tapped { output, message, left_out: self.left_out, status };
+        let tapped = Tapped {
+            left_out: self.left_out,
+            ..Tapped::new(Arc::clone(&self.output), message.clone(), Arc::clone(&self.of))
+        };
         match self.looker.try_send(tapped) {
             Ok(()) => {
                 self.left_out = 0;
@@ -83,5 +94,75 @@ impl Tap {
             }
             Err(TrySendError::Closed(_)) => false,
         }
+    }
+}
+
+/// Of what became of one message, so many are told.
+const MOST_MADE: usize = 20;
+
+/// Names of outputs, by what stands for them inside.
+pub(super) struct Names {
+    /// By how the node wrote them in its `from:`.
+    pub inputs: Vec<(Arc<str>, Arc<str>)>,
+    pub outputs: Vec<(Port, Arc<str>)>,
+}
+
+/// What looks at messages before and after a transform.
+pub(super) struct Compare {
+    names: Names,
+    of: Nodes,
+    looker: mpsc::Sender<Tapped>,
+    every: Duration,
+    next: Option<Instant>,
+    left_out: u64,
+    /// The message at hand, when it is to be told.
+    at_hand: Option<(Arc<str>, Message, Vec<(Arc<str>, Message)>)>,
+}
+
+impl Compare {
+    pub(super) fn new(
+        names: Names,
+        of: Nodes,
+        looker: mpsc::Sender<Tapped>,
+        every: Duration,
+    ) -> Compare {
+        Compare { names, of, looker, every, next: None, left_out: 0, at_hand: None }
+    }
+
+    /// The node begins with a message.
+    pub(super) fn before(&mut self, from: &Arc<str>, message: &Message) {
+        let is_due = self.next.is_none_or(|next| Instant::now() >= next);
+        if !is_due || self.looker.capacity() == 0 {
+            self.left_out += 1;
+            return;
+        }
+        let named = self.names.inputs.iter().find(|(written, _)| written == from);
+        let output = named.map_or(from, |(_, name)| name);
+        self.at_hand = Some((Arc::clone(output), message.kept(), Vec::new()));
+    }
+
+    /// The node sends this.
+    pub(super) fn made(&mut self, port: Port, message: &Message) {
+        let Some((.., made)) = &mut self.at_hand else { return };
+        let named = self.names.outputs.iter().find(|(known, _)| *known == port);
+        if let Some((_, name)) = named.filter(|_| made.len() < MOST_MADE) {
+            made.push((Arc::clone(name), message.clone()));
+        }
+    }
+
+    /// The node is done with the message. False when nobody looks any more.
+    pub(super) fn after(&mut self) -> bool {
+        if let Some((output, message, became)) = self.at_hand.take() {
+            let (left_out, became) = (self.left_out, Some(became));
+            let tapped = Tapped::new(output, message, Arc::clone(&self.of));
+            match self.looker.try_send(Tapped { left_out, became, ..tapped }) {
+                Ok(()) => {
+                    self.left_out = 0;
+                    self.next = Some(Instant::now() + self.every);
+                }
+                Err(_) => self.left_out += 1,
+            }
+        }
+        !self.looker.is_closed()
     }
 }

@@ -3,13 +3,16 @@
 use std::{fs, io, path::Path};
 
 use anyhow::{Context, bail};
-use forebay_sdk::{Message, Timestamp, Value, Zone};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use forebay_sdk::{Format, Message, Payload, Timestamp, Value, Zone};
 use serde_json::{Map, json};
 
 /// The names that a message has for its parts in a line of JSON, as the sink `file` and `buffer export` write them.
 const TOPIC: &str = "topic";
 const TIME: &str = "time";
 const PAYLOAD: &str = "payload";
+/// What is no text.
+const BYTES: &str = "payload_base64";
 const META: &str = "meta";
 
 /// Those of the command line, then those of a file. One with an empty map when there are none.
@@ -36,15 +39,27 @@ pub(super) fn messages(
 
 /// A message of a line: with its topic, time and meta, or a bare payload.
 fn recorded(line: &str, topic: &str) -> anyhow::Result<Message> {
-    let value: Value = serde_json::from_str(line).context("expected a line of JSON")?;
+    of_line(&serde_json::from_str(line).context("expected a line of JSON")?, topic)
+}
+
+/// The same of what stands in the line.
+pub(in crate::cli) fn of_line(value: &Value, topic: &str) -> anyhow::Result<Message> {
     let is_whole = |map: &Map<String, Value>| {
-        map.contains_key(PAYLOAD) && (map.contains_key(TOPIC) || map.contains_key(TIME))
+        [PAYLOAD, BYTES].iter().any(|name| map.contains_key(*name))
+            && (map.contains_key(TOPIC) || map.contains_key(TIME))
     };
     let Some(map) = value.as_object().filter(|map| is_whole(map)) else {
-        return Ok(Message::new(topic, value));
+        return Ok(Message::new(topic, value.clone()));
     };
     let topic = map.get(TOPIC).and_then(Value::as_str).unwrap_or(topic);
-    let mut message = Message::new(topic, map[PAYLOAD].clone());
+    let payload: Payload = match (map.get(PAYLOAD), map.get(BYTES).and_then(Value::as_str)) {
+        (None, Some(bytes)) => {
+            let bytes = STANDARD.decode(bytes).with_context(|| format!("`{BYTES}`"))?;
+            Payload::encoded(bytes, Format::Bytes)
+        }
+        (payload, _) => payload.cloned().unwrap_or_default().into(),
+    };
+    let mut message = Message::new(topic, payload);
     message.time = match map.get(TIME) {
         Some(Value::String(text)) => match Zone::default().read(text) {
             Ok(time) => time,
