@@ -17,19 +17,21 @@ use forebay::{
     },
     config::Types,
     plugins,
+    warnings::WARNINGS,
 };
 use forebay_sdk::{Rule, rules::RULES as CONTRACT};
 
 use crate::support::{Folder, python};
 
 /// What the files of a folder under `src/` may import of the crate.
-const MAY_IMPORT: [(&str, &[&str]); 6] = [
-    ("cli", &["cli", "api", "lint", "engine", "config", "rules", "plugins"]),
-    ("api", &["api"]),
+const MAY_IMPORT: [(&str, &[&str]); 7] = [
+    ("cli", &["cli", "api", "lint", "engine", "config", "rules", "warnings", "plugins"]),
+    ("api", &["api", "warnings"]),
     ("lint", &["lint", "config", "rules"]),
-    ("engine", &["engine", "config"]),
-    ("config", &["config", "rules"]),
+    ("engine", &["engine", "config", "warnings"]),
+    ("config", &["config", "rules", "warnings"]),
     ("rules", &["rules"]),
+    ("warnings", &["warnings"]),
 ];
 
 /// Who may read YAML. The SDK hands plugins what they need of it.
@@ -489,6 +491,37 @@ fn every_rule_has_a_page_and_every_page_a_rule() {
         let title = rule.page.lines().next();
         assert_eq!(title, Some(&*format!("# {}", rule.name)), "the page is that of another rule");
     }
+}
+
+/// Whoever reads the log at the site can ask what a line means.
+#[test]
+fn every_warning_of_the_log_has_a_page_and_every_page_a_line() {
+    let names: BTreeSet<&str> = WARNINGS.iter().map(|warning| warning.name).collect();
+    check_pages(&["src/warnings"], &names);
+    let rules = Types::new(plugins::all());
+    for warning in WARNINGS {
+        let (name, page) = (warning.name, warning.page);
+        assert_eq!(page.lines().next(), Some(&*format!("# {name}")), "the page is another's");
+        for heading in ["\nLog: ", "\n## What it means\n", "\n## What to do\n\n* "] {
+            assert!(page.contains(heading), "{name}: {heading}");
+        }
+        assert!(rules.rules().find(name).is_none(), "{name} is a rule of lint, too");
+    }
+    let mut named = BTreeSet::new();
+    for file in ["src", "plugins", "yaml"].iter().flat_map(|it| files(&root().join(it), "rs")) {
+        if is_test(&file) {
+            continue;
+        }
+        let code = code(&read(&file));
+        for line in ["warn!(", "error!("].iter().flat_map(|call| code.split(call).skip(1)) {
+            let name = line.trim_start().strip_prefix("rule = ");
+            let name = name.unwrap_or_else(|| panic!("{}: {line:.80}", shown(&file)));
+            named.extend(name.strip_prefix('%').and_then(|name| name.split(',').next()));
+        }
+        assert!(!code.contains("Level::WARN,"), "{}", shown(&file));
+    }
+    let named = named.iter().map(|name| name.to_lowercase().replace('_', "-"));
+    assert_eq!(named.collect::<BTreeSet<_>>(), names.iter().map(|it| (*it).to_owned()).collect());
 }
 
 fn names(rules: &[&'static Rule]) -> BTreeSet<&'static str> {

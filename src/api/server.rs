@@ -47,6 +47,7 @@ use super::{
     page,
     question::{Exposition, Question, Reply, Side, Tap, Wanted},
 };
+use crate::warnings::{NO_SOCKET, PORT_IN_USE};
 
 /// The socket's name in the data folder.
 pub(super) const SOCKET: &str = "api.sock";
@@ -77,7 +78,7 @@ pub fn open(data: &Path) -> Questions {
             Some(Socket { path, task })
         }
         Err(error) => {
-            warn!(%error, "cannot open {}; `forebay status` will not reach this process", path.display());
+            warn!(rule = %NO_SOCKET, %error, "cannot open {}; `forebay status` will not reach this process", path.display());
             None
         }
     };
@@ -145,6 +146,7 @@ async fn keep_open(door: Door, ask: mpsc::Sender<Question>) {
             Err(error) if was_said => debug!(%error, "cannot listen at {address}"),
             Err(error) => {
                 warn!(
+                    rule = %PORT_IN_USE,
                     "cannot listen at {address} for who asks how it is: {error}; tried again every 10 s"
                 );
                 was_said = true;

@@ -1,4 +1,4 @@
-//! `forebay explain`: what a rule finds and why, with examples.
+//! `forebay explain`: what a rule finds and why, with examples, and what a line of the log means.
 
 use anyhow::anyhow;
 use forebay_sdk::Rule;
@@ -8,12 +8,15 @@ use super::{
     folder::types,
     output::{Ending, Format, print},
 };
-use crate::lint::report::level;
+use crate::{
+    lint::report::level,
+    warnings::{WARNINGS, Warning},
+};
 
-/// Say what a rule of lint finds and why; without a name, list the rules.
+/// Say what a rule of lint finds and why, or what a warning of the log means and what to do; without a name, list both.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The rule's name, which stands in brackets in each finding.
+    /// The name, which stands in brackets in each finding, and as `rule` in each warning of the log.
     rule: Option<String>,
     /// How it is printed.
     #[arg(long, value_enum, default_value_t)]
@@ -21,17 +24,27 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn explain(arguments: Arguments) -> anyhow::Result<Ending> {
+    let warning = |name: &String| WARNINGS.iter().find(|warning| warning.name == *name);
+    if let Some(warning) = arguments.rule.as_ref().and_then(warning) {
+        match arguments.format {
+            Format::Json => print(&format!("{}\n", json!([warning_as_json(warning)])))?,
+            Format::Text => print(warning.page)?,
+        }
+        return Ok(Ending::Fine);
+    }
     let rules: Vec<&Rule> = match &arguments.rule {
         Some(name) => vec![rule(name)?],
         None => types().rules().iter().collect(),
     };
+    let warnings: &[&Warning] = if arguments.rule.is_some() { &[] } else { &WARNINGS };
     match (arguments.format, rules.as_slice()) {
         (Format::Json, rules) => {
-            let rules: Value = rules.iter().map(|rule| as_json(rule)).collect();
-            print(&format!("{rules}\n"))?;
+            let rules = rules.iter().map(|rule| as_json(rule));
+            let all: Value = rules.chain(warnings.iter().map(|it| warning_as_json(it))).collect();
+            print(&format!("{all}\n"))?;
         }
         (Format::Text, [rule]) => print(rule.page)?,
-        (Format::Text, rules) => print(&list(rules))?,
+        (Format::Text, rules) => print(&list(rules, warnings))?,
     }
     Ok(Ending::Fine)
 }
@@ -45,12 +58,19 @@ pub(super) fn rule(name: &str) -> anyhow::Result<&'static Rule> {
     })
 }
 
-fn list(rules: &[&Rule]) -> String {
-    let longest = rules.iter().map(|rule| rule.name.len()).max().unwrap_or_default();
-    let line = |rule: &&Rule| {
-        format!("{:longest$}  {:7}  {}\n", rule.name, level(rule.level()), rule.summary())
-    };
-    rules.iter().map(line).collect()
+fn list(rules: &[&Rule], warnings: &[&Warning]) -> String {
+    let rules = rules.iter().map(|rule| (rule.name, level(rule.level()), rule.summary()));
+    let all = rules.chain(warnings.iter().map(|it| (it.name, IN_LOG, it.summary())));
+    let longest = all.clone().map(|(name, ..)| name.len()).max().unwrap_or_default();
+    all.map(|(name, level, summary)| format!("{name:longest$}  {level:7}  {summary}\n")).collect()
+}
+
+/// Where those stand that are no rules of lint.
+const IN_LOG: &str = "log";
+
+fn warning_as_json(warning: &Warning) -> Value {
+    let Warning { name, page } = warning;
+    json!({ "rule": name, "level": IN_LOG, "can_be_allowed": false, "summary": warning.summary(), "page": page })
 }
 
 fn as_json(rule: &Rule) -> Value {

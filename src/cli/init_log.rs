@@ -12,7 +12,10 @@ use tracing_subscriber::{
 };
 
 use super::output::use_color;
-use crate::config::runtime::{Log, LogFormat, LogLevel};
+use crate::{
+    config::runtime::{Log, LogFormat, LogLevel},
+    warnings::PANIC,
+};
 
 /// What can be changed while the program runs.
 struct Controls {
@@ -115,6 +118,6 @@ fn filter(level: LogLevel) -> Targets {
 fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "a part of the program panicked, which is a bug");
+        tracing::error!(rule = %PANIC, place, "a part of the program panicked, which is a bug");
     }));
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use crate::warnings::{DATA_FOLDER_NOT_LOCKED, DATA_FOLDER_NOT_WRITABLE};
 use anyhow::{Context, bail};
 use forebay_sdk::Timestamp;
 use tokio::time::sleep;
@@ -38,11 +39,11 @@ pub(super) async fn take(data: &Path) -> anyhow::Result<Lock> {
             Err(TryLockError::Error(error)) => {
                 match why_not(&error, data) {
                     Some(why) => {
-                        error!("{why}: nothing survives a restart, and nobody can ask how it is")
+                        error!(rule = %DATA_FOLDER_NOT_WRITABLE, "{why}: nothing survives a restart, and nobody can ask how it is")
                     }
                     None => {
                         let data = data.display();
-                        warn!(%error, "cannot lock {data}; take care that no other forebay uses it");
+                        warn!(rule = %DATA_FOLDER_NOT_LOCKED, %error, "cannot lock {data}; take care that no other forebay uses it");
                     }
                 }
                 return Ok(Lock { _file: None });

@@ -25,6 +25,7 @@ use crate::{
     config::{Watched, runtime::LogFormat, watch::Watch},
     engine::Stopped,
     plugins,
+    warnings::{STOPPED_AT_ONCE, STOPPED_WITH_MESSAGES},
 };
 
 /// Run the pipelines of a folder, and follow its changes.
@@ -196,7 +197,7 @@ async fn serve(
     let stopped = tokio::select! {
         stopped = running.engine.stop(within) => stopped,
         () = signals.stop_again() => {
-            error!("stopped at once by a second signal; what was queued is lost");
+            error!(rule = %STOPPED_AT_ONCE, "stopped at once by a second signal; what was queued is lost");
             return Ok(Ending::Fine);
         }
     };
@@ -232,10 +233,11 @@ fn say_how_it_stopped(stopped: Stopped) {
             info!(kept, "stopped; what is in buffers on disk is sent after the next start");
         }
         (None, _, Some(_)) => {
-            warn!(refused, dropped, lost, kept, "stopped; not everything was delivered");
+            warn!(rule = %STOPPED_WITH_MESSAGES, refused, dropped, lost, kept, "stopped; not everything was delivered");
         }
         (Some(left), _, _) if lost.is_none() => {
             warn!(
+                rule = %STOPPED_WITH_MESSAGES,
                 left,
                 refused,
                 dropped,
@@ -245,6 +247,7 @@ fn say_how_it_stopped(stopped: Stopped) {
         }
         (Some(left), _, _) => {
             error!(
+                rule = %STOPPED_WITH_MESSAGES,
                 lost,
                 refused,
                 dropped,

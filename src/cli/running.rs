@@ -28,6 +28,10 @@ use crate::{
     },
     engine::{Engine, memory},
     lint::Checked,
+    warnings::{
+        COPY_NOT_KEPT, DATA_FOLDER_STAYS, LAST_GOOD_CANNOT_RUN, LAST_GOOD_RUNS, LOG_LEVEL_FORCED,
+        NO_PIPELINE_LEFT, RELOAD_REFUSED,
+    },
 };
 
 /// The engine, and what is known about the files behind it.
@@ -144,11 +148,13 @@ impl Running {
             print_findings(&checked, self.runtime.log.format);
             let found = summary(&checked);
             error!(
+                rule = %LAST_GOOD_CANNOT_RUN,
                 "the folder cannot run ({why}), and neither can the last good configuration, accepted {when} ({found}); nothing runs until one of them can"
             );
             return;
         }
         error!(
+            rule = %LAST_GOOD_RUNS,
             "the folder cannot run ({why}); running the last good configuration instead, accepted {when}; the folder is followed"
         );
         self.accepted = Some(checked.content_hash);
@@ -203,7 +209,9 @@ impl Running {
         self.runs = runs;
         self.beside = Watched::default();
         match pipelines {
-            0 => warn!("reloaded: {plan}; no pipeline is left, waiting for files"),
+            0 => {
+                warn!(rule = %NO_PIPELINE_LEFT, "reloaded: {plan}; no pipeline is left, waiting for files")
+            }
             _ => info!("reloaded: {plan}; {found}"),
         }
         self.write_receipt(receipt, &texts).await;
@@ -218,7 +226,7 @@ impl Running {
             return;
         }
         refused.print(self.runtime.log.format);
-        error!("reload refused: {}; {}", refused.why, self.goes_on());
+        error!(rule = %RELOAD_REFUSED, "reload refused: {}; {}", refused.why, self.goes_on());
         if let Some(checked) = &refused.checked {
             let receipt = Receipt::of(Result::Refused, checked).because(&refused.why);
             self.write_receipt(receipt, &checked.texts).await;
@@ -338,7 +346,7 @@ impl Running {
         let data = data_folder(self.data_argument.clone(), runtime.data.clone());
         if data != self.data {
             let (now, after) = (self.data.display(), data.display());
-            warn!("the data folder stays {now}; `data: {after}` takes a restart");
+            warn!(rule = %DATA_FOLDER_STAYS, "the data folder stays {now}; `data: {after}` takes a restart");
         }
         let before = std::mem::replace(&mut self.runtime, runtime.clone());
         let stop_within = *runtime.stop_within;
@@ -367,7 +375,7 @@ impl Running {
         let (data, folder) = (self.data.clone(), self.folder.clone());
         let kept = spawn_blocking(move || accepted::keep(&data, &folder, &texts)).await;
         if let Ok(Err(error)) = kept {
-            warn!("{error:#}; a start with a broken folder will not find it");
+            warn!(rule = %COPY_NOT_KEPT, "{error:#}; a start with a broken folder will not find it");
         }
     }
 }
@@ -382,7 +390,7 @@ impl Runs {
 fn change_log(before: &Log, now: &Log) {
     let says = || match init_log::forced_level() {
         Some(_) if now.level != before.level => {
-            warn!("`log.level` changes nothing: FOREBAY_LOG goes before it");
+            warn!(rule = %LOG_LEVEL_FORCED, "`log.level` changes nothing: FOREBAY_LOG goes before it");
         }
         _ => info!("the log changed to level {:?}, format {:?}", now.level, now.format),
     };

@@ -37,6 +37,7 @@ use tracing::{debug, info, warn};
 
 use self::stamp::Stamp;
 use super::watched::Watched;
+use crate::warnings::POLLING_INSTEAD;
 
 /// A file that was closed, and after which this much silence came, was saved by itself.
 const QUIET: Duration = Duration::from_millis(200);
@@ -124,7 +125,7 @@ impl Watch {
         let watcher = match system {
             true => notify::recommended_watcher(report)
                 .inspect_err(
-                    |error| warn!(%error, "the system reports no changes; polling instead"),
+                    |error| warn!(rule = %POLLING_INSTEAD, %error, "the system reports no changes; polling instead"),
                 )
                 .ok(),
             false => None,
@@ -167,7 +168,7 @@ impl Watch {
             }
             if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                 let folder = folder.display();
-                warn!(%folder, %error, "the system reports no changes here; polling instead");
+                warn!(rule = %POLLING_INSTEAD, %folder, %error, "the system reports no changes here; polling instead");
                 self.poll = FAST_POLL;
             }
         }

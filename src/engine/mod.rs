@@ -60,7 +60,10 @@ use self::{
     station::Station,
     status::Status,
 };
-use crate::config::{Graph, Name, NodeSpec, draft};
+use crate::{
+    config::{Graph, Name, NodeSpec, draft},
+    warnings::{NOT_DONE_AT_STOP, ORPHAN_BUFFER},
+};
 
 /// The nodes that run.
 pub struct Engine {
@@ -254,7 +257,7 @@ impl Engine {
             }
             station.inbox.close();
             if timeout_at(deadline, station.finished()).await.is_err() {
-                warn!(node = %name, "not done when the time to stop was up");
+                warn!(rule = %NOT_DONE_AT_STOP, node = %name, "not done when the time to stop was up");
                 continue;
             }
             // Its sources hear that it is delivered once what it remembers is safe.
@@ -326,7 +329,7 @@ impl Engine {
             orphans(&data, &sinks)
         });
         for (node, messages) in look.await.unwrap_or_default() {
-            warn!(node = %node, messages, "left in the buffer on disk of a node that is gone; `forebay buffer move {node} NEW` gives them to another sink");
+            warn!(rule = %ORPHAN_BUFFER, node = %node, messages, "left in the buffer on disk of a node that is gone; `forebay buffer move {node} NEW` gives them to another sink");
         }
     }
 

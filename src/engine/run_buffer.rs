@@ -17,7 +17,10 @@ use super::{
     queue::{Done, Job, Opened},
     status::Status,
 };
-use crate::config::{Buffer, Name, WhenFull};
+use crate::{
+    config::{Buffer, Name, WhenFull},
+    warnings::{BUFFER_DAMAGED, BUFFER_REMOVED},
+};
 
 /// How long a folder that could not be opened is left alone.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -96,9 +99,9 @@ fn report(repairs: &Repairs, node: &Name) {
     let Repairs { lost_records, lost_bytes, cut, cut_records, was_removed, only_in_memory } =
         *repairs;
     if was_removed {
-        error!(node = %node, lost_records, only_in_memory, "the buffer's files on disk were removed or are gone with their disk; its folder is made anew; the messages that were only there are lost, and those that memory has are written again");
+        error!(rule = %BUFFER_REMOVED, node = %node, lost_records, only_in_memory, "the buffer's files on disk were removed or are gone with their disk; its folder is made anew; the messages that were only there are lost, and those that memory has are written again");
     } else if lost_records > 0 || lost_bytes > 0 {
-        error!(node = %node, lost_records, lost_bytes, "the buffer on disk is damaged; what cannot be read was skipped");
+        error!(rule = %BUFFER_DAMAGED, node = %node, lost_records, lost_bytes, "the buffer on disk is damaged; what cannot be read was skipped");
     } else if cut {
         let left_out = (cut_records > 0).then_some(cut_records);
         info!(node = %node, left_out, "the buffer on disk ended in the middle of a write, as after a power cut; that write was left out");

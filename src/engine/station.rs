@@ -20,7 +20,10 @@ use super::{
     status::Status,
     stop::Stop,
 };
-use crate::config::{Name, NodeSpec, StateKept, Store};
+use crate::{
+    config::{Name, NodeSpec, StateKept, Store},
+    warnings::REMOVED_WITH_BACKLOG,
+};
 
 /// The queue in front of a node, the wires behind it, its numbers, and the task that runs it.
 pub struct Station {
@@ -187,11 +190,11 @@ impl Station {
         }
         if gone > lost {
             let again = gone - lost;
-            warn!(node = %self.name, again, "removed with messages in its queue; their sources send them again");
+            warn!(rule = %REMOVED_WITH_BACKLOG, node = %self.name, again, "removed with messages in its queue; their sources send them again");
         }
         if left > gone {
             let kept = left - gone;
-            warn!(node = %self.name, kept, "removed with messages in its buffer on disk; they stay there, see `forebay buffer ls`");
+            warn!(rule = %REMOVED_WITH_BACKLOG, node = %self.name, kept, "removed with messages in its buffer on disk; they stay there, see `forebay buffer ls`");
         }
         self.inbox.clear();
         self.status.write_all_the_rest();

@@ -18,7 +18,13 @@ use super::{
     complaints::{Complaints, Kind, Lasting, Line, Seen},
     latency::{Histogram, Latency, Percentiles},
 };
-use crate::config::{Name, Unshown};
+use crate::{
+    config::{Name, Unshown},
+    warnings::{
+        BROKEN_NODE, BUFFER_DISK_FAILS, DROPPED_MESSAGES, LASTING_TROUBLE, LOST_MESSAGES,
+        REFUSED_MESSAGES, TRIED_AGAIN, TROUBLE, UNHEARD_ERROR,
+    },
+};
 
 /// What is counted for each node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,7 +309,7 @@ impl Status {
     /// It could not be made, and waits for a reload.
     pub fn broken(&self, error: &anyhow::Error) {
         let text = self.hide(format!("{error:#}"));
-        error!(node = %self.name, "cannot be made: {text}; the next reload tries again");
+        error!(rule = %BROKEN_NODE, node = %self.name, "cannot be made: {text}; the next reload tries again");
         self.is_trouble_written.store(true, Ordering::Relaxed);
         self.set_state(State::Broken(text));
     }
@@ -404,14 +410,14 @@ impl Status {
         let (node, text, count) = (&self.name, &line.text, line.count);
         let times = (count > 1).then_some(count);
         match line.kind {
-            Kind::Retry => warn!(%node, times, "will try again: {text}"),
-            Kind::Trouble => warn!(%node, times, "{text}"),
-            Kind::Unheard => error!(%node, times, "{text}"),
-            Kind::Refused => error!(%node, refused = count, "{text}"),
-            Kind::Dropped => error!(%node, dropped = count, "{text}"),
-            Kind::Lost => error!(%node, lost = count, "{text}"),
+            Kind::Retry => warn!(rule = %TRIED_AGAIN, %node, times, "will try again: {text}"),
+            Kind::Trouble => warn!(rule = %TROUBLE, %node, times, "{text}"),
+            Kind::Unheard => error!(rule = %UNHEARD_ERROR, %node, times, "{text}"),
+            Kind::Refused => error!(rule = %REFUSED_MESSAGES, %node, refused = count, "{text}"),
+            Kind::Dropped => error!(rule = %DROPPED_MESSAGES, %node, dropped = count, "{text}"),
+            Kind::Lost => error!(rule = %LOST_MESSAGES, %node, lost = count, "{text}"),
             Kind::Disk => {
-                error!(%node, times, "{text}; messages wait in memory, will try again");
+                error!(rule = %BUFFER_DISK_FAILS, %node, times, "{text}; messages wait in memory, will try again");
             }
         }
     }
@@ -433,7 +439,7 @@ impl Hears for Status {
             self.add(Count::Errors);
         }
         if seen == Seen::Begins {
-            warn!(node = %self.name, "{what}: {}; said once, until it is over", words());
+            warn!(rule = %LASTING_TROUBLE, node = %self.name, "{what}: {}; said once, until it is over", words());
         }
     }
 

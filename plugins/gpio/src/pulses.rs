@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{number, read_json, replace_json};
+use forebay_sdk::{Voice, number, read_json, replace_json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -114,6 +114,7 @@ impl Pulses {
 
 /// How many pulses each line of a node has counted, on disk.
 pub struct Counts {
+    voice: Voice,
     folder: PathBuf,
     pub pulses: BTreeMap<String, Count>,
     on_disk: BTreeMap<String, Count>,
@@ -149,13 +150,13 @@ impl Counts {
     /// # Errors
     ///
     /// When there is a file that cannot be read. Nothing was counted then.
-    pub fn read(folder: &Path) -> (Counts, io::Result<()>) {
+    pub fn read(folder: &Path, voice: Voice) -> (Counts, io::Result<()>) {
         let (pulses, read) = match read_json(folder, FILE) {
             Ok(pulses) => (pulses, Ok(())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (BTreeMap::new(), Ok(())),
             Err(error) => (BTreeMap::new(), Err(error)),
         };
-        (Counts { folder: folder.to_owned(), on_disk: pulses.clone(), pulses }, read)
+        (Counts { voice, folder: folder.to_owned(), on_disk: pulses.clone(), pulses }, read)
     }
 
     /// Counts pulses of a line.
@@ -202,7 +203,8 @@ impl Drop for Counts {
         if self.is_behind()
             && let Err(error) = self.writing()()
         {
-            tracing::warn!(%error, "pulses that were counted last are not on disk");
+            let why = "pulses that were counted last are not on disk";
+            self.voice.trouble(&anyhow::Error::new(error).context(why));
         }
     }
 }

@@ -440,8 +440,8 @@ impl Watching {
         if self.counts.is_some() || !counts_any {
             return;
         }
-        let data = Arc::clone(&self.data);
-        match beside(move || Counts::read(&data)).await {
+        let (data, voice) = (Arc::clone(&self.data), self.voice.clone());
+        match beside(move || Counts::read(&data, voice)).await {
             Ok((counts, read)) => {
                 if let Err(error) = read {
                     let why = "reading what was counted before the start; counting begins anew";
