@@ -14,6 +14,7 @@ mod metrics;
 mod outlook;
 mod output;
 mod receipts;
+mod recorded;
 mod report;
 mod running;
 mod runtime;

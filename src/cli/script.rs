@@ -1,6 +1,5 @@
 //! `forebay script`: tries a script on messages, on the code that runs.
 
-pub(super) mod recorded;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +15,10 @@ use forebay_sdk::{Configured, Fault, Finding, Message, Role, Span, Value, World}
 use forebay_yaml::{self as yaml, Limits};
 use serde_json::{Map, json};
 
-use self::recorded::messages;
 use super::{
     folder::types,
     output::{Ending, Format, print, use_color},
+    recorded::messages,
     tried::Tried,
 };
 use crate::{

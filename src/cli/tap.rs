@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use super::{
     folder::{DataFolder, types},
     output::{Ending, Format, Printed, is_reader_gone, print},
+    recorded,
     runtime::block_on,
-    script::recorded,
     status::nobody_there,
     tried::Tried,
 };

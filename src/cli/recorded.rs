@@ -1,4 +1,4 @@
-//! The messages that a script is tried on.
+//! Messages that were recorded, as lines of JSON.
 
 use std::{fs, io, path::Path};
 
@@ -43,7 +43,7 @@ fn recorded(line: &str, topic: &str) -> anyhow::Result<Message> {
 }
 
 /// The same of what stands in the line.
-pub(in crate::cli) fn of_line(value: &Value, topic: &str) -> anyhow::Result<Message> {
+pub(super) fn of_line(value: &Value, topic: &str) -> anyhow::Result<Message> {
     let is_whole = |map: &Map<String, Value>| {
         [PAYLOAD, BYTES].iter().any(|name| map.contains_key(*name))
             && (map.contains_key(TOPIC) || map.contains_key(TIME))
