@@ -22,10 +22,13 @@ pub struct Tapped {
     pub message: Message,
     /// How many passed before it, since the last one that is told, and are left out.
     pub left_out: u64,
-    /// What a transform made of it, each with the output on which it left. None when that was not asked.
-    pub became: Option<Vec<(Arc<str>, Message)>>,
+    /// What a transform made of it. None when that was not asked.
+    pub became: Option<Vec<Named>>,
     of: Nodes,
 }
+
+/// A message, and the output that it came out of.
+pub type Named = (Arc<str>, Message);
 
 /// The nodes that a message comes from: what is not to be shown of their settings is not shown of it.
 pub(super) type Nodes = Arc<[Arc<Status>]>;
@@ -116,7 +119,7 @@ pub(super) struct Compare {
     next: Option<Instant>,
     left_out: u64,
     /// The message at hand, when it is to be told.
-    at_hand: Option<(Arc<str>, Message, Vec<(Arc<str>, Message)>)>,
+    at_hand: Option<(Named, Vec<Named>)>,
 }
 
 impl Compare {
@@ -138,12 +141,12 @@ impl Compare {
         }
         let named = self.names.inputs.iter().find(|(written, _)| written == from);
         let output = named.map_or(from, |(_, name)| name);
-        self.at_hand = Some((Arc::clone(output), message.kept(), Vec::new()));
+        self.at_hand = Some(((Arc::clone(output), message.kept()), Vec::new()));
     }
 
     /// The node sends this.
     pub(super) fn made(&mut self, port: Port, message: &Message) {
-        let Some((.., made)) = &mut self.at_hand else { return };
+        let Some((_, made)) = &mut self.at_hand else { return };
         let named = self.names.outputs.iter().find(|(known, _)| *known == port);
         if let Some((_, name)) = named.filter(|_| made.len() < MOST_MADE) {
             made.push((Arc::clone(name), message.clone()));
@@ -152,7 +155,7 @@ impl Compare {
 
     /// The node is done with the message. False when nobody looks any more.
     pub(super) fn after(&mut self) -> bool {
-        if let Some((output, message, became)) = self.at_hand.take() {
+        if let Some(((output, message), became)) = self.at_hand.take() {
             let (left_out, became) = (self.left_out, Some(became));
             let tapped = Tapped::new(output, message, Arc::clone(&self.of));
             match self.looker.try_send(Tapped { left_out, became, ..tapped }) {
