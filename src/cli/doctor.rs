@@ -9,7 +9,8 @@ use std::{
 
 use anyhow::bail;
 use forebay_sdk::{
-    Configured, Examination, Level, Link, Site, Step, Timestamp, Voice, World, examination::Outcome,
+    Configured, Examination, Level, Links, Site, Step, Timestamp, Voice, World,
+    examination::Outcome,
 };
 use serde_json::json;
 
@@ -169,7 +170,7 @@ fn site(name: &Arc<str>, folder: &Path) -> Site {
         memory: None,
         world: World::system(),
         voice: Voice::unheard(),
-        link: Link::default(),
+        links: Links::default(),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 use anyhow::anyhow;
 use forebay_sdk::Envelope;
 use forebay_sdk::{
-    Configured, Delivery, Emitter, Input, Link, Message, Node, Outlet, Port, Site, Transform,
+    Configured, Delivery, Emitter, Input, Links, Message, Node, Outlet, Port, Site, Transform,
     Voice, World, WriteError,
     node::{DynSink, DynSource},
     outlet::Wires,
@@ -51,7 +51,7 @@ impl Tried {
             memory: None,
             world,
             voice: Voice::unheard(),
-            link: Link::default(),
+            links: Links::default(),
         };
         let inside = runtime.enter();
         let node = match configured.build(site) {

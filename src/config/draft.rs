@@ -207,6 +207,13 @@ impl Draft {
         self.parts.iter().filter(is_node)
     }
 
+    /// The connections that tell how a link is.
+    fn telling_of_links(&self) -> Vec<Name> {
+        let connections = self.parts.iter().filter(|part| part.role == Role::Connection);
+        let tells = |part: &&Part| part.configured.as_ref().is_some_and(|it| it.knows_link());
+        connections.filter(tells).map(|part| Arc::clone(&part.name)).collect()
+    }
+
     /// The graph. Only for a draft that lint found no error in.
     pub fn into_graph(self) -> Graph {
         const WHY: &str = "lint refuses a draft in which this is wrong";
@@ -217,8 +224,13 @@ impl Draft {
             .iter()
             .map(|part| (Arc::clone(&part.name), self.filled.inside(part.settings.span)))
             .collect();
+        let telling = self.telling_of_links();
         let mut graph = Graph::default();
-        for part in self.parts {
+        for mut part in self.parts {
+            if let [one] = &*telling {
+                let rules = part.common.link.iter().map(|rule| rule.of_the_one(one));
+                part.common.link = rules.collect();
+            }
             let fingerprint = part.fingerprint();
             let configured = part.configured.expect(WHY);
             let uses = part.uses.as_ref().and_then(|uses| unshown.get(&uses.connection));

@@ -1,6 +1,11 @@
 //! Conditions on the link to the outside, as a connection to a router tells it, and what a sink does while
 //! one holds. Pure.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
 use forebay_sdk::{Problem, Rate, Value, finding::nearest, link::NAMES};
 use forebay_yaml::units::Period;
 use schemars::JsonSchema;
@@ -14,7 +19,8 @@ use super::buffer::BatchSettings;
 #[serde(deny_unknown_fields)]
 pub struct LinkSettings {
     /// The condition: `link.roaming`, `!link.connected`, `link.rsrp < -110`, `link.wan == "mobile"`, and several of
-    /// them with `&&` and `||` between. What is not known of the link does not hold.
+    /// them with `&&` and `||` between. What is not known of the link does not hold. Where several connections of type `router`
+    /// are in the folder, `link.NAME.roaming` says of which.
     #[schemars(length(min = 1, max = 500))]
     when: String,
     /// Holds everything back in the buffer.
@@ -46,6 +52,8 @@ pub struct LinkRule {
 /// One comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Term {
+    /// The connection that tells. None where there is only one.
+    of: Option<Arc<str>>,
     name: String,
     compare: Compare,
     with: Value,
@@ -61,16 +69,34 @@ enum Compare {
     MoreOrEqual,
 }
 
+/// What is known of each link, by the connection that tells it.
+pub type KnownLinks = BTreeMap<Arc<str>, Map<String, Value>>;
+
 impl LinkRule {
     /// Whether its condition holds, as far as is known.
-    pub fn holds(&self, link: &Map<String, Value>) -> bool {
-        self.any.iter().any(|all| all.iter().all(|term| term.holds(link)))
+    pub fn holds(&self, links: &KnownLinks) -> bool {
+        self.any.iter().any(|all| all.iter().all(|term| term.holds(links)))
+    }
+
+    /// The connections that it asks. Empty text for the one that there is.
+    pub fn asks(&self) -> BTreeSet<&str> {
+        self.any.iter().flatten().map(|term| term.of.as_deref().unwrap_or_default()).collect()
+    }
+
+    /// Names the connection that there is, where its condition does not.
+    pub fn of_the_one(&self, connection: &Arc<str>) -> LinkRule {
+        let mut rule = self.clone();
+        for term in rule.any.iter_mut().flatten() {
+            term.of.get_or_insert_with(|| Arc::clone(connection));
+        }
+        rule
     }
 }
 
 impl Term {
-    fn holds(&self, link: &Map<String, Value>) -> bool {
-        let Some(found) = link.get(&self.name) else { return false };
+    fn holds(&self, links: &KnownLinks) -> bool {
+        let link = links.get(self.of.as_deref().unwrap_or_default());
+        let Some(found) = link.and_then(|link| link.get(&self.name)) else { return false };
         let order = found.as_f64().zip(self.with.as_f64()).and_then(|(a, b)| a.partial_cmp(&b));
         match (self.compare, order) {
             (Compare::Equal, Some(order)) => order.is_eq(),
@@ -106,16 +132,23 @@ impl Term {
         let Some(name) = name.strip_prefix("link.") else {
             return Err(format!("expected a condition such as `link.roaming`, found `{name}`"));
         };
-        if !NAMES.contains(&name) {
-            return Err(match nearest(name, NAMES) {
-                Some(near) => format!("there is no `link.{name}`; did you mean `link.{near}`?"),
+        let (of, value) = match name.rsplit_once('.') {
+            Some((of, value)) => (Some(Arc::from(of)), value),
+            None => (None, name),
+        };
+        if !NAMES.contains(&value) {
+            let begin = name.strip_suffix(value).unwrap_or_default();
+            return Err(match nearest(value, NAMES) {
+                Some(near) => {
+                    format!("there is no `link.{name}`; did you mean `link.{begin}{near}`?")
+                }
                 None => format!("there is no `link.{name}`, but {}", NAMES.join(", ")),
             });
         }
         if with.as_f64().is_none() && !matches!(compare, Compare::Equal | Compare::NotEqual) {
             return Err(format!("expected a number to compare `link.{name}` with, found {with}"));
         }
-        Ok(Term { name: name.to_owned(), compare, with })
+        Ok(Term { of, name: value.to_owned(), compare, with })
     }
 }
 
@@ -188,8 +221,25 @@ mod tests {
             ("!link.internet", false),
             ("link.wan < 3", false),
         ] {
+            let rule = rule(when).unwrap().of_the_one(&"box".into());
+            let known = KnownLinks::from([("box".into(), link.as_object().unwrap().clone())]);
+            assert_eq!(rule.holds(&known), expected, "{when}");
+        }
+    }
+
+    #[test]
+    fn a_condition_may_ask_several_links() {
+        let of = |roaming: bool| json!({ "roaming": roaming }).as_object().unwrap().clone();
+        let known = KnownLinks::from([("box".into(), of(true)), ("old-box".into(), of(false))]);
+        for (when, expected) in [
+            ("link.box.roaming", true),
+            ("link.old-box.roaming", false),
+            ("link.box.roaming && !link.old-box.roaming", true),
+            ("link.third.roaming", false),
+        ] {
             let rule = rule(when).unwrap();
-            assert_eq!(rule.holds(link.as_object().unwrap()), expected, "{when}");
+            assert_eq!(rule.holds(&known), expected, "{when}");
+            assert!(!rule.asks().contains(""));
         }
     }
 
@@ -198,6 +248,7 @@ mod tests {
         for (when, expected) in [
             ("roaming", "expected a condition such as `link.roaming`, found `roaming`"),
             ("link.roming", "there is no `link.roming`; did you mean `link.roaming`?"),
+            ("link.box.roming", "there is no `link.box.roming`; did you mean `link.box.roaming`?"),
             (
                 "link.wan == mobile",
                 "expected a number, true, false or a text in quotes, found `mobile`",

@@ -41,7 +41,7 @@ pub use self::{
     filled::Unshown,
     folder::{Copy, Folder, Place},
     graph::{ConnectionSpec, Graph, Name, NodeSpec, Output, Wire, Wires},
-    link::LinkRule,
+    link::{KnownLinks, LinkRule},
     load::{WHOLE, load, load_copy, load_instead, load_part, load_whole},
     loader::{Loader, Reading},
     places::Places,

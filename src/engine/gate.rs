@@ -1,19 +1,24 @@
 //! What a sink may write now, by its conditions on the link to the outside.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::anyhow;
-use forebay_sdk::{Link, LinkView};
+use forebay_sdk::{LinkView, Links};
+use futures_util::future::{FutureExt, select_all};
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use super::post::Post;
-use crate::config::{Batch, LinkRule};
+use crate::config::{Batch, KnownLinks, LinkRule};
 
-/// The conditions of a sink, and how the link is.
+/// The conditions of a sink, and how the links are that they ask.
 pub struct Gate {
     rules: Arc<[LinkRule]>,
-    view: LinkView,
+    views: Views,
     /// The first of the rules that held at the last look.
     now: Option<usize>,
     /// No message before.
@@ -22,9 +27,13 @@ pub struct Gate {
 
 impl Gate {
     /// None for a sink without conditions.
-    pub fn of(rules: &Arc<[LinkRule]>, link: &Link) -> Option<Gate> {
-        let rules = Arc::clone(rules);
-        (!rules.is_empty()).then(|| Gate { rules, view: link.view(), now: None, next: None })
+    pub fn of(rules: &Arc<[LinkRule]>, links: &Links) -> Option<Gate> {
+        if rules.is_empty() {
+            return None;
+        }
+        let asked: BTreeSet<&str> = rules.iter().flat_map(LinkRule::asks).collect();
+        let views = asked.into_iter().map(|name| (name.into(), links.of(name).view())).collect();
+        Some(Gate { rules: Arc::clone(rules), views: Views(views), now: None, next: None })
     }
 
     /// Waits until something may be written.
@@ -33,12 +42,12 @@ impl Gate {
             self.look(post);
             let holds_back = self.rule().filter(|rule| rule.holds_back);
             match (holds_back, self.next.filter(|next| *next > Instant::now())) {
-                (Some(_), _) => self.view.changed().await,
+                (Some(_), _) => self.views.changed().await,
                 (None, Some(next)) if self.rule().is_some_and(|rule| rule.rate.is_some()) => {
                     tokio::select! {
                         biased;
                         () = sleep_until(next) => (),
-                        () = self.view.changed() => (),
+                        () = self.views.changed() => (),
                     }
                 }
                 (None, _) => return,
@@ -60,7 +69,7 @@ impl Gate {
     /// Waits until another of the conditions is the first that holds, or none is.
     pub async fn turned(&mut self) {
         while self.first() == self.now {
-            self.view.changed().await;
+            self.views.changed().await;
         }
     }
 
@@ -82,8 +91,8 @@ impl Gate {
 
     /// The first of the rules that holds.
     fn first(&mut self) -> Option<usize> {
-        let link = self.view.now();
-        self.rules.iter().position(|rule| rule.holds(&link))
+        let known = self.views.now();
+        self.rules.iter().position(|rule| rule.holds(&known))
     }
 
     fn rule(&self) -> Option<&LinkRule> {
@@ -114,6 +123,20 @@ impl Gate {
         if before && !rule.is_some_and(|rule| rule.holds_back) {
             post.status.running();
         }
+    }
+}
+
+/// The links that conditions ask, by the connections that tell them.
+struct Views(BTreeMap<Arc<str>, LinkView>);
+
+impl Views {
+    fn now(&mut self) -> KnownLinks {
+        self.0.iter_mut().map(|(name, view)| (Arc::clone(name), view.now())).collect()
+    }
+
+    /// Waits until one of them is otherwise.
+    async fn changed(&mut self) {
+        select_all(self.0.values_mut().map(|view| view.changed().boxed())).await;
     }
 }
 

@@ -38,7 +38,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use forebay_sdk::{Link, Port, Role, Shared, Site, Voice, World, beside, clock, outlet::Wires};
+use forebay_sdk::{Links, Port, Role, Shared, Site, Voice, World, beside, clock, outlet::Wires};
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
@@ -75,7 +75,7 @@ pub struct Engine {
     /// How many bytes the program may take, where there is a limit.
     memory: Option<u64>,
     /// Told by the connection that knows, and seen by the sinks with conditions on it.
-    link: Link,
+    links: Links,
     graph: Graph,
     connections: BTreeMap<Name, RunningConnection>,
     stations: BTreeMap<Name, Station>,
@@ -127,7 +127,7 @@ impl Engine {
             data: data.into(),
             world,
             memory: None,
-            link: Link::default(),
+            links: Links::default(),
             graph: Graph::default(),
             connections: BTreeMap::new(),
             stations: BTreeMap::new(),
@@ -547,7 +547,7 @@ impl Engine {
             memory: None,
             world: self.world.clone(),
             voice: Voice::new(Arc::clone(status) as _),
-            link: self.link.clone(),
+            links: self.links.clone(),
         }
     }
 

@@ -53,7 +53,7 @@ pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, common: Common) {
 
 async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
     let Common { batch, envelope, link, .. } = common;
-    let gate = Gate::of(&link, &post.site.link);
+    let gate = Gate::of(&link, &post.site.links);
     if gate.is_none() {
         post.status.set_held_by_link(None);
     }
@@ -72,8 +72,9 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         write_failed: false,
         gate,
     };
-    // Halved to find a message that is refused, and back to the full size after a success.
-    let mut most = usize::MAX;
+    // Halved to find a message that is refused, and back to the full size after successes. The full size is another while a
+    // condition on the link holds.
+    let mut halved = usize::MAX;
     while run.sink.is_some() {
         // Also what a predecessor posted to its outputs.
         if !run.post.outbox.is_clear() {
@@ -92,10 +93,9 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
             }
         };
         let most_in_batch = if capabilities.repeats { batch.max_messages } else { 1 };
-        most = most.min(most_in_batch);
         let messages = tokio::select! {
             biased;
-            held = run.post.inbox.hold(most, batch.max_wait) => held,
+            held = run.post.inbox.hold(halved.min(most_in_batch), batch.max_wait) => held,
             () = link_turned(&mut run.gate) => {
                 run.post.inbox.show_none();
                 continue;
@@ -117,9 +117,9 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         match run.write(&messages).await {
             Ok(written) => {
                 run.delivered(messages.len() + run.behind.taken, written);
-                most = most.saturating_mul(2).min(most_in_batch);
+                halved = halved.saturating_mul(2);
             }
-            Err(WriteError::Reject(_)) if messages.len() > 1 => most = messages.len() / 2,
+            Err(WriteError::Reject(_)) if messages.len() > 1 => halved = messages.len() / 2,
             Err(WriteError::Reject(error)) => run.refused(&messages[0], &error),
             Err(WriteError::RejectSome { dealt_with, refused }) => {
                 run.dealt_with(&messages, dealt_with, &refused);

@@ -335,7 +335,7 @@ async fn a_restarted_sink_loses_nothing() {
 }
 
 fn of_link(engine: &Engine, state: &Value) {
-    engine.link.tell(state.as_object().unwrap().clone(), Duration::from_secs(86_400));
+    engine.links.of("").tell(state.as_object().unwrap().clone(), Duration::from_secs(86_400));
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,7 +379,7 @@ async fn a_sink_wrote_on_while_roaming_that_was_to_hold_back() {
     let hold = json!([{ "when": "link.roaming", "hold": true }]);
     engine.apply(graph(hold.clone())).await;
     rest(60).await;
-    assert!(engine.link.is_watched(), "somebody has to look how it is");
+    assert!(engine.links.of("").is_watched(), "somebody has to look how it is");
     assert_eq!(log.got(), [0; 0]);
     let states: BTreeMap<Name, State> = engine.states().into_iter().collect();
     let why = "held back as long as link.roaming".to_owned();
@@ -400,7 +400,7 @@ async fn a_sink_wrote_on_while_roaming_that_was_to_hold_back() {
     // And nobody looks any more once no sink asks.
     engine.apply(graph(json!([]))).await;
     rest(1).await;
-    assert!(!engine.link.is_watched());
+    assert!(!engine.links.of("").is_watched());
 }
 
 #[tokio::test(start_paused = true)]
@@ -468,6 +468,41 @@ async fn a_sink_with_a_condition_was_slow_on_a_good_link_too() {
     // Some 30 are through by then, in one write.
     let (messages, writes) = writes_to_a_link_that_is_weak_from(300).await;
     assert!(messages == 100 && (7..=14).contains(&writes), "{writes}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn larger_batches_for_a_weak_link_began_with_the_size_of_before() {
+    let (log, writes) = (Log::default(), Arc::<AtomicU64>::default());
+    let (sink_log, count) = (log.clone(), Arc::clone(&writes));
+    let sliding = move || {
+        Node::sink(Sliding {
+            log: sink_log.clone(),
+            refuses: u64::MAX,
+            breaks_at: Arc::default(),
+            writes: Arc::clone(&count),
+        })
+    };
+    let rules = json!([
+        { "when": "link.roaming", "batch": { "max_messages": 5 } },
+        { "when": "link.backup.rsrp < -110", "batch": { "max_messages": 50, "max_wait": "1s" } },
+    ]);
+    let graph = Sketch::default()
+        .node(Role::Source, "n", 1, &[], log.count(100, true))
+        .node(Role::Sink, "s", 1, &["n"], sliding)
+        .buffer("s", Buffer::default())
+        .link("s", &rules);
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    of_link(&engine, &json!({ "roaming": true }));
+    engine.apply(graph.0.clone()).await;
+    // Ten milliseconds a message.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let weak = json!({ "rsrp": -115 }).as_object().unwrap().clone();
+    engine.links.of("backup").tell(weak, Duration::from_secs(86_400));
+    of_link(&engine, &json!({ "roaming": false }));
+    rest(60).await;
+    assert_eq!(log.got().len(), 100);
+    let writes = writes.load(Ordering::SeqCst);
+    assert!(writes <= 5, "{writes}: some of five, then two");
 }
 
 #[tokio::test(start_paused = true)]

@@ -88,7 +88,7 @@ impl<'a> Nodes<'a> {
 }
 
 /// Whether users can write its name: not that of a part of something, or of a connection in place.
-fn has_a_name(part: &Part) -> bool {
+pub(super) fn has_a_name(part: &Part) -> bool {
     let is_part = part.origin.is_some() && part.short.contains(':');
     let is_in_place = part.role == Role::Connection && part.name.contains('/');
     !is_part && !is_in_place

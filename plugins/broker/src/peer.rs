@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use forebay_sdk::{
-    Configured, Finding, Link, Message, Node, Peer, Settings, Shared, ShortOr, Site, Value, Voice,
+    Configured, Finding, Links, Message, Node, Peer, Settings, Shared, ShortOr, Site, Value, Voice,
     connection::DynConnection,
     mqtt::Broker,
     peer::{Onlooker, Played, Stage},
@@ -94,7 +94,7 @@ impl Played for Playing {
             memory: None,
             world: memory.world(),
             voice: Voice::unheard(),
-            link: Link::default(),
+            links: Links::default(),
         };
         let Node::Connection(shared, connection) = configured.build(site) else {
             unreachable!("a broker is a connection")

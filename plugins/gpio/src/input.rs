@@ -162,6 +162,18 @@ impl Watched {
         self.take_in(change)
     }
 
+    /// Looks whether an edge was lost: some chips tell only the first of two that come fast. The change that is to be
+    /// told, when there is one.
+    pub fn catch_up(&mut self) -> io::Result<Option<Change>> {
+        if !matches!(self.way, Way::Told { .. }) || self.edges != Edges::Both {
+            return Ok(None);
+        }
+        let before = self.level;
+        self.begin()?;
+        let change = Change { at: self.read_at, level: self.level, lost: 0 };
+        Ok((self.level != before).then_some(change))
+    }
+
     /// Waits for the next change that is to be told. Dropping the future loses none.
     pub async fn next(&mut self) -> io::Result<Change> {
         loop {

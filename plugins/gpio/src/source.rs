@@ -173,6 +173,7 @@ impl Watching {
                 () = sleep_until(look_at) => {
                     look_at = Instant::now() + LOOK_EVERY;
                     self.look(chip)?;
+                    self.catch_up(chip, out).await?;
                     let fresh = self.watch(chip, &found).await?;
                     self.tell_first(fresh, out).await;
                 }
@@ -353,6 +354,20 @@ impl Watching {
             Some(Err(error)) if is_gone(&error) => Err(chip.lost().into()),
             _ => Ok(()),
         }
+    }
+
+    /// Tells changes whose edges were lost.
+    async fn catch_up(&mut self, chip: &Chip, out: &Outlet) -> anyhow::Result<()> {
+        for at in 0..self.lines.len() {
+            let Some(watched) = &mut self.lines[at].watched else { continue };
+            match watched.catch_up() {
+                Ok(None) => (),
+                Ok(Some(change)) => self.tell(at, change, out).await,
+                Err(error) if is_gone(&error) => return Err(chip.lost().into()),
+                Err(error) => self.lines[at].give_up(&error.into(), &self.voice),
+            }
+        }
+        Ok(())
     }
 
     /// Sends the levels with which lines begin. What is sent at a beat is sent at once anyway.

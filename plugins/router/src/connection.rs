@@ -45,7 +45,7 @@ impl Configured for Router {
             router: self.clone(),
             certificates,
             line,
-            link: site.link,
+            link: site.links.of(&site.name),
             world: site.world,
             data: site.data,
             provider: None,

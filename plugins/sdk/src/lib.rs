@@ -108,7 +108,7 @@ pub use crate::{
     fault::Fault,
     held::{Held, Saved},
     kept::Kept,
-    link::{Link, LinkView},
+    link::{Link, LinkView, Links},
     mark::Mark,
     message::{Message, Meta},
     node::{Input, Node, Sink, Source, Transform, WriteError, Written},

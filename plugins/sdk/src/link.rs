@@ -1,6 +1,11 @@
 //! How the link to the outside is, as a connection to a router tells it: what conditions on sinks ask.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 use tokio::{
@@ -34,6 +39,21 @@ pub const NAMES: [&str; 22] = [
     "today",
     "wan",
 ];
+
+/// The links of a site, by the names of the connections that tell them. Cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub struct Links(Arc<Mutex<BTreeMap<Arc<str>, Link>>>);
+
+impl Links {
+    /// The link that a connection tells, or will tell once it is there.
+    pub fn of(&self, connection: &str) -> Link {
+        let mut links = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match links.get(connection) {
+            Some(link) => link.clone(),
+            None => links.entry(connection.into()).or_default().clone(),
+        }
+    }
+}
 
 /// The state of a link, told by one and seen by many. Cloning shares it.
 #[derive(Clone, Debug, Default)]

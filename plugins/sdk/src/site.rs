@@ -4,7 +4,7 @@ use std::{any::Any, path::Path, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
-use crate::{connection::Shared, held::Saved, link::Link, voice::Voice, world::World};
+use crate::{connection::Shared, held::Saved, link::Links, voice::Voice, world::World};
 
 /// Where a node stands: its name, its folders, what it may use, and what one of its name remembered.
 #[derive(Clone)]
@@ -25,8 +25,8 @@ pub struct Site {
     pub world: World,
     /// Tells how the node is.
     pub voice: Voice,
-    /// How the link to the outside is, for a connection that knows.
-    pub link: Link,
+    /// How the links to the outside are. A connection that knows one tells it by its own name.
+    pub links: Links,
 }
 
 impl Site {

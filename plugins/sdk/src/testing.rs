@@ -20,7 +20,7 @@ use crate::{
     emitter::Emitter,
     envelope::{Envelope, Port},
     held::Saved,
-    link::Link,
+    link::Links,
     message::Message,
     node::{Input, Node, Transform},
     outlet::{Outlet, Wires},
@@ -97,7 +97,7 @@ pub fn site(connection: Option<Shared>) -> Site {
         memory: None,
         world: World::system(),
         voice: Voice::unheard(),
-        link: Link::default(),
+        links: Links::default(),
     }
 }
 

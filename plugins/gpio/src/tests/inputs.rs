@@ -299,6 +299,21 @@ async fn a_meter_counts_on_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_button_whose_second_edge_was_lost_stayed_pressed() {
+    let mut bench = Bench::new("lines: [{ name: door, line: 0 }]");
+    assert_eq!(bench.next().await, json!({ "door": false }));
+    bench.wire(0, true);
+    assert_eq!(bench.next().await, json!({ "door": true }));
+    bench.board.pins().wire_in_silence(CHIP, 0, false);
+    assert_eq!(bench.next().await, json!({ "door": false }));
+    // And what goes on is told as ever, once.
+    bench.wire(0, true);
+    assert_eq!(bench.next().await, json!({ "door": true }));
+    sleep(Duration::from_secs(60)).await;
+    assert!(bench.sent.envelopes.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_told_of_a_meter_is_on_disk_before() {
     let mut bench = Bench::new(METER);
     bench.next().await;

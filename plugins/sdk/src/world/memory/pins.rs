@@ -110,6 +110,16 @@ impl Pins {
         }
     }
 
+    /// The same, and its edge is lost: the second of two that came fast.
+    pub fn wire_in_silence(&self, chip: &str, line: u32, is_high: bool) {
+        self.pin(chip, line, |pin| {
+            pin.wire = is_high;
+            if let Some(held) = &pin.held {
+                held.seen().level = is_high != held.wanted.active_low;
+            }
+        });
+    }
+
     /// The levels that were driven onto a line, from the first on: one for each time that it was taken as an
     /// output, or changed.
     pub fn driven(&self, chip: &str, line: u32) -> Vec<bool> {
