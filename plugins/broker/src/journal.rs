@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use forebay_sdk::Timestamp;
+use forebay_sdk::clock;
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -18,7 +18,7 @@ use tokio::{
 use crate::{
     dues::Ticket,
     message::{Kept, Message},
-    records::{Recipient, Record, Stored, UnderWay, write, write_in_pieces},
+    records::{Recipient, Record, Stored, UnderWay, When, write, write_in_pieces},
     tree::SessionId,
 };
 
@@ -140,19 +140,19 @@ impl Changes {
 #[derive(Clone, Copy)]
 pub struct Moment {
     now: Instant,
-    wall: Timestamp,
+    wall: When,
 }
 
 impl Moment {
     /// That one, which is now.
     pub fn of(now: Instant) -> Moment {
-        Moment { now, wall: Timestamp::now() }
+        Moment { now, wall: When::of(&clock::moment()) }
     }
 
     /// A message as it is kept.
     pub fn stored(&self, message: &Message) -> Stored {
         let left = message.seconds_left(self.now);
-        let expires = left.map(|left| (left, self.wall.unix_millis()));
+        let expires = left.map(|left| (left, self.wall));
         Stored { message: Message { expires_at: None, ..message.clone() }, expires }
     }
 }

@@ -16,7 +16,7 @@ use crate::records::{HEAD_BYTES, LONGEST, Record, checksum, head, read};
 /// What it is called in the folder of the connection.
 const NAME: &str = "kept";
 /// What it begins with: what it is, and the version of that.
-const MAGIC: &[u8; 8] = b"fbbroke1";
+const MAGIC: &[u8; 8] = b"fbbroke2";
 /// A file up to this size is not written anew, in bytes.
 const SMALL: u64 = 1 << 20;
 

@@ -4,6 +4,8 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
+use forebay_sdk::clock::{self, Origin};
+use tokio::time::Duration;
 
 use crate::{message::Message, tree::SessionId, wire::Will};
 
@@ -69,8 +71,31 @@ pub struct LastWill {
 pub struct Stored {
     /// Without its expiry, which is of this boot.
     pub message: Message,
-    /// Seconds that were left, and when that was, in milliseconds of the wall clock.
-    pub expires: Option<(u32, i64)>,
+    /// Seconds that were left, and when that was.
+    pub expires: Option<(u32, When)>,
+}
+
+/// A moment that survives a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct When {
+    /// By the wall clock.
+    unix_nanos: i64,
+    /// By which it counts when the clock was not set.
+    origin: Origin,
+}
+
+impl When {
+    /// That moment.
+    pub fn of(moment: &clock::Moment) -> When {
+        let origin = if moment.is_set { Origin::OF_A_SET_CLOCK } else { moment.origin() };
+        When { unix_nanos: moment.wall_nanos, origin }
+    }
+
+    /// How long ago it was. Nothing when nobody knows.
+    pub fn age(&self) -> Duration {
+        let now = clock::moment();
+        clock::age(self.origin.read(self.unix_nanos, &now), now.stamp())
+    }
 }
 
 /// One subscription.
@@ -321,8 +346,11 @@ impl Out<'_> {
         self.bytes(properties);
         self.u8(stored.expires.is_some().into());
         if let Some((seconds, at)) = stored.expires {
+            let When { unix_nanos, origin } = at;
             self.u32(seconds);
-            self.u64(at as u64);
+            self.u64(unix_nanos as u64);
+            self.0.extend(origin.boot.to_le_bytes());
+            self.u64(origin.boot_nanos as u64);
         }
     }
 }
@@ -393,9 +421,15 @@ impl In<'_> {
         let retain = self.flag()?;
         let properties = Bytes::copy_from_slice(self.bytes()?);
         let is_limited = self.flag()?;
-        let expires = if is_limited { Some((self.u32()?, self.u64()? as i64)) } else { None };
+        let expires = if is_limited { Some((self.u32()?, self.when()?)) } else { None };
         let message = Message { topic, payload, qos, retain, properties, expires_at: None };
         Some(Stored { message, expires })
+    }
+
+    fn when(&mut self) -> Option<When> {
+        let unix_nanos = self.u64()? as i64;
+        let (boot, boot_nanos) = (u128::from_le_bytes(self.take()?), self.u64()? as i64);
+        Some(When { unix_nanos, origin: Origin { boot, boot_nanos } })
     }
 
     fn recipient(&mut self) -> Option<Recipient> {
@@ -418,7 +452,9 @@ mod tests {
             properties: Bytes::from_static(&[1, 1]),
             expires_at: None,
         };
-        let stored = Stored { message, expires: Some((60, -5)) };
+        let origin = Origin { boot: 7, boot_nanos: -5 };
+        let when = When { unix_nanos: -5, origin };
+        let stored = Stored { message, expires: Some((60, when)) };
         let recipient = Recipient { id: 7, qos: 1, retain: false, identifiers: [3, 4].into() };
         let will = Will {
             topic: "gone".into(),

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::Timestamp;
 use tokio::time::{Duration, Instant};
 
 use crate::{
@@ -117,14 +116,8 @@ impl Restored {
 /// has passed.
 pub fn message_of(stored: Stored, now: Instant) -> Message {
     let Stored { message, expires } = stored;
-    let wall = Timestamp::now();
-    let expires_at = expires.and_then(|(seconds, at)| {
-        let passed = match wall.clock_was_set() {
-            true => u64::try_from(wall.unix_millis() - at).unwrap_or(0),
-            false => 0,
-        };
-        let left =
-            Duration::from_secs(seconds.into()).saturating_sub(Duration::from_millis(passed));
+    let expires_at = expires.and_then(|(seconds, when)| {
+        let left = Duration::from_secs(seconds.into()).saturating_sub(when.age());
         now.checked_add(left)
     });
     Message { expires_at, ..message }

@@ -2,6 +2,8 @@
 
 use std::{fs, sync::Arc};
 
+use forebay_sdk::testing::WallClock;
+
 use super::*;
 use crate::{
     broker::{Broker, Effect},
@@ -427,5 +429,25 @@ async fn the_wills_of_who_was_there_in_a_crash_are_published_unless_they_come_ba
         // What was published is not published by the next run.
         let mut run = Run::after(&run.on_disk(true), run.now);
         assert_eq!(run.wills_by(100), <[&str; 0]>::default());
+    }
+}
+
+/// eclipse-mosquitto/mosquitto#2311: what had expired came back after a restart. Where nobody keeps the clock right, it had its whole time
+/// again.
+#[tokio::test(start_paused = true)]
+async fn what_expires_does_so_over_restarts_whether_the_clock_was_set_or_not() {
+    for wall in [WallClock::at, WallClock::not_set] {
+        let _wall = wall(1_000_000);
+        let mut run = Run::after(&[], Instant::now());
+        let mut message = Message::of_node(Publication::new("t", "1").retain(true), run.now);
+        message.expires_at = run.now.checked_add(Duration::from_secs(60));
+        run.broker.publish(&message, None, None, run.now);
+        for left in [Some(40), Some(20), None] {
+            let bytes = run.on_disk(left != Some(40));
+            advance(Duration::from_secs(20)).await;
+            run = Run::after(&bytes, Instant::now());
+            let found = run.broker.retained().get("t").cloned();
+            assert_eq!(found.and_then(|kept| kept.message.seconds_left(run.now)), left);
+        }
     }
 }
