@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::support::{
-    Folder, Forebay, Mosquitto, Proxy, Subscriber, forebay, free_port, now, publish, throughout,
-    until,
+    Folder, Forebay, Mosquitto, Proxy, Publisher, Subscriber, forebay, free_port, now, publish,
+    throughout, until,
 };
 
 /// How long a message that goes round would have been seen.
@@ -278,6 +278,104 @@ fn what_is_published_far_away_while_the_bridge_is_gone_comes_later() {
     publish(bridged.right.port, "a/x", "late", &["-q", "2"]);
     bridged.forebay = Forebay::run_on(bridged.folder.path(), bridged.data.path());
     near.wait_for("what came meanwhile", |got| got.payload == "late");
+}
+
+/// eclipse-mosquitto/mosquitto#3275, #57: after a new connection in the middle of a QoS 2 message no PUBREL came, or the bridge
+/// hung up for ever on what it did not know any more.
+#[test]
+fn a_link_that_breaks_in_the_middle_of_qos_2_doubles_and_loses_nothing() {
+    for speech in [V311, V5] {
+        let bridged = Bridged::start(speech, &["out/# out 2", "in/# in 2"]);
+        let near = Subscriber::to(bridged.left.port, "in/#");
+        let far = Subscriber::to(bridged.right.port, "out/#");
+        let mut wanted = Vec::new();
+        // Were it three in a row, the broker might be the one who hangs up, on a message that it does not take.
+        for round in 0..3 {
+            for n in 0..5 {
+                let payload = format!("{round}-{n}");
+                publish(bridged.left.port, "out/n", &payload, &["-q", "2"]);
+                publish(bridged.right.port, "in/n", &payload, &["-q", "2"]);
+                wanted.push(payload);
+            }
+            if round < 2 {
+                bridged.link.cut();
+            }
+        }
+        until("all are there", || far.got().len() >= 15 && near.got().len() >= 15);
+        throughout(LONG_ENOUGH, "none comes twice", || {
+            far.payloads() == wanted && near.payloads() == wanted
+        });
+    }
+}
+
+/// eclipse-mosquitto/mosquitto#3002, #2362: with more messages waiting than may be on their way, the bridge did not come up
+/// again, or sent nothing at QoS 1 any more.
+#[test]
+fn a_bridge_comes_up_again_with_more_waiting_than_may_be_on_its_way() {
+    for speech in [V311, V5] {
+        let mut bridged = Bridged::start(speech, &["out/# out 2"]);
+        let far = Subscriber::remembered(bridged.right.port, "out/#");
+        bridged.right.stop();
+        for qos in [1, 2] {
+            let mut publisher = Publisher::at_qos(bridged.left.port, "out/n", qos);
+            (0..300).for_each(|n| publisher.send(&format!("{qos}-{n}")));
+            publisher.finish();
+        }
+        bridged.right.resume();
+        let count = || far.payloads().into_iter().collect::<BTreeSet<_>>().len();
+        until("all are there", || count() == 600);
+        publish(bridged.left.port, "out/n", "last", &["-q", "1"]);
+        far.wait_for("what comes later", |got| got.payload == "last");
+    }
+}
+
+/// The broker in the program on the one side: what either keeps goes over once.
+#[test]
+fn retained_messages_go_over_once_from_and_to_the_own_broker() {
+    for speech in [V311, V5] {
+        let remote = Mosquitto::start();
+        let (port, link) = (free_port(), Proxy::to(remote.port));
+        let text = format!(
+            "connections:\n  hall: {{ type: broker, listen: ['127.0.0.1:{port}'] }}\n  r: {}\n\
+             bridges:\n  b: {{ local: hall, remote: r, topics: ['# both 1'] }}\n",
+            speech.connection("far", link.port)
+        );
+        let (folder, data) = (Folder::with(&[("a.yaml", &text)]), Folder::new());
+        let mut forebay = Forebay::run_on(folder.path(), data.path());
+        let asked = |times: usize| {
+            until("subscribed", || remote.log.count_of("Sending SUBACK to far") >= times);
+        };
+        asked(1);
+        let sent = || remote.log.count_of("Received PUBLISH from far ");
+        publish(port, "state/here", "on", &["-q", "1", "-r"]);
+        publish(remote.port, "state/there", "off", &["-q", "1", "-r"]);
+        let kept = |port: u16, topic: &str| {
+            let late = Subscriber::to(port, topic);
+            late.wait_for("what is kept", |got| got.retained).payload
+        };
+        until("it went over", || sent() == 1);
+        assert_eq!(kept(remote.port, "state/here"), "on");
+        assert_eq!(kept(port, "state/there"), "off");
+        let near = Subscriber::to(port, "state/#");
+        until("it has what is kept", || near.got().len() == 2);
+        link.cut();
+        asked(2);
+        throughout(LONG_ENOUGH, "nothing goes over again", || sent() == 1 && near.got().len() == 2);
+        // What is taken back here is taken back there, and the other way round.
+        publish(port, "state/here", "", &["-q", "1", "-r"]);
+        publish(remote.port, "state/there", "", &["-q", "1", "-r"]);
+        until("both went over", || sent() == 2 && near.got().len() == 4);
+        publish(port, "state/here", "again", &["-q", "1", "-r"]);
+        until("it went over", || sent() == 3);
+        forebay.kill();
+        forebay = Forebay::run_on(folder.path(), data.path());
+        asked(3);
+        assert_eq!(kept(port, "state/here"), "again");
+        let late = Subscriber::to(remote.port, "state/#");
+        late.wait_for("what is still kept", |got| got.payload == "again");
+        throughout(LONG_ENOUGH, "nothing else is", || late.got().len() == 1);
+        drop(forebay);
+    }
 }
 
 /// The broker in the program on the one side, which other nodes use too.

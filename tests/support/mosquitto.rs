@@ -217,7 +217,7 @@ pub fn ask(port: u16, topic: &str, payload: &str, options: &[&str]) -> String {
     answer
 }
 
-/// A `mosquitto_pub` that publishes line after line at QoS 1.
+/// A `mosquitto_pub` that publishes line after line.
 pub struct Publisher {
     process: Child,
     input: ChildStdin,
@@ -226,8 +226,14 @@ pub struct Publisher {
 impl Publisher {
     #[track_caller]
     pub fn to(port: u16, topic: &str) -> Publisher {
+        Publisher::at_qos(port, topic, 1)
+    }
+
+    #[track_caller]
+    pub fn at_qos(port: u16, topic: &str, qos: u8) -> Publisher {
         let mut command = command("mosquitto_pub");
-        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", topic, "-q", "1", "-l"]);
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-t", topic, "-l", "-q"]);
+        command.arg(qos.to_string());
         let mut process = spawn(command.stdin(Stdio::piped()));
         let input = process.stdin.take().expect("stdin is piped");
         Publisher { process, input }
@@ -329,7 +335,9 @@ impl Got {
         let qos = parts.next()?.parse().ok()?;
         let retained = parts.next()? == "1";
         let topic = parts.next()?.to_owned();
-        Some(Got { topic, payload: parts.next()?.to_owned(), qos, retained })
+        // The end of a line is cut off, and so an empty payload is no part.
+        let payload = parts.next().unwrap_or_default().to_owned();
+        Some(Got { topic, payload, qos, retained })
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
 
 use forebay_sdk::mqtt::Publication;
 use futures_util::future::{BoxFuture, FutureExt, Shared};
-use tokio::time::Instant;
+use tokio::{
+    sync::{self, MutexGuard as Turn},
+    time::Instant,
+};
 
 use crate::client::{Notice, Untaken};
 
@@ -21,7 +24,11 @@ type Answer = Shared<BoxFuture<'static, Result<(), Untaken>>>;
 
 /// Of one session.
 #[derive(Default)]
-pub struct Once(Mutex<Messages>);
+pub struct Once {
+    messages: Mutex<Messages>,
+    /// Whose turn it is to hand one over.
+    turn: sync::Mutex<()>,
+}
 
 #[derive(Default)]
 struct Messages {
@@ -45,6 +52,25 @@ pub struct Claim {
 }
 
 impl Once {
+    /// Waits until fewer than so many are under way. It stays so until the turn is dropped.
+    pub async fn room(&self, most: usize) -> Turn<'_, ()> {
+        let turn = self.turn.lock().await;
+        while let Some(first) = self.first_of(most) {
+            // However it ends.
+            let _ = first.await;
+        }
+        turn
+    }
+
+    /// The answer that has been awaited longest, when so many are.
+    fn first_of(&self, most: usize) -> Option<Answer> {
+        let messages = self.lock();
+        let answers = messages.all.iter().map(|entry| entry.answer.clone());
+        let mut open = answers.filter(|answer| answer.clone().now_or_never().is_none());
+        let first = open.next();
+        if 1 + open.count() >= most { first } else { None }
+    }
+
     /// The answer to such a message that nobody waits for, if there is one.
     pub fn claim(self: &Arc<Once>, publication: &Publication) -> Option<Claim> {
         let mut messages = self.lock();
@@ -79,7 +105,7 @@ impl Once {
     }
 
     fn lock(&self) -> MutexGuard<'_, Messages> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -41,6 +41,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How long one write hands out what there is. What is left then comes with the next, so that a slow link ends
 /// no write half-way, and who has to publish alone gets his turn.
 const LONGEST_RUN: Duration = Duration::from_secs(30);
+/// The most messages of QoS 2 that are under way in MQTT 3.1.1: Mosquitto takes no more, has no way to say so, and hangs up.
+const MOST_AT_ONCE: usize = 20;
 /// How many bytes may be under way. One message may, however large it is.
 const MOST_BYTES_UNDER_WAY: usize = 1 << 20;
 /// How long a sink may take for anything. Otherwise the engine stops waiting first, and nobody says
@@ -423,6 +425,14 @@ impl Session {
         if let Some(claim) = self.once.claim(publication) {
             return Ok(claim);
         }
+        let _turn = match client.version() {
+            Version::V4 => {
+                let room = self.once.room(MOST_AT_ONCE).map(Ok);
+                Some(self.in_time(client, Instant::now(), room).await?)
+            }
+            // There the broker says how many it takes.
+            Version::V5 => None,
+        };
         let notice = self.publish_at(client, publication, 2).await?;
         Ok(self.once.enter(publication.clone(), notice))
     }
