@@ -10,6 +10,8 @@ use forebay_sdk::{
 };
 use serde_json::{Map, json};
 
+/// The payload format indicator.
+const IS_TEXT: &str = "is_text";
 const CONTENT_TYPE: &str = "content_type";
 const RESPONSE_TOPIC: &str = "response_topic";
 /// As text,
@@ -22,8 +24,12 @@ const USER: &str = "user";
 
 /// Adds properties to what is said of a publication.
 pub fn write(said: &mut Map<String, Value>, properties: &Properties) {
-    let Properties { content_type, response_topic, correlation_data, user, .. } = properties;
+    let Properties { is_text, content_type, response_topic, correlation_data, user, .. } =
+        properties;
     let mut add = |name: &str, value: Value| said.insert(name.to_owned(), value);
+    if *is_text {
+        add(IS_TEXT, json!(true));
+    }
     if let Some(content_type) = content_type {
         add(CONTENT_TYPE, json!(content_type));
     }
@@ -88,6 +94,13 @@ pub fn read(said: Option<&Value>, settings: &Properties) -> Properties {
         correlation_data: data.or_else(|| settings.correlation_data.clone()),
         user,
     }
+}
+
+/// Says of a payload that it is text when the message came as that. What a node has made of it since may be none.
+pub fn still_text(properties: Properties, message: &Message, payload: &[u8]) -> Properties {
+    let said = message.meta.get("mqtt").and_then(|said| said.get(IS_TEXT)?.as_bool());
+    let is_text = said == Some(true) && std::str::from_utf8(payload).is_ok();
+    Properties { is_text: is_text || properties.is_text, ..properties }
 }
 
 /// What is left of the time that a message had when it came by MQTT (MQTT 5 section 3.3.2.3.3). An error when nothing is.

@@ -917,8 +917,8 @@ pub struct MqttSinkSettings {
     /// Whether the broker keeps the message for later subscribers.
     #[serde(default)]
     pub retain: bool,
-    /// A message that came by MQTT has the QoS that it was published with, as far as `qos`, and is retained
-    /// when it was.
+    /// A message that came by MQTT has the QoS that it was published with, as far as `qos`, is retained when it was, and said to be
+    /// text when it came as that.
     #[serde(default)]
     pub as_published: bool,
     /// How payloads are written.

@@ -140,6 +140,7 @@ impl Publishing {
         };
         let properties = match self.properties(message) {
             Some(properties) if self.sink.as_published => {
+                let properties = properties::still_text(properties, message, &item);
                 Some(properties::left(properties, message)?)
             }
             properties => properties,

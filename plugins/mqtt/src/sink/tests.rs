@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use forebay_sdk::{
-    Progress, Shared,
+    Format, Payload, Progress, Shared,
     mqtt::{PubSub, Subscribe, Subscription},
     testing::{build, configure},
 };
@@ -115,6 +115,23 @@ async fn as_published_keeps_qos_and_retain_of_each_message() {
     write(&broker, "qos: 1\nretain: true\nas_published: true", &batch).await.unwrap();
     let taken: Vec<_> = broker.taken.lock().unwrap().iter().map(|it| (it.qos, it.retain)).collect();
     assert_eq!(taken, [(0, true), (1, false), (1, true), (1, true)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_published_says_of_text_that_it_is_text_as_long_as_it_is() {
+    let is_text = async |settings: &str, payload: &'static [u8], mqtt: serde_json::Value| {
+        let broker = Arc::new(FakeBroker::default());
+        let mut message = Message::new("t", Payload::encoded(payload, Format::Bytes));
+        message.meta.insert("mqtt", mqtt);
+        write(&broker, settings, &[message]).await.unwrap();
+        let taken = broker.taken.lock().unwrap();
+        taken[0].properties.as_ref().is_some_and(|properties| properties.is_text)
+    };
+    let (bridge, said) = ("as_published: true\nformat: bytes", || json!({ "is_text": true }));
+    assert!(is_text(bridge, "5 °C".as_bytes(), said()).await);
+    assert!(!is_text(bridge, b"\xff", said()).await);
+    assert!(!is_text(bridge, b"5", json!({})).await);
+    assert!(!is_text("format: bytes", b"5", said()).await);
 }
 
 #[tokio::test(start_paused = true)]
