@@ -138,10 +138,8 @@ impl Place {
 struct Open {
     id: u16,
     waiting: Waiting,
-    /// It was sent over the connection of now.
+    /// It was sent over the connection of now. One that was not was sent over one before.
     is_sent: bool,
-    /// It was sent over one before.
-    again: bool,
     /// The client has it, at QoS 2: PUBREL follows.
     is_received: bool,
 }
@@ -325,7 +323,6 @@ impl Session {
         self.connection = Some(connected);
         self.is_restored = false;
         for open in &mut self.open {
-            open.again |= open.is_sent;
             open.is_sent = false;
         }
     }
@@ -368,7 +365,7 @@ impl Session {
     pub fn reopen(&mut self, waiting: Waiting, way: UnderWay) {
         let UnderWay { packet_id: id, is_received } = way;
         self.last_id = self.last_id.max(id);
-        self.open.push_back(Open { id, waiting, is_sent: false, again: true, is_received });
+        self.open.push_back(Open { id, waiting, is_sent: false, is_received });
     }
 
     /// How many messages wait, those on their way included.
@@ -517,9 +514,8 @@ impl Session {
                 writer.ack(Ack::Released, open.id, code::SUCCESS);
                 return Some(0);
             }
-            let again = std::mem::replace(&mut open.again, true);
             let (id, waiting) = (open.id, open.waiting.clone());
-            let is_written = send(writer, output, connected, &waiting, id, again, now);
+            let is_written = send(writer, output, connected, &waiting, id, true, now);
             if !is_written {
                 self.forget(|open| open.id == id);
             }
@@ -545,7 +541,7 @@ impl Session {
             return Some(1);
         }
         if next.qos > 0 {
-            let open = Open { id, waiting: next, is_sent: true, again: true, is_received: false };
+            let open = Open { id, waiting: next, is_sent: true, is_received: false };
             open.note();
             self.open.push_back(open);
         }
@@ -679,5 +675,16 @@ mod tests {
             session.disconnect();
             assert_eq!(budget.used(Use::Sessions), 0);
         }
+    }
+
+    #[test]
+    fn packet_ids_that_are_released_take_no_memory() {
+        let budget = Budget::new(1 << 20);
+        let mut session = Session::new("device".into(), None, &budget).unwrap();
+        for id in 1..10_000 {
+            assert!(session.receive_new(id));
+            assert_eq!(session.forget_received(id), (true, false));
+        }
+        assert_eq!((budget.used(Use::Sessions), session.unreleased_count()), (0, 0));
     }
 }

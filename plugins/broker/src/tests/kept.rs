@@ -11,7 +11,7 @@ use crate::{
     journal::{Journal, Moment},
     records::{HEAD_BYTES, head, read},
     restored::Restored,
-    wire::{Connect, Disconnect, Version, Will},
+    wire::{Connect, Disconnect, Subscribe, Version, Wanted, Will},
 };
 
 /// A broker that keeps what it has in a folder.
@@ -449,5 +449,46 @@ async fn what_expires_does_so_over_restarts_whether_the_clock_was_set_or_not() {
             let found = run.broker.retained().get("t").cloned();
             assert_eq!(found.and_then(|kept| kept.message.seconds_left(run.now)), left);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_goes_on_after_a_restart_as_it_was_asked_for() {
+    let mut run = Run::after(&[], Instant::now());
+    let seat = run.connect("device", false, None);
+    let wanted = Wanted {
+        filter: "t".to_owned(),
+        qos: 1,
+        no_local: true,
+        retain_as_published: true,
+        retain_handling: 2,
+    };
+    let asked = Subscribe { id: 1, identifier: None, wanted: vec![wanted] };
+    assert_eq!(run.broker.subscribe(seat, &asked), [1]);
+    let publication = Publication::new("t", "1").qos(1).retain(true);
+    for _ in 0..2 {
+        let seat = run.connect("device", false, None);
+        let message = Message::of_node(publication.clone(), run.now);
+        run.broker.publish(&message, Some(seat.session), None, run.now);
+        assert!(run.broker.next(seat, run.now).is_empty(), "what it published itself");
+        run.broker.publish(&message, None, None, run.now);
+        let next = run.broker.next(seat, run.now);
+        assert_eq!((next.messages, next.bytes[0]), (1, 0x33), "at QoS 1, and retained");
+        run.broker.acknowledge(seat, 1);
+        run = Run::after(&run.on_disk(true), run.now);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_over_when_its_time_is() {
+    let mut run = Run::after(&[], Instant::now());
+    let seat = run.connect("device", false, None);
+    run.broker.lost(seat, run.now);
+    for (seconds, sessions) in [(3599, 1), (1, 0)] {
+        run.now += Duration::from_secs(seconds);
+        run.broker.tick(run.now);
+        assert_eq!(run.broker.census().sessions, sessions);
+        let again = Run::after(&run.on_disk(true), run.now);
+        assert_eq!(again.broker.census().sessions, sessions);
     }
 }
