@@ -57,12 +57,38 @@ fn the_page_draws_what_runs_and_shows_what_is_stuck_and_a_reload() {
     browser.clicks("[data-open='power-meter/meter']");
     browser.clicks("[data-tap='']");
     browser.sees("document.querySelector('#messages').innerText.includes('volts_l1')");
+    // The first value is kept within twenty seconds.
     browser.sees("document.querySelector('#plots').innerText.includes('volts_l1')");
+    browser.clicks("#settings summary");
+    browser.sees("document.querySelector('#settings pre').innerText.includes('type: modbus')");
     browser.clicks("#log summary");
     browser.sees("document.querySelector('#log pre').innerText.includes('reload refused')");
     browser.pictures("page.png");
     browser.presses("Escape");
     browser.sees("document.querySelector('#part').hidden");
+    assert_eq!(browser.wrong(), json!([]));
+}
+
+#[test]
+fn a_buffer_is_dropped_on_the_page_by_two_presses_where_that_is_allowed() {
+    let (folder, port) = (Folder::new(), free_port());
+    let api = format!(
+        "api: {{ listen: '127.0.0.1:{port}', token: {TOKEN}, allow: [reload, drop-buffer] }}\n"
+    );
+    folder.write("forebay.yaml", &api);
+    folder.write("extra.yaml", &stuck(free_port()));
+    let running = Forebay::run(folder.path());
+    running.wait_for_log("answers at http://");
+    let mut browser = Browser::open(&format!("http://127.0.0.1:{port}/#token={TOKEN}"), &desk());
+    browser.sees("document.querySelector('#waits').innerText.includes('extra/out')");
+    browser.clicks(".node[data-open='extra/out']");
+    browser.sees("!document.querySelector('#drop').hidden");
+    browser.clicks("#drop-buffer");
+    browser.sees("document.querySelector('#drop-buffer').innerText.endsWith(' for good')");
+    running.log_after("was dropped, as somebody asked", || browser.clicks("#drop-buffer"));
+    browser.sees("document.querySelector('#drop .hint').innerText.includes('were dropped')");
+    browser.presses("Escape");
+    running.log_after("reload asked for", || browser.clicks("#reload-now button"));
     assert_eq!(browser.wrong(), json!([]));
 }
 

@@ -1,7 +1,7 @@
 //! Whoever cannot drive to the site asks the program that runs how it is, and hears what is wrong, since when, and why.
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
     process::{Command, Stdio},
@@ -10,7 +10,8 @@ use std::{
 use serde_json::Value;
 
 use crate::support::{
-    Folder, Forebay, Mosquitto, forebay, free_port, program, promtool, read_report, until,
+    Certificates, Folder, Forebay, Make, Mosquitto, forebay, free_port, program, promtool,
+    read_report, until,
 };
 
 /// The end of a token that is long enough.
@@ -272,6 +273,123 @@ fn collectors_read_the_metrics_over_the_network_and_nobody_without_the_token() {
     until("no door is open", || over_network(other, "/health", AUTHORIZED).is_none());
 }
 
+/// Has something done over the network: what is answered.
+fn posted(port: u16, path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let question = format!("POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\n{headers}\r\n");
+    stream.write_all(question.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
+#[test]
+fn nothing_is_changed_that_is_not_allowed_nor_by_a_page_of_somebody_else() {
+    let (port, data) = (free_port(), Folder::new());
+    let folder = folder(free_port());
+    let api = |allow: &str| {
+        format!("api: {{ listen: '127.0.0.1:{port}', token: {TOKEN}, allow: [{allow}] }}\n")
+    };
+    folder.write("forebay.yaml", &api(""));
+    let running = Forebay::run_on(folder.path(), data.path());
+    until("the door is open", || over_network(port, "/health", "").is_some());
+    let authorized = format!("Authorization: Bearer {TOKEN}\r\n");
+    let ours = format!("{authorized}X-Forebay: test\r\n");
+    for (path, name) in [("/reload", "reload"), ("/drop-buffer?node=a/cloud", "drop-buffer")] {
+        let answer = posted(port, path, &ours);
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        assert!(answer.contains(&format!("allow: [{name}]")), "{answer}");
+    }
+    running.log_after("reloaded: ", || folder.write("forebay.yaml", &api("reload, drop-buffer")));
+    until("the buffer is full", || json(&["status", "cloud"], data.path())["queue"]["used"] == 1.0);
+    assert_eq!(
+        json(&["status"], data.path())["allow"],
+        serde_json::json!(["reload", "drop-buffer"])
+    );
+    for headers in [
+        authorized.clone(),
+        "X-Forebay: test\r\n".to_owned(),
+        format!("{ours}Origin: http://evil.example\r\n"),
+        format!("{ours}Sec-Fetch-Site: cross-site\r\n"),
+    ] {
+        for path in ["/reload", "/drop-buffer?node=a/cloud"] {
+            let answer = posted(port, path, &headers);
+            let is_refused =
+                ["HTTP/1.1 403 ", "HTTP/1.1 401 "].iter().any(|it| answer.starts_with(it));
+            assert!(is_refused, "{headers}: {answer}");
+        }
+    }
+    let asked = over_network(port, "/reload", &ours).unwrap();
+    assert!(asked.starts_with("HTTP/1.1 405 "), "a link changes nothing: {asked}");
+    let dropped = running.log_after("was dropped, as somebody asked", || {
+        let answer = posted(port, "/drop-buffer?node=a/cloud", &ours);
+        assert!(answer.contains("{\"dropped\":4"), "{answer}");
+    });
+    assert!(dropped.contains("node=a/cloud"), "{dropped}");
+    let answer = posted(port, "/drop-buffer?node=a/beat", &ours);
+    assert!(answer.contains("a/beat is a source: only sinks have a buffer"), "{answer}");
+    running.log_after("reload asked for: nothing changed", || {
+        let answer = posted(port, "/reload", &ours);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    });
+}
+
+/// What `openssl` is answered as a client.
+fn over_tls(port: u16, certificates: &Certificates, client: Option<&str>, headers: &str) -> String {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-quiet", "-verify_return_error", "-connect"]);
+    openssl.arg(format!("127.0.0.1:{port}")).args(["-CAfile", &certificates.shown("ca", "pem")]);
+    if let Some(name) = client {
+        let (certificate, key) = (certificates.shown(name, "pem"), certificates.shown(name, "key"));
+        openssl.args(["-cert", &certificate, "-key", &key]);
+    }
+    let openssl = openssl.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut openssl = openssl.spawn().expect("openssl runs");
+    let question = format!("GET /status HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
+    // Who is not let in cannot ask.
+    let _ = openssl.stdin.take().expect("stdin is piped").write_all(question.as_bytes());
+    let output = openssl.wait_with_output().expect("it ends");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn over_tls_the_token_is_not_read_on_the_way_and_a_certificate_may_stand_for_it() {
+    let certificates = Certificates::new();
+    for name in ["router", "office"] {
+        certificates.issue(name, "ca", Make::default());
+    }
+    let (port, data) = (free_port(), Folder::new());
+    let folder = Folder::with(&[("a.yaml", SHAPED)]);
+    let place = |name, ending| certificates.shown(name, ending);
+    let api = |more: &str, tls: &str| {
+        let (cert, key) = (place("router", "pem"), place("router", "key"));
+        format!(
+            "api: {{ listen: '127.0.0.1:{port}', {more} tls: {{ cert: {cert}, key: {key}{tls} }} }}\n"
+        )
+    };
+    folder.write("forebay.yaml", &api(&format!("token: {TOKEN},"), ""));
+    let running = Forebay::run_on(folder.path(), data.path());
+    running.wait_for_log(&format!("answers at https://127.0.0.1:{port}"));
+    let authorized = format!("Authorization: Bearer {TOKEN}\r\n");
+    assert!(over_tls(port, &certificates, None, &authorized).starts_with("HTTP/1.1 200 "));
+    assert!(over_tls(port, &certificates, None, "").starts_with("HTTP/1.1 401 "));
+    let plain = over_network(port, "/status", &authorized).unwrap_or_default();
+    assert!(!plain.contains("a/beat"), "{plain}");
+
+    let ca = place("ca", "pem");
+    running.log_after("answers at https://", || {
+        folder.write("forebay.yaml", &api("", &format!(", ca: {ca}")));
+    });
+    let with = over_tls(port, &certificates, Some("office"), "");
+    assert!(with.starts_with("HTTP/1.1 200 ") && with.contains("a/beat"), "{with}");
+    assert_eq!(over_tls(port, &certificates, None, &authorized), "");
+
+    let wrong = running.log_after("reload refused", || {
+        folder.write("forebay.yaml", &api("", &format!(", ca: {}", place("nobody", "pem"))));
+    });
+    assert!(wrong.contains("error"), "{wrong}");
+}
+
 fn root_file(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
         .expect("the file is there")
@@ -460,6 +578,35 @@ fn messages_are_seen_as_they_pass_and_nobody_is_slowed() {
     until("it goes on", || running.log.count() > from + 300);
 }
 
+/// Vector's `tap` loses what it watches at a reload, or shows it twice from then on.
+#[test]
+fn a_tap_that_was_there_before_a_reload_shows_each_message_once_after_it() {
+    let (folder, data) = (Folder::with(&[("a.yaml", SHAPED)]), Folder::new());
+    let running = Forebay::run_on(folder.path(), data.path());
+    let place = data.path().to_str().expect("the path is text");
+    let arguments =
+        ["tap", "a/even", "--both", "--rate", "1000", "--format", "json", "--data", place];
+    let mut tap = program();
+    let mut tap = tap.args(arguments).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(tap.stdout.take().expect("stdout is piped")).lines();
+    let mut next = || -> Value {
+        let line = lines.next().expect("it goes on").expect("it is text");
+        serde_json::from_str(&line).expect("it is JSON")
+    };
+    next();
+    running.log_after("reloaded: replace a/even", || {
+        folder.write(
+            "a.yaml",
+            &SHAPED.replace("\n      msg\n", "\n      msg.meta.new = 1;\n      msg\n"),
+        );
+    });
+    while !next()["became"][0]["meta"]["new"].is_number() {}
+    let counts: Vec<u64> = (0..6).map(|_| next()["payload"]["count"].as_u64().unwrap()).collect();
+    assert!(counts.windows(2).all(|pair| pair[1] == pair[0] + 1), "{counts:?}");
+    tap.kill().expect("it runs");
+    tap.wait().expect("it ends");
+}
+
 const SHAPED: &str = "
 sources:
   beat: { type: timer, every: 10ms }
@@ -486,9 +633,24 @@ fn no_answer_shows_a_secret() {
     let _running = Forebay::run_on(folder.path(), data.path());
     let token = format!("Authorization: Bearer hunter2-hunter2{TOKEN}\r\n");
     until("it listens", || over_network(port, "/health", &token).is_some());
-    for path in
-        ["/", "/page.js", "/page.css", "/icon.svg", "/status", "/health", "/metrics", "/log"]
-    {
+    // Every way in of which `api/server.rs` knows.
+    let paths = [
+        "/",
+        "/page.js",
+        "/page.css",
+        "/icon.svg",
+        "/status",
+        "/health",
+        "/metrics",
+        "/log",
+        "/plan",
+        "/settings?node=plant",
+        "/settings?node=a/cloud",
+        "/history?node=a/beat",
+    ];
+    let settings = over_network(port, "/settings?node=plant", &token).expect("it listens");
+    assert!(settings.contains("password: '${file:secrets/word}'"), "{settings}");
+    for path in paths {
         let text = over_network(port, path, &token).expect("it listens");
         assert!(text.starts_with("HTTP/1.1 200 ") && !text.contains("hunter2"), "{path}: {text}");
     }

@@ -17,6 +17,14 @@ pub enum Wanted {
     Metrics(Exposition),
     /// What a reload of the folder as it stands would do.
     Plan,
+    /// A node or connection as its file has it, without secrets.
+    Settings(String),
+    /// The last values of each field that a node sent.
+    History(String),
+    /// To look at the folder, and go over to it if it can run.
+    Reload,
+    /// To drop what waits in the buffer of a sink.
+    DropBuffer(String),
     /// The messages of a node as they pass.
     Tap(Tap),
 }
@@ -70,6 +78,8 @@ pub(super) enum Reply {
     Lines(mpsc::Receiver<String>),
     /// There is no such thing.
     Refused(String),
+    /// It may not be done from here.
+    Forbidden(String),
 }
 
 impl Question {
@@ -79,7 +89,7 @@ impl Question {
         ask.send(Question { wanted, answer }).await.ok()?;
         match answered.await.ok()? {
             Reply::Whole { text, .. } => Some(text),
-            Reply::Lines(_) | Reply::Refused(_) => None,
+            Reply::Lines(_) | Reply::Refused(_) | Reply::Forbidden(_) => None,
         }
     }
 
@@ -97,6 +107,11 @@ impl Question {
     /// Answers it with lines, as they come, until one side has enough.
     pub fn answer_by_lines(self, lines: mpsc::Receiver<String>) {
         let _ = self.answer.send(Reply::Lines(lines));
+    }
+
+    /// It may not be done from here.
+    pub fn forbid(self, why: String) {
+        let _ = self.answer.send(Reply::Forbidden(why));
     }
 
     /// There is no such thing.

@@ -17,7 +17,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use forebay_sdk::{Compression, GzipStream, world::Program};
+use forebay_sdk::{
+    Compression, GzipStream, beside,
+    tls::{ClientCertificates, Tls},
+    world::Program,
+};
 use futures_util::future::{BoxFuture, FutureExt};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -34,11 +38,12 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpSocket, UnixListener},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::{JoinHandle, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use super::{
@@ -47,7 +52,7 @@ use super::{
     page,
     question::{Exposition, Question, Reply, Side, Tap, Wanted},
 };
-use crate::warnings::{NO_SOCKET, PORT_IN_USE};
+use crate::warnings::{API_CERTIFICATE, NO_SOCKET, PORT_IN_USE};
 
 /// The socket's name in the data folder.
 pub(super) const SOCKET: &str = "api.sock";
@@ -74,7 +79,7 @@ pub fn open(data: &Path) -> Questions {
     let path = data.join(SOCKET);
     let socket = match listen(&path) {
         Ok(listener) => {
-            let task = tokio::spawn(serve(Inlet::Socket(listener), None, ask.clone()));
+            let task = tokio::spawn(serve(Inlet::Socket(listener), Guard::Socket, ask.clone()));
             Some(Socket { path, task })
         }
         Err(error) => {
@@ -102,7 +107,12 @@ impl Questions {
 
     /// Answers at this door, and at no other any more.
     pub fn open_door(&mut self, door: Option<Door>) {
-        if self.door.as_ref().map(|open| &open.door) == door.as_ref() {
+        let is_open = match (&self.door, &door) {
+            (Some(open), Some(door)) => open.door.is_like(door),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if is_open {
             return;
         }
         // Its address is free before it is wanted again.
@@ -154,8 +164,13 @@ async fn keep_open(door: Door, ask: mpsc::Sender<Question>) {
         }
         sleep(PAUSE).await;
     };
-    info!("answers at http://{address}");
-    serve(Inlet::Network(listener), Some(Arc::new(Guard::of(&door))), ask).await;
+    let guard = Guard::of(&door);
+    let inlet = match door.tls {
+        None => Inlet::Network(listener),
+        Some(tls) => Inlet::Tls(listener, Certificates::new(tls)),
+    };
+    info!("answers at {}://{address}", inlet.scheme());
+    serve(inlet, guard, ask).await;
 }
 
 /// What waits in the system to be sent is old when it arrives: over 64 kbit/s, so much is two seconds.
@@ -202,14 +217,82 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 enum Inlet {
     Socket(UnixListener),
     Network(TcpListener),
+    Tls(TcpListener, Certificates),
 }
 
 impl Inlet {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+    async fn accept(&mut self) -> io::Result<Caller> {
         Ok(match self {
-            Inlet::Socket(listener) => Box::new(listener.accept().await?.0),
-            Inlet::Network(listener) => Box::new(listener.accept().await?.0),
+            Inlet::Socket(listener) => Caller::Plain(Box::new(listener.accept().await?.0)),
+            Inlet::Network(listener) => Caller::Plain(Box::new(listener.accept().await?.0)),
+            Inlet::Tls(listener, certificates) => {
+                let (stream, _) = listener.accept().await?;
+                Caller::Tls(stream, certificates.now().await?)
+            }
         })
+    }
+
+    fn scheme(&self) -> &'static str {
+        match self {
+            Inlet::Socket(_) | Inlet::Network(_) => "http",
+            Inlet::Tls(..) => "https",
+        }
+    }
+}
+
+/// Who came in.
+enum Caller {
+    Plain(Box<dyn Stream>),
+    Tls(TcpStream, TlsAcceptor),
+}
+
+impl Caller {
+    /// What there is to read and write, once both know whom they speak with.
+    async fn stream(self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Caller::Plain(stream) => stream,
+            Caller::Tls(stream, acceptor) => Box::new(acceptor.accept(stream).await?),
+        })
+    }
+}
+
+/// The certificates of a door. Files that are renewed are read again.
+struct Certificates {
+    tls: Tls,
+    read: Option<(Instant, TlsAcceptor)>,
+    was_said: bool,
+}
+
+impl Certificates {
+    fn new(tls: Tls) -> Certificates {
+        Certificates { tls, read: None, was_said: false }
+    }
+
+    /// Those of a minute ago at most; or those that could be read last.
+    async fn now(&mut self) -> io::Result<TlsAcceptor> {
+        const GOOD_FOR: Duration = Duration::from_secs(60);
+        if let Some((at, acceptor)) = &self.read
+            && at.elapsed() < GOOD_FOR
+        {
+            return Ok(acceptor.clone());
+        }
+        let tls = self.tls.clone();
+        let reading = beside(move || tls.server_config(ClientCertificates::Required));
+        match reading.await.map_err(anyhow::Error::from).flatten() {
+            Ok(config) => {
+                let acceptor = TlsAcceptor::from(Arc::new(config));
+                self.read = Some((Instant::now(), acceptor.clone()));
+                self.was_said = false;
+                Ok(acceptor)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.was_said, true) {
+                    warn!(rule = %API_CERTIFICATE, "who asks how it is gets no new certificate: {error:#}");
+                }
+                let before = self.read.as_ref().map(|(_, acceptor)| acceptor.clone());
+                before.ok_or_else(|| io::Error::other(format!("{error:#}")))
+            }
+        }
     }
 }
 
@@ -218,8 +301,9 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn serve(inlet: Inlet, guard: Option<Arc<Guard>>, ask: mpsc::Sender<Question>) {
+async fn serve(mut inlet: Inlet, guard: Guard, ask: mpsc::Sender<Question>) {
     const PAUSE: Duration = Duration::from_millis(100);
+    let guard = Arc::new(guard);
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     // They end with this.
     let mut served = JoinSet::new();
@@ -227,8 +311,8 @@ async fn serve(inlet: Inlet, guard: Option<Arc<Guard>>, ask: mpsc::Sender<Questi
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         while served.try_join_next().is_some() {}
         match inlet.accept().await {
-            Ok(stream) => {
-                served.spawn(serve_one(stream, guard.clone(), ask.clone(), place));
+            Ok(caller) => {
+                served.spawn(serve_one(caller, Arc::clone(&guard), ask.clone(), place));
             }
             // Such as too many open files.
             Err(error) => {
@@ -240,16 +324,24 @@ async fn serve(inlet: Inlet, guard: Option<Arc<Guard>>, ask: mpsc::Sender<Questi
 }
 
 async fn serve_one(
-    stream: Box<dyn Stream>,
-    guard: Option<Arc<Guard>>,
+    caller: Caller,
+    guard: Arc<Guard>,
     ask: mpsc::Sender<Question>,
     _place: OwnedSemaphorePermit,
 ) {
+    const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
+    let stream = match timeout(LONGEST_HANDSHAKE, caller.stream()).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            return debug!(%error, "somebody who came to ask how it is was not let in");
+        }
+        Err(_) => return debug!("somebody who came to ask how it is said nothing"),
+    };
     let is_long = AtomicBool::new(false);
     let answer = service_fn(|request: Request<Incoming>| {
-        let (ask, guard, is_long) = (ask.clone(), guard.clone(), &is_long);
+        let (ask, guard, is_long) = (ask.clone(), Arc::clone(&guard), &is_long);
         async move {
-            let response = match guard.map_or(Ok(()), |guard| guard.lets_in(&request)) {
+            let response = match guard.lets_in(&request) {
                 Ok(()) => answer(&request, &ask).await,
                 Err(why) => turn_away(&why),
             };
@@ -272,33 +364,42 @@ async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Re
     if let Some(part) = page::part(request.uri().path()) {
         return match *request.method() {
             Method::GET => show(part, request.headers()),
-            _ => only_get(),
+            _ => only(&Method::GET),
         };
     }
-    let wanted = match request.uri().path() {
-        "/status" => Wanted::Status,
-        "/log" => Wanted::Log,
-        "/events" if request.method() == Method::GET => {
+    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+    let wanted = match (path, request.method()) {
+        ("/reload", &Method::POST) => Ok(Wanted::Reload),
+        ("/drop-buffer", &Method::POST) => wanted_node(query).map(Wanted::DropBuffer),
+        ("/reload" | "/drop-buffer", _) => return only(&Method::POST),
+        ("/events", &Method::GET) => {
             return follow(events::follow(ask.clone()), request.headers());
         }
-        "/events" => return only_get(),
-        "/health" => Wanted::Health,
-        "/plan" => Wanted::Plan,
-        "/metrics" => Wanted::Metrics(exposition(request.headers().get(ACCEPT))),
-        "/tap" => match wanted_tap(request.uri().query().unwrap_or_default()) {
-            Ok(tap) => Wanted::Tap(tap),
-            Err(why) => return said(StatusCode::BAD_REQUEST, TEXT, format!("{why}\n")),
-        },
-        _ => return refuse(StatusCode::NOT_FOUND),
+        ("/status", &Method::GET) => Ok(Wanted::Status),
+        ("/log", &Method::GET) => Ok(Wanted::Log),
+        ("/health", &Method::GET) => Ok(Wanted::Health),
+        ("/plan", &Method::GET) => Ok(Wanted::Plan),
+        ("/metrics", &Method::GET) => {
+            Ok(Wanted::Metrics(exposition(request.headers().get(ACCEPT))))
+        }
+        ("/settings", &Method::GET) => wanted_node(query).map(Wanted::Settings),
+        ("/history", &Method::GET) => wanted_node(query).map(Wanted::History),
+        ("/tap", &Method::GET) => wanted_tap(query).map(Wanted::Tap),
+        (_, &Method::GET) => return refuse(StatusCode::NOT_FOUND),
+        _ => return only(&Method::GET),
     };
-    if request.method() != Method::GET {
-        return only_get();
-    }
+    let wanted = match wanted {
+        Ok(wanted) => wanted,
+        Err(why) => return said(StatusCode::BAD_REQUEST, TEXT, format!("{why}\n")),
+    };
     let (answer, answered) = oneshot::channel();
     let asked = ask.send(Question { wanted, answer }).await;
     match (asked, answered.await) {
         (Ok(()), Ok(Reply::Whole { kind, text })) => {
             say(kind, Bytes::from(text), request.headers())
+        }
+        (Ok(()), Ok(Reply::Forbidden(why))) => {
+            said(StatusCode::FORBIDDEN, TEXT, format!("{why}\n"))
         }
         (Ok(()), Ok(Reply::Refused(why))) => said(StatusCode::NOT_FOUND, TEXT, format!("{why}\n")),
         (Ok(()), Ok(Reply::Lines(lines))) => {
@@ -321,6 +422,19 @@ fn exposition(accept: Option<&HeaderValue>) -> Exposition {
     }
 }
 
+/// `node=boiler/meter`, and nothing else.
+fn wanted_node(query: &str) -> Result<String, String> {
+    match query.split_once('=') {
+        Some(("node", name)) if !name.contains(['&', '=']) => decoded(name),
+        _ => Err("expected `?node=NAME`".to_owned()),
+    }
+}
+
+fn decoded(value: &str) -> Result<String, String> {
+    let decoded = percent_decode_str(value).decode_utf8().map_err(|error| error.to_string())?;
+    Ok(decoded.into_owned())
+}
+
 /// `node=boiler/meter&output=errors&per_second=5`, or `in` or `both` in the place of `output`; with `waiting`, first what
 /// waits in front of the node.
 fn wanted_tap(query: &str) -> Result<Tap, String> {
@@ -329,13 +443,13 @@ fn wanted_tap(query: &str) -> Result<Tap, String> {
     let mut with_waiting = false;
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        let value = percent_decode_str(value).decode_utf8().map_err(|error| error.to_string())?;
+        let value = decoded(value)?;
         match key {
-            "node" => node = Some(value.into_owned()),
+            "node" => node = Some(value),
             "in" => side = Side::In,
             "both" => side = Side::Both,
             "waiting" => with_waiting = true,
-            "output" => side = Side::Out(Some(value.into_owned())),
+            "output" => side = Side::Out(Some(value)),
             "per_second" => {
                 let rate =
                     value.parse().ok().filter(|rate| (0.001..=MOST_PER_SECOND).contains(rate));
@@ -406,12 +520,17 @@ fn turn_away(why: &TurnedAway) -> Response<Said> {
             let why = "this wants a `token` below `api` in forebay.yaml\n";
             said(StatusCode::FORBIDDEN, TEXT, why.to_owned())
         }
+        TurnedAway::OfSomebodyElse => {
+            let why = "this is not told to pages of others: call it by an address of this machine, and change something with the header `X-Forebay`\n";
+            said(StatusCode::FORBIDDEN, TEXT, why.to_owned())
+        }
     }
 }
 
-fn only_get() -> Response<Said> {
+fn only(method: &Method) -> Response<Said> {
     let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    let allowed = if method == Method::POST { "POST" } else { "GET" };
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

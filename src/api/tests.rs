@@ -51,8 +51,11 @@ async fn who_asks_gets_an_answer_and_nobody_else_may_ask() {
             assert_eq!(said(health), json!({ "asked": "Health" }));
             let unknown = ask(data.path(), "/else", WITHIN).await.err().unwrap();
             assert!(format!("{unknown:#}").contains("404"), "{unknown:#}");
-            let post = exchange(data.path(), b"POST /status HTTP/1.1\r\nHost: x\r\n\r\n").await;
-            assert!(post.starts_with("HTTP/1.1 405 "), "{post}");
+            let post = |headers: &str| format!("POST /status HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+            let posted = exchange(data.path(), post("").as_bytes()).await;
+            assert!(posted.starts_with("HTTP/1.1 403 "), "{posted}");
+            let posted = exchange(data.path(), post("X-Forebay: x\r\n").as_bytes()).await;
+            assert!(posted.starts_with("HTTP/1.1 405 "), "{posted}");
             let garbage = exchange(data.path(), b"\x16\x03\x01\x00\xff\x00\r\n\r\n").await;
             assert!(!garbage.contains("200"), "{garbage}");
         } => (),

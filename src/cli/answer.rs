@@ -1,7 +1,8 @@
 //! What `run` answers when it is asked how it is.
 
-use serde_json::Map;
+use serde_json::{Map, json};
 use tokio::sync::mpsc;
+use tracing::info;
 
 use super::{
     buffer::message_as_json,
@@ -11,6 +12,7 @@ use super::{
 };
 use crate::{
     api::{Question, Side, Tap, Wanted},
+    config::runtime::Allowed,
     engine::Tapped,
 };
 
@@ -24,6 +26,29 @@ pub(super) fn answer(question: Question, running: &Running) {
             let outlook = running.outlook();
             tokio::spawn(async move { question.answer(&outlook.await) });
         }
+        Wanted::Settings(node) => match running.settings(&node) {
+            Ok(text) => question.answer_by_text("text/plain; charset=utf-8", text),
+            Err(why) => question.refuse(why),
+        },
+        Wanted::History(node) => match running.engine.history(&node) {
+            Ok(values) => question.answer(&values),
+            Err(why) => question.refuse(why),
+        },
+        Wanted::Reload => match forbidden(running, Allowed::Reload, "reload") {
+            Some(why) => question.forbid(why),
+            None => {
+                info!("somebody asks for a reload over the API");
+                running.reload_asked.notify_one();
+                question.answer(&json!({ "asked": true }));
+            }
+        },
+        Wanted::DropBuffer(node) => match forbidden(running, Allowed::DropBuffer, "drop-buffer") {
+            Some(why) => question.forbid(why),
+            None => match running.engine.drop_waiting(&node) {
+                Ok(dropped) => question.answer(&json!({ "dropped": dropped })),
+                Err(why) => question.refuse(why),
+            },
+        },
         Wanted::Log => question.answer_by_text("text/plain; charset=utf-8", init_log::tail()),
         Wanted::Metrics(exposition) => {
             let (kind, text) = metrics::expose(status(running, report()), exposition);
@@ -34,6 +59,12 @@ pub(super) fn answer(question: Question, running: &Running) {
             Err(why) => question.refuse(why),
         },
     }
+}
+
+/// Why something may not be done from here.
+fn forbidden(running: &Running, what: Allowed, name: &str) -> Option<String> {
+    let is_allowed = running.allowed().contains(&what);
+    (!is_allowed).then(|| format!("`api: {{ allow: [{name}] }}` in forebay.yaml allows this"))
 }
 
 /// Of what waits, so many are shown.

@@ -10,7 +10,10 @@ use super::{
     receipts::Receipt,
     running::Running,
 };
-use crate::engine::{PartReport, Report, StateName};
+use crate::{
+    config::runtime::Allowed,
+    engine::{PartReport, Report, StateName},
+};
 
 /// A node that waits for a shorter time is no reason to worry: devices are switched off, links come and go.
 const WORRIES_AFTER_S: u64 = 30;
@@ -55,6 +58,9 @@ pub(super) struct Status {
     pub(super) report: Report,
     /// What came of the changes so far, the newest first.
     pub(super) reloads: Vec<Receipt>,
+    /// What whoever asks may have done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) allow: Vec<Allowed>,
 }
 
 /// Which files run.
@@ -97,6 +103,7 @@ pub(super) fn status(running: &Running, report: Report) -> Status {
         clock_is_set: clock::moment().is_set,
         report,
         reloads: running.receipts.newest_first().take(MOST_RECEIPTS).cloned().collect(),
+        allow: running.allowed().to_vec(),
     }
 }
 

@@ -144,6 +144,7 @@ async fn serve(
                 tokio::select! {
                     () = &mut changed => break None,
                     reason = signals.next() => break Some(reason),
+                    () = running.reload_asked.notified() => break Some(Reason::Reload),
                     () = running.engine.damaged() => running.engine.mend().await,
                     () = &mut clock => (),
                     question = questions.next() => answer::answer(question, &running),

@@ -1,13 +1,18 @@
 //! What `run` runs: the engine, which files are behind it, and going over from one set to the next.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use forebay_sdk::{Timestamp, World};
-use tokio::{task::spawn_blocking, time::Instant};
+use forebay_sdk::{Span, Timestamp, World};
+use tokio::{
+    sync::{Mutex, Notify},
+    task::spawn_blocking,
+    time::Instant,
+};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -23,8 +28,8 @@ use super::{
 use crate::{
     api::Door,
     config::{
-        Place, Runtime, Texts, Watched,
-        runtime::{Log, LogLevel},
+        Name, Place, Runtime, Texts, Watched,
+        runtime::{Allowed, Log, LogLevel},
     },
     engine::{Engine, memory},
     lint::Checked,
@@ -60,7 +65,11 @@ pub(super) struct Running {
     /// What lint finds in the folder as it stands.
     pub(super) findings: Vec<String>,
     /// Whoever asks what a reload would do has it look at the folder, one after the other.
-    looks: Arc<tokio::sync::Mutex<()>>,
+    looks: Arc<Mutex<()>>,
+    /// Somebody asked for a reload.
+    pub(super) reload_asked: Notify,
+    /// The files that run, and where each node stands in them.
+    written: (Texts, BTreeMap<Name, Span>),
     /// When this process began.
     pub(super) began: Instant,
     /// How many pipelines run.
@@ -110,6 +119,8 @@ impl Running {
             refused: None,
             findings: Vec::new(),
             looks: Arc::default(),
+            reload_asked: Notify::new(),
+            written: Default::default(),
             began: Instant::now(),
             pipelines: 0,
         }
@@ -170,6 +181,7 @@ impl Running {
     async fn begin(&mut self, checked: Checked, what: &str) {
         let pipelines = checked.pipelines;
         let Some(graph) = checked.graph else { return };
+        self.written = (checked.texts, checked.written);
         let nodes = graph.nodes.len();
         self.pipelines = pipelines;
         self.engine.apply(graph).await;
@@ -198,11 +210,13 @@ impl Running {
         self.apply_runtime(&checked.runtime);
         let found = summary(&checked);
         let receipt = Receipt::of(Result::Reloaded, &checked);
-        let Checked { graph: Some(graph), texts, pipelines, content_hash, .. } = checked else {
+        let Checked { graph: Some(graph), texts, written, pipelines, content_hash, .. } = checked
+        else {
             return;
         };
         let began = Instant::now();
         let plan = self.engine.apply(graph).await;
+        self.written = (texts.clone(), written);
         let receipt = receipt.took(began.elapsed()).did(&plan);
         self.pipelines = pipelines;
         self.accepted = Some(content_hash);
@@ -366,7 +380,29 @@ impl Running {
     /// Where those on the network may ask how it is.
     pub(super) fn door(&self) -> Option<Door> {
         let api = self.runtime.api.as_ref()?;
-        Some(Door { address: api.address()?, token: api.token.clone() })
+        let tls = api.tls.as_ref().map(|tls| tls.in_folder(&self.folder));
+        Some(Door { address: api.address()?, token: api.token.clone(), tls })
+    }
+
+    /// What whoever asks may have done.
+    pub(super) fn allowed(&self) -> &[Allowed] {
+        self.runtime.api.as_ref().map_or(&[], |api| &api.allow)
+    }
+
+    /// A node or connection as its file has it, without secrets. An error when there is no such.
+    pub(super) fn settings(&self, name: &str) -> std::result::Result<String, String> {
+        let (texts, places) = &self.written;
+        let place = places.get(name);
+        let span = *place.ok_or_else(|| format!("no node or connection is named `{name}`"))?;
+        let text = texts.shown(span.file);
+        let range = span.range();
+        let before = text.get(..range.start).unwrap_or_default();
+        let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let indent = range.start - line;
+        let lines = text.get(line..range.end).unwrap_or_default().trim_end().lines();
+        let lines = lines.map(|line| line.get(indent..).unwrap_or_else(|| line.trim_start()));
+        let (path, number) = (texts.path(span.file), before.matches('\n').count() + 1);
+        Ok(lines.fold(format!("# {path}:{number}\n"), |text, line| text + line + "\n"))
     }
 
     /// For the next start, and for `forebay plan`. A folder that cannot be written is no reason not to

@@ -293,6 +293,17 @@ impl Part {
         self.origin.unwrap_or(self.name_span)
     }
 
+    /// Where all of it is written.
+    pub fn written(&self) -> Span {
+        match (self.origin, self.name_span, self.settings.span) {
+            (Some(origin), ..) => origin,
+            (None, name, settings) if name.file == settings.file => {
+                Span::new(name.file, name.range().start..settings.range().end)
+            }
+            (None, name, _) => name,
+        }
+    }
+
     /// What it is, for a finding: "mqtt sink `plant`".
     pub fn title(&self) -> String {
         format!("{} {} `{}`", self.type_name, self.role.noun(), self.short).trim_start().to_owned()

@@ -103,20 +103,20 @@ fn runtime(folder: &Folder, environment: Environment<'_>, draft: &mut Draft) {
         return;
     };
     variables::fill(&mut tree, folder, environment, draft);
-    match read_runtime(&tree, draft) {
+    match read_runtime(&tree, &folder.root, draft) {
         Some(runtime) => draft.runtime = runtime,
         None => draft.runtime.data = data(&tree),
     }
     draft.runtime_written = Some(tree);
 }
 
-fn read_runtime(tree: &Yaml, draft: &mut Draft) -> Option<Runtime> {
+fn read_runtime(tree: &Yaml, folder: &Path, draft: &mut Draft) -> Option<Runtime> {
     const TITLE: &str = "forebay.yaml";
     let is_wrong = draft.check_settings(tree, &schema_of::<Runtime>(), TITLE, tree.span);
     let runtime: Runtime =
         (!is_wrong).then(|| yaml::decode(tree, TITLE, &mut draft.findings)).flatten()?;
     if let Some((api, written)) = runtime.api.as_ref().zip(tree.get("api")) {
-        api.check(written, &mut draft.findings);
+        api.check(written, folder, &mut draft.findings);
     }
     Some(runtime)
 }

@@ -1,9 +1,16 @@
 //! `forebay.yaml`: the settings of the runtime. Everything works without it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use forebay_sdk::{Finding, Period, Span, rules::SETTING_VALUE};
-use forebay_yaml::Yaml;
+use forebay_sdk::{
+    Finding, Period, Span,
+    rules::SETTING_VALUE,
+    tls::{Oldest, Tls},
+};
+use forebay_yaml::{Yaml, units::Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,15 +34,56 @@ pub struct Runtime {
     pub api: Option<Api>,
 }
 
-/// Where the program says over the network how it is. It only ever tells; nothing can be changed by it.
+/// Where the program says over the network how it is, and what may be changed from there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Api {
     /// Address and port, such as `127.0.0.1:9464`, or `0.0.0.0:9464` for all addresses of the machine.
     pub listen: String,
-    /// What whoever asks has to send, as `Authorization: Bearer`. Only on the machine itself it may be
-    /// left out, and then only metrics and health are told.
+    /// What whoever asks has to send, as `Authorization: Bearer`. It may be left out where `tls.ca` asks for
+    /// certificates, and on the machine itself, where then only metrics and health are told.
     pub token: Option<String>,
+    /// Speaks TLS there: `https://` in the place of `http://`.
+    pub tls: Option<ApiTls>,
+    /// What whoever may ask may do as well, on the page and by POST. Nothing when left out.
+    #[serde(default)]
+    pub allow: Vec<Allowed>,
+}
+
+/// Certificates: each the name of a PEM file, relative to the folder, or the PEM text itself, as `${file:...}` gives it. Files
+/// that are renewed are used within a minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApiTls {
+    /// The certificate of this machine, with those of its issuers.
+    pub cert: String,
+    /// Its private key.
+    pub key: String,
+    /// Who issues the certificates of those who ask: nobody gets in without one.
+    pub ca: Option<String>,
+}
+
+/// What may be done over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Allowed {
+    /// Look at the folder, and go over to it if it can run: the same as SIGHUP.
+    Reload,
+    /// Drop what waits in the buffer of a sink, for good.
+    DropBuffer,
+}
+
+impl ApiTls {
+    /// For whoever speaks it.
+    pub fn in_folder(&self, folder: &Path) -> Tls {
+        Tls {
+            folder: folder.into(),
+            ca: self.ca.clone(),
+            cert: Some(self.cert.clone()),
+            key: Some(Secret::new(self.key.clone())),
+            oldest: Oldest::default(),
+        }
+    }
 }
 
 /// How bad findings are. Which rules there are says `forebay explain`.
@@ -97,7 +145,11 @@ impl Api {
     }
 
     /// What is wrong with it, as it is written.
-    pub(super) fn check(&self, written: &Yaml, findings: &mut Vec<Finding>) {
+    pub(super) fn check(&self, written: &Yaml, folder: &Path, findings: &mut Vec<Finding>) {
+        for problem in self.tls.iter().flat_map(|tls| tls.in_folder(folder).problems()) {
+            let place = |setting: &str| written.get("tls")?.get(setting);
+            findings.push(problem.at(|setting| place(setting).map_or(written.span, |it| it.span)));
+        }
         let span = |key: &str| written.get(key).map_or(written.span, |value| value.span);
         let mut error = |span: Span, message: &str, label: &str| {
             findings.push(Finding::error(&SETTING_VALUE, span, message, label));
@@ -108,11 +160,12 @@ impl Api {
             let label = format!("expected at least {SHORTEST_TOKEN} characters");
             error(span("token"), "`token` can be guessed", &label);
         }
+        let asks_for_certificates = self.tls.as_ref().is_some_and(|tls| tls.ca.is_some());
         let Some(address) = self.address() else {
             let label = "expected an address and a port, such as `127.0.0.1:9464`";
             return error(span("listen"), "`listen` is not an address to listen at", label);
         };
-        if self.token.is_none() && !address.ip().is_loopback() {
+        if self.token.is_none() && !asks_for_certificates && !address.ip().is_loopback() {
             let message = "whoever reaches this address could ask, and there is no `token`";
             let label = "reachable from other devices";
             let finding = Finding::error(&OPEN_API, span("listen"), message, label);

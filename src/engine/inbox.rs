@@ -340,6 +340,11 @@ impl Inbox {
         self.disk.notify_one();
     }
 
+    /// Drops all that waits, but for what is being written; returns how many.
+    pub fn drop_waiting(&self) -> usize {
+        self.change(Queue::drop_waiting)
+    }
+
     /// Whatever changes the queue may make room in it, or work for the disk.
     fn change<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.queue();

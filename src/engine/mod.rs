@@ -6,6 +6,7 @@ pub mod buffer;
 mod complaints;
 mod envelope;
 mod gate;
+pub mod history;
 mod inbox;
 mod keeper;
 mod latency;
@@ -301,15 +302,50 @@ impl Engine {
         }
     }
 
-    /// Writes into the log what was only counted for a minute, and remembers the numbers of now, for rates.
+    /// Writes into the log what was only counted for a minute, and remembers the numbers of now, for rates, and values, for showing.
     /// To be called every ten seconds.
-    pub fn write_rest(&self) {
+    pub fn write_rest(&mut self) {
         let connections = self.connections.values().map(|connection| &connection.status);
         let statuses = self.stations.values().map(|station| &station.status).chain(connections);
         for status in statuses {
             status.write_rest();
             status.sample();
         }
+        let mut fields: usize = self.stations.values().map(|station| station.history.len()).sum();
+        for station in self.stations.values_mut() {
+            let others = fields - station.history.len();
+            station.history.add(station.outbox.sample().as_ref(), others);
+            fields = others + station.history.len();
+        }
+    }
+
+    /// The last values of each field that a node sent, of a message in ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// The name of what there is not.
+    pub fn history(&self, node: &str) -> Result<history::Values, String> {
+        let (name, _) = self.node(node)?;
+        let station = self.stations.get(name);
+        Ok(station.map(|station| station.history.clone()).unwrap_or_default().values())
+    }
+
+    /// Drops what waits in the buffer of a sink, for good, but for what is being written. Returns how many messages.
+    ///
+    /// # Errors
+    ///
+    /// The name of what there is not.
+    pub fn drop_waiting(&self, node: &str) -> Result<usize, String> {
+        let (name, spec) = self.node(node)?;
+        if spec.role != Role::Sink {
+            return Err(format!("{name} is a {}: only sinks have a buffer", spec.role.noun()));
+        }
+        let Some(station) = self.stations.get(name) else { return Ok(0) };
+        let dropped = station.inbox.drop_waiting();
+        if dropped > 0 {
+            station.status.dropped_by_hand(dropped as u64);
+        }
+        Ok(dropped)
     }
 
     /// How everything is that runs.

@@ -39,6 +39,8 @@ pub struct Outbox {
     tracked: AtomicBool,
     /// Somebody compares what comes in with what goes out.
     is_compared: AtomicBool,
+    /// The next message is wanted, for the history of values.
+    is_sample_wanted: AtomicBool,
     observer: Option<Arc<dyn Observer>>,
 }
 
@@ -54,6 +56,8 @@ struct State {
     taps: Vec<Tap>,
     /// Who looks at what becomes of what.
     compares: Vec<Compare>,
+    /// What was sent when it was wanted.
+    sample: Option<Message>,
 }
 
 impl Outbox {
@@ -65,6 +69,7 @@ impl Outbox {
             draining: AtomicBool::new(false),
             tracked: AtomicBool::new(false),
             is_compared: AtomicBool::new(false),
+            is_sample_wanted: AtomicBool::new(false),
             observer,
         }
     }
@@ -114,6 +119,12 @@ impl Outbox {
             state.compares.retain_mut(Compare::after);
             self.is_compared.store(!state.compares.is_empty(), Ordering::Relaxed);
         }
+    }
+
+    /// A message that was sent since the last call. None when there was none.
+    pub fn sample(&self) -> Option<Message> {
+        self.is_sample_wanted.store(true, Ordering::Relaxed);
+        self.state().sample.take()
     }
 
     /// From now on the node's outlet takes nothing new.
@@ -210,9 +221,13 @@ impl Wires for Outbox {
         if port != Port::ERRORS {
             self.status.add(Count::Emitted);
         }
-        let State { wires, pending, taps, compares, .. } = &mut *state;
+        let State { wires, pending, taps, compares, sample, .. } = &mut *state;
         if !taps.is_empty() {
             taps.retain_mut(|tap| tap.see(port, &envelope.message));
+        }
+        if port == Port::MAIN && self.is_sample_wanted.load(Ordering::Relaxed) {
+            self.is_sample_wanted.store(false, Ordering::Relaxed);
+            *sample = Some(envelope.message.kept());
         }
         compares.iter_mut().for_each(|compare| compare.made(port, &envelope.message));
         if let Some(observer) = &self.observer {

@@ -416,6 +416,21 @@ impl Queue {
         dropped
     }
 
+    /// Drops all that waits, but for what is being written. What is only in the log goes as it is read. Returns how many.
+    pub fn drop_waiting(&mut self) -> usize {
+        let before = self.len();
+        for entry in self.lanes.take_unless(|_| false) {
+            Delivery::settle_all(self.settle_entry(entry).delivery);
+        }
+        let left = self.lanes.len();
+        if let Some(log) = &mut self.log {
+            log.drop_waiting();
+            log.forget_delivered();
+        }
+        self.stop_spilling();
+        before - left
+    }
+
     /// A write or a connect failed.
     pub fn link_failed(&mut self) {
         self.lanes.show_none();

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::{
     buffer::{Disks, folder_of},
+    history::History,
     inbox::Inbox,
     keeper::Keeper,
     observer::Observer,
@@ -33,6 +34,8 @@ pub struct Station {
     pub status: Arc<Status>,
     /// What the node remembers.
     pub keeper: Arc<Keeper>,
+    /// Of what it sent.
+    pub history: History,
     doubt: Arc<Doubt>,
     task: Option<Task>,
     /// Keeps the log behind the inbox.
@@ -57,6 +60,7 @@ impl Station {
             outbox: Arc::new(outbox),
             keeper: Arc::new(Keeper::new(Arc::clone(&status))),
             status,
+            history: History::default(),
             doubt: Arc::default(),
             task: None,
             log: None,

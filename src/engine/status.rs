@@ -363,6 +363,11 @@ impl Status {
         self.drop_by_limit(count, why);
     }
 
+    /// Somebody had what waits in its buffer dropped.
+    pub fn dropped_by_hand(&self, count: u64) {
+        self.drop_by_limit(count, "what waited in the buffer was dropped, as somebody asked");
+    }
+
     fn drop_by_limit(&self, count: u64, why: &str) {
         self.add_many(Count::Dropped, count);
         self.say(Kind::Dropped, why, count);

@@ -1331,6 +1331,43 @@ mod on_disk {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_waits_is_dropped_when_somebody_asks_and_what_comes_later_arrives() {
+        for store in [Store::Memory, Store::Disk, Store::Spill] {
+            let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+            let is_down = Arc::new(AtomicBool::new(true));
+            let trouble = || Trouble::Down(Arc::clone(&is_down));
+            let mut engine = Engine::new(Path::new("."), data.path());
+            engine.apply(graph(&log, "p/s", store, trouble(), 3000)).await;
+            rest(30).await;
+            let dropped = engine.drop_waiting("p/s").unwrap();
+            rest(60).await;
+            // With a queue in memory, what had no room comes after what was dropped.
+            let left = engine.report().nodes.pop().unwrap().queue.unwrap().messages;
+            assert!(dropped + left <= 3000 && dropped > 0, "{store:?}: {dropped}, {left}");
+            engine.drop_waiting("p/s").unwrap();
+            rest(60).await;
+            is_down.store(false, Ordering::SeqCst);
+            engine.apply(graph(&log, "p/s", store, trouble(), 3010)).await;
+            rest(120).await;
+            let got = log.got();
+            assert!(got.ends_with(&(3000..3010).collect::<Vec<_>>()), "{store:?}: {got:?}");
+            let before = got.len() - 10;
+            match store {
+                Store::Memory => assert!(before < 3000 - dropped + 1, "{before}"),
+                Store::Disk | Store::Spill => assert_eq!(before, 0, "{store:?}: {got:?}"),
+            }
+            // All are dealt with: nobody sends them again.
+            assert_eq!(log.outcomes(), [Outcome::Delivered; 3010]);
+            let stopped = engine.stop(Duration::from_secs(5)).await;
+            assert_eq!((stopped.undelivered, stopped.kept), (0, 0), "{store:?}");
+        }
+        let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+        let mut engine = Engine::new(Path::new("."), data.path());
+        engine.apply(graph(&log, "p/s", Store::Disk, down(), 5)).await;
+        assert!(engine.drop_waiting("n").is_err() && engine.drop_waiting("no/such").is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_removed_sink_leaves_its_buffer_and_gets_it_back() {
         let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
         let mut engine = Engine::new(Path::new("."), data.path());

@@ -22,7 +22,10 @@ mod sharing;
 mod tests;
 mod wires;
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use forebay_sdk::{
     Finding, Level, Role, Rule, Span,
@@ -32,7 +35,7 @@ use forebay_yaml::Entry;
 
 use self::index::{Connections, Nodes};
 use crate::{
-    config::{Draft, Graph, Part, Place, Runtime, Texts, Watched},
+    config::{Draft, Graph, Name, Part, Place, Runtime, Texts, Watched},
     rules::{BAD_NAME, DUPLICATE_NODE, NO_INPUT, UNKNOWN_NODE, UNKNOWN_OUTPUT, UNSET_VARIABLE},
 };
 
@@ -48,6 +51,8 @@ pub struct Checked {
     pub texts: Texts,
     /// Where a change matters.
     pub watched: Watched,
+    /// Where each node and connection is written.
+    pub written: BTreeMap<Name, Span>,
     /// Where pipeline files were looked for.
     pub place: Place,
     /// Changes when anything that was read does.
@@ -84,6 +89,8 @@ pub fn lint(mut draft: Draft) -> Checked {
     let refused = findings.iter().any(|finding| finding.level == Level::Error);
     let (texts, watched) = (draft.texts.clone(), draft.watched.clone());
     let place = draft.place.clone();
+    let written = draft.parts.iter();
+    let written = written.map(|part| (Arc::clone(&part.name), part.written())).collect();
     let (runtime, pipelines) = (draft.runtime.clone(), draft.pipelines.len());
     let is_known = !refused && !draft.is_set_elsewhere;
     let graph = is_known.then(|| draft.into_graph());
@@ -93,6 +100,7 @@ pub fn lint(mut draft: Draft) -> Checked {
         findings,
         texts,
         watched,
+        written,
         place,
         content_hash,
         unshown_hash,

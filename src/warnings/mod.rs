@@ -29,6 +29,9 @@ impl fmt::Display for Warning {
     }
 }
 
+/// The certificate for `api` in `forebay.yaml` cannot be read.
+pub static API_CERTIFICATE: Warning =
+    Warning::new("api-certificate", include_str!("api-certificate.md"));
 /// A node or connection could not be made, and stands still until the files change.
 pub static BROKEN_NODE: Warning = Warning::new("broken-node", include_str!("broken-node.md"));
 /// A part of a buffer on disk cannot be read, and its messages are lost.
@@ -108,7 +111,8 @@ pub static TROUBLE: Warning = Warning::new("trouble", include_str!("trouble.md")
 pub static UNHEARD_ERROR: Warning = Warning::new("unheard-error", include_str!("unheard-error.md"));
 
 /// All of them, by name.
-pub static WARNINGS: [&Warning; 29] = [
+pub static WARNINGS: [&Warning; 30] = [
+    &API_CERTIFICATE,
     &BROKEN_NODE,
     &BUFFER_DAMAGED,
     &BUFFER_DISK_FAILS,

@@ -1,9 +1,9 @@
 // What is shown comes from /events: first the whole status, and then what changes in it, as JSON merge patches
-// (RFC 7396). What passes a node comes from /tap, and the end of the log from /log. The token stays in this tab.
+// (RFC 7396). What passes a node comes from /tap, its last values from /history, what its file has from /settings, and the end
+// of the log from /log. The token stays in this tab.
 
 const LONGEST_PAUSE_MS = 10_000;
 const MOST_MESSAGES = 30;
-const MOST_POINTS = 120;
 const MOST_PLOTS = 12;
 const NEARLY_FULL = 0.9;
 
@@ -27,11 +27,13 @@ function token() {
   return sessionStorage.getItem("token");
 }
 
-async function ask(path, signal) {
+async function ask(path, signal, method = "GET") {
   const known = token();
   const headers = known ? { Authorization: `Bearer ${known}` } : {};
-  const response = await fetch(path, { headers, signal, cache: "no-store" });
-  if (response.status === 401 || response.status === 403) {
+  // No page of somebody else can send it.
+  if (method === "POST") headers["X-Forebay"] = "page";
+  const response = await fetch(path, { method, headers, signal, cache: "no-store" });
+  if (response.status === 401 || (response.status === 403 && method === "GET")) {
     throw new Refused(response.status === 403 ? await response.text() : known ? "That is not the token." : "");
   }
   if (!response.ok) throw new Error((await response.text()).trim() || `HTTP status ${response.status}`);
@@ -223,7 +225,9 @@ function showConnections() {
     const { counts, busy } = connection;
     const load = busy === undefined ? [] : [bar(busy, `${Math.round(busy * 100)} %`), ` ${Math.round(busy * 100)} %`];
     const state = make("span", { class: connection.state }, connection.state);
-    return row(cell(openButton(name)), cell(connection.type), cell(state), cell(...load), figure(bytes(counts.bytes_in ?? 0)), figure(bytes(counts.bytes_out ?? 0)));
+    const users = Object.values(status.nodes).filter((node) => node.connection === name);
+    const overruns = [connection, ...users].reduce((sum, it) => sum + (it.counts.overruns ?? 0), 0);
+    return row(cell(openButton(name)), cell(connection.type), cell(state), cell(...load), figure(number(overruns)), figure(bytes(counts.bytes_in ?? 0)), figure(bytes(counts.bytes_out ?? 0)));
   }));
 }
 
@@ -234,11 +238,45 @@ function showFiles() {
   const refused = files.refused ? ` What stands in the folder now is refused: ${files.refused}.` : "";
   fill(one("#files"), [`${runs}${since}.`, make("span", { class: "broken" }, refused)]);
   fill(one("#findings"), files.findings.map((line) => make("li", { class: line.includes(": error[") ? "error" : "warning" }, line)));
+  one("#reload-now").hidden = !may("reload");
   showTable("#reloads", reloads.map((reload) => {
     const changed = [...(reload.changed ?? []), ...(reload.more_changed ? [`and ${reload.more_changed} more`] : [])];
     const came = [words(reload.result), reload.did, reload.why].filter(Boolean).join(": ");
     return row(figure(reload.number), cell(reload.at.replace("T", " ").replace(/\.\d+/, "")), cell(came), cell(changed.join(", ")), cell(reload.findings));
   }));
+}
+
+// --- What may be changed -------------------------------------------------------------------------
+
+const may = (what) => status.allow?.includes(what) ?? false;
+
+/// Does something, and says what came of it.
+async function change(path, hint, came) {
+  try {
+    hint.textContent = came(await (await ask(path, undefined, "POST")).json());
+  } catch (error) {
+    hint.textContent = error.message;
+  }
+}
+
+let isSure = false;
+
+function dropBuffer() {
+  const [button, hint] = [one("#drop-buffer"), one("#drop .hint")];
+  if (!isSure) {
+    isSure = true;
+    button.textContent = `Drop ${number(part(chosen).queue.messages)} messages for good`;
+    hint.textContent = "Nobody gets them any more. Press again to do it.";
+    return;
+  }
+  askAgain();
+  change(`/drop-buffer?node=${encodeURIComponent(chosen)}`, hint, ({ dropped }) => `${number(dropped)} messages were dropped.`);
+}
+
+function askAgain() {
+  isSure = false;
+  one("#drop-buffer").textContent = "Drop what waits";
+  one("#drop .hint").textContent = "";
 }
 
 // --- The graph -----------------------------------------------------------------------------------
@@ -382,6 +420,9 @@ function open(name) {
   if (!again) {
     forgetMessages();
     showTapChoice();
+    askAgain();
+    one("#settings").open = false;
+    showHistory(name);
   }
   showPart();
   showGraph();
@@ -393,6 +434,7 @@ function close() {
   const box = boxes.get(chosen)?.group;
   chosen = null;
   forgetMessages();
+  series = new Map();
   one("#part").hidden = true;
   showGraph();
   box?.focus();
@@ -406,6 +448,7 @@ function showPart() {
     return fill(one("#part-body"), []);
   }
   say(one("#part-title"), chosen);
+  one("#drop").hidden = !(may("drop-buffer") && it.role === "sink" && (it.queue?.messages > 0 || one("#drop .hint").textContent));
   const facts = [["what", `${it.role} of type ${it.type}`]];
   facts.push(["state", make("span", { class: it.state }, it.state), it.since_s === undefined ? "" : ` for ${ago(it.since_s)}`]);
   if (it.why) facts.push(["why", it.why]);
@@ -427,7 +470,6 @@ function showPart() {
 // --- Messages as they pass -----------------------------------------------------------------------
 
 let listening = null;
-let series = new Map();
 
 function showTapChoice() {
   const it = part(chosen);
@@ -444,9 +486,7 @@ function showTapChoice() {
 function forgetMessages() {
   listening?.abort();
   listening = null;
-  series = new Map();
   one("#messages").replaceChildren();
-  one("#plots").replaceChildren();
   for (const button of document.querySelectorAll("#tap-choice button")) button.setAttribute("aria-pressed", false);
 }
 
@@ -475,32 +515,60 @@ function showMessage(message, hint) {
   const list = one("#messages");
   list.prepend(shown);
   while (list.children.length > MOST_MESSAGES) list.lastChild.remove();
-  for (const [name, value] of numbersOf(payload, "")) plot(name, value);
 }
 
-function* numbersOf(value, name) {
-  if (typeof value === "number") yield [name || "payload", value];
-  if (value === null || typeof value !== "object") return;
-  for (const [key, inner] of Object.entries(value)) yield* numbersOf(inner, name ? `${name}.${key}` : key);
+// --- Values of the last minutes ------------------------------------------------------------------
+
+let series = new Map();
+
+/// The program keeps one value of each field in a while; a look every ten seconds is enough.
+async function showHistory(name) {
+  const own = (series = new Map());
+  one("#plots").replaceChildren();
+  one("#plots-hint").textContent = "";
+  const isNode = status.nodes[name] !== undefined;
+  // Whoever closes a node and opens it again has one that looks, not two.
+  while (chosen === name && series === own && isNode) {
+    try {
+      const { every_s: every, fields } = await (await ask(`/history?node=${encodeURIComponent(name)}`)).json();
+      if (chosen !== name || series !== own) return;
+      const longest = Math.max(0, ...Object.values(fields).map((values) => values.length));
+      one("#plots-hint").textContent = longest ? `The last ${duration(longest * every)}, one value in ${every} s.` : "None so far: a number in what goes out is seen after some ten seconds.";
+      Object.entries(fields).forEach(([field, values]) => plot(field, values));
+    } catch {
+      // The state says so already.
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10_000));
+  }
 }
 
-function plot(name, value) {
+async function showSettings() {
+  if (!one("#settings").open || !chosen) return;
+  try {
+    one("#settings pre").textContent = await (await ask(`/settings?node=${encodeURIComponent(chosen)}`)).text();
+  } catch (error) {
+    one("#settings pre").textContent = error.message;
+  }
+}
+
+function plot(name, values) {
   if (!series.has(name)) {
     if (series.size === MOST_PLOTS) return;
     const line = make("polyline");
     const now = make("b");
     const picture = make("svg", { width: 180, height: 44, viewBox: "0 0 180 44", role: "img", "aria-label": `the last values of ${name}` }, line);
     one("#plots").append(make("figure", {}, make("figcaption", {}, `${name} `, now), picture));
-    series.set(name, { values: [], line, now });
+    series.set(name, { line, now });
   }
-  const { values, line, now } = series.get(name);
-  values.push(value);
-  if (values.length > MOST_POINTS) values.shift();
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const { line, now } = series.get(name);
+  const known = values.filter((value) => value !== null);
+  const [low, high] = [Math.min(...known), Math.max(...known)];
   const y = (value) => (high === low ? 22 : 40 - (36 * (value - low)) / (high - low));
   const step = 176 / Math.max(1, values.length - 1);
-  line.setAttribute("points", values.map((value, at) => `${(2 + at * step).toFixed(1)},${y(value).toFixed(1)}`).join(" "));
-  now.textContent = String(Number(value.toPrecision(6)));
+  const points = values.flatMap((value, at) => (value === null ? [] : [`${(2 + at * step).toFixed(1)},${y(value).toFixed(1)}`]));
+  // One value is a line as well.
+  line.setAttribute("points", points.length === 1 ? `${points[0]} 178,22` : points.join(" "));
+  now.textContent = String(Number(known.at(-1).toPrecision(6)));
 }
 
 // --- The log -------------------------------------------------------------------------------------
@@ -536,6 +604,9 @@ document.addEventListener("keydown", (event) => {
   }
 });
 one("#close").addEventListener("click", close);
+one("#drop-buffer").addEventListener("click", dropBuffer);
+one("#reload-now button").addEventListener("click", () => change("/reload", one("#reload-now .hint"), () => "Asked. What came of it stands below."));
+one("#settings").addEventListener("toggle", showSettings);
 one("#log").addEventListener("toggle", showLog);
 one("#door").addEventListener("submit", (event) => {
   event.preventDefault();

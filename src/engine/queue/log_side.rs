@@ -64,6 +64,8 @@ pub(super) struct LogSide {
     stranded: Option<Stranded>,
     /// What has a smaller number waited while the link was down.
     historical_below: u64,
+    /// What has a smaller number, and is in no lane, is dropped when it comes back.
+    dropped_below: u64,
     /// Delivered, and the log has not been told.
     acknowledged: Vec<Range<u64>>,
     /// How many these are, when it is to be told, and when it was told last.
@@ -189,6 +191,11 @@ impl LogSide {
     /// Whether it was opened, and takes messages.
     pub fn is_open(&self) -> bool {
         self.state == State::Open
+    }
+
+    /// All that is not in a lane is to be dropped.
+    pub fn drop_waiting(&mut self) {
+        self.dropped_below = self.next_seq;
     }
 
     pub fn open(&mut self, opened: Opened) {
@@ -555,9 +562,16 @@ impl LogSide {
         self.read_from = last + 1;
         // While it was read, some of it may have been delivered.
         let is_known = |seq: &u64| in_lane.contains(seq) || self.is_delivered(*seq);
-        let fresh = stored.into_iter().filter(|(seq, _)| !is_known(seq));
+        let fresh: Vec<_> = stored.into_iter().filter(|(seq, _)| !is_known(seq)).collect();
+        let (dropped, fresh): (Vec<_>, Vec<_>) =
+            fresh.into_iter().partition(|(seq, _)| *seq < self.dropped_below);
+        self.only_in_log = self.only_in_log.saturating_sub(dropped.len() as u64);
+        for (seq, _) in dropped {
+            Delivery::settle_all(self.deliver(seq));
+        }
         let below = self.historical_below;
-        let fresh: Vec<_> = fresh.map(|(seq, message)| (seq, message, seq < below)).collect();
+        let fresh: Vec<_> =
+            fresh.into_iter().map(|(seq, message)| (seq, message, seq < below)).collect();
         self.only_in_log = self.only_in_log.saturating_sub(fresh.len() as u64);
         fresh
     }
