@@ -597,10 +597,10 @@ fn a_tap_that_was_there_before_a_reload_shows_each_message_once_after_it() {
     running.log_after("reloaded: replace a/even", || {
         folder.write(
             "a.yaml",
-            &SHAPED.replace("\n      msg\n", "\n      msg.meta.new = 1;\n      msg\n"),
+            &SHAPED.replace("\n      msg\n", "\n      msg.meta.later = 1;\n      msg\n"),
         );
     });
-    while !next()["became"][0]["meta"]["new"].is_number() {}
+    while !next()["became"][0]["meta"]["later"].is_number() {}
     let counts: Vec<u64> = (0..6).map(|_| next()["payload"]["count"].as_u64().unwrap()).collect();
     assert!(counts.windows(2).all(|pair| pair[1] == pair[0] + 1), "{counts:?}");
     tap.kill().expect("it runs");
