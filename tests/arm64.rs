@@ -53,6 +53,53 @@ fn the_examples_run_on_a_router_with_512_mb() {
     assert!(router.shell("/forebay health").contains("well"));
 }
 
+const BUTTON: &str = r#"
+connections:
+  controller: { type: gpio, chip: "9030000.pl061" }
+  hall: { type: broker, listen: ["127.0.0.1:18830"] }
+  plant: { type: mqtt, url: "mqtt://127.0.0.1:18830", client_id: gateway }
+  company: { type: mqtt, url: "${env:COMPANY_BROKER}", client_id: site-a }
+sources:
+  inputs: { type: gpio, connection: controller, lines: [{ name: button, line: 3 }] }
+  heard: { type: mqtt, connection: hall, topics: [button] }
+transforms:
+  late: { from: heard, type: script, script: "msg.payload.late_ms = msg.time - msg.payload.at; msg" }
+sinks:
+  plant:
+    from: inputs
+    type: mqtt
+    connection: plant
+    topic: button
+    qos: 1
+    envelope: { time: at, time_as: unix_ms }
+  company: { from: inputs, type: mqtt, connection: company, topic: company/button, qos: 1 }
+  shown: { from: late, type: log }
+"#;
+
+#[test]
+fn an_edge_at_the_controller_of_a_router_is_published() {
+    let place = Folder::new();
+    let disk = disk(&place);
+    let company = Mosquitto::start();
+    let told = Subscriber::to(company.port, "company/#");
+    let folder = Folder::with(&[("a.yaml", BUTTON)]);
+    let Some(mut router) = Machine::router(folder.path(), &disk) else { return };
+    // Where the kernel has a driver for the button, that holds its line.
+    router.shell("echo gpio-keys >/sys/bus/platform/drivers/gpio-keys/unbind 2>/dev/null || true");
+    router.shell(&format!("export COMPANY_BROKER=mqtt://{HERE}:{}\n{START}", company.port));
+    let is = |level: bool| format!(r#"{{"button":{level}}}"#);
+    told.wait_for("the level at first", |got| got.payload == is(false));
+    let pressed = now();
+    router.press_power_button();
+    told.wait_for("the edge", |got| got.payload == is(true));
+    println!("the edge arrived {:.1?} after the button was pressed", pressed.elapsed());
+    // The emulator lets go of it after a tenth of a second.
+    until("the edge back", || told.payloads().len() == 3);
+    let late = router.until("late_ms", "grep '\"button\":true,\"at\"' /tmp/log || true");
+    println!("and by the clock of the router: {late}");
+    assert_eq!(told.payloads(), [is(false), is(true), is(false)]);
+}
+
 #[test]
 fn power_cuts_of_a_router_lose_nothing_that_was_acknowledged() {
     let cuts = if is_long() { 50 } else { 3 };

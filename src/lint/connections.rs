@@ -79,7 +79,8 @@ fn unfit(part: &Part, uses: &Uses, connection: &Part) -> Option<Finding> {
 fn on_connection(draft: &Draft, part: &Part, connection: &Part, findings: &mut Vec<Finding>) {
     let (Some(configured), Some(on)) = (&part.configured, &connection.configured) else { return };
     let settings: &dyn Any = &**on;
-    findings.extend(configured.check_on(settings).into_iter().map(|mut problem| {
+    let refused = if configured.switches() { on.refuses_switching() } else { None };
+    findings.extend(configured.check_on(settings).into_iter().chain(refused).map(|mut problem| {
         let edit = problem.of_connection.take();
         let finding = part.place(problem, &draft.texts);
         let finding = finding.context(connection.name_span, "on this connection");

@@ -4,7 +4,8 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
@@ -16,6 +17,8 @@ use super::{command, kill, lines::Lines, now, pause, spawn, test_tools};
 
 /// Where the kernel shows the chips that it is to make up.
 const CHIPS: &str = "/sys/kernel/config/gpio-sim";
+/// Where the emulator takes commands.
+const MONITOR: &str = "monitor";
 /// An emulated machine is slow.
 const LONGEST: Duration = Duration::from_secs(120);
 /// What the emulated machine begins with.
@@ -51,8 +54,8 @@ pub struct Machine {
     pub program: String,
     /// Where the folder of pipelines is.
     pub folder: String,
-    /// What the emulated machine begins with.
-    _disk: Option<TempDir>,
+    /// What the emulated machine begins with, and where it is watched.
+    place: Option<TempDir>,
 }
 
 impl Machine {
@@ -136,11 +139,13 @@ impl Machine {
         emulator.args(["-m", "512", "-nodefaults", "-no-reboot", "-display", "none"]);
         emulator.args(["-serial", "stdio", "-kernel"]).arg(parts.join("vmlinuz"));
         emulator.arg("-initrd").arg(disk.path().join("disk"));
+        let monitor = format!("unix:{},server=on,wait=off", disk.path().join(MONITOR).display());
+        emulator.args(["-monitor", &monitor]);
         let mut machine = Machine::of(emulator, program, folder);
         // What comes before there is a shell is lost.
         (machine.seen, _) =
             machine.output.wait_for("the machine begins", 0, |line| line == "begins");
-        machine._disk = Some(disk);
+        machine.place = Some(disk);
         machine
     }
 
@@ -151,7 +156,20 @@ impl Machine {
         output.collect(process.stdout.take().expect("it is piped"));
         let input = process.stdin.take().expect("it is piped");
         let (program, folder) = (program.to_owned(), folder.to_owned());
-        Machine { process, input, output, seen: 0, commands: 0, program, folder, _disk: None }
+        Machine { process, input, output, seen: 0, commands: 0, program, folder, place: None }
+    }
+
+    /// Presses the power button of an emulated machine.
+    pub fn press_power_button(&self) {
+        let place = self.place.as_ref().expect("it is emulated").path().join(MONITOR);
+        let mut monitor = UnixStream::connect(place).expect("it is watched");
+        monitor.write_all(b"system_powerdown\n").expect("it listens");
+        // It asks what is next before the command, and once it is done.
+        let (mut said, mut byte) = (Vec::new(), [0]);
+        while String::from_utf8_lossy(&said).matches("(qemu)").count() < 2 {
+            monitor.read_exact(&mut byte).expect("it answers");
+            said.push(byte[0]);
+        }
     }
 
     /// Runs a script, and gives what it printed.

@@ -71,6 +71,10 @@ impl Configured for GpioSink {
             .collect()
     }
 
+    fn switches(&self) -> bool {
+        true
+    }
+
     fn claims_on(&self, connection: &dyn Any) -> Vec<Claim> {
         let Some(chip) = connection.downcast_ref::<ChipSettings>() else { return Vec::new() };
         let lines = self.outputs.iter().enumerate();

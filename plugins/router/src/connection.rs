@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use forebay_sdk::{
-    Capabilities, Configured, Connection, Examination, Link, Node, Shared, Site, Timestamp, Voice,
-    World,
+    Capabilities, Configured, Connection, Examination, Link, Node, Problem, Shared, Site,
+    Timestamp, Voice, World,
     connection::Down,
     line::LineOwner,
     orders::Pace,
@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    action::Action,
+    action::{Action, Kind},
     counters::Counters,
     examine::examine,
     group::{Group, Part},
@@ -62,7 +62,7 @@ impl Configured for Router {
         Capabilities { is_near, ..Capabilities::default() }
     }
 
-    fn check_files(&self, folder: &Path) -> Vec<forebay_sdk::Problem> {
+    fn check_files(&self, folder: &Path) -> Vec<Problem> {
         self.certificates(folder.into()).problems()
     }
 
@@ -73,6 +73,10 @@ impl Configured for Router {
     fn examine<'a>(&'a self, asked: &'a Examination<'a>) -> Option<LocalBoxFuture<'a, ()>> {
         let certificates = self.certificates(Arc::clone(&asked.site.folder));
         Some(async move { examine(self, &certificates, asked).await }.boxed_local())
+    }
+
+    fn refuses_switching(&self) -> Option<Problem> {
+        self.refuses("connection", Kind::Output)
     }
 
     fn knows_link(&self) -> bool {

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use forebay_sdk::{
-    Period, Rate, Secret,
+    Period, Problem, Rate, Secret,
     connection::Down,
     line::{Line, LineOwner, line},
 };
@@ -40,6 +40,21 @@ pub struct Router {
     pub rate: Rate,
     /// How often the link is looked at, when somebody wants to know of it.
     pub link_every: Period,
+}
+
+impl Router {
+    /// What is wrong with a setting of a node that has it do something.
+    pub fn refuses(&self, setting: &str, action: Kind) -> Option<Problem> {
+        if self.allow.contains(&action) {
+            return None;
+        }
+        let name = action.name();
+        let message = format!("the connection does not allow `{name}`");
+        let label = format!("expected `allow: [{name}]` on the connection");
+        let names: Vec<&str> = self.allow.iter().map(|kind| kind.name()).chain([name]).collect();
+        let problem = Problem::new(setting, message, label);
+        Some(problem.of_connection("allow", format!("[{}]", names.join(", "))))
+    }
 }
 
 /// How a router is asked.

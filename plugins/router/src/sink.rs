@@ -55,15 +55,7 @@ impl Configured for RouterSink {
 
     fn check_on(&self, connection: &dyn Any) -> Vec<Problem> {
         let Some(router) = connection.downcast_ref::<Router>() else { return Vec::new() };
-        if router.allow.contains(&self.action) {
-            return Vec::new();
-        }
-        let name = self.action.name();
-        let message = format!("the connection does not allow `{name}`");
-        let label = format!("expected `allow: [{name}]` on the connection");
-        let names: Vec<&str> = router.allow.iter().map(|kind| kind.name()).chain([name]).collect();
-        let problem = Problem::new("action", message, label);
-        vec![problem.of_connection("allow", format!("[{}]", names.join(", ")))]
+        router.refuses("action", self.action).into_iter().collect()
     }
 }
 

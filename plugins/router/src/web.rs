@@ -228,8 +228,8 @@ pub fn distrust(place: &Place, error: io::Error) -> anyhow::Error {
     };
     let words = match place.check {
         Check::System => format!(
-            "nothing shows yet that {place} is the router: {distrust}. When it is, write this into its connection: \
-             `fingerprint: \"{}\"`",
+            "nothing shows yet that {place} is the router, for nobody here knows its certificate. When it is, write this \
+             into its connection: `fingerprint: \"{}\"`",
             distrust.fingerprint
         ),
         Check::Authority | Check::Fingerprint(_) => {

@@ -103,6 +103,16 @@ pub trait Configured: Any + Send + Sync {
         Vec::new()
     }
 
+    /// Whether it switches outputs of a [`crate::panel::Panel`].
+    fn switches(&self) -> bool {
+        false
+    }
+
+    /// What a connection says to a node that switches outputs on it. None where it may.
+    fn refuses_switching(&self) -> Option<Problem> {
+        None
+    }
+
     /// What it reads and writes on the other side, for who holds the manual of a device beside it.
     fn inventory(&self) -> Inventory {
         Inventory::default()

@@ -31,7 +31,7 @@ async fn a_certificate_that_nothing_knows_keeps_the_password_and_says_what_to_wr
     let running = connect(&memory, URL);
     let words = first_trouble(&running).await;
     assert!(
-        words.starts_with("nothing shows yet that https://192.168.1.1 is the router: "),
+        words.starts_with("nothing shows yet that https://192.168.1.1 is the router, for nobody here knows its certificate"),
         "{words}"
     );
     assert!(words.ends_with(&format!("`fingerprint: \"{pin}\"`")), "{words}");
