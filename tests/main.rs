@@ -41,6 +41,7 @@ mod examples;
 mod expressions;
 mod mutations;
 mod page;
+mod release;
 mod schemas;
 mod secrets;
 mod seeing;
