@@ -73,8 +73,7 @@ pub(super) fn check(folder: &Path, environment: Environment<'_>) -> anyhow::Resu
     Ok(checked)
 }
 
-/// The node types of this build, and what finds those of a folder. Made once: their schemas cost more than reading a folder, and a
-/// folder is read again at each look for changes.
+/// The node types of this build, and what finds those of a folder. Made once.
 pub(super) fn types() -> &'static Types {
     static TYPES: OnceLock<Types> = OnceLock::new();
     TYPES.get_or_init(plugins::types)

@@ -16,7 +16,7 @@ pub struct Kind<'a> {
     /// One sentence.
     pub summary: &'a str,
     /// JSON Schema of one of them.
-    pub schema: &'a Value,
+    pub schema: Value,
     /// The plugin that offers it.
     pub plugin: &'a Plugin,
     /// The profiles that it can take in, as far as they are built in.
@@ -39,14 +39,14 @@ pub fn all(types: &Types) -> Vec<Kind<'_>> {
         let node_type = &*entry.node_type;
         let role = node_type.role();
         let (name, noun, summary) = (node_type.name(), role.noun(), node_type.summary());
-        let (schema, plugin) = (&entry.schema, &*entry.plugin);
+        let (schema, plugin) = (entry.schema(), &*entry.plugin);
         let profiles = node_type.profiles().map_or(&[][..], |profiles| profiles.native);
         Kind { name, noun, role: Some(role), summary, schema, plugin, profiles }
     });
     let several = types.expansions().map(|entry| {
         let several = &*entry.expansion;
         let (name, noun, summary) = (several.name(), several.noun(), several.summary());
-        let (schema, plugin) = (&entry.schema, &*entry.plugin);
+        let (schema, plugin) = (entry.schema(), &*entry.plugin);
         Kind { name, noun, role: several.role(), summary, schema, plugin, profiles: &[] }
     });
     nodes.chain(several).collect()

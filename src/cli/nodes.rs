@@ -127,7 +127,7 @@ fn describe(kinds: &[Kind<'_>]) -> String {
     let mut text = String::new();
     for kind in kinds {
         text += &format!("{}: {}\n\n", kind.title(), kind.summary);
-        for row in rows(kind.schema) {
+        for row in rows(&kind.schema) {
             text += &format!("  {}  ({})\n", row.path, row.value);
             for line in [&row.about].into_iter().chain(&row.choices).flat_map(|text| wrap(text)) {
                 text += &format!("      {line}\n");

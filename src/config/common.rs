@@ -7,7 +7,7 @@
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use forebay_sdk::{Capabilities, Finding, Problem, Role, rules::SETTING_VALUE, sc
 use forebay_yaml::{self as yaml, Yaml};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{
     buffer::{Batch, BatchSettings, Buffer, BufferSettings, QueueSettings},
@@ -214,22 +214,27 @@ pub const NEEDED: &str = "x-forebay-needed";
 /// Those that stand in front of a type's own: what it is, and what it is wired to.
 pub(super) const IN_FRONT: [&str; 3] = ["type", "connection", "from"];
 
-/// JSON Schema of the settings that every node of a role has.
-pub(super) fn schema(role: Role) -> &'static Value {
-    static SCHEMAS: LazyLock<BTreeMap<Role, Value>> = LazyLock::new(|| {
-        BTreeMap::from([
-            (Role::Connection, schema_of::<ConnectionCommon>()),
-            (Role::Source, schema_of::<SourceCommon>()),
-            (Role::Transform, schema_of::<TransformCommon>()),
-            (Role::Sink, schema_of::<SinkCommon>()),
-        ])
-    });
-    &SCHEMAS[&role]
+/// The settings that every node of a role has, each with its JSON Schema.
+pub(super) fn settings(role: Role) -> Map<String, Value> {
+    let mut schema = match role {
+        Role::Connection => schema_of::<ConnectionCommon>(),
+        Role::Source => schema_of::<SourceCommon>(),
+        Role::Transform => schema_of::<TransformCommon>(),
+        Role::Sink => schema_of::<SinkCommon>(),
+    };
+    match schema["properties"].take() {
+        Value::Object(settings) => settings,
+        _ => Map::new(),
+    }
 }
 
 /// Whether every node of a role has this setting, so that no type can have one of that name.
 pub fn is_common(role: Role, setting: &str) -> bool {
-    schema(role)["properties"].get(setting).is_some()
+    static NAMES: LazyLock<BTreeMap<Role, BTreeSet<String>>> = LazyLock::new(|| {
+        let names = |role| settings(role).into_iter().map(|(name, _)| name).collect();
+        Role::ALL.into_iter().map(|role| (role, names(role))).collect()
+    });
+    NAMES[&role].contains(setting)
 }
 
 /// Reads those of a node. `written` was checked together with the settings of its type; `title`
@@ -245,12 +250,12 @@ pub(super) fn read(
     match role {
         Role::Connection | Role::Source => Some(usual),
         Role::Transform => {
-            let settings: TransformCommon = yaml::read(written, schema(role), title, findings)?;
+            let settings: TransformCommon = yaml::decode(written, title, findings)?;
             let TransformCommon { buffer, state, .. } = settings;
             Some(Common { buffer: buffer.into(), state: state.into(), ..usual })
         }
         Role::Sink => {
-            let settings: SinkCommon = yaml::read(written, schema(role), title, findings)?;
+            let settings: SinkCommon = yaml::decode(written, title, findings)?;
             let SinkCommon { buffer, batch, envelope, must_deliver, link, .. } = settings;
             let finding = |setting: &'static str| {
                 move |problem: Problem| {

@@ -51,6 +51,8 @@ pub struct Draft {
     pub types: Arc<Types>,
     /// Those that were taken apart.
     pub(super) expanded: BTreeSet<String>,
+    /// Of those that its parts have, by section and name.
+    schemas: BTreeMap<(Option<Role>, String), Arc<Value>>,
     noted: DefaultHasher,
 }
 
@@ -154,6 +156,7 @@ impl Draft {
             filled: Filled::default(),
             types,
             expanded: BTreeSet::new(),
+            schemas: BTreeMap::new(),
             noted: DefaultHasher::new(),
         }
     }
@@ -162,6 +165,17 @@ impl Draft {
     pub(super) fn reading<'a>(&'a mut self, folder: &'a Folder) -> Reading<'a> {
         let Draft { findings, texts, watched, .. } = self;
         Reading { findings, folder, texts, watched, taken: BTreeSet::new() }
+    }
+
+    /// The schema of a type, made once for all nodes that have it.
+    pub(super) fn schema(
+        &mut self,
+        role: Option<Role>,
+        name: &str,
+        make: impl FnOnce() -> Value,
+    ) -> Arc<Value> {
+        let made = self.schemas.entry((role, name.to_owned()));
+        Arc::clone(made.or_insert_with(|| Arc::new(make())))
     }
 
     /// Reports what a schema does not allow, and hides what nobody may see. Says whether there is an error.

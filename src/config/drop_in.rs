@@ -58,10 +58,6 @@ pub struct Standard {
     pub manifest: &'static str,
     /// The script.
     pub script: &'static str,
-    /// `tests.yaml`.
-    pub tests: &'static str,
-    /// `README.md`.
-    pub readme: &'static str,
 }
 
 /// What a folder makes.
@@ -99,7 +95,7 @@ impl DropIns {
         let made =
             DropIn { is_standard: true, ..self.made(manifest, &tree, script, path, Vec::new()) };
         let sample = sample(&made.name, made.role, &made.settings);
-        Plugin::new(plugin.name, plugin.readme, sample).offers(made)
+        Plugin::new(plugin.name, sample).offers(made)
     }
 
     fn plugin(&self, folder: &Path, reading: &mut Reading<'_>) -> Option<Plugin> {
@@ -120,11 +116,11 @@ impl DropIns {
         Some(match made {
             Made::Script(made) => {
                 let sample = sample(&made.name, made.role, &made.settings);
-                Plugin::new(name, "", sample).offers(made)
+                Plugin::new(name, sample).offers(made)
             }
             Made::Whole(made) => {
                 let sample = sample(&made.name, made.role, &made.settings);
-                Plugin::new(name, "", sample).expands(made)
+                Plugin::new(name, sample).expands(made)
             }
         })
     }
@@ -355,8 +351,8 @@ impl NodeType for DropIn {
     fn connections(&self) -> &[Cow<'static, str>] {
         &[]
     }
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn schema(&self) -> Value {
+        self.schema.clone()
     }
     fn fingerprint(&self) -> u64 {
         self.fingerprint

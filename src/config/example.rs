@@ -16,15 +16,15 @@ pub(crate) static TOO_QUIET: Rule =
     Rule::new("too-quiet", "# too-quiet\n\nLevel: warning\n\nA beat says nothing.\n");
 
 pub(crate) fn plugin() -> Plugin {
-    Plugin::new("example", "", "")
+    Plugin::new("example", "")
         .offers(Native::<Line>::new(Role::Connection, "line", "Joins."))
         .offers(Native::<Beat>::new(Role::Source, "beat", "Beats."))
         .offers(Native::<Tap>::new(Role::Source, "tap", "Listens.").using(&["line"]))
         .offers(Native::<Pass>::new(Role::Transform, "pass", "Passes on."))
         .offers(Native::<End>::new(Role::Sink, "end", "Takes."))
         .offers(Native::<Command>::new(Role::Sink, "command", "Asks.").using(&["line"]))
-        .expands(Pairs(schema_of::<Pair>()))
-        .expands(Chains(schema_of::<Chain>()))
+        .expands(Pairs)
+        .expands(Chains)
         .rules(&[&TOO_QUIET])
 }
 
@@ -225,7 +225,7 @@ impl Configured for Command {
 }
 
 /// A section `pairs:`. Each link is a tap on a line of the pair, and an end that reads it.
-struct Pairs(Value);
+struct Pairs;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -252,8 +252,8 @@ impl Expansion for Pairs {
     fn summary(&self) -> &str {
         "Ties what is heard to an end."
     }
-    fn schema(&self) -> &Value {
-        &self.0
+    fn schema(&self) -> Value {
+        schema_of::<Pair>()
     }
 
     fn expand(&self, _: &str, settings: &Yaml, _: &mut Vec<Finding>) -> Vec<Expanded> {
@@ -282,7 +282,7 @@ impl Expansion for Pairs {
 }
 
 /// A transform that stands for several in a row.
-struct Chains(Value);
+struct Chains;
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -305,8 +305,8 @@ impl Expansion for Chains {
     fn summary(&self) -> &str {
         "Several steps."
     }
-    fn schema(&self) -> &Value {
-        &self.0
+    fn schema(&self) -> Value {
+        schema_of::<Chain>()
     }
 
     fn expand(&self, _: &str, settings: &Yaml, _: &mut Vec<Finding>) -> Vec<Expanded> {

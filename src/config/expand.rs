@@ -26,7 +26,8 @@ impl Reader<'_> {
         if settings.entries().is_none() {
             self.no_settings(expansion.noun(), &name, "a map", key_span, &settings);
         } else {
-            self.draft.check_settings(&settings, &entry.schema, &title, key_span);
+            let schema = self.draft.schema(role, expansion.name(), || entry.schema());
+            self.draft.check_settings(&settings, &schema, &title, key_span);
         }
         let is_wrong = |finding: &Finding| finding.level == Level::Error;
         if self.draft.findings[before..].iter().any(is_wrong) {

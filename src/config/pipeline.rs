@@ -120,8 +120,8 @@ impl<'a> Reader<'a> {
             return false;
         }
         let has_it = |name: &str| {
-            let schema = self.types.get(role, name).map(|entry| &entry.schema["properties"]);
-            schema.is_some_and(|settings| settings.get(&entry.key).is_some())
+            let schema = self.types.get(role, name).map(|entry| entry.schema());
+            schema.is_some_and(|schema| schema["properties"].get(&entry.key).is_some())
         };
         match above.value.get("type").and_then(Yaml::text) {
             Some(name) => has_it(name),

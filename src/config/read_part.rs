@@ -13,6 +13,8 @@ use forebay_sdk::{
 };
 use forebay_yaml::{self as yaml, Content, Scalar, Yaml};
 
+use serde_json::Value;
+
 use super::{
     common::{self, Common},
     draft::{Draft, How, Part, Upstream, Uses},
@@ -194,10 +196,11 @@ impl<'a> Reader<'a> {
     /// Checks all settings, then takes those that every node has and gives the rest to the type.
     fn configure(&mut self, part: &mut Part, entry: &NodeTypeEntry, whole: Option<&Whole<'_>>) {
         let before = self.draft.findings.len();
-        self.include_scripts(part, entry);
+        let schema = self.draft.schema(Some(part.role), &part.type_name, || entry.schema());
+        self.include_scripts(part, entry, &schema);
         self.take_in_profile(part);
         let (title, span) = (part.title(), part.span());
-        self.draft.check_settings(&part.settings, &entry.schema, &title, span);
+        self.draft.check_settings(&part.settings, &schema, &title, span);
         part.uses = self.uses(part, whole);
         let is_wrong = |finding: &Finding| finding.level == Level::Error;
         let wrong = self.draft.findings[before..].iter().any(is_wrong);
@@ -210,7 +213,7 @@ impl<'a> Reader<'a> {
         let texts = &self.draft.texts;
         findings.extend(resolved.problems.into_iter().map(|problem| part.place(problem, texts)));
         part.configured = resolved.configured;
-        part.places = Places::of(&part.settings, &entry.schema, texts);
+        part.places = Places::of(&part.settings, &schema, texts);
         let Some(configured) = &part.configured else { return };
         if !self.folder.is_copy() {
             let wrong = configured.check_files(&self.folder.files);
@@ -266,9 +269,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Puts the texts of `.rhai` files in the places of their paths, and what scripts import beside them.
-    fn include_scripts(&mut self, part: &mut Part, entry: &NodeTypeEntry) {
+    fn include_scripts(&mut self, part: &mut Part, entry: &NodeTypeEntry, schema: &Value) {
         let Content::Map(settings) = &mut part.settings.content else { return };
-        for setting in settings.iter_mut().filter(|one| is_script(&entry.schema, &one.key)) {
+        for setting in settings.iter_mut().filter(|one| is_script(schema, &one.key)) {
             self.include_script(&mut setting.value);
             self.import_modules(&mut setting.value, &*entry.node_type);
         }

@@ -17,8 +17,18 @@ pub struct NodeTypeEntry {
     pub node_type: Arc<dyn NodeType>,
     /// The plugin that offers it.
     pub plugin: Arc<Plugin>,
-    /// JSON Schema of the node: its own settings and those that every node has.
-    pub schema: Value,
+}
+
+impl NodeTypeEntry {
+    /// JSON Schema of the node: its own settings and those that every node has. Made anew at each call: those of all
+    /// types together are megabytes, at which nobody looks while a folder runs.
+    pub fn schema(&self) -> Value {
+        let node_type = &*self.node_type;
+        let common = common_of(node_type.role(), node_type.name(), node_type.summary());
+        let common =
+            common.filter(|(key, _)| key != "connection" || !node_type.connections().is_empty());
+        whole_schema(common.collect(), node_type.schema(), node_type.summary())
+    }
 }
 
 /// Something that stands for several nodes, and the whole of what its author may write.
@@ -27,8 +37,18 @@ pub struct ExpansionEntry {
     pub expansion: Arc<dyn Expansion>,
     /// The plugin that offers it.
     pub plugin: Arc<Plugin>,
-    /// JSON Schema of one of them: its own settings and, for a type, those that every node has.
-    pub schema: Value,
+}
+
+impl ExpansionEntry {
+    /// JSON Schema of one of them: its own settings and, for a type, those that every node has. Made anew at each call.
+    pub fn schema(&self) -> Value {
+        let expansion = &*self.expansion;
+        let (name, summary) = (expansion.name(), expansion.summary());
+        let common = expansion.role().into_iter().flat_map(|role| common_of(role, name, summary));
+        // What its parts connect to is its own affair.
+        let common = common.filter(|(key, _)| key != "connection");
+        whole_schema(common.collect(), expansion.schema(), summary)
+    }
 }
 
 /// The node types at hand: those of a build, or of a build and a folder.
@@ -41,8 +61,7 @@ pub struct Types {
 }
 
 impl Types {
-    /// Gathers the types of plugins that are compiled in. Made once for a process: their schemas
-    /// cost more than reading a folder.
+    /// Gathers the types of plugins that are compiled in.
     pub fn new(plugins: Vec<Plugin>) -> Types {
         let none = Types {
             nodes: BTreeMap::new(),
@@ -78,17 +97,15 @@ impl Types {
             if of_role.get(node_type.name()).is_some_and(|there| !there.node_type.gives_way()) {
                 continue;
             }
-            let schema = schema_of_type(&**node_type);
             let name = node_type.name().to_owned();
             let (node_type, plugin) = (Arc::clone(node_type), Arc::clone(plugin));
-            of_role.insert(name, Arc::new(NodeTypeEntry { node_type, plugin, schema }));
+            of_role.insert(name, Arc::new(NodeTypeEntry { node_type, plugin }));
         }
         for expansion in &plugin.expansions {
             let of_role = self.expansions.entry(expansion.role()).or_default();
             of_role.entry(expansion.name().to_owned()).or_insert_with(|| {
-                let schema = schema_of_expansion(&**expansion);
                 let (expansion, plugin) = (Arc::clone(expansion), Arc::clone(plugin));
-                Arc::new(ExpansionEntry { expansion, plugin, schema })
+                Arc::new(ExpansionEntry { expansion, plugin })
             });
         }
     }
@@ -153,34 +170,18 @@ impl Types {
 /// What a pipeline is for, at the top of its file.
 pub const DESCRIPTION: &str = "description";
 
-fn schema_of_type(node_type: &dyn NodeType) -> Value {
-    let common = common_of(node_type.role(), node_type.name(), node_type.summary());
-    let common =
-        common.filter(|(key, _)| key != "connection" || !node_type.connections().is_empty());
-    whole_schema(common.collect(), node_type.schema(), node_type.summary())
-}
-
-fn schema_of_expansion(expansion: &dyn Expansion) -> Value {
-    let (name, summary) = (expansion.name(), expansion.summary());
-    let common = expansion.role().into_iter().flat_map(|role| common_of(role, name, summary));
-    // What its parts connect to is its own affair.
-    let common = common.filter(|(key, _)| key != "connection");
-    whole_schema(common.collect(), expansion.schema(), summary)
-}
-
 /// The settings that every node of a role has, in the words of one type.
 fn common_of(role: Role, name: &str, summary: &str) -> impl Iterator<Item = (String, Value)> {
     let of_type = json!({ "const": name, "description": summary });
-    let common = common::schema(role)["properties"].as_object().into_iter().flatten();
-    common.map(move |(key, schema)| match key.as_str() {
-        "type" => (key.clone(), of_type.clone()),
-        _ => (key.clone(), schema.clone()),
+    common::settings(role).into_iter().map(move |(key, schema)| match key.as_str() {
+        "type" => (key, of_type.clone()),
+        _ => (key, schema),
     })
 }
 
 /// One schema of what every node has and of a type's own settings. What few pipelines need stands
 /// last.
-fn whole_schema(common: Map<String, Value>, own: &Value, summary: &str) -> Value {
+fn whole_schema(common: Map<String, Value>, mut schema: Value, summary: &str) -> Value {
     let is_in_front = |key: &String| common::IN_FRONT.contains(&key.as_str());
     // A type that can use a connection needs one.
     let is_needed = |key: &&str| common.contains_key(*key);
@@ -188,7 +189,6 @@ fn whole_schema(common: Map<String, Value>, own: &Value, summary: &str) -> Value
     let mut required: Vec<Value> = needed.map(Value::from).collect();
     let (mut properties, behind): (Map<_, _>, Map<_, _>) =
         common.into_iter().partition(|(key, _)| is_in_front(key));
-    let mut schema = own.clone();
     let object = schema.as_object_mut().expect("settings are a map");
     if let Some(Value::Object(own)) = object.remove("properties") {
         properties.extend(own);

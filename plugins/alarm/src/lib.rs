@@ -12,8 +12,7 @@ use crate::settings::AlarmSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("alarm", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(alarm())
+    Plugin::new("alarm", include_str!("../sample.yaml")).offers(alarm())
 }
 
 fn alarm() -> Native<AlarmSettings> {

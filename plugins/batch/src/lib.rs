@@ -11,8 +11,7 @@ use crate::settings::BatchSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("batch", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(batch())
+    Plugin::new("batch", include_str!("../sample.yaml")).offers(batch())
 }
 
 fn batch() -> Native<BatchSettings> {

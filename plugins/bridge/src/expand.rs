@@ -1,7 +1,5 @@
 //! Takes a bridge apart: for each way a source, a node in the middle and a sink.
 
-use std::sync::OnceLock;
-
 use forebay_sdk::{
     Expanded, Expansion, Filter, Finding, Problem, Role, ShortOr, Span, Value, schema_of,
     yaml::{Content, Entry, Scalar, Style, Yaml, decode},
@@ -13,8 +11,7 @@ use crate::{
 };
 
 /// The section `bridges:`.
-#[derive(Default)]
-pub struct Bridges(OnceLock<Value>);
+pub struct Bridges;
 
 impl Expansion for Bridges {
     fn name(&self) -> &str {
@@ -33,8 +30,8 @@ impl Expansion for Bridges {
         "Ties two brokers together: what is published at one goes to the other."
     }
 
-    fn schema(&self) -> &Value {
-        self.0.get_or_init(schema_of::<BridgeSettings>)
+    fn schema(&self) -> Value {
+        schema_of::<BridgeSettings>()
     }
 
     fn expand(&self, name: &str, settings: &Yaml, findings: &mut Vec<Finding>) -> Vec<Expanded> {

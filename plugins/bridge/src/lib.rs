@@ -17,8 +17,8 @@ use crate::{expand::Bridges, settings::CrossingSettings};
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("bridge", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .expands(Bridges::default())
+    Plugin::new("bridge", include_str!("../sample.yaml"))
+        .expands(Bridges)
         .offers(crossing())
         .sample("bridge", include_str!("../middle.yaml"))
 }

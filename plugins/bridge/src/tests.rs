@@ -9,9 +9,9 @@ use crate::{crossing, expand::Bridges, rule::read_line};
 
 /// What a bridge is taken apart into, and what was said of it.
 fn expand(text: &str) -> (Vec<Expanded>, Vec<String>) {
-    let (mut findings, bridges) = (Vec::new(), Bridges::default());
+    let (mut findings, bridges) = (Vec::new(), Bridges);
     let tree = yaml::parse(text, 0, Limits::default(), &mut findings).unwrap();
-    yaml::check(&tree, bridges.schema(), "bridge", tree.span, &mut findings);
+    yaml::check(&tree, &bridges.schema(), "bridge", tree.span, &mut findings);
     assert_eq!(findings, []);
     let parts = bridges.expand("b", &tree, &mut findings);
     let say = |finding: &forebay_sdk::Finding| format!("{} [{}]", finding.message, finding.label);

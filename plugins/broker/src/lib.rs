@@ -52,7 +52,7 @@ use crate::settings::BrokerSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("broker", include_str!("../README.md"), include_str!("../sample.yaml"))
+    Plugin::new("broker", include_str!("../sample.yaml"))
         .offers(broker())
         .is_peer(peer::peer())
         .rules(&[&rules::OPEN_BROKER, &rules::PASSWORDS_IN_THE_CLEAR])

@@ -21,7 +21,7 @@ use crate::settings::{DecodeSettings, EncodeSettings};
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("codec", include_str!("../README.md"), include_str!("../sample.yaml"))
+    Plugin::new("codec", include_str!("../sample.yaml"))
         .offers(decode())
         .offers(encode())
         .sample("encode", include_str!("../encode-sample.yaml"))

@@ -11,8 +11,7 @@ use crate::settings::CounterSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("counter", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(counter())
+    Plugin::new("counter", include_str!("../sample.yaml")).offers(counter())
 }
 
 fn counter() -> Native<CounterSettings> {

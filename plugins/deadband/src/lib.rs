@@ -11,8 +11,7 @@ use crate::settings::DeadbandNodeSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("deadband", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(deadband())
+    Plugin::new("deadband", include_str!("../sample.yaml")).offers(deadband())
 }
 
 fn deadband() -> Native<DeadbandNodeSettings> {

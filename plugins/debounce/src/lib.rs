@@ -11,8 +11,7 @@ use crate::settings::DebounceSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("debounce", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(debounce())
+    Plugin::new("debounce", include_str!("../sample.yaml")).offers(debounce())
 }
 
 fn debounce() -> Native<DebounceSettings> {

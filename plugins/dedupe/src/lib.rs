@@ -11,8 +11,7 @@ use crate::settings::DedupeSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("dedupe", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(dedupe())
+    Plugin::new("dedupe", include_str!("../sample.yaml")).offers(dedupe())
 }
 
 fn dedupe() -> Native<DedupeSettings> {

@@ -11,8 +11,7 @@ use crate::settings::DelaySettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("delay", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(delay())
+    Plugin::new("delay", include_str!("../sample.yaml")).offers(delay())
 }
 
 fn delay() -> Native<DelaySettings> {

@@ -15,7 +15,7 @@ use crate::settings::FileSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("file", include_str!("../README.md"), include_str!("../sample.yaml"))
+    Plugin::new("file", include_str!("../sample.yaml"))
         .offers(file())
         .rules(&[&rules::RELATIVE_PATH])
 }

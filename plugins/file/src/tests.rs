@@ -11,7 +11,7 @@ use forebay_sdk::{
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{append::Appender, file, plugin, record::record};
+use super::{append::Appender, file, record::record};
 
 fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
@@ -321,12 +321,4 @@ fn two_sinks_cannot_have_the_same_file() {
     };
     assert_eq!(claim("/log/a"), "file /log/a");
     assert_eq!(claim("/log//./a"), "file /log/a");
-}
-
-#[test]
-fn the_plugin_describes_itself() {
-    let plugin = plugin();
-    assert_eq!(plugin.types[0].name(), plugin.name);
-    assert!(plugin.readme.contains("<!-- settings: file sink -->"));
-    assert!(plugin.sample.contains("type: file"));
 }

@@ -25,7 +25,7 @@ use crate::settings::{GpioSettings, GpioSinkSettings, GpioSourceSettings};
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("gpio", include_str!("../README.md"), include_str!("../sample.yaml"))
+    Plugin::new("gpio", include_str!("../sample.yaml"))
         .offers(connection())
         .offers(source())
         .offers(sink())

@@ -17,7 +17,7 @@ use crate::settings::HttpSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("http", include_str!("../README.md"), include_str!("../sample.yaml")).offers(http())
+    Plugin::new("http", include_str!("../sample.yaml")).offers(http())
 }
 
 fn http() -> Native<HttpSettings> {

@@ -11,7 +11,7 @@ use crate::settings::JoinSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("join", include_str!("../README.md"), include_str!("../sample.yaml")).offers(join())
+    Plugin::new("join", include_str!("../sample.yaml")).offers(join())
 }
 
 fn join() -> Native<JoinSettings> {

@@ -13,7 +13,7 @@ use crate::settings::LogSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("log", include_str!("../README.md"), include_str!("../sample.yaml")).offers(log())
+    Plugin::new("log", include_str!("../sample.yaml")).offers(log())
 }
 
 fn log() -> Native<LogSettings> {

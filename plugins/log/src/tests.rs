@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     line::{Layout, lines},
-    log, plugin,
+    log,
     sink::Log,
 };
 
@@ -132,12 +132,4 @@ fn settings_may_be_left_out_and_are_checked() {
     assert!(testing::configure(&log(), "{format: json, to: stderr}").is_ok());
     let findings = testing::configure(&log(), "to: syslog").err().unwrap();
     assert!(findings[0].contains("expected `stdout` or `stderr`"), "{findings:?}");
-}
-
-#[test]
-fn the_plugin_describes_itself() {
-    let plugin = plugin();
-    assert_eq!(plugin.types[0].name(), plugin.name);
-    assert!(plugin.readme.contains("<!-- settings: log sink -->"));
-    assert!(plugin.sample.contains("type: log"));
 }

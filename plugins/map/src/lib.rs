@@ -14,7 +14,7 @@ use crate::settings::MapSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("map", include_str!("../README.md"), include_str!("../sample.yaml")).offers(map())
+    Plugin::new("map", include_str!("../sample.yaml")).offers(map())
 }
 
 fn map() -> Native<MapSettings> {

@@ -2,7 +2,7 @@ use forebay_sdk::{
     Emitter, Fields, Format, Input, Message, Node, Payload, Sends, Timestamp, Value, testing,
 };
 
-use super::{map, plugin};
+use super::map;
 
 /// What a node of these settings makes of a message.
 fn apply(settings: &str, message: Message) -> Result<Message, String> {
@@ -177,7 +177,7 @@ fn the_whole_payload_can_be_taken() {
 
 #[test]
 fn the_example_of_the_readme_does_what_it_says() {
-    let readme = plugin().readme;
+    let readme = include_str!("../README.md");
     let mut blocks = readme.split("```");
     let mut block = |kind: &str| blocks.find_map(|block| block.strip_prefix(kind)).unwrap();
     let settings = block("yaml\n").split_once("type: map\n").unwrap().1;

@@ -46,7 +46,7 @@ use crate::settings::{
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("modbus", include_str!("../README.md"), include_str!("../sample.yaml"))
+    Plugin::new("modbus", include_str!("../sample.yaml"))
         .offers(connection())
         .offers(source())
         .offers(sink())

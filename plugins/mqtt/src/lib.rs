@@ -56,7 +56,7 @@ const OVER: [&str; 7] =
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("mqtt", include_str!("../README.md"), include_str!("../sample.yaml"))
+    Plugin::new("mqtt", include_str!("../sample.yaml"))
         .offers(connection())
         .offers(Native::<AwsSettings>::new(CONNECTION, "aws-iot", "A thing of AWS IoT Core."))
         .offers(Native::<AzureSettings>::new(

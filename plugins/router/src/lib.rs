@@ -37,7 +37,7 @@ use crate::settings::{RouterSettings, RouterSinkSettings, RouterSourceSettings};
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("router", include_str!("../README.md"), include_str!("../sample.yaml"))
+    Plugin::new("router", include_str!("../sample.yaml"))
         .offers(connection())
         .offers(source())
         .offers(sink())

@@ -15,9 +15,7 @@ use crate::settings::{GateSettings, ScheduleSettings};
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("schedule", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(events())
-        .offers(gate())
+    Plugin::new("schedule", include_str!("../sample.yaml")).offers(events()).offers(gate())
 }
 
 fn events() -> Native<ScheduleSettings> {

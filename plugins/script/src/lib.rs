@@ -43,7 +43,7 @@ use crate::{
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("script", include_str!("../README.md"), include_str!("../sample.yaml"))
+    Plugin::new("script", include_str!("../sample.yaml"))
         .offers(script())
         .offers(filter())
         .sample("filter", include_str!("../filter-sample.yaml"))

@@ -1,11 +1,6 @@
 //! A plugin: the node types it offers, and what describes them.
 
-use std::{
-    borrow::Cow,
-    marker::PhantomData,
-    path::PathBuf,
-    sync::{Arc, OnceLock},
-};
+use std::{borrow::Cow, marker::PhantomData, path::PathBuf, sync::Arc};
 
 use forebay_yaml::{self as yaml, Finding, Rule, Span, Yaml};
 use futures_util::future::BoxFuture;
@@ -28,8 +23,6 @@ pub struct Plugin {
     pub expansions: Vec<Arc<dyn Expansion>>,
     /// The rules of its own, whose pages stand in its folder.
     pub rules: Vec<&'static Rule>,
-    /// README.md of the folder.
-    pub readme: Cow<'static, str>,
     /// sample.yaml of the folder: a complete pipeline file.
     pub sample: Cow<'static, str>,
     /// Samples of types that it does not show, by their names.
@@ -43,18 +36,13 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// A plugin that offers nothing yet. `readme` and `sample` are files of its folder.
-    pub fn new(
-        name: impl Into<Cow<'static, str>>,
-        readme: impl Into<Cow<'static, str>>,
-        sample: impl Into<Cow<'static, str>>,
-    ) -> Plugin {
+    /// A plugin that offers nothing yet. `sample` is a file of its folder.
+    pub fn new(name: impl Into<Cow<'static, str>>, sample: impl Into<Cow<'static, str>>) -> Plugin {
         Plugin {
             name: name.into(),
             types: Vec::new(),
             expansions: Vec::new(),
             rules: Vec::new(),
-            readme: readme.into(),
             sample: sample.into(),
             more_samples: Vec::new(),
             devices: Vec::new(),
@@ -161,8 +149,8 @@ pub trait NodeType: Send + Sync {
     fn summary(&self) -> &str;
     /// The types of connection it can use. Empty when it uses none.
     fn connections(&self) -> &[Cow<'static, str>];
-    /// JSON Schema of its settings.
-    fn schema(&self) -> &Value;
+    /// JSON Schema of its settings, made anew at each call.
+    fn schema(&self) -> Value;
     /// Changes when the type's own code does, so that its nodes are made anew. Always the same for
     /// what is compiled in.
     fn fingerprint(&self) -> u64 {
@@ -252,8 +240,8 @@ pub trait Expansion: Send + Sync {
     /// One sentence.
     fn summary(&self) -> &str;
     /// JSON Schema of one of them. A type also has the settings that every node of its role has,
-    /// without `connection`.
-    fn schema(&self) -> &Value;
+    /// without `connection`. Made anew at each call.
+    fn schema(&self) -> Value;
     /// The file beside which the scripts of its parts stand. None for that of the pipeline.
     fn beside(&self) -> Option<PathBuf> {
         None
@@ -286,7 +274,6 @@ pub struct Native<S> {
     summary: &'static str,
     connections: Vec<Cow<'static, str>>,
     profiles: Option<Profiles>,
-    schema: OnceLock<Value>,
     settings: PhantomData<fn() -> S>,
 }
 
@@ -299,7 +286,6 @@ impl<S: Settings> Native<S> {
             summary,
             connections: Vec::new(),
             profiles: None,
-            schema: OnceLock::new(),
             settings: PhantomData,
         }
     }
@@ -330,8 +316,8 @@ impl<S: Settings> NodeType for Native<S> {
     fn connections(&self) -> &[Cow<'static, str>] {
         &self.connections
     }
-    fn schema(&self) -> &Value {
-        self.schema.get_or_init(yaml::schema_of::<S>)
+    fn schema(&self) -> Value {
+        yaml::schema_of::<S>()
     }
     fn imports(&self, script: &str) -> Vec<Import> {
         S::imports(script)

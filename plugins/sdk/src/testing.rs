@@ -41,7 +41,7 @@ pub fn configure(node_type: &dyn NodeType, text: &str) -> Result<Arc<dyn Configu
     let tree = parse_with_profile(node_type, text, &mut findings);
     let right = tree.filter(|tree| {
         let subject = format!("{} {}", node_type.name(), node_type.role().noun());
-        yaml::check(tree, node_type.schema(), &subject, tree.span, &mut findings);
+        yaml::check(tree, &node_type.schema(), &subject, tree.span, &mut findings);
         findings.is_empty()
     });
     let resolved = right.map(|tree| node_type.configure(&tree, &mut findings)).unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::settings::SelfSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("self", include_str!("../README.md"), include_str!("../sample.yaml")).offers(own())
+    Plugin::new("self", include_str!("../sample.yaml")).offers(own())
 }
 
 fn own() -> Native<SelfSettings> {

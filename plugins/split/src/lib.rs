@@ -11,8 +11,7 @@ use crate::settings::SplitSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("split", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(split())
+    Plugin::new("split", include_str!("../sample.yaml")).offers(split())
 }
 
 fn split() -> Native<SplitSettings> {

@@ -11,8 +11,7 @@ use crate::settings::ThrottleSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("throttle", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(throttle())
+    Plugin::new("throttle", include_str!("../sample.yaml")).offers(throttle())
 }
 
 fn throttle() -> Native<ThrottleSettings> {

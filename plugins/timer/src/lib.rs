@@ -12,8 +12,7 @@ use crate::settings::TimerSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("timer", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(timer())
+    Plugin::new("timer", include_str!("../sample.yaml")).offers(timer())
 }
 
 fn timer() -> Native<TimerSettings> {

@@ -4,7 +4,7 @@ use forebay_sdk::{Figure, Message, Node, Site, node::DynSource, testing};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{plugin, timer};
+use super::timer;
 
 fn build(settings: &str) -> Box<dyn DynSource> {
     build_at(settings, testing::site(None))
@@ -114,12 +114,4 @@ fn what_is_wrong_is_said_in_the_words_of_the_settings() {
     assert_eq!(findings("every: 400d"), [out_of_range("400d")]);
     assert!(findings("topic: a")[0].starts_with("missing-setting"), "{:?}", findings("topic: a"));
     assert!(findings("every: 5")[0].contains("with a unit"), "{:?}", findings("every: 5"));
-}
-
-#[test]
-fn the_plugin_describes_itself() {
-    let plugin = plugin();
-    assert_eq!(plugin.types[0].name(), plugin.name);
-    assert!(plugin.readme.contains("<!-- settings: timer source -->"));
-    assert!(plugin.sample.contains("type: timer"));
 }

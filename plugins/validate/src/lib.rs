@@ -12,8 +12,7 @@ use crate::settings::ValidateSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("validate", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(validate())
+    Plugin::new("validate", include_str!("../sample.yaml")).offers(validate())
 }
 
 fn validate() -> Native<ValidateSettings> {

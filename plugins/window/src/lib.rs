@@ -12,8 +12,7 @@ use crate::settings::WindowSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("window", include_str!("../README.md"), include_str!("../sample.yaml"))
-        .offers(window())
+    Plugin::new("window", include_str!("../sample.yaml")).offers(window())
 }
 
 fn window() -> Native<WindowSettings> {

@@ -222,7 +222,7 @@ fn whole(
     let before = findings.len();
     yaml::check(
         settings,
-        entry.expansion.schema(),
+        &entry.expansion.schema(),
         entry.expansion.name(),
         settings.span,
         findings,
@@ -247,7 +247,7 @@ fn configured(
     let none = Yaml::empty_map(place.span);
     let settings = place.get("settings").unwrap_or(&none);
     let before = findings.len();
-    yaml::check(settings, node_type.schema(), node_type.name(), settings.span, findings);
+    yaml::check(settings, &node_type.schema(), node_type.name(), settings.span, findings);
     if findings.len() > before {
         return None;
     }

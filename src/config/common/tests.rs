@@ -118,7 +118,8 @@ fn a_setting_that_every_node_has_is_none_of_its_own() {
 fn no_type_has_a_setting_that_every_node_has() {
     let types = plugins::all().into_iter().chain([example::plugin()]);
     for node_type in types.flat_map(|plugin| plugin.types) {
-        let own = node_type.schema()["properties"].as_object().into_iter().flatten();
+        let schema = node_type.schema();
+        let own = schema["properties"].as_object().into_iter().flatten();
         for (setting, _) in own {
             let (name, role) = (node_type.name(), node_type.role());
             assert!(!is_common(role, setting), "`{setting}` of {name} {}", role.noun());

@@ -108,8 +108,8 @@ impl Expansion for Whole {
     fn summary(&self) -> &str {
         &self.summary
     }
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn schema(&self) -> Value {
+        self.schema.clone()
     }
     fn beside(&self) -> Option<PathBuf> {
         Some(self.path.clone())

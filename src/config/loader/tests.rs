@@ -48,7 +48,7 @@ fn plugin(folder: &Path, reading: &mut Reading<'_>) -> Option<Plugin> {
     tree.to_value().to_string().hash(&mut hasher);
     let schema = json!({ "type": "object", "properties": {} });
     let loaded = Loaded { name: name.clone(), schema, fingerprint: hasher.finish() };
-    Some(Plugin::new(name, "", "").offers(loaded))
+    Some(Plugin::new(name, "").offers(loaded))
 }
 
 struct Loaded {
@@ -70,8 +70,8 @@ impl NodeType for Loaded {
     fn connections(&self) -> &[Cow<'static, str>] {
         &[]
     }
-    fn schema(&self) -> &Value {
-        &self.schema
+    fn schema(&self) -> Value {
+        self.schema.clone()
     }
     fn fingerprint(&self) -> u64 {
         self.fingerprint

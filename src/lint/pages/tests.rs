@@ -45,7 +45,7 @@ impl Configured for Example {
 /// The types of this build, and that one.
 fn types() -> Types {
     let example = Native::<Example>::new(Role::Source, "example", "For a page.");
-    let example = Plugin::new("example", "", "").offers(example);
+    let example = Plugin::new("example", "").offers(example);
     Types::new(plugins::all().into_iter().chain([example]).collect())
 }
 

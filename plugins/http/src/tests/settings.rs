@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay_sdk::{node::LONGEST_TRY, testing};
 
-use crate::{http, plugin};
+use crate::http;
 
 const URL: &str = "url: https://example.com/ingest";
 
@@ -156,12 +156,4 @@ fn the_engine_waits_for_as_long_as_the_settings_say() {
 #[test]
 fn what_the_server_answers_is_an_output() {
     assert_eq!(testing::configure(&http(), URL).unwrap().outputs(), ["answers"]);
-}
-
-#[test]
-fn the_plugin_describes_itself() {
-    let plugin = plugin();
-    assert_eq!(plugin.types[0].name(), plugin.name);
-    assert!(plugin.readme.contains("<!-- settings: http sink -->"));
-    assert!(plugin.sample.contains("type: http"));
 }
