@@ -13,18 +13,18 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{Timestamp, number};
+use forebay_sdk::{Timestamp, clock, number};
 use rhai::{
     AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, FnPtr, FuncRegistration,
     ImmutableString, Map, Module, ModuleResolver, NativeCallContext, OptimizationLevel, ParseError,
     Position, Scope, Shared,
     packages::{Package, StandardPackage},
 };
-use tokio::time::Instant;
 use tracing::debug;
 
 use crate::{
-    bytes, convert, hashes, modules::Modules, patterns, statistics, times, words::did_you_mean,
+    bytes, convert, hashes, modules::Modules, patterns, run_clock::RunClock, statistics, times,
+    words::did_you_mean,
 };
 
 // Sizes count what lies inside, too: a list of texts is as long as all of its texts together.
@@ -125,7 +125,7 @@ struct Run {
     outputs: Arc<[String]>,
     modules: Modules,
     limits: Limits,
-    deadline: Instant,
+    clock: RunClock,
     /// Counted up to the last look.
     operations: u32,
     /// The most bytes that variables may hold.
@@ -473,7 +473,7 @@ impl Run {
             outputs: [].into(),
             modules: Modules::default(),
             limits,
-            deadline: Instant::now() + limits.timeout,
+            clock: RunClock::of(limits.timeout),
             operations: 0,
             room: MAX_VARIABLES_BYTES,
             measure_at: 0,
@@ -488,7 +488,7 @@ impl Run {
     /// it for some fifty milliseconds, which no operation counts: the clock is read here.
     fn names_captured(&mut self, value: &Dynamic) -> Result<(), Box<EvalAltResult>> {
         self.captured.note(value);
-        if Instant::now() <= self.deadline {
+        if self.clock.elapsed() <= self.limits.timeout {
             return Ok(());
         }
         Err(EvalAltResult::ErrorTerminated(Dynamic::from(Stopped::Time), Position::NONE).into())
@@ -502,7 +502,7 @@ impl Run {
         if self.operations >= self.limits.max_operations {
             return Some(Stopped::Operations);
         }
-        if Instant::now() > self.deadline {
+        if self.clock.is_up(self.clock.elapsed(), clock::worked) {
             return Some(Stopped::Time);
         }
         let stretch = operations_between_clocks(self.held_bytes)

@@ -19,6 +19,7 @@ mod modules;
 mod own_settings;
 mod patterns;
 mod rules;
+mod run_clock;
 mod settings;
 mod sink;
 mod source;

@@ -37,7 +37,7 @@ pub(crate) struct ScriptSettings {
     #[schemars(range(min = 1, max = 10_000_000))]
     max_operations: u32,
     /// The longest one message may take, 1ms to 5s. Everything else on the same processor waits
-    /// meanwhile.
+    /// meanwhile. While others have the processor, a script is not stopped for that.
     #[serde(default = "default_timeout")]
     timeout: Period,
 }

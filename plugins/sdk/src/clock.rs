@@ -259,6 +259,15 @@ fn system_clocks() -> (i64, i64) {
     (uptime, wall)
 }
 
+/// How long the processor has worked for this thread. Unlike a clock on the wall, it stands still while others have the
+/// processor.
+pub fn worked() -> Duration {
+    let worked = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(worked.tv_sec).unwrap_or_default();
+    Duration::from_secs(seconds)
+        + Duration::from_nanos(u64::try_from(worked.tv_nsec).unwrap_or_default())
+}
+
 fn system_uptime() -> i64 {
     // Not `/proc/uptime`: inside a container, that may count from the start of the container.
     let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
