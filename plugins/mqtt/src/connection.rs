@@ -115,6 +115,8 @@ impl Configured for MqttConnection {
 
 /// A broker that hangs up so soon after it let us in did not lose the link.
 const SHORT_STAY: Duration = Duration::from_secs(5);
+/// What is said of a connection that is not made again.
+const NOT_AGAIN: &str = "it is not connected again (`start: once`)";
 /// How long a good-bye may take when the password is renewed.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(1);
 /// How often that may be chance.
@@ -365,7 +367,13 @@ impl Connection for Driver {
         // Whoever waits for an acknowledgement learns now that it will not come.
         self.live = None;
         drop(stopped);
-        Err(self.judge(error))
+        let error = self.judge(error);
+        // Where a broker sends us to is where this one begins.
+        if self.settings.starts_once && self.detour.is_none() {
+            voice.trouble_lasts(NOT_AGAIN, &error);
+            pending::<()>().await;
+        }
+        Err(error)
     }
 
     async fn close(&mut self) {

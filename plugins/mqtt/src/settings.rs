@@ -131,6 +131,9 @@ pub enum Start {
     /// When a sink has something to say. It hangs up when nothing was said for a while: on a metered link
     /// nothing is paid for silence. Sources hear only what comes meanwhile.
     Lazy,
+    /// At once, and only then: when it does not come about or is lost, it is made again by a restart of the program, or a reload
+    /// that changes it.
+    Once,
 }
 
 /// Somebody who passes connections on.
@@ -452,6 +455,7 @@ impl SessionSettings {
             alpn: self.alpn,
             is_bridge: self.bridge,
             idle_close,
+            starts_once: self.start == Start::Once,
             version,
             demands,
             tokens: None,
@@ -685,9 +689,12 @@ impl SessionSettings {
 
     /// After how long without a message to hang up. None when never.
     fn idle_close(&self, problems: &mut Vec<Problem>) -> Option<Duration> {
-        if self.start == Start::Always {
+        if self.start != Start::Lazy {
             if self.idle_close.is_some() {
-                let message = "`idle_close` has no use with `start: always`";
+                let message = match self.start {
+                    Start::Once => "`idle_close` has no use with `start: once`",
+                    _ => "`idle_close` has no use with `start: always`",
+                };
                 let label = "expected `start: lazy` beside it";
                 problems.push(Problem::new("idle_close", message, label));
             }

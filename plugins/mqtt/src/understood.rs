@@ -51,6 +51,8 @@ pub struct MqttConnection {
     pub is_bridge: bool,
     /// After how long without a message to hang up, until there is one. None when never.
     pub idle_close: Option<Duration>,
+    /// What is lost is not connected again.
+    pub starts_once: bool,
     /// None for what the broker speaks.
     pub version: Option<Version>,
     /// What the service demands whose broker it is.

@@ -192,6 +192,7 @@ struct Bridge {
     max_packet: Option<u64>,
     expiry: Option<u64>,
     lazy: bool,
+    once: bool,
     idle_close: Option<u32>,
     threshold: Option<u32>,
     /// Whether it is told that the bridge is there, and where: at both ends, or here alone.
@@ -388,6 +389,7 @@ impl Bridge {
             "bridge_outgoing_retain" => self.keeps_retained = Some(line.is_true()),
             "start_type" if line.value == "automatic" => (),
             "start_type" if line.value == "lazy" => self.lazy = true,
+            "start_type" if line.value == "once" => self.once = true,
             "idle_timeout" if line.value.parse::<u32>().is_ok_and(|it| it > 0) => {
                 self.idle_close = line.value.parse().ok();
             }
@@ -451,7 +453,7 @@ fn of_bridges(option: &str) -> Option<&'static str> {
         }
         "restart_timeout" => "what fails is tried again with growing pauses",
         "start_type" | "idle_timeout" | "threshold" => {
-            "the connection is there all the time, or `start: lazy`"
+            "the connection is there all the time, `start: lazy`, or `start: once`"
         }
         "notification_topic" => "is no topic",
         "bridge_attempt_unsubscribe" => "what is not asked for any more is given up by itself",
@@ -860,6 +862,9 @@ impl Bridge {
             out.set(2, "idle_close", &format!("{}s", self.idle_close.unwrap_or(60)));
         } else if self.idle_close.is_some() || self.threshold.is_some() {
             out.comment(2, "idle_timeout, threshold   # have no use without `start_type lazy`");
+        }
+        if self.once {
+            out.set(2, "start", "once");
         }
         if self.tells_there() {
             let id = self.client_id.as_ref().unwrap_or(&self.name);

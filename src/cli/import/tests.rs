@@ -211,6 +211,9 @@ fn what_a_bridge_says_of_itself_and_when_it_connects_is_taken_over() {
     ] {
         assert!(pipeline.contains(line), "{line}: {pipeline}");
     }
+    let once = import("connection a\naddress h\nstart_type once\ntopic x/# out 1\n");
+    assert!(once.contains("    start: once\n"), "{once}");
+    assert_eq!(errors(&once), "", "{once}");
     let here = import(
         "connection a\naddress h\nnotifications true\nnotifications_local_only true\n\
          notification_topic bridge/up\ntopic x/# out 1\n",

@@ -128,6 +128,19 @@ async fn a_lazy_session_that_cannot_connect_is_tried_again_while_something_waits
     written.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_starts_once_is_not_connected_again() {
+    let (door, mut running) = Running::in_memory("start: once");
+    let mut peer = peer::at(&door).await;
+    peer.welcome(false).await;
+    drop(peer);
+    let again = tokio::time::timeout(Duration::from_secs(3600), door.accept()).await;
+    assert!(again.is_err() && running.errors.try_recv().is_err());
+    let said = running.heard.said();
+    let why = said.lasting.get("it is not connected again (`start: once`)");
+    assert_eq!(why.unwrap(), "the broker at broker:1883 closed the connection");
+}
+
 #[test]
 fn idle_close_is_checked() {
     let said = |text: &str| {
