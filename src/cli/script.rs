@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use forebay_sdk::{Configured, Fault, Finding, Message, Role, Span, Value, World};
+use forebay_sdk::{At, Configured, Fault, Finding, Message, Role, Span, Value, World};
 use forebay_yaml::{self as yaml, Limits};
 use serde_json::{Map, json};
 
@@ -180,9 +180,14 @@ fn shown(output: &str, message: &Message, format: Format) -> String {
 /// An error with its place in the file.
 fn said(error: &anyhow::Error, path: &str) -> String {
     match error.downcast_ref::<Fault>() {
-        Some(Fault { inside: (line, column), words, used, .. }) => {
+        Some(fault) => {
+            let tell = |at: &At| {
+                let file = at.file.clone().or_else(|| Some(path.into()));
+                At { file, inside: at.inside }.to_string()
+            };
+            let used = &fault.used;
             let used = if used.is_empty() { String::new() } else { format!(" ({used})") };
-            format!("{path}:{line}:{column}: {words}{used}")
+            format!("{}: {}{used}", tell(&fault.at), fault.said(tell))
         }
         None => format!("{error:#}"),
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay_sdk::{Fault, units::form};
+use forebay_sdk::{At, units::form};
 use forebay_yaml::Yaml;
 use serde_json::Value;
 
@@ -40,17 +40,17 @@ impl Places {
         Places(written.collect())
     }
 
-    /// The place of a fault: `pipelines/boiler.yaml:23:9`. Inside the text when its lines are not
+    /// A place in the text of a setting: `pipelines/boiler.yaml:23:9`. Inside the text when its lines are not
     /// those of a file: `line 2, column 9`.
-    pub fn tell(&self, fault: &Fault) -> String {
-        let is_it = |written: &&Written| fault.file.is_none() && written.setting == fault.setting;
+    pub fn tell(&self, setting: &str, at: &At) -> String {
+        let is_it = |written: &&Written| at.file.is_none() && written.setting == setting;
         let written = self.0.iter().find(is_it);
         let found = written.and_then(|written| {
-            let span = inside(&written.value, fault.inside, &written.text)?;
+            let span = inside(&written.value, at.inside, &written.text)?;
             let (line, column) = line_column(&written.text, span.range().start);
             Some(format!("{}:{line}:{column}", written.path))
         });
-        found.unwrap_or_else(|| fault.place())
+        found.unwrap_or_else(|| at.to_string())
     }
 }
 

@@ -167,8 +167,12 @@ impl Outbox {
         delivery: Option<&Delivery>,
     ) -> bool {
         let fault = error.downcast_ref::<Fault>();
-        let at = fault.map(|fault| self.state().places.tell(fault));
-        let words = fault.map_or_else(|| format!("{error:#}"), |fault| fault.words.clone());
+        let places = self.state().places.clone();
+        let at = fault.map(|fault| places.tell(fault.setting, &fault.at));
+        let words = match fault {
+            Some(fault) => fault.said(|called| places.tell(fault.setting, called)),
+            None => format!("{error:#}"),
+        };
         let words = self.status.hide(words);
         let used = fault.map(|fault| self.status.hide(fault.used.clone())).unwrap_or_default();
         let line = at.as_ref().map_or_else(|| words.clone(), |at| format!("{at}: {words}"));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use forebay_sdk::{Fault, Period};
+use forebay_sdk::{At, Fault, Period};
 use rhai::{AST, ASTNode, Dynamic, EvalAltResult, Expr, Position, Scope, Stmt};
 
 use crate::{
@@ -34,24 +34,31 @@ pub(crate) struct Failure<'a> {
 impl Failure<'_> {
     /// `division by zero: 1 / 0`, and its place when it has one. `scope` are the variables as the script left them.
     pub(crate) fn describe(&self, error: EvalAltResult, scope: &Scope) -> anyhow::Error {
-        if let Some(module) = self.module_of(&error) {
-            // It sees no variables of the script.
-            let failure = Failure { ast: &module.ast, file: Some(&module.path), ..*self };
-            return failure.described(error, &Scope::new());
+        match self.module_of(&error) {
+            Some(module) => {
+                // It sees no variables of the script.
+                let called = self.at(call_of(&error));
+                let failure = Failure { ast: &module.ast, file: Some(&module.path), ..*self };
+                failure.described(error, called, &Scope::new())
+            }
+            None => self.described(error, None, scope),
         }
-        self.described(error, scope)
     }
 
-    fn described(&self, error: EvalAltResult, scope: &Scope) -> anyhow::Error {
+    fn described(&self, error: EvalAltResult, called: Option<At>, scope: &Scope) -> anyhow::Error {
         let (words, place) = self.words_and_place(error);
-        match place.line() {
-            Some(line) => {
-                let inside = (line, place.position().unwrap_or(1));
-                let (file, used) = (self.file.map(Arc::clone), self.used(line, scope));
-                Fault { setting: "script", file, inside, words, used }.into()
+        match self.at(place) {
+            Some(at) => {
+                let used = self.used(at.inside.0, scope);
+                Fault { setting: "script", at, called, words, used }.into()
             }
             None => anyhow!(words),
         }
+    }
+
+    fn at(&self, place: Position) -> Option<At> {
+        let inside = (place.line()?, place.position().unwrap_or(1));
+        Some(At { file: self.file.map(Arc::clone), inside })
     }
 
     /// The module whose function went wrong.
@@ -127,6 +134,9 @@ impl Failure<'_> {
             }
             E::ErrorVariableNotFound(name, _) => format!("there is no variable `{name}` here"),
             E::ErrorFor(_) => "`for` needs a list, a text or a range".to_owned(),
+            E::ErrorRuntime(thrown, _) if thrown.is::<Stopped>() => {
+                self.stopped(thrown.clone().try_cast(), place)
+            }
             E::ErrorRuntime(thrown, _) if thrown.is_unit() => {
                 "the script threw an error".to_owned()
             }
@@ -263,6 +273,14 @@ impl Failure<'_> {
             found.is_none()
         });
         found
+    }
+}
+
+/// Where the script called the function that went wrong.
+fn call_of(error: &EvalAltResult) -> Position {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, _, at) => *at,
+        _ => Position::NONE,
     }
 }
 

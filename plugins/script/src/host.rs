@@ -134,6 +134,8 @@ struct Run {
     measure_at: u32,
     /// What the run ends as, once it comes to its next operation.
     ended: Option<EndsAs>,
+    /// It has used up a limit, and ends where it next names a variable.
+    over: Option<Stopped>,
     /// Roughly how much it handles, in bytes.
     held_bytes: usize,
     emitted: Vec<(usize, Dynamic)>,
@@ -179,7 +181,13 @@ pub(crate) fn run(
         return Ended { result, emitted: Vec::new(), captured: Captured::default() };
     };
     let result = match run.ended {
-        None => result,
+        // Somebody caught it, and came to the end.
+        None => match run.over {
+            Some(why) if result.is_ok() => {
+                Err(EvalAltResult::ErrorTerminated(Dynamic::from(why), Position::NONE).into())
+            }
+            _ => result,
+        },
         Some(EndsAs { why, at, module }) => {
             let error = EvalAltResult::ErrorTerminated(Dynamic::from(why), at).into();
             Err(match module {
@@ -478,6 +486,7 @@ impl Run {
             room: MAX_VARIABLES_BYTES,
             measure_at: 0,
             ended: None,
+            over: None,
             held_bytes: 0,
             emitted: Vec::new(),
             captured: Captured::default(),
@@ -496,14 +505,16 @@ impl Run {
 
     /// Looks whether the run may go on, at the first operation behind those that were counted.
     fn look(&mut self) -> Option<Stopped> {
-        if let Some(ended) = &self.ended {
-            return Some(ended.why);
+        if let Some(why) = self.ended.as_ref().map(|ended| ended.why).or(self.over) {
+            return Some(why);
         }
-        if self.operations >= self.limits.max_operations {
-            return Some(Stopped::Operations);
-        }
-        if self.clock.is_up(self.clock.elapsed(), clock::worked) {
-            return Some(Stopped::Time);
+        let is_out_of_operations = self.operations >= self.limits.max_operations;
+        if is_out_of_operations || self.clock.is_up(self.clock.elapsed(), clock::worked) {
+            let why = if is_out_of_operations { Stopped::Operations } else { Stopped::Time };
+            self.over = Some(why);
+            MEASURES.set(true);
+            LEFT.set(operations_between_clocks(self.held_bytes));
+            return None;
         }
         let stretch = operations_between_clocks(self.held_bytes)
             .min(self.limits.max_operations - self.operations);
@@ -515,12 +526,17 @@ impl Run {
     }
 }
 
-/// Ends the run when its variables hold more than they may.
+/// Ends the run when it has used up a limit, or when its variables hold more than they may.
 fn measure(scene: &EvalContext) -> Result<(), Box<EvalAltResult>> {
     MEASURES.set(false);
     let mut measured = Measured::default();
     RUN.with_borrow_mut(|run| {
         let Some(run) = run else { return Ok(()) };
+        if let Some(why) = run.over {
+            // Also when somebody caught it.
+            MEASURES.set(true);
+            return Err(EvalAltResult::ErrorRuntime(Dynamic::from(why), Position::NONE).into());
+        }
         let variables = scene.scope().iter_raw().map(|(_, _, value)| value);
         let variables = variables.filter(|value| !value.is_shared()).chain(scene.this_ptr());
         variables.chain(run.captured.0.values()).for_each(|value| {

@@ -1827,4 +1827,36 @@ fn what_users_of_others_ran_into() {
     let changed = run(&mut node("msg.payload[0] = 9; msg"), shared.clone());
     assert_eq!(shown(&changed), "0 site/a [9,2]");
     assert_eq!(shared.payload.to_bytes(Format::Json), "[1,2]");
+    // What was read out of `state` is a value of its own, and so is each that was put there.
+    let mut light = node(
+        "if state.light == () { state.light = #{ on: true }; state.all = []; }\n\
+         let now = state.light; now.on = false; now.n = msg.payload;\n\
+         state.all.push(now); now.n = 0; msg.payload = [state.light, state.all]; msg",
+    );
+    let _ = run(&mut light, json_message("1"));
+    assert_eq!(
+        shown(&run(&mut light, json_message("2"))),
+        r#"0 site/a [{"on":true},[{"n":1,"on":false},{"n":2,"on":false}]]"#
+    );
+    // Decimal numbers keep their digits through a text of JSON.
+    let digits = "[0.12379999458789825,0.05209999904036522,-0.0032999999821186066]";
+    check(
+        "msg.payload = to_json(parse_json(msg.payload)); msg",
+        &format!("{digits:?}"),
+        &format!("{digits:?}"),
+    );
+    // A part of a text is one of characters, not of bytes.
+    check(
+        "msg.payload = [msg.payload.sub_string(1, 2), msg.payload.len(), msg.payload[-1]]; msg",
+        r#""😀Ä漢b""#,
+        r#"["Ä漢",4,"b"]"#,
+    );
+    // A counter beyond what a script counts in leaves as it came, and harms no other field.
+    let counter = r#"{"octets":18446744073709551615,"n":1}"#;
+    check("msg.payload.n += 1; msg", counter, r#"{"octets":18446744073709551615,"n":2}"#);
+    check(
+        "let all = msg.payload; all.n = all.octets > 9.2e18; msg.payload = all; msg",
+        counter,
+        r#"{"octets":18446744073709551615,"n":true}"#,
+    );
 }

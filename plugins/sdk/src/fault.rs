@@ -8,10 +8,10 @@ use std::{fmt, sync::Arc};
 pub struct Fault {
     /// The setting that holds the text: one whose type is [`crate::Script`].
     pub setting: &'static str,
-    /// The file that holds the text, when that is no setting of the node.
-    pub file: Option<Arc<str>>,
-    /// The line and column inside the text, both from 1.
-    pub inside: (usize, usize),
+    /// Where it went wrong.
+    pub at: At,
+    /// Where the text called what went wrong, when that stands elsewhere.
+    pub called: Option<At>,
     /// What went wrong, without the place.
     pub words: String,
     /// The values that it had in hand, such as `msg.payload.a = 5`. They differ from message to message, and the words do not.
@@ -19,20 +19,38 @@ pub struct Fault {
     pub used: String,
 }
 
+/// A place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    /// The file, when it is not in the text of the setting.
+    pub file: Option<Arc<str>>,
+    /// The line and column, both from 1: of the file, or inside the text.
+    pub inside: (usize, usize),
+}
+
 impl Fault {
-    /// The place in its own file; without one, that inside the text.
-    pub fn place(&self) -> String {
+    /// What went wrong, without the place, and by which call. `tell` tells a place.
+    pub fn said(&self, tell: impl FnOnce(&At) -> String) -> String {
+        match &self.called {
+            Some(called) => format!("{}; called at {}", self.words, tell(called)),
+            None => self.words.clone(),
+        }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (line, column) = self.inside;
         match &self.file {
-            Some(file) => format!("{file}:{line}:{column}"),
-            None => format!("line {line}, column {column}"),
+            Some(file) => write!(f, "{file}:{line}:{column}"),
+            None => write!(f, "line {line}, column {column}"),
         }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place(), self.words)
+        write!(f, "{}: {}", self.at, self.said(At::to_string))
     }
 }
 

@@ -105,7 +105,7 @@ pub use crate::{
     examination::{Examination, Step},
     expression::{Expression, Gives},
     facts::{Busy, Exchange, FieldRead, Fields, Sends, Topics},
-    fault::Fault,
+    fault::{At, Fault},
     held::{Held, Saved},
     kept::Kept,
     link::{Link, LinkView, Links},

@@ -9,9 +9,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{
-    Configured, Fault, Message, Moment, Payload, Role, Value, World, clock, web::Request,
-};
+use forebay_sdk::{Configured, Message, Moment, Payload, Role, Value, World, clock, web::Request};
 
 use super::super::tried::Tried;
 use super::{
@@ -136,10 +134,7 @@ fn send(player: &mut Player, sent: &Sent, came: &mut Came) {
     for (output, message) in made {
         came.messages.entry(output).or_default().push(message);
     }
-    came.errors.extend(errors.into_iter().map(|error| match error.downcast_ref::<Fault>() {
-        Some(fault) => format!("{}: {}", fault.place(), fault.words),
-        None => format!("{error:#}"),
-    }));
+    came.errors.extend(errors.into_iter().map(|error| format!("{error:#}")));
 }
 
 fn compare(test: &Test, came: &Came, asked: &[Request]) -> Vec<String> {

@@ -98,7 +98,7 @@ fn an_error_in_a_module_names_its_file() {
     let script = "import \"units\" as u;\nu::f(msg.payload);\nmsg";
     assert_eq!(
         made(script, &modules),
-        "lib/units.rhai:2:9: `x.b` is missing or null, so it has no field `c` ()"
+        "lib/units.rhai:2:9: `x.b` is missing or null, so it has no field `c`; called at line 2, column 4 ()"
     );
     // A module that is not at fault is not named.
     let script = "import \"units\" as u;\nlet x = msg.payload.a / 0;\nmsg";
@@ -111,9 +111,14 @@ fn an_error_in_a_module_names_its_file() {
 #[test]
 fn a_module_has_the_limits_of_its_script() {
     let script = "import \"m\" as m; m::f(1); msg";
-    // The place is that of the call which took so long.
-    let loops = made(script, &[source("m", "fn f(x) { loop { x += 1; } }")]);
-    assert!(loops.starts_with("line 1, column 21: script ran for"), "{loops}");
+    let loops = made(script, &[source("m", "fn f(x) {\n    loop { x += 1; }\n}")]);
+    assert!(loops.starts_with("lib/m.rhai:2:12: script ran for "), "{loops}");
+    assert!(loops.ends_with("; called at line 1, column 21 ()"), "{loops}");
+    // What names no variable, or catches what ends it, ends too.
+    for text in ["fn f(x) { loop { } }", "fn f(x) { loop { try { x += 1; } catch { } } }"] {
+        let loops = made(script, &[source("m", text)]);
+        assert!(loops.contains(": script ran for "), "{loops}");
+    }
     let recurses = made(script, &[source("m", "fn f(x) { f(x + 1) }")]);
     assert!(recurses.contains("functions call each other"), "{recurses}");
     let script = "import \"m\" as m; m::f(#{}); msg";
