@@ -407,6 +407,27 @@ calm: what is high goes there
 }
 
 #[test]
+fn a_type_with_sources_or_sinks_is_tested_in_a_pipeline() {
+    let tests = "tests:\n  - { name: one, send: [{ payload: { temp: 3 } }] }\n";
+    let kept = "name: kept\nsummary: Logs what passes.\ntransforms:\n  output: { from: input, type: map, fields: { temp: temp } }\n\
+                sinks:\n  keep: { from: output, type: log }\n";
+    let told =
+        "name: told\nsummary: Logs.\nrole: sink\nsinks:\n  output: { from: input, type: log }\n";
+    let folder = Folder::with(&[
+        ("plugins/kept/plugin.yaml", kept),
+        ("plugins/kept/tests.yaml", tests),
+        ("plugins/told/plugin.yaml", told),
+        ("plugins/told/tests.yaml", tests),
+    ]);
+    let said = stdout(&run("test", &folder, &[]));
+    for name in ["kept", "told"] {
+        let expected = format!("`{name}` has nodes that are no transforms");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert!(said.contains("expected a NAME.test.yaml beside a pipeline"), "{said}");
+}
+
+#[test]
 fn a_new_plugin_passes_its_tests_and_lints() {
     let place = Folder::new();
     let make = |arguments: &[&str]| {

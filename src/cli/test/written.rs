@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use forebay_sdk::{
-    Configured, Finding, Level, NodeType, Period, Span, rules::SETTING_VALUE, schema_of,
+    Configured, Finding, Level, NodeType, Period, Role, Span, rules::SETTING_VALUE, schema_of,
 };
 use forebay_yaml::{self as yaml, Limits, Yaml};
 use schemars::JsonSchema;
@@ -220,13 +220,17 @@ fn whole(
     let none = Yaml::empty_map(place.span);
     let settings = place.get("settings").unwrap_or(&none);
     let before = findings.len();
-    yaml::check(
-        settings,
-        &entry.expansion.schema(),
-        entry.expansion.name(),
-        settings.span,
-        findings,
-    );
+    let name = entry.expansion.name();
+    let has_others = || {
+        let message = format!("`{name}` has nodes that are no transforms");
+        let label = "expected a NAME.test.yaml beside a pipeline that uses it: that runs the whole";
+        Finding::error(&SETTING_VALUE, place.span, message, label)
+    };
+    if types.expansion(Role::Transform, name).is_none() {
+        findings.push(has_others());
+        return None;
+    }
+    yaml::check(settings, &entry.expansion.schema(), name, settings.span, findings);
     if findings.len() > before {
         return None;
     }
@@ -234,6 +238,12 @@ fn whole(
     let is_error = |finding: &Finding| finding.level == Level::Error;
     findings.extend(checked.findings.into_iter().filter(is_error));
     let graph = checked.graph?;
+    let is_part = |name: &str| name == WHOLE || name.starts_with(&format!("{WHOLE}:"));
+    let mut parts = graph.nodes.iter().filter(|(name, _)| is_part(name));
+    if !parts.all(|(_, spec)| spec.role == Role::Transform) {
+        findings.push(has_others());
+        return None;
+    }
     let outputs = graph.nodes.get(WHOLE)?.configured.outputs();
     Some((Subject::Whole(graph), outputs))
 }
