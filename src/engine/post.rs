@@ -24,7 +24,7 @@ pub struct Post {
     pub keeper: Arc<Keeper>,
     /// The message of a write that must not be repeated, while it is under way.
     pub doubt: Arc<Doubt>,
-    /// Tells the task to end where it stands. Only tasks that have something to hand over listen.
+    /// Tells the task to end where it stands, and to hand over what its node remembers.
     pub stop: Arc<Stop>,
     pub configured: Arc<dyn Configured>,
     pub site: Site,

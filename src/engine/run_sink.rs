@@ -22,7 +22,7 @@ use super::{
     post::{Post, guard, guard_call},
     status::Count,
 };
-use crate::config::{Common, EnvelopeSettings};
+use crate::config::{Batch, Common, EnvelopeSettings};
 
 /// How long it takes until a connection surely knows that it is down. Then connecting waits for it.
 const UNTIL_TOLD: Duration = Duration::from_millis(50);
@@ -37,22 +37,15 @@ const MORE_AT_ONCE: usize = 100;
 const MOST_PANICS: u32 = 3;
 
 /// Runs until the queue was closed and needs no reader, also when the link is down by then; or until
-/// the sink cannot be made anew after a panic.
+/// the sink cannot be made anew after a panic; or until it is told to stop. What it remembers is with its keeper then.
 pub async fn run_sink(sink: Box<dyn DynSink>, post: Post, common: Common) {
+    let Common { batch, envelope, link, .. } = common;
     let (inbox, doubt) = (Arc::clone(&post.inbox), Arc::clone(&post.doubt));
+    let (stop, keeper) = (Arc::clone(&post.stop), Arc::clone(&post.keeper));
     let done = async {
         inbox.done().await;
         doubt.over().await;
     };
-    tokio::select! {
-        biased;
-        () = write_out(sink, post, common) => (),
-        () = done => (),
-    }
-}
-
-async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
-    let Common { batch, envelope, link, .. } = common;
     let gate = Gate::of(&link, &post.site.links);
     if gate.is_none() {
         post.status.set_held_by_link(None);
@@ -72,6 +65,17 @@ async fn write_out(sink: Box<dyn DynSink>, post: Post, common: Common) {
         write_failed: false,
         gate,
     };
+    tokio::select! {
+        biased;
+        () = stop.asked() => (),
+        () = write_out(&mut run, batch) => (),
+        () = done => (),
+    }
+    keeper.remember(run.sink.and_then(|mut sink| guard_call(|| sink.save()).ok().flatten()));
+}
+
+async fn write_out(run: &mut SinkRun, batch: Batch) {
+    let capabilities = run.capabilities;
     // Halved to find a message that is refused, and back to the full size after successes. The full size is another while a
     // condition on the link holds.
     let mut halved = usize::MAX;

@@ -46,8 +46,8 @@ pub struct Station {
 
 struct Task {
     handle: JoinHandle<()>,
-    /// Ends it where it stands, when it has something to hand over. Others are aborted.
-    stop: Option<Arc<Stop>>,
+    /// Ends it where it stands.
+    stop: Arc<Stop>,
 }
 
 impl Station {
@@ -128,12 +128,12 @@ impl Station {
             site,
         };
         let common = spec.common.clone();
-        let (handle, stop) = match post.build() {
-            Ok(Node::Source(source)) => (tokio::spawn(run_source(source, post)), None),
+        let handle = match post.build() {
+            Ok(Node::Source(source)) => tokio::spawn(run_source(source, post)),
             Ok(Node::Transform(transform)) => {
-                (tokio::spawn(run_transform(transform, post, common.state)), Some(stop))
+                tokio::spawn(run_transform(transform, post, common.state))
             }
-            Ok(Node::Sink(sink)) => (tokio::spawn(run_sink(sink, post, common)), None),
+            Ok(Node::Sink(sink)) => tokio::spawn(run_sink(sink, post, common)),
             Ok(Node::Connection(..)) => {
                 unreachable!("a node type is registered under its own role")
             }
@@ -150,13 +150,8 @@ impl Station {
     /// Stops the node where it stands. Its queue, what it posted and what it remembers stay.
     pub async fn halt(&mut self) {
         if let Some(Task { handle, stop }) = self.task.take() {
-            match stop {
-                Some(stop) => {
-                    stop.ask();
-                    self.inbox.wake();
-                }
-                None => handle.abort(),
-            }
+            stop.ask();
+            self.inbox.wake();
             // An error here says that it was stopped, which is known.
             let _ = handle.await;
         }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use anyhow::anyhow;
 use bytes::Bytes;
 use forebay_sdk::{
-    Format, Message, Payload, Port, Site, WriteError,
+    Format, Message, Payload, Port, Saved, Site, Transform, WriteError,
     web::{Caller, Request},
 };
 
@@ -54,6 +54,12 @@ impl Asking {
             Err(_) => self.put_back(),
         }
         made
+    }
+
+    /// What the script remembers, without what a run that was broken off had changed.
+    pub(crate) fn save(&mut self) -> Option<Saved> {
+        self.put_back();
+        self.node.save()
     }
 
     fn put_back(&mut self) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Message, Node, Sink, Site, WriteError, Written,
+    Capabilities, Configured, Emitter, Message, Node, Saved, Sink, Site, WriteError, Written,
     node::LONGEST_TRY,
 };
 
@@ -32,7 +32,8 @@ impl Configured for SendingType {
     fn capabilities(&self) -> Capabilities {
         let requests = u32::try_from(MOST_REQUESTS).unwrap_or(u32::MAX);
         let longest_try = LONGEST_TRY.max(self.permission.answer_within * (requests + 1));
-        Capabilities { longest_try, ..Capabilities::default() }
+        let is_inward = self.permission.places.is_empty();
+        Capabilities { longest_try, is_inward, ..Capabilities::default() }
     }
 
     fn outputs(&self) -> Vec<String> {
@@ -55,5 +56,9 @@ impl Sink for Sending {
             out.emit_to(port, answer);
         }
         Ok(Written::default())
+    }
+
+    fn save(&mut self) -> Option<Saved> {
+        self.0.save()
     }
 }

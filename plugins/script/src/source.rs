@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Beat, Configured, Figure, Message, Node, Outlet, Site, Source, Value, Voice, WriteError,
+    Beat, Capabilities, Configured, Figure, Message, Node, Outlet, Saved, Site, Source, Value,
+    Voice, WriteError,
 };
 use tokio::time::Instant;
 
@@ -36,6 +37,11 @@ impl Configured for BeatingType {
         Node::source(Beating { name, asking, every: self.every, voice, quiet_until })
     }
 
+    fn capabilities(&self) -> Capabilities {
+        let is_inward = self.permission.places.is_empty();
+        Capabilities { is_inward, ..Capabilities::default() }
+    }
+
     fn outputs(&self) -> Vec<String> {
         self.program.outputs().to_vec()
     }
@@ -54,9 +60,8 @@ impl Source for Beating {
             match self.asking.run(&begun).await {
                 Ok(made) => {
                     out.ready();
-                    for (port, message) in made {
-                        out.send_to(port, message).await;
-                    }
+                    // In one step with what the script remembers of them.
+                    out.send_all(made).await;
                 }
                 Err(error) => {
                     let (error, after) = said(error);
@@ -65,6 +70,10 @@ impl Source for Beating {
                 }
             }
         }
+    }
+
+    fn save(&mut self) -> Option<Saved> {
+        self.asking.save()
     }
 }
 

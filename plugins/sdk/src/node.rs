@@ -27,6 +27,12 @@ pub trait Source: Send + 'static {
     /// The engine calls this again, after a pause that grows, whenever it returns, and drops the
     /// future to stop the node. Neither needs code here.
     fn run(&mut self, out: &Outlet) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// What the node remembers, as data, for its successor. Asked for when the node is stopped, after its
+    /// future was dropped.
+    fn save(&mut self) -> Option<Saved> {
+        None
+    }
 }
 
 /// A message on its way into a transform.
@@ -102,6 +108,12 @@ pub trait Sink: Send + 'static {
     /// The engine has stopped waiting for a write. What might still answer it must be cut off, so
     /// that a late answer is not taken for that of another write. [`Sink::connect`] comes next.
     fn break_off(&mut self) {}
+
+    /// What the node remembers, as data, for its successor. Asked for when the node is stopped, after its
+    /// future was dropped.
+    fn save(&mut self) -> Option<Saved> {
+        None
+    }
 }
 
 /// What a write did.
@@ -222,6 +234,8 @@ impl Node {
 pub trait DynSource: Send {
     /// See [`Source::run`].
     fn run<'a>(&'a mut self, out: &'a Outlet) -> BoxFuture<'a, anyhow::Result<()>>;
+    /// See [`Source::save`].
+    fn save(&mut self) -> Option<Saved>;
 }
 
 /// [`Sink`] as an object.
@@ -236,11 +250,17 @@ pub trait DynSink: Send {
     ) -> BoxFuture<'a, Result<Written, WriteError>>;
     /// See [`Sink::break_off`].
     fn break_off(&mut self);
+    /// See [`Sink::save`].
+    fn save(&mut self) -> Option<Saved>;
 }
 
 impl<T: Source> DynSource for T {
     fn run<'a>(&'a mut self, out: &'a Outlet) -> BoxFuture<'a, anyhow::Result<()>> {
         Source::run(self, out).boxed()
+    }
+
+    fn save(&mut self) -> Option<Saved> {
+        Source::save(self)
     }
 }
 
@@ -259,5 +279,9 @@ impl<T: Sink> DynSink for T {
 
     fn break_off(&mut self) {
         Sink::break_off(self);
+    }
+
+    fn save(&mut self) -> Option<Saved> {
+        Sink::save(self)
     }
 }

@@ -71,6 +71,20 @@ impl Outlet {
         self.forward(port, message, None).await;
     }
 
+    /// The same of several messages, which leave in one step: none without the others.
+    pub async fn send_all(&self, messages: impl IntoIterator<Item = (Port, Message)>) {
+        if self.wires.draining() {
+            return std::future::pending().await;
+        }
+        let mut had_room = true;
+        for (port, message) in messages {
+            had_room &= self.post(port, message, None);
+        }
+        if !had_room {
+            self.wires.room().await;
+        }
+    }
+
     /// Sends a message on, waits for room, and returns a receipt that tells how it ended. Once the
     /// program is stopping nothing is taken, and after a short pause the receipt says so.
     pub async fn send_tracked(&self, message: Message) -> Receipt {
@@ -117,10 +131,14 @@ impl Outlet {
         self.wires.ready();
     }
 
-    async fn forward(&self, port: Port, mut message: Message, delivery: Option<Delivery>) {
-        message.meta.source.get_or_insert_with(|| Arc::clone(&self.node));
-        if !self.wires.post(port, Envelope::new(message, delivery)) {
+    async fn forward(&self, port: Port, message: Message, delivery: Option<Delivery>) {
+        if !self.post(port, message, delivery) {
             self.wires.room().await;
         }
+    }
+
+    fn post(&self, port: Port, mut message: Message, delivery: Option<Delivery>) -> bool {
+        message.meta.source.get_or_insert_with(|| Arc::clone(&self.node));
+        self.wires.post(port, Envelope::new(message, delivery))
     }
 }

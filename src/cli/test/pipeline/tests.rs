@@ -171,6 +171,40 @@ fn a_buffer_that_is_too_small_fails_for_what_its_limit_dropped() {
 }
 
 #[test]
+fn a_script_source_and_a_script_sink_remember_over_an_edit() {
+    let beats = "name: beats\nsummary: Counts.\nrole: source\nevery: 1m\nsettings:\n  unit: { type: string, required: true }\n";
+    let takes = "name: takes\nsummary: Counts.\nrole: sink\nsettings:\n  unit: { type: string, required: true }\n";
+    let count = "state.n = (state.n ?? 0) + 1;\nmsg.payload.n = state.n;\nmsg.payload.unit = settings.unit;\nmsg\n";
+    let takes_count =
+        "state.n = (state.n ?? 0) + 1;\n#{ payload: #{ taken: state.n, unit: settings.unit } }\n";
+    let pipeline = "\
+sources: { tick: { type: beats, unit: a } }
+sinks:
+  out: { from: tick, type: takes, unit: a }
+  heard: { from: out.answers, type: log }
+";
+    let test = "\
+tests:
+  - name: an edit in the middle
+    for: 10m
+    steps: [{ at: 330s, use: later/count.yaml, restarts: [tick, out] }]
+    expect:
+      tick: { among: [{ has: { n: 6, unit: a } }, { has: { n: 7, unit: b } }] }
+      out.answers: { among: [{ has: { taken: 6, unit: a } }, { has: { taken: 7, unit: b } }] }
+";
+    let folder = folder(&[
+        ("count.yaml", pipeline),
+        ("later/count.yaml", &pipeline.replace("unit: a", "unit: b")),
+        ("count.test.yaml", test),
+        ("plugins/beats/plugin.yaml", beats),
+        ("plugins/beats/beats.rhai", count),
+        ("plugins/takes/plugin.yaml", takes),
+        ("plugins/takes/takes.rhai", takes_count),
+    ]);
+    assert_eq!(said(folder.path()), "an edit in the middle:\n");
+}
+
+#[test]
 fn what_is_wrong_in_a_test_is_found_at_its_place() {
     let test = "\
 tests:
