@@ -6,11 +6,14 @@ use std::{
 };
 
 use forebay_sdk::{Format, Message, Meta, Payload, Timestamp, Value, node::LONGEST_PAUSE};
-use reqwest::{
-    Response, StatusCode, Url,
+use http_body_util::BodyExt;
+use hyper::{
+    StatusCode,
+    body::Incoming,
     header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER},
 };
 use serde_json::Map;
+use url::Url;
 
 /// How much of an answer is read. A connection with more in it is closed.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -70,18 +73,25 @@ pub(crate) struct Answer {
 impl Answer {
     /// Reads until the end, or the bound. Keeps what was read when the rest fails, or the future is
     /// dropped.
-    pub async fn read(&mut self, response: &mut Response) {
-        while let Ok(chunk) = response.chunk().await {
-            let Some(chunk) = chunk else {
+    pub async fn read(&mut self, body: &mut Incoming) {
+        while let Ok(frame) = body.frame().await.transpose() {
+            let Some(frame) = frame else {
                 self.is_whole = true;
                 return;
             };
+            // What is no data is of no interest.
+            let Ok(chunk) = frame.into_data() else { continue };
             let room = ANSWER_BYTES - self.bytes.len();
             self.bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {
                 return;
             }
         }
+    }
+
+    /// Whether nothing of it is missing.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// The answer as a message: about what the request was about.
@@ -129,7 +139,7 @@ impl Answer {
 
 /// In what a body of this type is written: `application/json; charset=utf-8`, and the likes of
 /// `application/problem+json`.
-fn format_of(content_type: &str) -> Option<Format> {
+pub(crate) fn format_of(content_type: &str) -> Option<Format> {
     let (kind, _) = content_type.split_once(';').unwrap_or((content_type, ""));
     match kind.trim().to_ascii_lowercase().as_str() {
         "application/json" => Some(Format::Json),

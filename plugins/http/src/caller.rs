@@ -11,10 +11,11 @@ use forebay_sdk::{
     world::{Web, World},
 };
 use futures_util::future::{BoxFuture, FutureExt};
-use reqwest::{
-    Method, Url,
+use hyper::{
+    Method,
     header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
+use url::Url;
 
 use crate::{
     answer,

@@ -1,54 +1,176 @@
-//! The HTTP client of a sink, and whose certificates it trusts.
-//!
-//! The client opens its connection by itself, and not by way of the [`forebay_sdk::World`]: it lets
-//! others stand around what connects (`connector_layer`), and nothing in its place. This is the only
-//! file that makes such a client.
+//! One web server, asked one question at a time over a connection that is kept.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
 use forebay_sdk::{
-    tls::Tls,
-    world::{Proxy, Speaks},
+    tls::{
+        self,
+        rustls::{self, ClientConfig, pki_types::ServerName},
+    },
+    world::{Dial, Proxy, Speaks, Stream, Via, World},
 };
-use reqwest::{Client, Url, redirect};
+use http_body_util::Full;
+use hyper::{
+    Request, Response, Uri,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+    header::{HOST, HeaderValue, PROXY_AUTHORIZATION},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::AbortHandle,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
 
-/// A client that keeps its connection open from one request to the next. Reads certificates, and
-/// blocks for that. Connects to nobody.
-pub(crate) fn client(
-    tls: &Tls,
-    connect_timeout: Duration,
-    proxy: Option<&Proxy>,
-) -> anyhow::Result<Client> {
-    let tls = tls.client_config()?;
-    let client = Client::builder()
-        .tls_backend_preconfigured(tls)
-        .connect_timeout(connect_timeout)
-        .redirect(redirect::Policy::none())
-        // We look for one ourselves: see `HttpSink::proxy`.
-        .no_proxy()
-        .referer(false)
-        .pool_max_idle_per_host(1)
-        // Probes cost money on a metered link. A connection that died while nobody used it is
-        // found by the next request, which has a deadline.
-        .tcp_keepalive(None);
-    let client = match proxy {
-        Some(proxy) => client.proxy(reqwest::Proxy::all(url(proxy)?)?),
-        None => client,
-    };
-    client.build().map_err(reqwest::Error::without_url).context("making the HTTP client")
+/// Whom a client asks, and how it gets there.
+pub(crate) struct Client {
+    pub world: World,
+    /// The server.
+    pub dial: Dial,
+    /// None without TLS.
+    pub tls: Option<Arc<ClientConfig>>,
+    pub connect_timeout: Duration,
+    /// By way of whom it goes.
+    pub proxy: Option<Proxy>,
+    /// Kept from one request to the next.
+    pub line: Option<Line>,
 }
 
-/// The proxy as that library has it. It looks up the names of hosts.
-fn url(proxy: &Proxy) -> anyhow::Result<Url> {
-    let scheme = match proxy.speaks {
-        Speaks::Socks => "socks5h",
-        Speaks::Http => "http",
-    };
-    let mut url = Url::parse(&format!("{scheme}://{}", proxy.at))?;
-    if let Some((user, password)) = &proxy.login {
-        let told = url.set_username(user).and_then(|()| url.set_password(Some(password.expose())));
-        told.map_err(|()| anyhow!("the proxy at {} cannot be told who we are", proxy.at))?;
+/// Why nothing came back.
+pub(crate) enum Failure {
+    /// There was no connection.
+    Connect(anyhow::Error),
+    Exchange(anyhow::Error),
+}
+
+/// A connection. Dropped, it is closed.
+pub(crate) struct Line {
+    send: SendRequest<Full<Bytes>>,
+    driver: AbortHandle,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.driver.abort();
     }
-    Ok(url)
+}
+
+/// Bytes in both directions.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+impl Client {
+    /// Asks, and gives what is answered with the line on which the rest of it comes. Who has read all of it gives the
+    /// line back. A line that had died before the request left is replaced.
+    pub(crate) async fn ask(
+        &mut self,
+        request: &Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Line), Failure> {
+        let was_kept = self.line.is_some();
+        match self.ask_once(request).await {
+            Err(Unanswered { never_left: true, .. }) if was_kept => self.ask_once(request).await,
+            other => other,
+        }
+        .map_err(|unanswered| unanswered.failure)
+    }
+
+    async fn ask_once(
+        &mut self,
+        request: &Request<Full<Bytes>>,
+    ) -> Result<(Response<Incoming>, Line), Unanswered> {
+        let mut line = match self.line.take() {
+            Some(line) => line,
+            None => {
+                let opened = timeout(self.connect_timeout, self.open()).await;
+                let opened = opened.unwrap_or_else(|_| Err(anyhow!("it took too long")));
+                let failure = |error: anyhow::Error| Failure::Connect(error.context("connecting"));
+                opened.map_err(|error| Unanswered { failure: failure(error), never_left: false })?
+            }
+        };
+        let exchange = async {
+            line.send.ready().await?;
+            line.send.send_request(self.dressed(request)).await
+        };
+        match exchange.await {
+            Ok(response) => Ok((response, line)),
+            Err(error) => {
+                let never_left = error.is_canceled() || error.is_closed();
+                let error = anyhow!(error).context("the connection broke before the answer");
+                Err(Unanswered { failure: Failure::Exchange(error), never_left })
+            }
+        }
+    }
+
+    /// A web proxy wants to know the whole url of what is not encrypted.
+    fn forwards(&self) -> Option<&Proxy> {
+        self.proxy.as_ref().filter(|proxy| self.tls.is_none() && proxy.speaks == Speaks::Http)
+    }
+
+    fn dressed(&self, request: &Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+        let mut request = request.clone();
+        let Some(proxy) = self.forwards() else { return request };
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        if let Some(Ok(whole)) = host.map(|host| format!("http://{host}{path}").parse::<Uri>()) {
+            *request.uri_mut() = whole;
+        }
+        if let Some((user, password)) = &proxy.login {
+            let login = BASE64_STANDARD.encode(format!("{user}:{}", password.expose()));
+            if let Ok(mut value) = HeaderValue::try_from(format!("Basic {login}")) {
+                value.set_sensitive(true);
+                request.headers_mut().insert(PROXY_AUTHORIZATION, value);
+            }
+        }
+        request
+    }
+
+    async fn open(&self) -> anyhow::Result<Line> {
+        let dial = match (self.forwards(), &self.proxy) {
+            (Some(proxy), _) => Dial::new(proxy.at.clone()),
+            (None, Some(proxy)) => Dial { via: Via::Proxy(proxy.clone()), ..self.dial.clone() },
+            (None, None) => Dial { via: Via::Straight, ..self.dial.clone() },
+        };
+        let stream = self.world.connect(dial).await?;
+        let stream: Box<dyn Wire> = match &self.tls {
+            None => Box::new(stream),
+            Some(config) => self.shake_hands(stream, config).await?,
+        };
+        let (send, driver) = http1::handshake(TokioIo::new(stream)).await?;
+        // It ends with the line.
+        let driver = tokio::spawn(async { drop(driver.await) }).abort_handle();
+        Ok(Line { send, driver })
+    }
+
+    async fn shake_hands(
+        &self,
+        stream: Box<dyn Stream>,
+        config: &Arc<ClientConfig>,
+    ) -> anyhow::Result<Box<dyn Wire>> {
+        let host = self.dial.to.host.clone();
+        let name = ServerName::try_from(host).context("reading the name of the server")?;
+        let shaken = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
+        Ok(Box::new(shaken.map_err(|error| distrust(&self.dial, error))?))
+    }
+}
+
+/// Why nothing was answered.
+struct Unanswered {
+    failure: Failure,
+    /// The request was not sent.
+    never_left: bool,
+}
+
+/// A handshake that failed.
+pub(crate) fn distrust(dial: &Dial, error: io::Error) -> anyhow::Error {
+    let inner: Option<&rustls::Error> = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner.and_then(tls::why) {
+        Some(why) => anyhow!("the TLS handshake with {} failed: {why}", dial.to),
+        None => anyhow!(error).context(format!("speaking TLS with {}", dial.to)),
+    }
 }

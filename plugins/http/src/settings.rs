@@ -6,8 +6,8 @@ use forebay_sdk::{
     Coding, Compression, Configured, Endpoint, Format, Period, Problem, Secret, Settings,
     rules::UNENCRYPTED, units::form,
 };
-use reqwest::{
-    Method, Url,
+use hyper::{
+    Method,
     header::{
         ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
         USER_AGENT,
@@ -15,6 +15,7 @@ use reqwest::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use crate::{answer, body, shape::Shape, sink::HttpSink};
 

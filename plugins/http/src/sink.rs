@@ -15,21 +15,24 @@ use forebay_sdk::{
     connection::Refused,
     node::LONGEST_TRY,
     orders::ANSWERS,
-    tls::{self, Oldest, Tls, rustls::pki_types::ServerName},
+    tls::{Oldest, Tls, rustls::pki_types::ServerName},
     world::{Dial, Proxy, Via, World},
 };
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use reqwest::{
-    Client, Method, RequestBuilder, Response, Url,
-    header::{HOST, HeaderMap},
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response,
+    body::Incoming,
+    header::{HOST, HeaderMap, HeaderValue},
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::info;
+use url::{Position, Url};
 
 use crate::{
     answer::{self, Answer, Verdict},
     body::body,
-    client::client,
+    client::{Client, Failure, distrust},
     shape::Shape,
 };
 
@@ -85,6 +88,10 @@ impl Configured for HttpSink {
         self.certificates(folder.into()).files()
     }
 
+    fn reaches(&self) -> Vec<String> {
+        self.dial().map(|dial| dial.to.to_string()).into_iter().collect()
+    }
+
     fn outputs(&self) -> Vec<String> {
         vec![ANSWERS.to_owned()]
     }
@@ -113,9 +120,33 @@ impl HttpSink {
         Ok(world.proxy(&dial)?)
     }
 
-    fn request(&self, client: &Client, body: Bytes) -> RequestBuilder {
-        let request = client.request(self.method.clone(), self.url.clone());
-        request.headers(self.headers.clone()).body(body)
+    fn request(&self, method: Method, body: Bytes) -> anyhow::Result<Request<Full<Bytes>>> {
+        let path = &self.url[Position::BeforePath..Position::AfterQuery];
+        let request = Request::builder().method(method).uri(path);
+        let mut request = request.body(Full::new(body)).context("writing the request")?;
+        *request.headers_mut() = self.headers.clone();
+        let host = &self.url[Position::BeforeHost..Position::AfterPort];
+        let host = HeaderValue::try_from(host).context("writing the request")?;
+        request.headers_mut().entry(HOST).or_insert(host);
+        Ok(request)
+    }
+
+    /// A client that asks the server. Reads certificates, and connects to nobody.
+    async fn client(
+        &self,
+        tls: &Tls,
+        world: &World,
+        proxy: Option<Proxy>,
+    ) -> anyhow::Result<Client> {
+        let is_encrypted = self.url.scheme() == "https" && !world.is_private();
+        let certificates = tls.clone();
+        let tls = match is_encrypted {
+            true => Some(beside(move || certificates.client_config()).await??.into()),
+            false => None,
+        };
+        let dial = self.dial().context("`url` has no host")?;
+        let (world, connect_timeout) = (world.clone(), *self.connect_timeout);
+        Ok(Client { world, dial, tls, connect_timeout, proxy, line: None })
     }
 
     /// How large a request is with its line and its headers, as they go into the connection.
@@ -136,7 +167,12 @@ impl HttpSink {
     }
 
     /// Why the server did not take the messages.
-    fn refusal(&self, response: &Response, answer: &Answer, doing: String) -> anyhow::Error {
+    fn refusal(
+        &self,
+        response: &Response<Incoming>,
+        answer: &Answer,
+        doing: String,
+    ) -> anyhow::Error {
         let (status, headers) = (response.status(), response.headers());
         anyhow!(answer::describe(status, headers, &answer.bytes, &self.url, &self.secrets))
             .context(doing)
@@ -148,18 +184,11 @@ impl HttpSink {
         let tls = self.certificates(Arc::clone(&asked.site.folder));
         let Some(config) = asked.read_certificates(&tls).await else { return };
         let Some(dial) = self.dial() else { return };
-        let endpoint = dial.to.clone();
-        let host = endpoint.host.clone();
-        let Some(stream) = asked.reach(dial, self.connect_timeout).await else { return };
+        let host = dial.to.host.clone();
+        let Some(stream) = asked.reach(dial.clone(), self.connect_timeout).await else { return };
         if self.url.scheme() == "https" {
             let Ok(name) = ServerName::try_from(host) else { return };
-            let words = |error: io::Error| {
-                let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-                match inner.and_then(tls::why) {
-                    Some(why) => anyhow!("the TLS handshake with {endpoint} failed: {why}"),
-                    None => anyhow!(error).context(format!("speaking TLS with {endpoint}")),
-                }
-            };
+            let words = |error: io::Error| distrust(&dial, error);
             let shaken = asked.shake_hands(stream, name, config, self.connect_timeout, words).await;
             if shaken.is_none() {
                 return;
@@ -168,18 +197,19 @@ impl HttpSink {
             // Some servers talk with one at a time.
             drop(stream);
         }
-        let made = self
-            .proxy(&asked.site.world)
-            .and_then(|proxy| Ok((client(&tls, *self.connect_timeout, proxy.as_ref())?, proxy)));
-        let (client, proxy) = match made {
+        let world = &asked.site.world;
+        let made = async {
+            let client = self.client(&tls, world, self.proxy(world)?).await?;
+            anyhow::Ok((client, self.request(Method::HEAD, Bytes::new())?))
+        };
+        let (mut client, request) = match made.await {
             Ok(made) => made,
             Err(error) => return asked.wrong(ANSWER, format!("{error:#}"), ""),
         };
-        let request = client.head(self.url.clone()).headers(self.headers.clone());
-        let response = match timeout(*self.timeout, request.send()).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                let error = anyhow!(error.without_url()).context(self.doing(proxy.as_ref()));
+        let response = match timeout(*self.timeout, client.ask(&request)).await {
+            Ok(Ok((response, _))) => response,
+            Ok(Err(Failure::Connect(error) | Failure::Exchange(error))) => {
+                let error = error.context(self.doing(client.proxy.as_ref()));
                 return asked.wrong(ANSWER, format!("{error:#}"), "is it a web server?");
             }
             Err(_) => {
@@ -247,17 +277,17 @@ impl Sending {
     ) -> Result<Message, WriteError> {
         let sink = &self.sink;
         let doing = || sink.doing(self.proxy.as_ref());
-        let client = self.client.as_ref().context("writing before connecting")?;
+        let client = self.client.as_mut().context("writing before connecting")?;
         let deadline = Instant::now() + *sink.timeout;
-        let request = sink.request(client, body);
-        let mut response = match timeout_at(deadline, request.send()).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                if error.is_connect() {
-                    self.client = None;
-                }
-                let error = anyhow!(error.without_url()).context(doing());
-                return Err(WriteError::retry(error));
+        let request = sink.request(sink.method.clone(), body).map_err(WriteError::Reject)?;
+        let (mut response, line) = match timeout_at(deadline, client.ask(&request)).await {
+            Ok(Ok(answered)) => answered,
+            Ok(Err(Failure::Connect(error))) => {
+                self.client = None;
+                return Err(WriteError::retry(error.context(doing())));
+            }
+            Ok(Err(Failure::Exchange(error))) => {
+                return Err(WriteError::retry(error.context(doing())));
             }
             Err(_) => {
                 let error = anyhow!("no answer within {}", sink.timeout).context(doing());
@@ -266,7 +296,8 @@ impl Sending {
         };
         let mut answer = Answer::default();
         // The status decides. When the rest does not come, the connection is closed and that is it.
-        let _ = timeout_at(deadline, answer.read(&mut response)).await;
+        let _ = timeout_at(deadline, answer.read(response.body_mut())).await;
+        client.line = answer.is_whole().then_some(line);
         match answer::verdict(response.status(), &sink.retry_also) {
             Verdict::Settled => {
                 Ok(answer.into_message(batch, response.status(), response.headers()))
@@ -287,14 +318,13 @@ impl Sending {
 impl Sink for Sending {
     async fn connect(&mut self) -> anyhow::Result<()> {
         if self.client.is_none() {
-            let (tls, connect_timeout) = (self.tls.clone(), *self.sink.connect_timeout);
             let proxy = self.sink.proxy(&self.world)?;
             if proxy != self.proxy {
                 info!("{}, as the environment says", self.sink.doing(proxy.as_ref()));
             }
             self.proxy.clone_from(&proxy);
-            let made = beside(move || client(&tls, connect_timeout, proxy.as_ref())).await;
-            self.client = Some(made.context("making the HTTP client")??);
+            let made = self.sink.client(&self.tls, &self.world, proxy).await;
+            self.client = Some(made?);
         }
         Ok(())
     }

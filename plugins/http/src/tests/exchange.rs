@@ -1,17 +1,22 @@
 //! Whole exchanges with a server on the loopback interface.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use forebay_sdk::{
     Emitter, Format, Message, Node, Payload, Port, Site, Value, WriteError, Written,
-    connection::Refused, node::DynSink, testing, world::memory::Memory,
+    connection::Refused,
+    node::DynSink,
+    testing,
+    web::Request,
+    world::{Listener, Web, World, memory::Memory},
 };
 use serde_json::json;
+use tokio::{io::copy_bidirectional, net::TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 
 use super::server::{Server, Turn, answer, ok};
-use crate::http;
+use crate::{Http, http};
 
 fn sink(url: &str, settings: &str) -> Box<dyn DynSink> {
     match testing::build(&http(), &format!("url: \"{url}\"\n{settings}"), None) {
@@ -20,11 +25,25 @@ fn sink(url: &str, settings: &str) -> Box<dyn DynSink> {
     }
 }
 
-/// A sink in an environment that has a proxy.
-fn proxied(url: &str, variable: &str, proxy: &str) -> Box<dyn DynSink> {
+/// An environment that has a proxy, and from which these places can be reached.
+fn around(variable: &str, proxy: &str, places: &[&str]) -> World {
     let memory = Memory::new(1_795_251_600_000_000_000);
     memory.set_variable(variable, proxy);
-    let site = Site { world: memory.world(), ..testing::site(None) };
+    for place in places {
+        let (door, place) = (memory.open(place), (*place).to_owned());
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = door.accept().await {
+                let mut far = TcpStream::connect(&place).await.unwrap();
+                let _ = copy_bidirectional(&mut near, &mut far).await;
+            }
+        });
+    }
+    memory.world()
+}
+
+/// A sink in such an environment.
+fn proxied(url: &str, variable: &str, proxy: &str, places: &[&str]) -> Box<dyn DynSink> {
+    let site = Site { world: around(variable, proxy, places), ..testing::site(None) };
     match testing::build_at(&http(), &format!("url: \"{url}\""), site) {
         Node::Sink(sink) => sink,
         _ => panic!("http is a sink"),
@@ -35,22 +54,44 @@ fn proxied(url: &str, variable: &str, proxy: &str) -> Box<dyn DynSink> {
 async fn a_proxy_of_the_environment_was_not_asked_though_curl_asks_it() {
     let mut proxy = Server::start([Turn::SayAndClose(answer("403 Filtered", "", ""))], None).await;
     let address = format!("http://me:p%40ss@{}", proxy.address);
-    let mut sink = proxied("https://web.example/in", "HTTPS_PROXY", &address);
+    let at = [proxy.address.as_str()];
+    let mut sink = proxied("https://web.example/in", "HTTPS_PROXY", &address, &at);
     sink.connect().await.unwrap();
     let (said, _) = retried(write(&mut sink, &readings(1)).await);
-    let expected = "sending to https://web.example by way of the proxy at SERVER: ";
+    let expected =
+        "sending to https://web.example by way of the proxy at SERVER: connecting: the proxy at ";
     assert!(said.starts_with(expected), "{said}");
+    assert!(said.ends_with(" does not connect us to web.example:443: 403 Filtered"), "{said}");
     let heard = proxy.requests.recv().await.unwrap();
     assert!(heard.starts_with("CONNECT web.example:443 HTTP/1.1\r\n"), "{heard}");
     // me:p@ss
     assert!(heard.to_lowercase().contains("proxy-authorization: basic bwu6cebzcw=="), "{heard}");
+    // What is not encrypted it is asked to pass on as a whole.
+    let mut proxy = Server::start([ok()], None).await;
+    let address = format!("http://me:p%40ss@{}", proxy.address);
+    let at = [proxy.address.as_str()];
+    let world = around("http_proxy", &address, &at);
+    let request = Request {
+        method: "GET".to_owned(),
+        url: "http://web.example/in?a=b".to_owned(),
+        headers: Vec::new(),
+        body: None,
+        allowed: ["http://web.example".to_owned()].into(),
+        timeout: Duration::from_secs(5),
+    };
+    let mut caller = Http.caller(&Path::new(".").into(), &world);
+    caller.ask(request, &readings(1)[0]).await.unwrap();
+    let heard = proxy.requests.recv().await.unwrap();
+    assert!(heard.starts_with("GET http://web.example/in?a=b HTTP/1.1\r\n"), "{heard}");
+    assert!(heard.contains("\r\nhost: web.example\r\n"), "{heard}");
+    assert!(heard.to_lowercase().contains("proxy-authorization: basic bwu6cebzcw=="), "{heard}");
     // What is on the site is called straight, and what is no proxy is named.
     let server = Server::start([ok()], None).await;
     let near = format!("http://{}/in", server.address);
-    let mut sink = proxied(&near, "ALL_PROXY", &address);
+    let mut sink = proxied(&near, "ALL_PROXY", &address, &[&server.address]);
     sink.connect().await.unwrap();
     write(&mut sink, &readings(1)).await.unwrap();
-    let mut sink = proxied("https://web.example", "ALL_PROXY", "ftp://p");
+    let mut sink = proxied("https://web.example", "ALL_PROXY", "ftp://p", &[]);
     let said = format!("{:#}", sink.connect().await.unwrap_err());
     assert!(said.starts_with("`ALL_PROXY` names no proxy: "), "{said}");
 }
@@ -342,7 +383,10 @@ async fn a_connection_that_breaks_before_the_answer_is_retried() {
     for cut in ["", "HTTP/1.1 200", "HTTP/1.1 200 OK\r\ncontent-le"] {
         let turn = Turn::SayAndClose(cut.to_owned());
         let (error, after) = retried(exchange(turn, "", &readings(1)).await.0);
-        assert!(error.starts_with("sending to http://SERVER: error sending request"), "{error}");
+        assert!(
+            error.starts_with("sending to http://SERVER: the connection broke before "),
+            "{error}"
+        );
         assert_eq!(after, None);
     }
 }
@@ -406,7 +450,7 @@ async fn nobody_listening_is_retried_without_showing_path_or_query() {
     let mut sink = sink(&format!("http://{address}/hook/tell-nobody?a=tell-nobody"), "");
     sink.connect().await.unwrap();
     let (error, _) = retried(write(&mut sink, &readings(1)).await);
-    assert!(error.starts_with("sending to http://SERVER: error sending request: "), "{error}");
+    assert!(error.starts_with("sending to http://SERVER: connecting: "), "{error}");
     assert!(error.contains("Connection refused"), "{error}");
 }
 
@@ -437,7 +481,7 @@ async fn a_server_is_trusted_by_the_certificates_that_were_set() {
     sink.connect().await.unwrap();
     let (error, _) = retried(write(&mut sink, &readings(1)).await);
     assert!(error.starts_with("sending to https://SERVER: "), "{error}");
-    assert!(error.contains("invalid peer certificate"), "{error}");
+    assert!(error.contains("connecting: the TLS handshake with "), "{error}");
 
     // Somebody puts the file right: no restart is needed.
     fs::write(&file, &pem).unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay_sdk::{Timestamp, node::LONGEST_PAUSE};
-use reqwest::{
+use hyper::{
     StatusCode,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
