@@ -25,7 +25,7 @@ use serde_json::json;
 pub use self::written::schema;
 use self::{
     pipeline::How,
-    results::{Outcome, Results, Whose},
+    results::{Outcome, Report, Results, Whose},
     written::{Test, Tested, read},
 };
 use super::{
@@ -65,6 +65,14 @@ pub(super) struct Arguments {
     /// What all chance in the tests of pipelines comes from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Tell what of the pipelines their tests did not reach: statements of scripts, outputs, wires.
+    #[arg(long)]
+    coverage: bool,
+    /// Try N random schedules of faults on the tests of pipelines, too: outages, a power cut, a
+    /// full disk, steps of the clock, reloads. The first that breaks a promise is made as short as
+    /// it gets, and printed as a test.
+    #[arg(long, value_name = "N")]
+    fuzz: Option<usize>,
 }
 
 /// How it is printed.
@@ -90,8 +98,12 @@ pub(super) fn test(arguments: Arguments) -> anyhow::Result<Ending> {
     }
     let file = if let Only::File(file) = &only { Some(file.as_path()) } else { None };
     if !matches!(only, Only::Plugin(_)) {
-        let how = How { seed: arguments.seed, updates: arguments.update };
+        let how =
+            How { seed: arguments.seed, updates: arguments.update, covers: arguments.coverage };
         pipeline::run_all(&root, file, how, &mut results)?;
+        if let Some(count) = arguments.fuzz.filter(|_| !results.is_wrong()) {
+            pipeline::fuzz_all(&root, file, (arguments.seed, count), &mut results)?;
+        }
     }
     match arguments.format {
         Printed::Text => say(&results)?,
@@ -100,6 +112,9 @@ pub(super) fn test(arguments: Arguments) -> anyhow::Result<Ending> {
                 print(&render(findings, texts, report::Format::Json, false))?;
             }
             results.outcomes.iter().try_for_each(|outcome| print(&as_json(outcome)))?;
+            for (file, report) in &results.coverage {
+                print(&format!("{}\n", json!({ "file": file, "coverage": report })))?;
+            }
         }
         Printed::Junit => print(&junit::junit(&results))?,
     }
@@ -252,12 +267,37 @@ fn say(results: &Results) -> anyhow::Result<()> {
     if !results.without.is_empty() {
         print(&format!("no {TESTS}: {}\n", results.without.join(", ")))?;
     }
+    for (file, report) in &results.coverage {
+        print(&covered(file, report))?;
+    }
+    if let Some(tried) = results.tried {
+        print(&format!("{} of faults broke no promise\n", count_of(tried, "random schedule")))?;
+    }
     let all = count_of(results.outcomes.len(), "test");
     match (results.failed().count(), results.outcomes.len()) {
         (_, 0) => Ok(()),
         (0, _) => print(&format!("{all} passed\n")),
         (failed, _) => print(&format!("{failed} of {all} failed\n")),
     }
+}
+
+fn covered(file: &str, report: &Report) -> String {
+    let Report { places, reached, .. } = report;
+    let mut text = match places {
+        0 => format!("{file}: no scripts\n"),
+        places => {
+            format!("{file}: {reached} of {} of scripts reached\n", count_of(*places, "place"))
+        }
+    };
+    let parts = [
+        ("not reached", &report.not_reached),
+        ("nothing left by", &report.outputs_not_taken),
+        ("nothing went from", &report.wires_not_taken),
+    ];
+    for (what, all) in parts.into_iter().filter(|(_, all)| !all.is_empty()) {
+        text += &format!("  {what} {}\n", all.join(", "));
+    }
+    text + "\n"
 }
 
 fn as_json(outcome: &Outcome) -> String {

@@ -46,6 +46,8 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+#[cfg(test)]
+pub use self::run_buffer::broken_promise;
 pub use self::{
     buffer::{Disks, Faults},
     latency::Histogram,

@@ -7,7 +7,7 @@ use forebay_sdk::{
     Configured, Finding, Links, Message, Node, Peer, Settings, Shared, ShortOr, Site, Value, Voice,
     connection::DynConnection,
     mqtt::Broker,
-    peer::{Onlooker, Played, Stage},
+    peer::{Onlooker, Played, Side, Stage},
     schema_of,
     yaml::{self, Yaml},
 };
@@ -22,7 +22,7 @@ const NOT_IN_TESTS: [&str; 4] = ["listen", "store", "sync", "password_file"];
 /// The peer.
 pub fn peer() -> Peer {
     Peer {
-        connection: "mqtt",
+        side: Side::Connection("mqtt"),
         summary: "An MQTT broker: that of `type: broker`, with its settings.",
         schema,
         play: |stage| Box::new(Playing::new(stage)),

@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod caller;
 mod client;
+mod peer;
 mod settings;
 mod shape;
 mod sink;
@@ -17,7 +18,7 @@ use crate::settings::HttpSettings;
 
 /// What this folder offers.
 pub fn plugin() -> Plugin {
-    Plugin::new("http", include_str!("../sample.yaml")).offers(http())
+    Plugin::new("http", include_str!("../sample.yaml")).offers(http()).is_peer(peer::peer())
 }
 
 fn http() -> Native<HttpSettings> {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use anyhow::anyhow;
 use bytes::Bytes;
 use forebay_sdk::{
-    Format, Message, Payload, Port, Saved, Site, Transform, WriteError,
+    Endpoint, Format, Message, Payload, Port, Saved, Site, Transform, WriteError,
     web::{Caller, Request},
 };
 
@@ -22,6 +22,19 @@ pub(crate) const MOST_REQUESTS: usize = 16;
 pub(crate) struct Permission {
     pub places: Arc<[String]>,
     pub answer_within: Duration,
+}
+
+impl Permission {
+    /// Where these places are, each as `host:port`.
+    pub(crate) fn reaches(&self) -> Vec<String> {
+        let place = |written: &String| {
+            let (scheme, rest) = written.split_once("://")?;
+            let host = rest.split('/').next().unwrap_or_default();
+            let usual = if scheme == "https" { 443 } else { 80 };
+            Some(Endpoint::parse(host, usual).ok()?.to_string())
+        };
+        self.places.iter().filter_map(place).collect()
+    }
 }
 
 /// A script and whom it asks by.

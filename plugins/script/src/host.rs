@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{Timestamp, clock, number};
+use forebay_sdk::{Coverage, Timestamp, clock, number};
 use rhai::{
     AST, Array, Dynamic, Engine, EvalAltResult, EvalContext, FnPtr, FuncRegistration,
     ImmutableString, Map, Module, ModuleResolver, NativeCallContext, OptimizationLevel, ParseError,
@@ -57,8 +57,11 @@ const MAX_FUNCTION_LEVELS: usize = 64;
 /// Measuring a value costs about this part of an operation.
 const VALUES_PER_OPERATION: usize = 4;
 
-/// Functions of the standard packages that a script must not have.
-const WITHHELD: [&str; 2] = ["sleep", "eval"];
+/// What a script that takes note of what of it runs calls with the number of a spot.
+pub(crate) const REACHED: &str = "reached__";
+
+/// Functions that a script must not have.
+const WITHHELD: [&str; 3] = ["sleep", "eval", REACHED];
 
 /// How much a run may use.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +110,8 @@ pub(crate) struct Needs {
     pub captures: bool,
     /// What it imports.
     pub modules: Modules,
+    /// Takes note of what of it runs.
+    pub coverage: Option<Arc<Coverage>>,
 }
 
 /// How operators find what they do.
@@ -124,6 +129,7 @@ struct Run {
     node: Arc<str>,
     outputs: Arc<[String]>,
     modules: Modules,
+    coverage: Option<Arc<Coverage>>,
     limits: Limits,
     clock: RunClock,
     /// Counted up to the last look.
@@ -167,6 +173,7 @@ pub(crate) fn run(
         node: Arc::clone(node),
         outputs: Arc::clone(outputs),
         modules: needs.modules.clone(),
+        coverage: needs.coverage.clone(),
         room: MAX_VARIABLES_BYTES + payload_bytes.saturating_mul(ROOM_PER_PAYLOAD_BYTE),
         held_bytes: payload_bytes,
         ..Run::within(limits)
@@ -424,6 +431,7 @@ pub(crate) fn engine() -> Engine {
     engine.on_debug(|text, _, at| debug!(node = %node(), line = at.line(), "{text}"));
 
     engine.register_fn("emit", emit);
+    engine.register_fn(REACHED, reached);
     engine.register_fn("now", || Timestamp::now().unix_millis());
     engine.register_fn("random", fastrand::f64);
     engine.register_fn("round", number::round);
@@ -480,6 +488,7 @@ impl Run {
             node: "".into(),
             outputs: [].into(),
             modules: Modules::default(),
+            coverage: None,
             limits,
             clock: RunClock::of(limits.timeout),
             operations: 0,
@@ -615,6 +624,19 @@ fn emit(output: ImmutableString, message: Dynamic) -> Result<(), Box<EvalAltResu
         run.emitted.push((index, message));
         Ok(())
     })
+}
+
+/// What a script of [`crate::noting`] calls. It takes nothing of its limit.
+fn reached(number: i64) {
+    /// The call, its value, and the statement that it is.
+    const OPERATIONS: u32 = 3;
+    RUN.with_borrow(|run| {
+        let coverage = run.as_ref().and_then(|run| run.coverage.as_ref());
+        if let (Some(coverage), Ok(number)) = (coverage, usize::try_from(number)) {
+            coverage.reach(number);
+        }
+    });
+    LEFT.set(LEFT.get().saturating_add(OPERATIONS));
 }
 
 fn cannot_wait() -> Result<(), Box<EvalAltResult>> {

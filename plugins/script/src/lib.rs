@@ -16,6 +16,7 @@ mod host;
 mod lint;
 mod mistakes;
 mod modules;
+mod noting;
 mod own_settings;
 mod patterns;
 mod rules;

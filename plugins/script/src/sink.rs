@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Message, Node, Saved, Sink, Site, WriteError, Written,
-    node::LONGEST_TRY,
+    Capabilities, Configured, Coverage, Emitter, Message, Node, Saved, Sink, Site, WriteError,
+    Written, node::LONGEST_TRY,
 };
 
 use crate::{
@@ -34,6 +34,16 @@ impl Configured for SendingType {
         let longest_try = LONGEST_TRY.max(self.permission.answer_within * (requests + 1));
         let is_inward = self.permission.places.is_empty();
         Capabilities { longest_try, is_inward, ..Capabilities::default() }
+    }
+
+    fn reaches(&self) -> Vec<String> {
+        self.permission.reaches()
+    }
+
+    fn noting(&self) -> Option<(Arc<dyn Configured>, Arc<Coverage>)> {
+        let (program, coverage) = self.program.noting();
+        let permission = self.permission.clone();
+        Some((Arc::new(SendingType { program, permission }), coverage))
     }
 
     fn outputs(&self) -> Vec<String> {

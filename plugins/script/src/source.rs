@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{
-    Beat, Capabilities, Configured, Figure, Message, Node, Outlet, Saved, Site, Source, Value,
-    Voice, WriteError,
+    Beat, Capabilities, Configured, Coverage, Figure, Message, Node, Outlet, Saved, Site, Source,
+    Value, Voice, WriteError,
 };
 use tokio::time::Instant;
 
@@ -40,6 +40,16 @@ impl Configured for BeatingType {
     fn capabilities(&self) -> Capabilities {
         let is_inward = self.permission.places.is_empty();
         Capabilities { is_inward, ..Capabilities::default() }
+    }
+
+    fn reaches(&self) -> Vec<String> {
+        self.permission.reaches()
+    }
+
+    fn noting(&self) -> Option<(Arc<dyn Configured>, Arc<Coverage>)> {
+        let (program, coverage) = self.program.noting();
+        let permission = self.permission.clone();
+        Some((Arc::new(BeatingType { program, every: self.every, permission }), coverage))
     }
 
     fn outputs(&self) -> Vec<String> {

@@ -1553,7 +1553,7 @@ fn turns_of(script: &str) -> usize {
     let limits = Limits { max_operations: 10_000_000, timeout: Duration::from_millis(50) };
     let ast = host::optimize(host::read(script, &[]).unwrap());
     let modules = Modules::default();
-    let needs = Needs { operators: Operators::Fast, captures: true, modules };
+    let needs = Needs { operators: Operators::Fast, captures: true, modules, coverage: None };
     let mut scope = host::scope(rhai::Map::new(), rhai::Map::new());
     let ended = host::run(&ast, &mut scope, &"a/s".into(), &outputs().into(), limits, &needs, 0);
     assert!(ended.result.is_err(), "{script}");

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use forebay_sdk::{
-    Configured, Emitter, Fields, Format, Input, Message, Meta, Node, Payload, Port, Saved, Site,
-    Timestamp, Topics, Transform, Value, template::TOPIC_LEVELS,
+    Configured, Coverage, Emitter, Fields, Format, Input, Message, Meta, Node, Payload, Port,
+    Saved, Site, Timestamp, Topics, Transform, Value, template::TOPIC_LEVELS,
 };
 use rhai::{AST, Array, Dynamic, Expr, Map, Scope, Stmt};
 
@@ -16,6 +16,7 @@ use crate::{
     host::{self, Limits, MAX_MESSAGES, Needs},
     lint::Code,
     mistakes,
+    noting::noting,
     own_settings::OwnSettings,
     state::{self, Before},
     text,
@@ -35,6 +36,7 @@ const ENDS_WITH_MSG: i32 = 2;
 pub(crate) struct ScriptType(pub Arc<Program>);
 
 /// A script, compiled, and all else that its settings say.
+#[derive(Clone)]
 pub(crate) struct Program {
     ast: AST,
     uses: Uses,
@@ -172,6 +174,14 @@ impl Program {
         self
     }
 
+    /// The same, which takes note of what of it runs.
+    pub(crate) fn noting(&self) -> (Arc<Program>, Arc<Coverage>) {
+        let (ast, spots) = noting(&self.ast, self.file.as_ref());
+        let coverage = Arc::new(Coverage::new("script", spots));
+        let needs = Needs { coverage: Some(Arc::clone(&coverage)), ..self.needs.clone() };
+        (Arc::new(Program { ast, needs, ..self.clone() }), coverage)
+    }
+
     /// The same without the shortcut, to compare with.
     #[cfg(test)]
     pub(crate) fn without_projection(mut self) -> Program {
@@ -218,6 +228,11 @@ impl Configured for ScriptType {
 
     fn topics(&self) -> Topics {
         if self.0.sets_topic { Topics::Unknown } else { Topics::Kept }
+    }
+
+    fn noting(&self) -> Option<(Arc<dyn Configured>, Arc<Coverage>)> {
+        let (program, coverage) = self.0.noting();
+        Some((Arc::new(ScriptType(program)), coverage))
     }
 }
 

@@ -232,7 +232,7 @@ pub(crate) fn needs(ast: &AST, modules: Modules) -> Needs {
     let is_careful = all().any(|ast| operators(ast) == Operators::Careful);
     let operators = if is_careful { Operators::Careful } else { Operators::Fast };
     let captures = all().any(captures);
-    Needs { operators, captures, modules }
+    Needs { operators, captures, modules, coverage: None }
 }
 
 /// Whether some function may capture a variable.

@@ -18,6 +18,7 @@ pub mod claim;
 pub mod clock;
 pub mod coding;
 pub mod connection;
+pub mod coverage;
 pub mod deadband;
 pub mod delivery;
 pub mod drop_in;
@@ -96,6 +97,7 @@ pub use crate::{
     clock::{Moment, Now},
     coding::{Coding, Compression, GzipStream},
     connection::{Connection, Shared},
+    coverage::{Coverage, Reachable, Spot},
     deadband::{Deadband, DeadbandSettings, Sending, Sent},
     delivery::{Delivery, Outcome, Receipt, Witness},
     drop_in::{Compiled, Language, ScriptLimits, ScriptSource},

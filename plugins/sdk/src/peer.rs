@@ -33,8 +33,8 @@ const MOST_READ: usize = 1024;
 /// A peer that a plugin can play.
 #[derive(Clone, Copy)]
 pub struct Peer {
-    /// The type of connection that it is the other side of.
-    pub connection: &'static str,
+    /// Whose other side it is.
+    pub side: Side,
     /// One sentence.
     pub summary: &'static str,
     /// JSON Schema of what a test says of it.
@@ -43,9 +43,18 @@ pub struct Peer {
     pub play: fn(Stage) -> Box<dyn Played>,
 }
 
+/// Whose other side a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// That of connections of this type.
+    Connection(&'static str),
+    /// That of nodes without a connection that ask web services.
+    Web,
+}
+
 /// Where a peer is played.
 pub struct Stage {
-    /// Whose other side it is.
+    /// The connection whose other side it is, or the node.
     pub connection: Arc<dyn Configured>,
     /// The nodes that use that connection, by the names that a test has for them.
     pub users: Vec<(Arc<str>, Arc<dyn Configured>)>,

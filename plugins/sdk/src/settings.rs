@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     claim::Claim,
     connection::Shared,
+    coverage::Coverage,
     examination::Examination,
     facts::{Busy, Exchange, Fields, Topics},
     node::{LONGEST_TRY, Node},
@@ -158,10 +159,16 @@ pub trait Configured: Any + Send + Sync {
         false
     }
 
-    /// A connection: where in the world the other side is looked for, each as `host:port` or the path of a serial
-    /// line, so that a test of a pipeline can put a peer there.
+    /// A connection, or a node that asks web services without one: where in the world the other side is looked for, each
+    /// as `host:port` or the path of a serial line, so that a test of a pipeline can put a peer there.
     fn reaches(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// The same node, which takes note of what of its script runs, for `forebay test --coverage`. None for a node
+    /// without one.
+    fn noting(&self) -> Option<(Arc<dyn Configured>, Arc<Coverage>)> {
+        None
     }
 
     /// Tries the way to the other side step by step, as `forebay doctor` shows it, and in the words of

@@ -1,6 +1,8 @@
 //! Tests of whole pipelines: what stands in the `NAME.test.yaml` beside them.
 
 mod case;
+mod covered;
+mod fuzz;
 mod judge;
 mod players;
 mod read;
@@ -19,8 +21,12 @@ use std::{
 
 use forebay_sdk::Finding;
 
-use self::read::FileRead;
 pub use self::run::How;
+use self::{
+    covered::Covered,
+    read::{FileRead, Notes},
+    run::Ran,
+};
 use super::results::{Outcome, Results, Whose};
 use crate::{
     config::{Folder, Texts},
@@ -34,18 +40,23 @@ pub(super) fn run_all(
     how: How,
     results: &mut Results,
 ) -> anyhow::Result<()> {
-    let files = test_files(&Folder::open(root)?)?;
-    for path in files.into_iter().filter(|path| only.is_none_or(|only| path == only)) {
-        let FileRead { tests, findings, texts, lint } = read::read(root, &path)?;
+    for path in chosen(root, only)? {
+        let notes = if how.covers { Notes::Taken } else { Notes::None };
+        let FileRead { tests, findings, texts, noted, lint } = read::read(root, &path, notes)?;
+        let mut covered = Covered::default();
         for test in &tests {
-            let failures = run::run(test, how)?;
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let Ran { failures, record } = run::run(test, how)?;
+            covered.add(test, &record);
             results.outcomes.push(Outcome {
-                whose: Whose::Pipeline(stem.trim_end_matches(".test").to_owned()),
+                whose: Whose::Pipeline(stem(&path)),
                 test: test.name.clone(),
                 place: test.place.clone(),
                 failures: failures.iter().map(judge::Failure::said).collect(),
             });
+        }
+        if how.covers && !tests.is_empty() {
+            let shown = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+            results.coverage.push((shown, covered.report(&noted)));
         }
         let known: Vec<String> = results.findings.iter().map(rendered).collect();
         // What is wrong with the folder is so for each file of tests.
@@ -56,6 +67,48 @@ pub(super) fn run_all(
     Ok(())
 }
 
+/// Tries random schedules of faults on the tests, `count` in all, until one breaks a promise.
+pub(super) fn fuzz_all(
+    root: &Path,
+    only: Option<&Path>,
+    (seed, count): (u64, usize),
+    results: &mut Results,
+) -> anyhow::Result<()> {
+    let mut tests = Vec::new();
+    for path in chosen(root, only)? {
+        let FileRead { tests: of_file, .. } = read::read(root, &path, Notes::None)?;
+        tests.extend(of_file.into_iter().map(|test| (stem(&path), test)));
+    }
+    for (seed, (stem, test)) in (seed..).zip(tests.iter().cycle()).take(count) {
+        let Some(found) = fuzz::fuzz(test, seed)? else { continue };
+        let fuzz::Found { seed, broken, test: shown } = found;
+        results.outcomes.push(Outcome {
+            whose: Whose::Pipeline(stem.clone()),
+            test: format!("{}, with faults by the seed {seed}", test.name),
+            place: test.place.clone(),
+            failures: broken.into_iter().chain([shown]).collect(),
+        });
+        return Ok(());
+    }
+    if !tests.is_empty() {
+        results.tried = Some(count);
+    }
+    Ok(())
+}
+
+/// The files of tests that are asked for.
+fn chosen(root: &Path, only: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = test_files(&Folder::open(root)?)?;
+    files.retain(|path| only.is_none_or(|only| path == only));
+    Ok(files)
+}
+
+/// What a file of tests is called after.
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    stem.trim_end_matches(".test").to_owned()
+}
+
 fn rendered((findings, texts): &(Vec<Finding>, Texts)) -> String {
     render(findings, texts, Format::Short, false)
 }
@@ -64,7 +117,7 @@ fn rendered((findings, texts): &(Vec<Finding>, Texts)) -> String {
 pub fn lint_all(root: &Path) -> anyhow::Result<Vec<LintedTests>> {
     let mut linted = Vec::new();
     for path in test_files(&Folder::open(root)?)? {
-        let FileRead { findings, texts, .. } = read::read(root, &path)?;
+        let FileRead { findings, texts, .. } = read::read(root, &path, Notes::None)?;
         linted.push(LintedTests { path, findings, texts });
     }
     Ok(linted)

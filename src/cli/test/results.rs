@@ -1,6 +1,7 @@
 //! What came of the tests of a folder.
 
 use forebay_sdk::Finding;
+use serde::Serialize;
 
 use crate::config::Texts;
 
@@ -35,6 +36,10 @@ pub(super) struct Results {
     pub outcomes: Vec<Outcome>,
     /// Plugins without tests.
     pub without: Vec<String>,
+    /// What the tests of each file reached.
+    pub coverage: Vec<(String, Report)>,
+    /// How many schedules of faults broke nothing.
+    pub tried: Option<usize>,
     /// What is wrong with what is tested, and with the tests.
     pub findings: Vec<(Vec<Finding>, Texts)>,
 }
@@ -49,4 +54,19 @@ impl Results {
     pub fn failed(&self) -> impl Iterator<Item = &Outcome> {
         self.outcomes.iter().filter(|one| !one.failures.is_empty())
     }
+}
+
+/// What the tests of a file reached.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// How many statements scripts have, and ways around a block.
+    pub places: usize,
+    /// How many of them were reached.
+    pub reached: usize,
+    /// Where the others stand.
+    pub not_reached: Vec<String>,
+    /// Outputs by which nothing left.
+    pub outputs_not_taken: Vec<String>,
+    /// Wires by which nothing went.
+    pub wires_not_taken: Vec<String>,
 }

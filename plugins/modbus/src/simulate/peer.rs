@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use forebay_sdk::{
     Finding, Message, Peer, Problem,
     finding::nearest,
-    peer::{Played, Stage},
+    peer::{Played, Side, Stage},
     schema_of,
     yaml::{self, Yaml},
 };
@@ -46,7 +46,7 @@ struct DevicesSettings {
 /// The peer.
 pub fn peer() -> Peer {
     Peer {
-        connection: "modbus",
+        side: Side::Connection("modbus"),
         summary: "The devices on a bus: registers that change, and faults.",
         schema: schema_of::<DevicesSettings>,
         play: |stage| Box::new(Playing::new(stage)),

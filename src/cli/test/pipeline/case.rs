@@ -11,6 +11,7 @@ use super::{
 use crate::config::Name;
 
 /// A test that can run.
+#[derive(Clone)]
 pub struct Test {
     pub name: String,
     /// Where it stands: `pipelines/boiler.test.yaml:4:5`.
@@ -19,6 +20,8 @@ pub struct Test {
     pub beside: PathBuf,
     /// The folder of the pipelines.
     pub root: PathBuf,
+    /// The file of the pipeline, from there.
+    pub pipeline: String,
     pub lasts: Duration,
     pub scene: Scene,
     /// How the world is at the beginning.
@@ -42,8 +45,8 @@ pub struct Step {
     pub at: Duration,
     pub world: Vec<Said>,
     pub send: Vec<(Name, SendSettings)>,
-    /// The graph of now on.
-    pub uses: Option<Arc<Scene>>,
+    /// The graph of now on, and the file that it is of.
+    pub uses: Option<(String, Arc<Scene>)>,
     /// What that makes anew or begins.
     pub restarts: Option<Vec<String>>,
     /// How far the wall clock is set ahead, in nanoseconds.

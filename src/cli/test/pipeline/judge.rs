@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{Expression, Gives, Message, Port, Role, Size, expression};
+use forebay_sdk::{Expression, Gives, Message, Port, Role, Size, SyncPolicy, expression};
 use serde_json::json;
 
 use super::{
@@ -175,6 +175,15 @@ fn messages(
     if let Some(wanted) = &settings.among {
         failures.extend(among(written, wanted, events));
     }
+    if let Some(wanted) = &settings.last {
+        match events.last() {
+            Some(event) => {
+                let differs = differs(wanted, event).into_iter();
+                failures.extend(differs.map(|it| format!("{written}: the last message: {it}")));
+            }
+            None => failures.push(format!("{written}: expected a last message, found none")),
+        }
+    }
     if let Some(golden) = &settings.golden {
         failures.extend(agrees(written, &test.beside.join(golden), golden, events, updates));
     }
@@ -313,6 +322,10 @@ pub struct Account {
     pub lost: Vec<(Duration, String)>,
     /// Arrived more often than it went in.
     pub again: u64,
+    /// The most often that one did, for each time that it went in.
+    pub most_again: u64,
+    /// How many the limits of buffers dropped.
+    pub dropped: u64,
     /// The first that arrived behind one that went in later.
     out_of_order: Option<String>,
     /// The longest that one took, and which.
@@ -324,14 +337,29 @@ pub struct Account {
 impl Account {
     /// Compares messages by their payloads; where a sink writes another form, by their number.
     pub fn of(test: &Test, member: &str, record: &Record) -> Account {
-        let sinks = test.scene.sinks_of(member);
+        Account::of_sinks(&test.scene.sinks_of(member), member, record)
+    }
+
+    /// The same for the sinks that promise that all arrives: not those that must do nothing twice, those whose other
+    /// side confirms nothing, nor those whose disk may forget.
+    pub fn of_promises(test: &Test, member: &str, record: &Record) -> Account {
+        let mut sinks = test.scene.sinks_of(member);
+        sinks.retain(|sink| {
+            let spec = &test.scene.graph.nodes[sink];
+            let can = spec.configured.capabilities();
+            can.repeats && can.unconfirmed.is_none() && spec.common.buffer.sync != SyncPolicy::Never
+        });
+        Account::of_sinks(&sinks, member, record)
+    }
+
+    fn of_sinks(sinks: &[Name], member: &str, record: &Record) -> Account {
         let mut entered: Vec<&Entered> =
             sinks.iter().filter_map(|sink| record.entered.get(sink)).flatten().collect();
         entered.sort_by_key(|entered| entered.at);
         let none = Vec::new();
         let arrived = record.arrived.get(member).unwrap_or(&none);
-        let mut reasons = Vec::new();
-        for sink in &sinks {
+        let (mut reasons, mut dropped) = (Vec::new(), 0);
+        for sink in sinks {
             let waiting = record.waiting.get(sink).copied().unwrap_or(0);
             if waiting > 0 {
                 reasons.push(format!("{waiting} wait in the buffer of {sink}"));
@@ -340,9 +368,17 @@ impl Account {
             if of_sink > 0 {
                 reasons.push(format!("the limits of the buffer of {sink} dropped {of_sink}"));
             }
+            dropped += of_sink;
         }
-        let mut account =
-            Account { lost: Vec::new(), again: 0, out_of_order: None, slowest: None, reasons };
+        let mut account = Account {
+            lost: Vec::new(),
+            again: 0,
+            most_again: 0,
+            dropped,
+            out_of_order: None,
+            slowest: None,
+            reasons,
+        };
         // By what they say: when they went in, those that must arrive first.
         let mut waiting: HashMap<&str, VecDeque<(usize, &Entered)>> = HashMap::new();
         for (place, one) in entered.iter().enumerate() {
@@ -350,6 +386,7 @@ impl Account {
         }
         let known: BTreeMap<&str, usize> =
             waiting.iter().map(|(key, all)| (*key, all.len())).collect();
+        let mut again: HashMap<String, u64> = HashMap::new();
         let mut latest = 0;
         let mut strangers = 0_u64;
         for event in arrived {
@@ -365,10 +402,15 @@ impl Account {
                     }
                     latest = latest.max(place);
                 }
-                None if known.contains_key(key.as_str()) => account.again += 1,
+                None if known.contains_key(key.as_str()) => {
+                    account.again += 1;
+                    *again.entry(key).or_default() += 1;
+                }
                 None => strangers += 1,
             }
         }
+        let each = again.iter().map(|(key, count)| count.div_ceil(known[key.as_str()] as u64));
+        account.most_again = each.max().unwrap_or(0);
         let mut lost: Vec<&Entered> =
             waiting.into_values().flatten().map(|(_, entered)| entered).collect();
         lost.sort_by_key(|entered| entered.at);
@@ -381,21 +423,27 @@ impl Account {
         account
     }
 
+    /// What is lost, and why that may be.
+    pub fn lost_in_words(&self, written: &str, most: u64) -> String {
+        let lost = self.lost.len();
+        let mut words =
+            format!("{written}: {lost} messages did not arrive, expected at most {most}");
+        if !self.reasons.is_empty() {
+            let _ = write!(words, "; {}", self.reasons.join("; "));
+        }
+        for (at, key) in self.lost.iter().take(SHOWN) {
+            let _ = write!(words, "\n    {key}, which went in at {}", clock(*at));
+        }
+        if lost > SHOWN {
+            let _ = write!(words, "\n    and {} more", lost - SHOWN);
+        }
+        words
+    }
+
     fn judge(&self, written: &str, settings: &ArrivesSettings, failures: &mut Vec<String>) {
         let lost = self.lost.len() as u64;
         if let Some(most) = settings.lost.filter(|most| lost > *most) {
-            let mut words =
-                format!("{written}: {lost} messages did not arrive, expected at most {most}");
-            if !self.reasons.is_empty() {
-                let _ = write!(words, "; {}", self.reasons.join("; "));
-            }
-            for (at, key) in self.lost.iter().take(SHOWN) {
-                let _ = write!(words, "\n    {key}, which went in at {}", clock(*at));
-            }
-            if self.lost.len() > SHOWN {
-                let _ = write!(words, "\n    and {} more", self.lost.len() - SHOWN);
-            }
-            failures.push(words);
+            failures.push(self.lost_in_words(written, most));
         }
         let again = self.again;
         if let Some(most) = settings.duplicates.filter(|most| again > *most) {

@@ -16,7 +16,7 @@ use forebay_yaml::{self as yaml, Content, Limits, Yaml};
 use super::{
     case::{Expected, Said, Step, Test},
     players::rehearse,
-    scene::{Member, Scene},
+    scene::{Member, Noted, Scene},
     settings::{
         ArrivesSettings, ExpectSettings, ExpectedSettings, LinkWord, StepSettings,
         TestFileSettings, TestSettings, WaySettings,
@@ -33,6 +33,13 @@ const OF_THE_WAY: [&str; 3] = ["link", "latency", "bytes_per_second"];
 /// The longest that a test runs by its own clock.
 const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 
+/// Whether scripts take note of what of them runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notes {
+    None,
+    Taken,
+}
+
 /// What came of reading a file.
 #[derive(Default)]
 pub struct FileRead {
@@ -40,12 +47,14 @@ pub struct FileRead {
     /// What is wrong with the file.
     pub findings: Vec<Finding>,
     pub texts: Texts,
+    /// The scripts that take note.
+    pub noted: Vec<Noted>,
     /// What lint finds in the pipelines, as the file has them run.
     pub lint: Vec<(Vec<Finding>, Texts)>,
 }
 
-/// Reads a file of tests of a folder.
-pub fn read(root: &Path, path: &Path) -> anyhow::Result<FileRead> {
+/// Reads a file of tests of a folder. `notes` has scripts take note of what of them runs.
+pub fn read(root: &Path, path: &Path, notes: Notes) -> anyhow::Result<FileRead> {
     let mut read = FileRead::default();
     read.texts.see_from(root);
     let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
@@ -66,10 +75,14 @@ pub fn read(root: &Path, path: &Path) -> anyhow::Result<FileRead> {
         pipelines: pipelines_of(&settings, path),
         file: &mut read,
     };
-    let Some(scene) = reader.scene(&tree, None) else { return Ok(read) };
+    let Some(mut scene) = reader.scene(&tree, None) else { return Ok(read) };
+    if notes == Notes::Taken {
+        reader.file.noted = scene.note();
+    }
+    let pipeline = reader.original()?.map(|path| reader.seen_here(&path)).unwrap_or_default();
     for (index, test) in settings.tests.into_iter().enumerate() {
         let place = Place { tree: &tree, path: format!("tests[{index}]") };
-        reader.test(&scene, test, &tree, &place);
+        reader.test(&scene, &pipeline, test, &tree, &place);
     }
     Ok(read)
 }
@@ -149,17 +162,33 @@ impl Reader<'_> {
 
     fn check(&self, env: Environment<'_>, instead: Option<&Path>) -> anyhow::Result<Checked> {
         let mut replaced = BTreeMap::new();
-        if let (Some(instead), Some(first)) = (instead, self.pipelines.first()) {
-            let folder = config::Folder::open(self.root)?;
-            let is_it = |path: &&PathBuf| path.file_stem().is_some_and(|stem| *stem == **first);
-            if let Some(original) = folder.pipelines.iter().find(is_it) {
-                replaced.insert(folder.shown(original), instead.to_owned());
-            }
+        if let (Some(instead), Some(original)) = (instead, self.original()?) {
+            let shown = original.strip_prefix(self.root).unwrap_or(&original).display().to_string();
+            replaced.insert(shown, instead.to_owned());
         }
         Ok(lint::lint(config::load_instead(self.root, replaced, types(), env)?))
     }
 
-    fn test(&mut self, scene: &Scene, settings: TestSettings, tree: &Yaml, place: &Place<'_>) {
+    /// The file of the pipeline that is tested first.
+    fn original(&self) -> anyhow::Result<Option<PathBuf>> {
+        let Some(first) = self.pipelines.first() else { return Ok(None) };
+        let is_it = |path: &PathBuf| path.file_stem().is_some_and(|stem| *stem == **first);
+        Ok(config::Folder::open(self.root)?.pipelines.into_iter().find(is_it))
+    }
+
+    /// As a test has the name of a file.
+    fn seen_here(&self, path: &Path) -> String {
+        path.strip_prefix(self.beside).unwrap_or(path).display().to_string()
+    }
+
+    fn test(
+        &mut self,
+        scene: &Scene,
+        pipeline: &str,
+        settings: TestSettings,
+        tree: &Yaml,
+        place: &Place<'_>,
+    ) {
         let before = self.file.findings.len();
         let TestSettings { name, lasts, steps, expect, arrives, .. } = settings;
         if !(Duration::from_secs(1)..=LONGEST).contains(&lasts) {
@@ -174,9 +203,14 @@ impl Reader<'_> {
         let mut versions = Vec::new();
         for (index, step) in steps.iter().enumerate() {
             let at = place.yaml().at(&format!("steps[{index}].use"));
-            versions.push(step.uses.as_ref().and_then(|uses| self.version(uses, &scene, at)));
+            let uses = step.uses.as_ref();
+            versions.push(
+                uses.and_then(|uses| {
+                    Some((uses.clone(), Arc::new(self.version(uses, &scene, at)?)))
+                }),
+            );
         }
-        versions.iter().flatten().for_each(|version| scene.meet(version));
+        versions.iter().flatten().for_each(|(_, version)| scene.meet(version));
         let mut world = self.world(&scene, tree.get("world"));
         world.extend(self.world(&scene, place.yaml().get("world")));
         let mut made = Vec::new();
@@ -212,6 +246,7 @@ impl Reader<'_> {
             place: format!("{shown}:{line}:{column}"),
             beside: self.beside.to_owned(),
             root: self.root.to_owned(),
+            pipeline: pipeline.to_owned(),
             lasts: *lasts,
             scene,
             world,
@@ -328,7 +363,7 @@ impl Reader<'_> {
         &mut self,
         scene: &Scene,
         step: StepSettings,
-        uses: Option<Scene>,
+        uses: Option<(String, Arc<Scene>)>,
         place: &Place<'_>,
     ) -> Step {
         let StepSettings { at, send, restarts, clock, disk, power, expect, arrives, .. } = step;
@@ -363,7 +398,6 @@ impl Reader<'_> {
             self.wrong(span, "nothing restarts here", "expected beside `use`");
         }
         let expected = self.expected(scene, expect, arrives, place);
-        let uses = uses.map(Arc::new);
         Step { at: *at, world, send: sent, uses, restarts, clock_nanos, disk, power, expected }
     }
 
@@ -406,14 +440,17 @@ impl Reader<'_> {
         if let Some(each) = &settings.each {
             expression::compile(each, "each", Gives::Truth, &mut problems);
         }
+        let mut compile = |message: &ExpectedSettings, setting: String| {
+            if let Some(holds) = &message.holds {
+                expression::compile(holds, &setting, Gives::Truth, &mut problems);
+            }
+        };
         for (key, list) in [("messages", &settings.messages), ("among", &settings.among)] {
-            for (index, ExpectedSettings { holds, .. }) in list.iter().flatten().enumerate() {
-                if let Some(holds) = holds {
-                    let setting = format!("{key}[{index}].where");
-                    expression::compile(holds, &setting, Gives::Truth, &mut problems);
-                }
+            for (index, message) in list.iter().flatten().enumerate() {
+                compile(message, format!("{key}[{index}].where"));
             }
         }
+        settings.last.iter().for_each(|message| compile(message, "last.where".to_owned()));
         let findings = problems.into_iter().map(|problem| problem.at(|path| at.at(path).span));
         self.file.findings.extend(findings);
     }

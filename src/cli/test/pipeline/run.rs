@@ -34,6 +34,7 @@ use super::{
 use crate::{
     config::Name,
     engine::{Count, Disks, Engine, Plan, StateName},
+    plugins,
 };
 
 /// How often it is looked how full the buffers are, where a test asks for that.
@@ -46,14 +47,24 @@ pub struct How {
     pub seed: u64,
     /// Whether files of `golden:` are written.
     pub updates: bool,
+    /// Whether it is told what was reached.
+    pub covers: bool,
 }
 
-/// Runs a test from its beginning to its end: what is otherwise than expected.
+/// What came of a test.
+pub struct Ran {
+    /// What is otherwise than expected. Empty when it passed.
+    pub failures: Vec<Failure>,
+    /// All that was seen by the end.
+    pub record: Record,
+}
+
+/// Runs a test from its beginning to its end.
 ///
 /// # Errors
 ///
 /// When there is no place for what nodes remember on disk.
-pub fn run(test: &Test, how: How) -> anyhow::Result<Vec<Failure>> {
+pub fn run(test: &Test, how: How) -> anyhow::Result<Ran> {
     let runtime = stopped_clock()?;
     let data = Scratch::new()?;
     fastrand::seed(how.seed);
@@ -161,7 +172,7 @@ impl<'a> Running<'a> {
         }
     }
 
-    async fn play(&mut self) -> Vec<Failure> {
+    async fn play(&mut self) -> Ran {
         let began = Instant::now();
         self.change(&self.test.world.clone());
         for player in self.players.played.values_mut() {
@@ -179,7 +190,7 @@ impl<'a> Running<'a> {
             engine.kill().await;
         }
         self.reading.iter().chain(&self.serving).for_each(JoinHandle::abort);
-        std::mem::take(&mut self.failures)
+        Ran { failures: std::mem::take(&mut self.failures), record }
     }
 
     /// Lets time pass, and does what the program does meanwhile.
@@ -208,10 +219,14 @@ impl<'a> Running<'a> {
 
     /// The program starts.
     async fn start(&mut self) {
-        let engine =
-            Engine::in_world(&*self.test.root, self.data.join("data"), self.memory.world())
-                .on_disks(self.disks.clone())
-                .observed_by(Arc::clone(&self.seen) as _);
+        let world = self.memory.world();
+        let world = match plugins::web() {
+            Some(web) => world.with_web(web),
+            None => world,
+        };
+        let engine = Engine::in_world(&*self.test.root, self.data.join("data"), world)
+            .on_disks(self.disks.clone())
+            .observed_by(Arc::clone(&self.seen) as _);
         let engine = self.engine.insert(engine);
         engine.apply(self.scene.graph.clone()).await;
         self.read_along();
@@ -261,7 +276,7 @@ impl<'a> Running<'a> {
         if step.power.is_some() {
             self.cut_power().await;
         }
-        if let Some(version) = &step.uses {
+        if let Some((_, version)) = &step.uses {
             self.reload(version).await;
             if let Some(wanted) = &step.restarts {
                 self.judge_restarts(wanted, step.at);

@@ -6,11 +6,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use forebay_sdk::{Configured, Peer, Port, Role};
+use forebay_sdk::{Configured, Coverage, Peer, Port, Role, peer::Side};
 
 use super::stand_in::{OtherSide, StandIn};
 use crate::{
-    config::{Graph, Name, NodeSpec, draft},
+    config::{Graph, Name, NodeSpec, Places, draft},
     plugins,
 };
 
@@ -36,10 +36,23 @@ pub enum Member {
     StandIn(Arc<OtherSide>),
 }
 
+/// A node that takes note of what of its script runs.
+pub struct Noted {
+    pub node: Name,
+    pub places: Places,
+    pub coverage: Arc<Coverage>,
+}
+
 /// The peers of this build.
 fn peers() -> &'static [Peer] {
     static PEERS: OnceLock<Vec<Peer>> = OnceLock::new();
     PEERS.get_or_init(|| plugins::all().into_iter().flat_map(|plugin| plugin.peers).collect())
+}
+
+/// Who plays the other side of connections of a type.
+fn peer_of(connection: &str) -> Option<&'static Peer> {
+    let is_it = |peer: &&Peer| matches!(peer.side, Side::Connection(known) if known == connection);
+    peers().iter().find(is_it)
 }
 
 /// Every peer of this build, for the schema.
@@ -61,7 +74,7 @@ impl Scene {
         for name in used.collect::<BTreeSet<_>>() {
             let spec = graph.connections[&name].clone();
             let connection = Arc::clone(&spec.configured);
-            let peer = peers().iter().find(|peer| peer.connection == spec.type_name);
+            let peer = peer_of(&spec.type_name);
             let member = match peer {
                 Some(peer) => {
                     let users = scene.users(&name);
@@ -81,9 +94,18 @@ impl Scene {
             Some(used) => {
                 let used = &graph.connections[used];
                 let serves = used.configured.capabilities().serves;
-                serves || peers().iter().any(|peer| peer.connection == used.type_name)
+                serves || peer_of(&used.type_name).is_some()
             }
         };
+        let web = peers().iter().find(|peer| peer.side == Side::Web);
+        let asks_web = !is_played && spec.connection.is_none() && !self.reaches_of(spec).is_empty();
+        if let Some(peer) = web.filter(|_| asks_web) {
+            let connection = Arc::clone(&spec.configured);
+            let member = Member::Peer { peer: *peer, connection, users: Vec::new() };
+            self.members.insert(Arc::clone(name), member);
+            self.graph.nodes.insert(Arc::clone(name), spec.clone());
+            return;
+        }
         let mut spec = spec.clone();
         if spec.role != Role::Transform && !is_played {
             let known = before.and_then(|before| before.members.get(name));
@@ -99,6 +121,14 @@ impl Scene {
         self.graph.nodes.insert(Arc::clone(name), spec);
     }
 
+    /// Where a node asks web services, unless somebody answers there already.
+    fn reaches_of(&self, spec: &NodeSpec) -> Vec<String> {
+        let taken: Vec<String> = self.members.values().flat_map(Member::places).collect();
+        let mut places = spec.configured.reaches();
+        places.retain(|place| !taken.contains(place));
+        places
+    }
+
     /// The nodes on a connection, by their names without the pipeline, and with it.
     fn users(&self, connection: &str) -> Vec<(Name, Arc<dyn Configured>)> {
         let nodes = self.graph.nodes.iter();
@@ -108,6 +138,17 @@ impl Scene {
             [short, Arc::clone(name)].map(|name| (name, Arc::clone(&spec.configured)))
         });
         named.collect()
+    }
+
+    /// From now on its scripts take note of what of them runs.
+    pub fn note(&mut self) -> Vec<Noted> {
+        let mut noted = Vec::new();
+        for (name, spec) in &mut self.graph.nodes {
+            let Some((configured, coverage)) = spec.configured.noting() else { continue };
+            spec.configured = configured;
+            noted.push(Noted { node: Arc::clone(name), places: spec.places.clone(), coverage });
+        }
+        noted
     }
 
     /// Takes in who else is on the connections once the graph is another one.

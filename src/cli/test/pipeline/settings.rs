@@ -213,6 +213,8 @@ pub struct ExpectSettings {
     pub messages: Option<Vec<ExpectedSettings>>,
     /// These messages, in this order, among others.
     pub among: Option<Vec<ExpectedSettings>>,
+    /// The latest is this: of an alarm, how it stands.
+    pub last: Option<ExpectedSettings>,
     /// How many there are.
     pub count: Option<u64>,
     /// How many there are at least.
@@ -237,6 +239,8 @@ pub struct ArrivesSettings {
     pub messages: Option<Vec<ExpectedSettings>>,
     /// These messages, in this order, among others.
     pub among: Option<Vec<ExpectedSettings>>,
+    /// The latest is this: of an alarm, how it stands.
+    pub last: Option<ExpectedSettings>,
     /// How many arrive.
     pub count: Option<u64>,
     /// How many arrive at least.
@@ -305,6 +309,7 @@ impl ArrivesSettings {
         ExpectSettings {
             messages: self.messages.clone(),
             among: self.among.clone(),
+            last: self.last.clone(),
             count: self.count,
             at_least: self.at_least,
             at_most: self.at_most,

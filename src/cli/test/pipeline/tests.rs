@@ -4,15 +4,25 @@
     feature = "forebay-modbus",
     feature = "forebay-mqtt",
     feature = "forebay-broker",
-    feature = "forebay-script"
+    feature = "forebay-script",
+    feature = "forebay-alarm"
 ))]
 
 use std::{fs, path::Path};
 
-use super::{super::results::Results, How, read::read, run::run, run_all};
-use crate::lint::report::{Format, render};
+use super::{
+    super::results::{Report, Results},
+    How, fuzz_all,
+    read::{Notes, read},
+    run::run,
+    run_all,
+};
+use crate::{
+    engine::broken_promise::IS_BROKEN,
+    lint::report::{Format, render},
+};
 
-const HOW: How = How { seed: 1, updates: false };
+const HOW: How = How { seed: 1, updates: false, covers: false };
 
 /// Writes files into a folder of their own.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -60,6 +70,7 @@ transforms:
     script: |
       msg.payload.high = msg.payload.power > 2.0;
       msg
+  overload: { from: hot, type: alarm, field: power, above: 600, hysteresis: 50 }
 sinks:
   plant:
     from: hot
@@ -68,7 +79,7 @@ sinks:
     topic: site/a
     qos: 1
     buffer: { store: disk, max_bytes: 1MiB }
-  unread: { from: [meter.errors, hot.errors, plant.errors], type: log }
+  unread: { from: [meter.errors, hot.errors, plant.errors, overload], type: log }
 ";
 
 /// The pipeline with its tests, and other files.
@@ -120,12 +131,13 @@ tests:
     steps:
       - { at: 10m, world: { cloud: down } }
       - { at: 1h, world: { bus: { faults: [{ silence: true, every: 7 }, { exception: 4, every: 50 }] } } }
+      - { at: 70m, power: cut }
       - { at: 90m, use: later/boiler.yaml, restarts: [hot], expect: { plant: { at_least: 150 } } }
+      - { at: 100m, expect: { overload: { count: 0 } } }
       - { at: 2h, world: { bus: { faults: [] } } }
       - { at: 130m, world: { cloud: up } }
-      - { at: 150m, world: { cloud: silent } }
+      - { at: 150m, world: { cloud: silent }, expect: { overload: { last: { has: { state: raised, limit: 600 } } } } }
       - { at: 3h, world: { cloud: up } }
-      - { at: 195m, power: cut }
       - { at: 205m, disk: full }
       - { at: 206m, disk: works }
     expect:
@@ -273,10 +285,10 @@ tests:
 #[test]
 fn a_hundred_runs_are_the_same_to_the_last_byte() {
     let folder = boiler(SHORT, &[("later/boiler.yaml", &later())]);
-    let test = read(folder.path(), &folder.path().join("boiler.test.yaml")).unwrap();
+    let test = read(folder.path(), &folder.path().join("boiler.test.yaml"), Notes::None).unwrap();
     let [test] = &test.tests[..] else { panic!("{:?}", test.findings) };
     let play = |seed| {
-        let failures = run(test, How { seed, updates: true }).unwrap();
+        let failures = run(test, How { seed, updates: true, covers: false }).unwrap().failures;
         (failures, fs::read_to_string(folder.path().join("all.jsonl")).unwrap())
     };
     let first = play(1);
@@ -287,4 +299,169 @@ fn a_hundred_runs_are_the_same_to_the_last_byte() {
     }
     // Another seed is another chance: pauses, what a power cut leaves.
     assert_ne!(play(2).1, first.1);
+}
+
+/// The engine calls messages safe before they are, until dropped.
+struct Broken;
+
+impl Broken {
+    fn promise() -> Broken {
+        IS_BROKEN.set(true);
+        Broken
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        IS_BROKEN.set(false);
+    }
+}
+
+#[test]
+fn a_test_fails_when_the_engine_calls_safe_what_is_not() {
+    let folder = boiler(LONG, &[("later/boiler.yaml", &later())]);
+    let test = read(folder.path(), &folder.path().join("boiler.test.yaml"), Notes::None).unwrap();
+    let [test] = &test.tests[..] else { panic!("{:?}", test.findings) };
+    let _broken = Broken::promise();
+    // What a disk has of what it was not told to keep is chance.
+    let runs = (1..=5).map(|seed| run(test, How { seed, ..HOW }).unwrap().failures);
+    let failures: Vec<_> = runs.filter(|failures| !failures.is_empty()).collect();
+    assert!(!failures.is_empty());
+    for failures in failures {
+        let is_loss = |words: &str| words.contains(" messages did not arrive, expected at most 0");
+        assert!(failures.iter().any(|failure| is_loss(&failure.said())), "{failures:?}");
+    }
+}
+
+#[test]
+fn random_faults_break_no_promise_unless_the_engine_calls_safe_what_is_not() {
+    let test = "\
+world: { bus: { values: { meter: { power: { ramp: { from: 0, to: 9, period: 1h } } } } } }
+tests:
+  - name: a day like others
+    for: 20m
+    steps: [{ at: 10m, use: later/boiler.yaml }]
+";
+    let folder = boiler(test, &[("later/boiler.yaml", &later())]);
+    let fuzz = |count| {
+        let mut all = Results::default();
+        fuzz_all(folder.path(), None, (1, count), &mut all).unwrap();
+        (all.tried, all.outcomes.pop().map(|outcome| outcome.failures).unwrap_or_default())
+    };
+    assert_eq!(fuzz(10), (Some(10), Vec::new()));
+    let _broken = Broken::promise();
+    let (_, failures) = fuzz(200);
+    let [loss, found] = &failures[..] else { panic!("{failures:?}") };
+    assert!(loss.contains(" messages did not arrive, expected at most 0"), "{loss}");
+    let steps = found.lines().filter(|line| line.contains("{ at: ")).count();
+    assert!((1..=3).contains(&steps) && found.contains("power: cut"), "{found}");
+
+    // It can be pasted into the file, and fails there for the same reason.
+    let seed = found.lines().next().and_then(|line| line.rsplit(' ').next()).unwrap();
+    let (world, _) = test.split_once("tests:\n").unwrap();
+    let pasted = format!("{world}tests:\n{found}");
+    fs::write(folder.path().join("boiler.test.yaml"), pasted).unwrap();
+    let mut all = Results::default();
+    let how = How { seed: seed.parse().unwrap(), ..HOW };
+    run_all(folder.path(), None, how, &mut all).unwrap();
+    let said: Vec<String> =
+        all.findings.iter().map(|(it, texts)| render(it, texts, Format::Short, false)).collect();
+    assert_eq!(said.concat(), "");
+    assert_eq!(all.outcomes[0].failures, [loss.as_str()]);
+}
+
+#[cfg(feature = "forebay-http")]
+#[test]
+fn web_services_answer_what_a_test_says() {
+    let pipeline = "\
+sources:
+  beat: { type: timer, every: 10s }
+  outside: { type: sky }
+sinks:
+  cloud:
+    from: beat
+    type: http
+    url: https://api.example/in?site=a
+    body: array
+    batch: { max_messages: 3, max_wait: 1h }
+  heard: { from: [cloud.answers, outside], type: log }
+";
+    let sky = "name: sky\nsummary: Asks.\nrole: source\nevery: 1m\nallow: { http: [\"http://sky.example:8080\"] }\n";
+    let script = "\
+if answer == () { return #{ url: \"http://sky.example:8080/now\" }; }
+msg.payload = #{ temp: answer.payload.temp };
+msg
+";
+    let test = "\
+tests:
+  - name: a service that is busy at first
+    for: 10m
+    world:
+      cloud: { answers: [{ status: 503, headers: { Retry-After: '90' } }, { payload: { ok: true }, after: 2s }] }
+      outside: { answers: [{ payload: { temp: 21 } }, { payload: { temp: 22 } }] }
+    steps:
+      - { at: 4m, world: { cloud: down } }
+      - { at: 6m, world: { cloud: up }, expect: { cloud: { state: waiting } } }
+    expect:
+      cloud.answers: { at_least: 10, each: msg.payload.ok }
+      outside: { among: [{ payload: { temp: 21 } }, { payload: { temp: 22 } }, { payload: { temp: 22 } }] }
+    arrives:
+      cloud:
+        among: [{ topic: /in, payload: { count: 1 }, after: 110s }]
+        each: msg.meta.http.method == \"POST\" && msg.meta.http.query == \"site=a\"
+        lost: 3
+        duplicates: 0
+        in_order: true
+      outside: { each: msg.topic == \"/now\" && msg.meta.http.method == \"GET\" }
+  - name: one that takes nothing
+    for: 10m
+    world: { cloud: { answers: [{ status: 422 }] } }
+    expect: { cloud.errors: { at_least: 10 } }
+    arrives: { cloud: { count: 0 } }
+  - name: what is wrong in an answer
+    for: 1m
+    world: { cloud: { answers: [{ headers: { 'a b': c } }] } }
+";
+    let folder = folder(&[
+        ("web.yaml", pipeline),
+        ("web.test.yaml", test),
+        ("plugins/sky/plugin.yaml", sky),
+        ("plugins/sky/sky.rhai", script),
+    ]);
+    let said = said(folder.path()).replace(&format!("{}/", folder.path().display()), "");
+    let expected = "\
+web.test.yaml:28:44: error[setting-value]: `a b` cannot be a header (expected a name such as `Retry-After`, and a value in one line)
+a service that is busy at first:
+one that takes nothing:
+";
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn what_tests_do_not_reach_is_told() {
+    let pipeline = BOILER.replace(
+        "      msg.payload.high = msg.payload.power > 2.0;\n",
+        "      if msg.payload.power > 9.0 {\n        emit(\"top\", msg);\n      }\n      let n = if msg.payload.power == 1.0 { 1 } else {\n        2\n      };\n",
+    );
+    let pipeline = pipeline.replace("    type: script\n", "    type: script\n    outputs: [top]\n");
+    let pipeline = pipeline.replace("hot.errors,", "hot.errors, hot.top,");
+    let test = "\
+world: { bus: { values: { meter: { power: 1 } } } }
+tests: [{ name: short, for: 1m }, { name: also, for: 1m }]
+";
+    let folder = folder(&[("boiler.yaml", &pipeline), ("boiler.test.yaml", test)]);
+    let mut all = Results::default();
+    run_all(folder.path(), None, How { covers: true, ..HOW }, &mut all).unwrap();
+    let [(file, report)] = &all.coverage[..] else { panic!("{:?}", all.coverage) };
+    assert_eq!(file, "boiler.test.yaml");
+    let expected = Report {
+        places: 8,
+        reached: 6,
+        not_reached: vec!["boiler.yaml:18:9".to_owned(), "boiler.yaml:21:9".to_owned()],
+        outputs_not_taken: vec!["boiler/hot.top".to_owned()],
+        wires_not_taken: ["hot.errors", "hot.top", "meter.errors", "overload", "plant.errors"]
+            .map(|wire| format!("{wire} to boiler/unread"))
+            .to_vec(),
+    };
+    assert_eq!(*report, expected);
 }
