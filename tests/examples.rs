@@ -36,15 +36,35 @@ fn every_example_and_sample_lints_without_a_finding() {
 
 #[test]
 fn every_example_does_what_its_tests_say() {
-    let tested = forebay([OsStr::new("test"), root().join("pipelines").as_os_str()]);
-    let said = stdout(&tested);
-    assert!(said.ends_with(" tests passed\n"), "{said}");
-    assert_eq!(tested.status.code(), Some(0), "{said}");
-    for pipeline in fs::read_dir(root().join("pipelines")).unwrap().flatten() {
-        let name = pipeline.file_name().into_string().unwrap();
-        if let Some(stem) = name.strip_suffix(".yaml").filter(|stem| !stem.ends_with(".test")) {
-            let test = root().join(format!("pipelines/{stem}.test.yaml"));
-            assert!(test.is_file(), "{name} has no tests");
+    for folder in ["pipelines", "pipelines/router"].map(|folder| root().join(folder)) {
+        let tested = forebay([OsStr::new("test"), folder.as_os_str()]);
+        let said = stdout(&tested);
+        assert!(said.ends_with(" tests passed\n"), "{said}");
+        assert_eq!(tested.status.code(), Some(0), "{said}");
+        for pipeline in fs::read_dir(&folder).unwrap().flatten() {
+            let name = pipeline.file_name().into_string().unwrap();
+            let stem = name.strip_suffix(".yaml").filter(|stem| !stem.ends_with(".test"));
+            // It has the connections of the others, and no node.
+            if let Some(stem) = stem.filter(|stem| *stem != "site") {
+                let test = folder.join(format!("{stem}.test.yaml"));
+                assert!(test.is_file(), "{name} has no tests");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_sample_runs_with_what_it_asks_played_in_memory() {
+    let test = "tests: [{ name: it runs, for: 2m }]\n";
+    for plugin in plugins::all() {
+        for node_type in &plugin.types {
+            let name = node_type.name();
+            let folder = Folder::with(&[
+                ("pipelines/sample.yaml", plugin.sample_of(name)),
+                ("pipelines/sample.test.yaml", test),
+            ]);
+            let tested = forebay([OsStr::new("test"), folder.path().as_os_str()]);
+            assert_eq!(stdout(&tested), "1 test passed\n", "{name}");
         }
     }
 }

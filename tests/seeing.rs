@@ -1,6 +1,7 @@
 //! Whoever cannot drive to the site asks the program that runs how it is, and hears what is wrong, since when, and why.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
@@ -605,6 +606,53 @@ fn a_tap_that_was_there_before_a_reload_shows_each_message_once_after_it() {
     assert!(counts.windows(2).all(|pair| pair[1] == pair[0] + 1), "{counts:?}");
     tap.kill().expect("it runs");
     tap.wait().expect("it ends");
+}
+
+#[test]
+fn what_a_source_emits_is_recorded_and_played_back_elsewhere() {
+    let (folder, data) = (Folder::with(&[("a.yaml", SHAPED)]), Folder::new());
+    let running = Forebay::run_on(folder.path(), data.path());
+    let file = data.path().join("beats.jsonl");
+    let name = file.to_str().unwrap();
+    let (text, code) = said(&["record", "a/beat", "--for", "1s", "--out", name], data.path());
+    assert!(text.starts_with("recorded ") && code == Some(0), "{text}");
+    // It ends at its bound, and not after an hour.
+    let (text, _) = said(&["record", "a/beat", "--for", "1h", "--max-bytes", "1KiB"], data.path());
+    assert!(text.ends_with(" messages; it ended at 1KiB\n"), "{text}");
+    drop(running);
+    let recorded = fs::read_to_string(&file).unwrap();
+    let lines: Vec<Value> =
+        recorded.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() > 10, "{recorded}");
+    assert!(lines.iter().is_sorted_by_key(|line| line["at"].as_f64()), "{recorded}");
+
+    // All of them, and at once.
+    let root = folder.path().to_str().unwrap();
+    let output = forebay(["replay", name, root, "--format", "json"]);
+    let played: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let beats = played.iter().filter(|line| line["sink"] == "a/screen");
+    let counts: Vec<&Value> = beats.map(|line| &line["payload"]["count"]).collect();
+    let sent = lines.iter().map(|line| &line["payload"]["count"]);
+    let even: Vec<&Value> = sent.filter(|count| count.as_u64().unwrap() % 2 == 0).collect();
+    assert_eq!(counts, even);
+
+    // A test plays it back, too, and the real clock of the source is not asked.
+    fs::copy(&file, folder.path().join("beats.jsonl")).unwrap();
+    let count = lines.len();
+    folder.write(
+        "a.test.yaml",
+        &format!(
+            "world: {{ beat: {{ replay: beats.jsonl }} }}\ntests:\n  - name: all of it\n    for: 10s\n    expect: {{ beat: {{ count: \
+             {count} }} }}\n  - name: too late\n    for: 10s\n    steps: [{{ at: 1s, world: {{ beat: {{ replay: x }} }} }}]\n"
+        ),
+    );
+    let output = forebay(["test", root]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("a recording is played back from the beginning"), "{told}");
+    assert!(told.ends_with("1 test passed\n"), "{told}");
 }
 
 const SHAPED: &str = "

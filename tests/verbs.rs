@@ -601,6 +601,24 @@ fn lint_looks_again_after_each_change() {
     assert_eq!(stderr(&missing), "error: there is no folder not-there\n");
 }
 
+#[test]
+fn tests_run_again_after_each_change() {
+    let test = "tests: [{ name: one, for: 10s, expect: { b: { at_least: 1 } } }]\n";
+    let pipeline =
+        "sources: { b: { type: timer, every: 1s } }\nsinks: { s: { from: b, type: log } }\n";
+    let folder = Folder::with(&[("x.yaml", pipeline), ("x.test.yaml", test)]);
+    let mut command = program();
+    command.args(["test", "--watch"]).arg(folder.path());
+    let mut watch = Forebay::of(command);
+    watch.wait_for_log("1 test passed");
+    let strict = test.replace("at_least: 1", "at_least: 500");
+    watch.log_after("1 of 1 test failed", || folder.replace("x.test.yaml", &strict));
+    watch.log_after("1 test passed", || {
+        folder.replace("x.yaml", &pipeline.replace("every: 1s", "every: 10ms"));
+    });
+    watch.kill();
+}
+
 /// The hooks run what they say on files that they match.
 #[test]
 fn the_hooks_for_pre_commit_are_verbs() {

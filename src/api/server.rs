@@ -439,7 +439,8 @@ fn decoded(value: &str) -> Result<String, String> {
 /// waits in front of the node.
 fn wanted_tap(query: &str) -> Result<Tap, String> {
     const MOST_PER_SECOND: f64 = 1000.0;
-    let (mut node, mut side, mut per_second) = (None, Side::Out(None), 10.0);
+    let (mut node, mut side) = (None, Side::Out(None));
+    let mut every = Duration::from_millis(100);
     let mut with_waiting = false;
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
@@ -453,13 +454,16 @@ fn wanted_tap(query: &str) -> Result<Tap, String> {
             "per_second" => {
                 let rate =
                     value.parse().ok().filter(|rate| (0.001..=MOST_PER_SECOND).contains(rate));
-                per_second = rate.ok_or("`per_second` is a number from 0.001 to 1000")?;
+                let rate: f64 = rate.ok_or("`per_second` is a number from 0.001 to 1000")?;
+                every = Duration::from_secs_f64(1.0 / rate);
             }
+            // As fast as they are taken.
+            "all" => every = Duration::ZERO,
             _ => return Err(format!("nothing is called `{key}` here")),
         }
     }
     let node = node.ok_or("`node` is missing")?;
-    Ok(Tap { node, side, every: Duration::from_secs_f64(1.0 / per_second), with_waiting })
+    Ok(Tap { node, side, every, with_waiting })
 }
 
 /// A part of the page. It has nothing of this machine in it, and asks nobody but us.

@@ -11,13 +11,13 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
-use forebay_sdk::{Finding, Level, Timestamp};
+use forebay_sdk::{Finding, Level};
 use forebay_yaml::Limits;
 
 use super::{
     explain::rule,
     folder::{DEFAULT_FOLDER, folder_of, nothing_to_run, process_environment, types},
-    output::{Ending, count_of, found, is_reader_gone, knows_escapes, print, shown, use_color},
+    output::{self, Ending, count_of, found, is_reader_gone, print, shown, use_color},
     runtime::block_on,
     test,
     test::pipeline::{LintedTests, is_test_file, lint_all},
@@ -202,14 +202,11 @@ async fn watch(arguments: &Arguments) -> anyhow::Result<Ending> {
     }
 }
 
-/// On a terminal, the findings of before make room for those of now.
 fn begin_again(format: Format) -> anyhow::Result<()> {
-    const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
-    if format != Format::Full {
-        return Ok(());
+    match format {
+        Format::Full => output::begin_again("checked"),
+        _ => Ok(()),
     }
-    let clear = if knows_escapes(&io::stdout()) { CLEAR } else { "" };
-    print(&format!("{clear}checked at {} UTC\n\n", Timestamp::now().time_of_day()))
 }
 
 fn wanted(paths: &[PathBuf]) -> anyhow::Result<Wanted> {

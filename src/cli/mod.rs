@@ -35,6 +35,8 @@ mod new;
 pub mod nodes;
 mod passwd;
 mod plan;
+mod record;
+mod replay;
 mod run;
 pub mod schema;
 mod script;
@@ -65,6 +67,8 @@ enum Verb {
     Status(status::Arguments),
     Health(health::Arguments),
     Tap(tap::Arguments),
+    Record(record::Arguments),
+    Replay(replay::Arguments),
     Top(top::Arguments),
     Lint(lint::Arguments),
     Test(test::Arguments),
@@ -112,6 +116,8 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
         Verb::Status(arguments) => status::status(arguments),
         Verb::Health(arguments) => health::health(arguments),
         Verb::Tap(arguments) => tap::tap(arguments),
+        Verb::Record(arguments) => record::record(arguments),
+        Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Top(arguments) => top::top(arguments),
         Verb::Lint(arguments) => lint::lint(arguments),
         Verb::Test(arguments) => test::test(arguments),

@@ -101,25 +101,29 @@ pub(super) fn tap(arguments: Arguments) -> anyhow::Result<Ending> {
 }
 
 fn question(arguments: &Arguments) -> anyhow::Result<String> {
-    let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    // A name has no dot in it, so what stands behind one is an output.
-    let (node, output) = match arguments.node.split_once('.') {
-        Some((node, output)) => (node, Some(output)),
-        None => (arguments.node.as_str(), None),
-    };
-    let side = match (output, arguments.is_in || arguments.since.is_some(), arguments.both) {
-        (Some(output), true, _) => {
+    let (is_in, both) = (arguments.is_in || arguments.since.is_some(), arguments.both);
+    let side = match (arguments.node.split_once('.'), is_in, both) {
+        (Some((node, output)), true, _) => {
             bail!("`--in` and `--since` show what {node} reads; `.{output}` is what leaves it")
         }
-        (Some(_), _, true) => bail!("`--both` shows all outputs; say {node} alone"),
-        (Some(output), ..) => format!("&output={}", escaped(output)),
-        (None, _, true) => "&both".to_owned(),
-        (None, true, false) => "&in".to_owned(),
-        (None, false, false) => String::new(),
+        (Some((node, _)), _, true) => bail!("`--both` shows all outputs; say {node} alone"),
+        (None, _, true) => "&both",
+        (None, true, false) => "&in",
+        (_, false, false) => "",
     };
     let waiting = if arguments.since.is_some() { "&waiting" } else { "" };
     let rate = if arguments.condition.is_some() { MOST_LOOKED_AT } else { arguments.rate };
-    Ok(format!("/tap?node={}{side}{waiting}&per_second={rate}", escaped(node)))
+    Ok(format!("{}{side}{waiting}&per_second={rate}", what_leaves(&arguments.node)))
+}
+
+/// Asks for what leaves a node, or one of its outputs.
+pub(super) fn what_leaves(node: &str) -> String {
+    let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    // A name has no dot in it, so what stands behind one is an output.
+    match node.split_once('.') {
+        Some((node, output)) => format!("/tap?node={}&output={}", escaped(node), escaped(output)),
+        None => format!("/tap?node={}", escaped(node)),
+    }
 }
 
 /// With a condition, so many messages a second are looked at, and those for which it holds are shown at the rate that is
@@ -180,7 +184,7 @@ impl Sieve {
 }
 
 /// Hides fields of these names in the payload of a message.
-fn mask(message: &mut Value, names: &[String]) {
+pub(super) fn mask(message: &mut Value, names: &[String]) {
     if let Some(payload) = message.get_mut("payload") {
         mask_fields(payload, names);
     }

@@ -15,12 +15,14 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::bail;
 use forebay_sdk::{Finding, Plugin, Role};
 use forebay_yaml::Limits;
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 pub use self::written::schema;
 use self::{
@@ -29,14 +31,16 @@ use self::{
     written::{Test, Tested, read},
 };
 use super::{
-    folder::{DEFAULT_FOLDER, folder_of, types_of},
-    output::{Ending, count_of, print, use_color},
+    folder::{DEFAULT_FOLDER, folder_of, process_environment, types, types_of},
+    output::{Ending, begin_again, count_of, is_reader_gone, print, use_color},
+    runtime::block_on,
 };
 use crate::{
     config::{
-        Texts, Types,
+        self, Texts, Types, Watched,
         drop_in::{MANIFEST, TESTS},
         folder::read_text,
+        watch::Watch,
     },
     lint::{
         Checked,
@@ -65,6 +69,9 @@ pub(super) struct Arguments {
     /// What all chance in the tests of pipelines comes from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
+    /// Run the tests again after each change, until Ctrl-C.
+    #[arg(long)]
+    watch: bool,
     /// Tell what of the pipelines their tests did not reach: statements of scripts, outputs, wires.
     #[arg(long)]
     coverage: bool,
@@ -88,6 +95,64 @@ enum Printed {
 }
 
 pub(super) fn test(arguments: Arguments) -> anyhow::Result<Ending> {
+    match arguments.watch {
+        true => block_on(watch(arguments)),
+        false => test_once(&arguments),
+    }
+}
+
+/// Tests again after each change. Ends with a signal, or with whoever reads what it prints.
+async fn watch(arguments: Arguments) -> anyhow::Result<Ending> {
+    let (root, _) = what_to_test(&arguments.folder)?;
+    let arguments = Arc::new(arguments);
+    let (mut watch, mut seen) = (Watch::new(true), None);
+    loop {
+        let tested = match read_by_tests(&root) {
+            Ok((watched, hash)) => {
+                watch.set(&watched);
+                if seen.replace(hash) == Some(hash) {
+                    Ok(Ending::Fine)
+                } else {
+                    begin_again("tested")?;
+                    let arguments = Arc::clone(&arguments);
+                    // Tests have a runtime of their own, with a clock that stands still.
+                    spawn_blocking(move || test_once(&arguments)).await?
+                }
+            }
+            Err(error) => {
+                seen = None;
+                watch.forget();
+                begin_again("tested")?;
+                Err(error)
+            }
+        };
+        if let Err(error) = tested {
+            print(&format!("error: {}\n", printable(&format!("{error:#}"))))?;
+        }
+        if is_reader_gone() {
+            return Ok(Ending::Fine);
+        }
+        watch.changed().await;
+    }
+}
+
+/// Where a change matters to the tests of a folder, and what is another number when something has changed.
+fn read_by_tests(root: &Path) -> anyhow::Result<(Watched, u64)> {
+    let draft = config::load(root, types(), &process_environment)?;
+    let types = Arc::clone(&draft.types);
+    let mut checked = crate::lint::lint(draft);
+    lint(root, &types, &mut checked);
+    let Checked { mut watched, content_hash, .. } = checked;
+    let mut hasher = DefaultHasher::new();
+    content_hash.hash(&mut hasher);
+    for path in pipeline::read_by_tests(root)? {
+        watched.file(&path);
+        fs::read(&path).unwrap_or_default().hash(&mut hasher);
+    }
+    Ok((watched, hasher.finish()))
+}
+
+fn test_once(arguments: &Arguments) -> anyhow::Result<Ending> {
     let (root, only) = what_to_test(&arguments.folder)?;
     let mut results = Results::default();
     match &only {

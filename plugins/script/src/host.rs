@@ -169,14 +169,12 @@ pub(crate) fn run(
     needs: &Needs,
     payload_bytes: usize,
 ) -> Ended {
+    let (node, outputs) = (Arc::clone(node), Arc::clone(outputs));
     begin(Run {
-        node: Arc::clone(node),
-        outputs: Arc::clone(outputs),
-        modules: needs.modules.clone(),
         coverage: needs.coverage.clone(),
         room: MAX_VARIABLES_BYTES + payload_bytes.saturating_mul(ROOM_PER_PAYLOAD_BYTE),
         held_bytes: payload_bytes,
-        ..Run::within(limits)
+        ..Run::within(limits, node, outputs, needs.modules.clone())
     });
     CAPTURES.set(needs.captures);
     let engine = match needs.operators {
@@ -215,7 +213,7 @@ pub(crate) fn module(
     modules: &Modules,
     limits: Limits,
 ) -> Result<Shared<Module>, Box<EvalAltResult>> {
-    begin(Run { modules: modules.clone(), ..Run::within(limits) });
+    begin(Run::within(limits, "".into(), [].into(), modules.clone()));
     CAPTURES.set(false);
     let made = Module::eval_ast_as_new(Scope::new(), ast, &ENGINE);
     RUN.set(None);
@@ -483,11 +481,11 @@ fn operations_between_clocks(held_bytes: usize) -> u32 {
 
 impl Run {
     /// One that holds nothing, from now on.
-    fn within(limits: Limits) -> Run {
+    fn within(limits: Limits, node: Arc<str>, outputs: Arc<[String]>, modules: Modules) -> Run {
         Run {
-            node: "".into(),
-            outputs: [].into(),
-            modules: Modules::default(),
+            node,
+            outputs,
+            modules,
             coverage: None,
             limits,
             clock: RunClock::of(limits.timeout),

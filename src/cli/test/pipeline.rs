@@ -6,9 +6,12 @@ mod fuzz;
 mod judge;
 mod players;
 mod read;
+mod recording;
+mod replay;
 mod run;
 mod scene;
 mod seen;
+mod sent;
 pub mod settings;
 mod stand_in;
 #[cfg(test)]
@@ -21,11 +24,14 @@ use std::{
 
 use forebay_sdk::Finding;
 
-pub use self::run::How;
 use self::{
     covered::Covered,
     read::{FileRead, Notes},
     run::Ran,
+};
+pub use self::{
+    replay::{Replayed, replay},
+    run::How,
 };
 use super::results::{Outcome, Results, Whose};
 use crate::{
@@ -94,6 +100,19 @@ pub(super) fn fuzz_all(
         results.tried = Some(count);
     }
     Ok(())
+}
+
+/// The files of tests of a folder, and those that they name.
+pub(super) fn read_by_tests(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = test_files(&Folder::open(root)?)?;
+    for path in files.clone() {
+        for test in read::read(root, &path, Notes::None)?.tests {
+            let named = test.steps.iter().filter_map(|step| Some(&step.uses.as_ref()?.0));
+            let replayed = test.world.iter().filter_map(|said| said.way.replay.as_ref());
+            files.extend(named.chain(replayed).map(|file| test.beside.join(file)));
+        }
+    }
+    Ok(files)
 }
 
 /// The files of tests that are asked for.

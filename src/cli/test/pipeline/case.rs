@@ -6,6 +6,7 @@ use forebay_yaml::Yaml;
 
 use super::{
     scene::Scene,
+    sent::Sent,
     settings::{ArrivesSettings, DiskWord, ExpectSettings, PowerWord, SendSettings, WaySettings},
 };
 use crate::config::Name;
@@ -27,6 +28,8 @@ pub struct Test {
     /// How the world is at the beginning.
     pub world: Vec<Said>,
     pub steps: Vec<Step>,
+    /// What sources send that play back a recording.
+    pub replays: Vec<(Name, Vec<Sent>)>,
     pub expected: Expected,
 }
 

@@ -47,6 +47,7 @@ struct Fault {
 enum What {
     Link(Name, LinkWord),
     Latency(Name, Duration),
+    Loss(Name, u8),
     Disk(DiskWord),
     Power,
     Clock(i64),
@@ -106,7 +107,7 @@ fn schedule(test: &Test, versions: usize, dice: &mut fastrand::Rng) -> Vec<Fault
         let at = dice.u64(1..seconds);
         let until = Duration::from_secs(dice.u64(at..seconds));
         let member = dice.choice(&members).map(|name| Name::clone(name));
-        let what = match (dice.u8(..9), member) {
+        let what = match (dice.u8(..10), member) {
             (0 | 1, Some(member)) => What::Link(member, LinkWord::Down),
             (2, Some(member)) => What::Link(member, LinkWord::Silent),
             (3, Some(member)) => What::Link(member, LinkWord::Cut),
@@ -114,6 +115,7 @@ fn schedule(test: &Test, versions: usize, dice: &mut fastrand::Rng) -> Vec<Fault
             (5, _) => What::Disk(if dice.bool() { DiskWord::Full } else { DiskWord::ReadOnly }),
             (6, _) => What::Clock(dice.i64(-3600..86_400)),
             (7, _) => What::Reload(dice.usize(..versions)),
+            (8, Some(member)) => What::Loss(member, dice.u8(1..60)),
             _ => What::Power,
         };
         faults.push(Fault { at: Duration::from_secs(at), until, what });
@@ -192,6 +194,13 @@ impl Fault {
                     world(&end, name, latent(Duration::ZERO), "{ latency: 0ms }"),
                 ]
             }
+            What::Loss(name, percent) => {
+                let lossy = |loss| WaySettings { loss: Some(loss), ..WaySettings::default() };
+                vec![
+                    world(&begin, name, lossy(*percent), &format!("{{ loss: {percent} }}")),
+                    world(&end, name, lossy(0), "{ loss: 0 }"),
+                ]
+            }
             What::Disk(word) => {
                 let words = if *word == DiskWord::Full { "full" } else { "read_only" };
                 let works = Some(DiskWord::Works);
@@ -231,7 +240,7 @@ fn latent(latency: Duration) -> WaySettings {
 }
 
 fn way(word: LinkWord, latency: Duration) -> WaySettings {
-    WaySettings { link: Some(word), ..latent(latency) }
+    WaySettings { link: Some(word), loss: Some(0), ..latent(latency) }
 }
 
 /// A test that shows it.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use forebay_sdk::{
-    Finding, Gives, Level, Period, Problem, ShortOr, Span, expression, finding::nearest,
+    Finding, Gives, Level, Period, Problem, Role, ShortOr, Span, expression, finding::nearest,
     rules::SETTING_VALUE, schema_of,
 };
 use forebay_yaml::{self as yaml, Content, Limits, Yaml};
@@ -16,7 +16,9 @@ use forebay_yaml::{self as yaml, Content, Limits, Yaml};
 use super::{
     case::{Expected, Said, Step, Test},
     players::rehearse,
+    recording::Recording,
     scene::{Member, Noted, Scene},
+    sent::Sent,
     settings::{
         ArrivesSettings, ExpectSettings, ExpectedSettings, LinkWord, StepSettings,
         TestFileSettings, TestSettings, WaySettings,
@@ -29,7 +31,7 @@ use crate::{
 };
 
 /// The keys that every other side has. The rest is for who plays it.
-const OF_THE_WAY: [&str; 3] = ["link", "latency", "bytes_per_second"];
+const OF_THE_WAY: [&str; 5] = ["link", "latency", "bytes_per_second", "loss", "replay"];
 /// The longest that a test runs by its own clock.
 const LONGEST: Duration = Duration::from_secs(31 * 86_400);
 
@@ -210,6 +212,7 @@ impl Reader<'_> {
                 }),
             );
         }
+        let replays = self.replays(&mut scene, &mut versions, [tree, place.yaml()]);
         versions.iter().flatten().for_each(|(_, version)| scene.meet(version));
         let mut world = self.world(&scene, tree.get("world"));
         world.extend(self.world(&scene, place.yaml().get("world")));
@@ -251,6 +254,7 @@ impl Reader<'_> {
             scene,
             world,
             steps: made,
+            replays,
             expected,
         };
         // Who plays the other sides says what is wrong with what it is told.
@@ -260,6 +264,47 @@ impl Reader<'_> {
         if !is_wrong {
             self.file.tests.push(test);
         }
+    }
+
+    /// What sources send that play back a recording. Somebody stands in for them, in all versions of the pipeline.
+    fn replays(
+        &mut self,
+        scene: &mut Scene,
+        versions: &mut [Option<(String, Arc<Scene>)>],
+        places: [&Yaml; 2],
+    ) -> Vec<(Name, Vec<Sent>)> {
+        let worlds = places.iter().filter_map(|place| place.get("world")?.entries());
+        let mut replays = Vec::new();
+        for entry in worlds.flatten() {
+            let Some(file) = entry.value.get("replay") else { continue };
+            let source = scene.node(&entry.key).filter(|(_, spec)| spec.role == Role::Source);
+            let Some(name) = source.map(|(name, _)| Arc::clone(name)) else {
+                let message = format!("`{}` is no source of these pipelines", entry.key);
+                self.wrong(entry.key_span, message, "expected one, to play back what it sent");
+                continue;
+            };
+            let path = self.beside.join(file.text().unwrap_or_default());
+            match Recording::read(&path) {
+                Ok(recording) => {
+                    let sent = recording.nodes().remove(&*name).unwrap_or_default();
+                    if sent.is_empty() {
+                        let label = format!("expected messages of {name}");
+                        self.wrong(file.span, "the recording has nothing of this node", label);
+                    }
+                    replays.push((Arc::clone(&name), scene.played_back(&name, &sent)));
+                }
+                Err(error) => {
+                    let label = "expected a file of `forebay record`";
+                    self.wrong(file.span, format!("it cannot be played back: {error:#}"), label);
+                }
+            }
+            let other_side = Arc::default();
+            scene.stand_in(&name, &other_side);
+            for (_, version) in versions.iter_mut().flatten() {
+                Arc::make_mut(version).stand_in(&name, &other_side);
+            }
+        }
+        replays
     }
 
     /// The graph with another file in the place of the pipeline.
@@ -314,7 +359,7 @@ impl Reader<'_> {
                             yaml::check(&rest, &schema, &subject, told.span, findings);
                         }
                         Member::Broker | Member::StandIn(_) if has_rest => {
-                            let label = "expected `link`, `latency` or `bytes_per_second`";
+                            let label = "expected `link`, `latency`, `bytes_per_second`, or `replay` of a source";
                             let message = format!("nobody plays the other side of `{}`", entry.key);
                             self.wrong(told.span, message, label);
                         }
@@ -367,6 +412,12 @@ impl Reader<'_> {
         place: &Place<'_>,
     ) -> Step {
         let StepSettings { at, send, restarts, clock, disk, power, expect, arrives, .. } = step;
+        for entry in place.yaml().get("world").and_then(Yaml::entries).unwrap_or_default() {
+            if let Some(replay) = entry.value.get("replay") {
+                let label = "expected in the `world` of the test";
+                self.wrong(replay.span, "a recording is played back from the beginning", label);
+            }
+        }
         let world = self.world(scene, place.yaml().get("world"));
         let mut sent = Vec::new();
         for (name, messages) in send {

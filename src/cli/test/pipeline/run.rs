@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context;
 use forebay_sdk::{
-    Message, Timestamp, beside,
+    Message, Port, Timestamp, beside,
     mqtt::Broker,
     peer::Onlooker,
     world::memory::{Memory, Traffic, Way},
@@ -28,6 +28,7 @@ use super::{
     players::{BEGIN_NANOS, Players},
     scene::{Member, Scene},
     seen::{Event, MOST_SEEN, Record, Seen},
+    sent::Sent,
     settings::{DiskWord, LinkWord, SendSettings, WaySettings},
     stand_in::OtherSide,
 };
@@ -179,6 +180,9 @@ impl<'a> Running<'a> {
             self.serving.push(tokio::spawn(player.serve()));
         }
         self.start().await;
+        for (member, sent) in &self.test.replays {
+            self.play_back(member, sent, began);
+        }
         for step in &self.test.steps {
             self.pass_until(began + step.at).await;
             self.step(step).await;
@@ -313,12 +317,13 @@ impl<'a> Running<'a> {
     async fn cut_power(&mut self) {
         self.take_in();
         self.count_dropped();
-        self.seen.excuse_what_is_under_way();
         self.disks.cut_power(&mut self.chance);
         self.ways.values().for_each(Way::cut);
         if let Some(engine) = self.engine.take() {
             engine.kill().await;
         }
+        // Also what went in while it ended.
+        self.seen.excuse_what_is_under_way();
         self.memory.boot_again();
         self.start().await;
     }
@@ -344,7 +349,7 @@ impl<'a> Running<'a> {
                 self.serving.push(tokio::spawn(async move {
                     for mut message in messages {
                         message.time = Timestamp::now();
-                        other_side.send(message);
+                        other_side.send(Port::MAIN, message);
                         sleep(every).await;
                     }
                 }));
@@ -375,6 +380,19 @@ impl<'a> Running<'a> {
             }
             None => (),
         }
+    }
+
+    /// A source sends what it sent when it was recorded, in a task of its own.
+    fn play_back(&mut self, member: &Name, sent: &[Sent], began: Instant) {
+        let Some(Member::StandIn(other_side)) = self.scene.members.get(member) else { return };
+        let (other_side, sent) = (Arc::clone(other_side), sent.to_vec());
+        self.serving.push(tokio::spawn(async move {
+            for Sent { at, port, mut message } in sent {
+                sleep_until(began + at).await;
+                message.time = Timestamp::now();
+                other_side.send(port, message);
+            }
+        }));
     }
 
     /// Takes note of what has arrived.
@@ -471,6 +489,9 @@ fn set(way: &Way, said: &WaySettings) {
     }
     if let Some(rate) = said.bytes_per_second {
         way.set_rate(Some(rate.0));
+    }
+    if let Some(loss) = said.loss {
+        way.set_loss(loss);
     }
     match said.link {
         None => (),

@@ -4,11 +4,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use forebay_sdk::{Configured, Coverage, Peer, Port, Role, peer::Side};
+use forebay_sdk::{Configured, Coverage, Message, Peer, Port, Role, peer::Side};
 
-use super::stand_in::{OtherSide, StandIn};
+use super::{
+    sent::Sent,
+    stand_in::{OtherSide, StandIn},
+};
 use crate::{
     config::{Graph, Name, NodeSpec, Places, draft},
     plugins,
@@ -106,19 +110,15 @@ impl Scene {
             self.graph.nodes.insert(Arc::clone(name), spec.clone());
             return;
         }
-        let mut spec = spec.clone();
+        self.graph.nodes.insert(Arc::clone(name), spec.clone());
         if spec.role != Role::Transform && !is_played {
             let known = before.and_then(|before| before.members.get(name));
             let other_side = match known {
                 Some(Member::StandIn(known)) => Arc::clone(known),
                 _ => Arc::default(),
             };
-            let (stands_for, role) = (Arc::clone(&spec.configured), spec.role);
-            let stand_in = StandIn { stands_for, role, other_side: Arc::clone(&other_side) };
-            (spec.configured, spec.connection) = (Arc::new(stand_in), None);
-            self.members.insert(Arc::clone(name), Member::StandIn(other_side));
+            self.stand_in(name, &other_side);
         }
-        self.graph.nodes.insert(Arc::clone(name), spec);
     }
 
     /// Where a node asks web services, unless somebody answers there already.
@@ -138,6 +138,29 @@ impl Scene {
             [short, Arc::clone(name)].map(|name| (name, Arc::clone(&spec.configured)))
         });
         named.collect()
+    }
+
+    /// Has somebody stand in for a node.
+    pub fn stand_in(&mut self, name: &Name, other_side: &Arc<OtherSide>) {
+        let Some(spec) = self.graph.nodes.get_mut(name) else { return };
+        let (stands_for, role) = (Arc::clone(&spec.configured), spec.role);
+        let stand_in = StandIn { stands_for, role, other_side: Arc::clone(other_side) };
+        (spec.configured, spec.connection) = (Arc::new(stand_in), None);
+        self.members.insert(Arc::clone(name), Member::StandIn(Arc::clone(other_side)));
+    }
+
+    /// What a node sends that plays back what it sent.
+    pub fn played_back(
+        &self,
+        name: &Name,
+        sent: &[(Duration, Option<&str>, &Message)],
+    ) -> Vec<Sent> {
+        let outputs = self.graph.nodes[name].configured.outputs();
+        let sent = sent.iter().filter_map(|(at, output, message)| {
+            let port = draft::port(&outputs, *output)?;
+            Some(Sent { at: *at, port, message: Message::clone(message) })
+        });
+        sent.collect()
     }
 
     /// From now on its scripts take note of what of them runs.

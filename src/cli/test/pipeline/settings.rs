@@ -122,6 +122,12 @@ pub struct WaySettings {
     pub latency: Option<Period>,
     /// How many bytes pass in a second, in each direction.
     pub bytes_per_second: Option<Size>,
+    /// How many of a hundred packets are lost: TCP sends them again, so what is in them is late, and all behind it.
+    #[schemars(range(max = 90))]
+    pub loss: Option<u8>,
+    /// Of a source: what `forebay record` wrote, which it sends from the beginning of the test on in the place of what it would
+    /// get. Its path is relative to the test.
+    pub replay: Option<String>,
 }
 
 /// Something that happens.

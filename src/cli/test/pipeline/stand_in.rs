@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::bail;
 use forebay_sdk::{
-    Capabilities, Configured, Emitter, Message, Node, Outlet, Role, Sink, Site, Source, WriteError,
-    Written,
+    Capabilities, Configured, Emitter, Message, Node, Outlet, Port, Role, Sink, Site, Source,
+    WriteError, Written,
     world::memory::{Traffic, Way},
 };
 use tokio::{sync::Notify, time::Instant};
@@ -25,7 +25,7 @@ pub struct OtherSide {
 #[derive(Default)]
 struct Inside {
     taken: Vec<(Instant, Message)>,
-    to_send: VecDeque<Message>,
+    to_send: VecDeque<(Port, Message)>,
 }
 
 impl OtherSide {
@@ -42,8 +42,8 @@ impl OtherSide {
     }
 
     /// Has the source send a message.
-    pub fn send(&self, message: Message) {
-        self.inside().to_send.push_back(message);
+    pub fn send(&self, port: Port, message: Message) {
+        self.inside().to_send.push_back((port, message));
         self.told.notify_one();
     }
 
@@ -87,7 +87,7 @@ impl Source for Sending {
             let told = self.0.told.notified();
             let next = self.0.inside().to_send.pop_front();
             match next {
-                Some(message) => out.send(message).await,
+                Some((port, message)) => out.send_to(port, message).await,
                 None => told.await,
             }
         }

@@ -48,6 +48,7 @@ struct State {
     traffic: Traffic,
     delay: Duration,
     bytes_per_second: Option<u64>,
+    loss_percent: u8,
     bytes: u64,
 }
 
@@ -79,6 +80,11 @@ impl Way {
     /// No more than so many bytes pass in a second, in each direction.
     pub fn set_rate(&self, bytes_per_second: Option<u64>) {
         self.state().bytes_per_second = bytes_per_second;
+    }
+
+    /// So many of a hundred packets are lost. What is lost is sent again, so it comes late, and all behind it too.
+    pub fn set_loss(&self, percent: u8) {
+        self.state().loss_percent = percent;
     }
 
     /// The bytes that were sent over it so far, in both directions.
@@ -136,13 +142,14 @@ impl Way {
                     let count = read?;
                     is_over = count == 0;
                     let now = Instant::now();
-                    let State { traffic, delay, bytes_per_second, .. } = self.count(count);
+                    let State { traffic, delay, bytes_per_second, loss_percent, .. } = self.count(count);
                     // TCP sends again what was not confirmed, so it arrives once anything does.
                     if traffic == Traffic::Vanishes {
                         self.flows().await;
                     }
                     let seconds = bytes_per_second.map_or(0.0, |rate| count as f64 / rate.max(1) as f64);
-                    free_at = free_at.max(now) + Duration::from_secs_f64(seconds);
+                    let sent = free_at.max(now) + Duration::from_secs_f64(seconds);
+                    free_at = sent + until_it_gets_through(loss_percent);
                     if count > 0 {
                         pieces.push_back((free_at + delay, buffer[..count].to_vec()));
                     }
@@ -174,6 +181,19 @@ impl Way {
     }
 }
 
+/// How long TCP takes to send something until it is not lost: each try waits twice as long as the one before.
+fn until_it_gets_through(loss_percent: u8) -> Duration {
+    const FIRST: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(120);
+    let (mut waited, mut pause) = (Duration::ZERO, FIRST);
+    // Without loss no chance is asked: a seed gives the same run as before.
+    while loss_percent > 0 && waited < LONGEST && fastrand::u8(..100) < loss_percent {
+        waited += pause;
+        pause *= 2;
+    }
+    waited
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +223,21 @@ mod tests {
         assert_eq!(receive(&mut ours).await.len(), 20);
         assert_eq!(began.elapsed(), Duration::from_secs(5));
         assert_eq!(way.bytes(), 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_lost_comes_late_and_in_order() {
+        let way = Way::default();
+        way.set_loss(50);
+        let (mut ours, mut theirs) = way.connect();
+        let (began, mut came) = (Instant::now(), String::new());
+        for piece in 0..100 {
+            send(&mut ours, &format!("{piece};")).await;
+            came += &receive(&mut theirs).await;
+        }
+        assert_eq!(came, (0..100).map(|piece| format!("{piece};")).collect::<String>());
+        // Of a hundred half come at once, and the others after 200 ms, 600 ms, 1400 ms…
+        assert!(began.elapsed() > Duration::from_secs(5), "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
