@@ -2,30 +2,24 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use forebay_sdk::{
+    http,
     tls::{
         self,
-        rustls::{self, ClientConfig, pki_types::ServerName},
+        rustls::{self, ClientConfig},
     },
-    world::{Dial, Proxy, Speaks, Stream, Via, World},
+    world::{Dial, Proxy, Speaks, Via, World},
 };
 use http_body_util::Full;
 use hyper::{
     Request, Response, Uri,
     body::Incoming,
-    client::conn::http1::{self, SendRequest},
     header::{HOST, HeaderValue, PROXY_AUTHORIZATION},
 };
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::AbortHandle,
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
 
 /// Whom a client asks, and how it gets there.
 pub(crate) struct Client {
@@ -48,22 +42,8 @@ pub(crate) enum Failure {
     Exchange(anyhow::Error),
 }
 
-/// A connection. Dropped, it is closed.
-pub(crate) struct Line {
-    send: SendRequest<Full<Bytes>>,
-    driver: AbortHandle,
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// Bytes in both directions.
-trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+/// A connection.
+pub(crate) type Line = http::Line<Full<Bytes>>;
 
 impl Client {
     /// Asks, and gives what is answered with the line on which the rest of it comes. Who has read all of it gives the
@@ -137,25 +117,9 @@ impl Client {
             (None, None) => Dial { via: Via::Straight, ..self.dial.clone() },
         };
         let stream = self.world.connect(dial).await?;
-        let stream: Box<dyn Wire> = match &self.tls {
-            None => Box::new(stream),
-            Some(config) => self.shake_hands(stream, config).await?,
-        };
-        let (send, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        // It ends with the line.
-        let driver = tokio::spawn(async { drop(driver.await) }).abort_handle();
-        Ok(Line { send, driver })
-    }
-
-    async fn shake_hands(
-        &self,
-        stream: Box<dyn Stream>,
-        config: &Arc<ClientConfig>,
-    ) -> anyhow::Result<Box<dyn Wire>> {
-        let host = self.dial.to.host.clone();
-        let name = ServerName::try_from(host).context("reading the name of the server")?;
-        let shaken = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
-        Ok(Box::new(shaken.map_err(|error| distrust(&self.dial, error))?))
+        let Some(config) = &self.tls else { return Line::over(stream).await };
+        let why = |error| distrust(&self.dial, error);
+        Line::over_tls(stream, &self.dial.to.host, Arc::clone(config), why).await
     }
 }
 

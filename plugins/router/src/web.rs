@@ -7,25 +7,19 @@ use std::{convert::Infallible, io, pin::Pin, sync::Arc, task};
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use forebay_sdk::{
-    Endpoint, Period, beside,
+    Period, beside,
     connection::Refused,
-    tls::{self, Distrust, Tls, rustls, rustls::pki_types::ServerName},
-    world::{Dial, Stream, World},
+    http::Line,
+    tls::{self, Distrust, Tls, rustls},
+    world::{Dial, World},
 };
 use hyper::{
     Method, Request, StatusCode,
     body::{Body, Frame, Incoming},
-    client::conn::http1::{self, SendRequest},
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT},
 };
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::AbortHandle,
-    time::timeout,
-};
-use tokio_rustls::TlsConnector;
+use tokio::time::timeout;
 
 use crate::place::{Check, Place};
 
@@ -41,7 +35,7 @@ pub struct Web {
     timeout: Period,
     /// None until it is needed, and without TLS. Kept, so that sessions of TLS are resumed.
     config: Option<Arc<rustls::ClientConfig>>,
-    line: Option<Line>,
+    line: Option<Line<Said>>,
 }
 
 /// A question.
@@ -76,23 +70,6 @@ impl Failure {
         }
     }
 }
-
-/// A connection. Dropped, it is closed.
-struct Line {
-    send: SendRequest<Said>,
-    driver: AbortHandle,
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// Bytes in both directions.
-trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 impl Web {
     pub fn new(world: World, place: Place, certificates: Tls, timeout: Period) -> Web {
@@ -176,35 +153,23 @@ impl Web {
         request.context("writing the request")
     }
 
-    async fn open(&mut self) -> anyhow::Result<Line> {
+    async fn open(&mut self) -> anyhow::Result<Line<Said>> {
         let doing = format!("connecting to {}", self.place);
         let dial = Dial::new(self.place.endpoint.clone());
         let stream = self.world.connect(dial).await.context(doing)?;
-        let stream: Box<dyn Wire> = match self.place.is_encrypted {
-            false => Box::new(stream),
-            true => self.shake_hands(stream).await?,
-        };
-        let (send, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        // It ends with the line.
-        let driver = tokio::spawn(async { drop(driver.await) }).abort_handle();
-        Ok(Line { send, driver })
-    }
-
-    async fn shake_hands(&mut self, stream: Box<dyn Stream>) -> anyhow::Result<Box<dyn Wire>> {
-        let config = match &self.config {
-            Some(config) => Arc::clone(config),
-            None => Arc::clone(self.config.insert(self.config().await?)),
-        };
-        let Endpoint { host, .. } = &self.place.endpoint;
-        let name = ServerName::try_from(host.clone()).context("reading the name of the router")?;
-        match TlsConnector::from(config).connect(name, stream).await {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => {
-                // The file with certificates may be another one by then.
-                self.config = None;
-                Err(distrust(&self.place, error))
-            }
+        if !self.place.is_encrypted {
+            return Line::over(stream).await;
         }
+        // The file with certificates may be another one by the time that one is not trusted: it is kept once one is.
+        let config = match self.config.take() {
+            Some(config) => config,
+            None => self.config().await?,
+        };
+        let (host, kept) = (&self.place.endpoint.host, Arc::clone(&config));
+        let why = |error| distrust(&self.place, error);
+        let line = Line::over_tls(stream, host, config, why).await?;
+        self.config = Some(kept);
+        Ok(line)
     }
 
     async fn config(&self) -> anyhow::Result<Arc<rustls::ClientConfig>> {

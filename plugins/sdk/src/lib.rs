@@ -31,6 +31,8 @@ pub mod expression;
 pub mod facts;
 pub mod fault;
 pub mod held;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod json;
 pub mod kept;
 pub mod line;
