@@ -527,13 +527,14 @@ async function showHistory(name) {
   one("#plots").replaceChildren();
   one("#plots-hint").textContent = "";
   const isNode = status.nodes[name] !== undefined;
+  const none = status.nodes[name]?.role === "sink" ? "None goes out of a sink: look at a node that it reads." : "None so far: a number in what goes out is seen after some ten seconds.";
   // Whoever closes a node and opens it again has one that looks, not two.
   while (chosen === name && series === own && isNode) {
     try {
       const { every_s: every, fields } = await (await ask(`/history?node=${encodeURIComponent(name)}`)).json();
       if (chosen !== name || series !== own) return;
       const longest = Math.max(0, ...Object.values(fields).map((values) => values.length));
-      one("#plots-hint").textContent = longest ? `The last ${duration(longest * every)}, one value in ${every} s.` : "None so far: a number in what goes out is seen after some ten seconds.";
+      one("#plots-hint").textContent = longest ? `The last ${duration(longest * every)}, one value in ${every} s.` : none;
       Object.entries(fields).forEach(([field, values]) => plot(field, values));
     } catch {
       // The state says so already.
