@@ -113,19 +113,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Whether an entry of a section is no node of its own, but a setting of the one above it.
-    fn is_setting_of(&self, role: Role, above: &Entry, entry: &Entry) -> bool {
+    fn is_setting_of(&mut self, role: Role, above: &Entry, entry: &Entry) -> bool {
         let is_open = above.value.entries().is_some() || above.value.is_null();
         let is_node = entry.value.is_null() || entry.value.get("type").is_some();
         if !is_open || is_node || above.value.get(&entry.key).is_some() {
             return false;
         }
-        let has_it = |name: &str| {
-            let schema = self.types.get(role, name).map(|entry| entry.schema());
-            schema.is_some_and(|schema| schema["properties"].get(&entry.key).is_some())
+        let (types, draft) = (self.types, &mut *self.draft);
+        let mut has_it = |name: &str| {
+            let Some(node_type) = types.get(role, name) else { return false };
+            let schema = draft.schema(Some(role), name, || node_type.schema());
+            schema["properties"].get(&entry.key).is_some()
         };
         match above.value.get("type").and_then(Yaml::text) {
             Some(name) => has_it(name),
-            None => self.types.names(role).any(has_it),
+            None => types.names(role).any(has_it),
         }
     }
 
