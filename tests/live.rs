@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Folder, Forebay, ModbusServer, Mosquitto, Subscriber, WebServer, free_port, publish,
+    Folder, Forebay, ModbusServer, Mosquitto, Subscriber, WebServer, free_port, orders, publish,
     throughout, until,
 };
 
@@ -218,25 +218,11 @@ fn json_of(payload: &str) -> Value {
     serde_json::from_str(payload).unwrap_or_else(|error| panic!("{payload}: {error}"))
 }
 
-/// From a broker that remembers the session to a web service.
-fn broker_to_service(broker: &Mosquitto, url: &str) -> String {
-    format!(
-        "connections:
-  cloud: {{ type: mqtt, url: '{}', client_id: forebay, clean_session: false }}
-sources:
-  orders: {{ type: mqtt, connection: cloud, topics: [order/#], qos: 1 }}
-sinks:
-  service: {{ from: orders, type: http, url: '{url}' }}
-",
-        broker.url()
-    )
-}
-
 #[test]
 fn a_message_is_acknowledged_only_once_the_service_has_it() {
     let (broker, service) = (Mosquitto::start(), WebServer::start());
     service.shut();
-    let folder = Folder::with(&[("a.yaml", &broker_to_service(&broker, &service.url()))]);
+    let folder = Folder::with(&[("a.yaml", &orders(&broker.url(), &service.url()))]);
     let _forebay = Forebay::run(folder.path());
     until("subscribed", || broker.log.count_of("Sending SUBACK to forebay") == 1);
 
@@ -258,7 +244,7 @@ fn what_was_not_delivered_comes_again_after_a_power_cut() {
     let broker = Mosquitto::start();
     let port = free_port();
     let url = format!("http://127.0.0.1:{port}/");
-    let folder = Folder::with(&[("a.yaml", &broker_to_service(&broker, &url))]);
+    let folder = Folder::with(&[("a.yaml", &orders(&broker.url(), &url))]);
     let mut forebay = Forebay::run(folder.path());
     until("subscribed", || broker.log.count_of("Sending SUBACK to forebay") == 1);
     for n in 1..=5 {

@@ -5,12 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use forebay_sdk::tls::Tls;
+use forebay_sdk::{password::same, tls::Tls};
 use hyper::{
     HeaderMap, Method, Request,
     header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN},
 };
-use subtle::ConstantTimeEq;
 
 use super::page;
 
@@ -97,9 +96,7 @@ impl Guard {
             Guard::Socket | Guard::Certificate => Ok(()),
             Guard::Token(wanted) => {
                 let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-                // In a time that tells nothing of how much of it is right.
-                let is_right: bool = given.ct_eq(wanted.as_bytes()).into();
-                if is_right { Ok(()) } else { Err(TurnedAway::Unknown) }
+                if same(given, wanted.as_bytes()) { Ok(()) } else { Err(TurnedAway::Unknown) }
             }
             Guard::Numbers if NUMBERS.contains(&path) => Ok(()),
             Guard::Numbers => Err(TurnedAway::WantsToken),

@@ -423,20 +423,24 @@ async fn a_sink_writes_less_while_the_link_is_weak() {
     assert_eq!(log.got().len(), 20);
 }
 
+/// Makes sinks that go on behind their batch, and refuse nothing.
+fn sliding(
+    log: &Log,
+    writes: &Arc<AtomicU64>,
+) -> impl Fn() -> Node + Clone + Send + Sync + 'static {
+    let (log, writes) = (log.clone(), Arc::clone(writes));
+    move || {
+        let (log, writes) = (log.clone(), Arc::clone(&writes));
+        Node::sink(Sliding { log, refuses: u64::MAX, breaks_at: Arc::default(), writes })
+    }
+}
+
 /// How many messages came in how many writes, of a sink that takes larger batches, and nothing behind them, while the
 /// link is weak. It is so from a moment on, in milliseconds.
 async fn writes_to_a_link_that_is_weak_from(moment: u64) -> (usize, u64) {
     const WEAK: &str = "link.rsrp < -110";
     let (log, written) = (Log::default(), Arc::<AtomicU64>::default());
-    let (sink_log, count) = (log.clone(), Arc::clone(&written));
-    let sliding = move || {
-        Node::sink(Sliding {
-            log: sink_log.clone(),
-            refuses: u64::MAX,
-            breaks_at: Arc::default(),
-            writes: Arc::clone(&count),
-        })
-    };
+    let sliding = sliding(&log, &written);
     let graph = Sketch::default()
         .node(Role::Source, "n", 1, &[], log.count(100, true))
         .node(Role::Sink, "s", 1, &["n"], sliding)
@@ -473,15 +477,7 @@ async fn a_sink_with_a_condition_was_slow_on_a_good_link_too() {
 #[tokio::test(start_paused = true)]
 async fn larger_batches_for_a_weak_link_began_with_the_size_of_before() {
     let (log, writes) = (Log::default(), Arc::<AtomicU64>::default());
-    let (sink_log, count) = (log.clone(), Arc::clone(&writes));
-    let sliding = move || {
-        Node::sink(Sliding {
-            log: sink_log.clone(),
-            refuses: u64::MAX,
-            breaks_at: Arc::default(),
-            writes: Arc::clone(&count),
-        })
-    };
+    let sliding = sliding(&log, &writes);
     let rules = json!([
         { "when": "link.roaming", "batch": { "max_messages": 5 } },
         { "when": "link.backup.rsrp < -110", "batch": { "max_messages": 50, "max_wait": "1s" } },

@@ -1,16 +1,13 @@
 //! One web server, asked one question at a time over a connection that is kept.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use forebay_sdk::{
     http,
-    tls::{
-        self,
-        rustls::{self, ClientConfig},
-    },
+    tls::rustls::ClientConfig,
     world::{Dial, Proxy, Speaks, Via, World},
 };
 use http_body_util::Full;
@@ -118,7 +115,7 @@ impl Client {
         };
         let stream = self.world.connect(dial).await?;
         let Some(config) = &self.tls else { return Line::over(stream).await };
-        let why = |error| distrust(&self.dial, error);
+        let why = |error| http::failed_handshake(&self.dial.to, error);
         Line::over_tls(stream, &self.dial.to.host, Arc::clone(config), why).await
     }
 }
@@ -128,13 +125,4 @@ struct Unanswered {
     failure: Failure,
     /// The request was not sent.
     never_left: bool,
-}
-
-/// A handshake that failed.
-pub(crate) fn distrust(dial: &Dial, error: io::Error) -> anyhow::Error {
-    let inner: Option<&rustls::Error> = error.get_ref().and_then(|inner| inner.downcast_ref());
-    match inner.and_then(tls::why) {
-        Some(why) => anyhow!("the TLS handshake with {} failed: {why}", dial.to),
-        None => anyhow!(error).context(format!("speaking TLS with {}", dial.to)),
-    }
 }

@@ -13,6 +13,7 @@ use forebay_sdk::{
     Capabilities, Coding, Configured, Emitter, Endpoint, Examination, Message, Node, Period, Port,
     Problem, Sink, Site, Timestamp, WriteError, Written, beside,
     connection::Refused,
+    http::failed_handshake,
     node::LONGEST_TRY,
     orders::ANSWERS,
     tls::{Oldest, Tls, rustls::pki_types::ServerName},
@@ -32,7 +33,7 @@ use url::{Position, Url};
 use crate::{
     answer::{self, Answer, Verdict},
     body::body,
-    client::{Client, Failure, distrust},
+    client::{Client, Failure},
     shape::Shape,
 };
 
@@ -188,7 +189,7 @@ impl HttpSink {
         let Some(stream) = asked.reach(dial.clone(), self.connect_timeout).await else { return };
         if self.url.scheme() == "https" {
             let Ok(name) = ServerName::try_from(host) else { return };
-            let words = |error: io::Error| distrust(&dial, error);
+            let words = |error: io::Error| failed_handshake(&dial.to, error);
             let shaken = asked.shake_hands(stream, name, config, self.connect_timeout, words).await;
             if shaken.is_none() {
                 return;

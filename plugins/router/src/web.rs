@@ -9,7 +9,7 @@ use bytes::Bytes;
 use forebay_sdk::{
     Period, beside,
     connection::Refused,
-    http::Line,
+    http::{Line, failed_handshake},
     tls::{self, Distrust, Tls, rustls},
     world::{Dial, World},
 };
@@ -186,10 +186,7 @@ impl Web {
 pub fn distrust(place: &Place, error: io::Error) -> anyhow::Error {
     let inner: Option<&rustls::Error> = error.get_ref().and_then(|inner| inner.downcast_ref());
     let Some(distrust) = inner.and_then(Distrust::of) else {
-        return match inner.and_then(tls::why) {
-            Some(why) => anyhow!("the TLS handshake with {place} failed: {why}"),
-            None => anyhow!(error).context(format!("speaking TLS with {place}")),
-        };
+        return failed_handshake(place, error);
     };
     let words = match place.check {
         Check::System => format!(

@@ -1,8 +1,8 @@
 //! A connection to a web server, over a stream that the world has opened.
 
-use std::{error, io, sync::Arc};
+use std::{error, fmt::Display, io, sync::Arc};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use hyper::{
     body::Body,
     client::conn::http1::{self, SendRequest},
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::world::Stream;
+use crate::{tls, world::Stream};
 
 /// A connection, for one question at a time. Dropped, it is closed.
 pub struct Line<B> {
@@ -66,5 +66,14 @@ where
             ServerName::try_from(host.to_owned()).context("reading the name of the server")?;
         let shaken = TlsConnector::from(config).connect(name, stream).await;
         Line::over(shaken.map_err(distrust)?).await
+    }
+}
+
+/// Says why a TLS handshake with a server failed, in our words where there are some.
+pub fn failed_handshake(server: &impl Display, error: io::Error) -> anyhow::Error {
+    let inner: Option<&rustls::Error> = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner.and_then(tls::why) {
+        Some(why) => anyhow!("the TLS handshake with {server} failed: {why}"),
+        None => anyhow!(error).context(format!("speaking TLS with {server}")),
     }
 }

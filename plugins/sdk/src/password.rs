@@ -10,6 +10,7 @@ use ring::{
     digest, pbkdf2,
     rand::{SecureRandom, SystemRandom},
 };
+use subtle::ConstantTimeEq;
 
 /// How often a new digest is made over: some tens of milliseconds on a router.
 const ROUNDS: NonZeroU32 = NonZeroU32::new(20_000).expect("not zero");
@@ -107,8 +108,7 @@ impl fmt::Debug for Hashed {
 
 /// Compares in a time that does not tell how much of a guess is right.
 pub fn same(given: &[u8], right: &[u8]) -> bool {
-    let differences = given.iter().zip(right).fold(0, |all, (one, other)| all | (one ^ other));
-    given.len() == right.len() && differences == 0
+    given.ct_eq(right).into()
 }
 
 #[cfg(test)]

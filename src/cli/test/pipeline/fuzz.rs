@@ -141,7 +141,7 @@ fn broken(
     let names = test.scene.members.keys();
     steps.push(Step {
         at: lasts,
-        world: names.map(|name| said(name, way(LinkWord::Up, Duration::ZERO))).collect(),
+        world: names.map(|name| said(name, well())).collect(),
         disk: Some(DiskWord::Works),
         ..Step::default()
     });
@@ -239,8 +239,8 @@ fn latent(latency: Duration) -> WaySettings {
     WaySettings { latency: Some(Period(latency)), ..WaySettings::default() }
 }
 
-fn way(word: LinkWord, latency: Duration) -> WaySettings {
-    WaySettings { link: Some(word), loss: Some(0), ..latent(latency) }
+fn well() -> WaySettings {
+    WaySettings { link: Some(LinkWord::Up), loss: Some(0), ..latent(Duration::ZERO) }
 }
 
 /// A test that shows it.

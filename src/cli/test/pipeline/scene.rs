@@ -48,7 +48,7 @@ pub struct Noted {
 }
 
 /// The peers of this build.
-fn peers() -> &'static [Peer] {
+pub fn peers() -> &'static [Peer] {
     static PEERS: OnceLock<Vec<Peer>> = OnceLock::new();
     PEERS.get_or_init(|| plugins::all().into_iter().flat_map(|plugin| plugin.peers).collect())
 }
@@ -57,11 +57,6 @@ fn peers() -> &'static [Peer] {
 fn peer_of(connection: &str) -> Option<&'static Peer> {
     let is_it = |peer: &&Peer| matches!(peer.side, Side::Connection(known) if known == connection);
     peers().iter().find(is_it)
-}
-
-/// Every peer of this build, for the schema.
-pub fn all_peers() -> impl Iterator<Item = &'static Peer> {
-    peers().iter()
 }
 
 impl Scene {

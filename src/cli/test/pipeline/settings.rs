@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::scene::all_peers;
+use super::scene::peers;
 
 /// Tests of pipelines.
 #[derive(Deserialize, JsonSchema)]
@@ -80,7 +80,7 @@ impl JsonSchema for Member {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let mut properties = properties_of(schema_of::<WaySettings>());
-        for peer in all_peers() {
+        for peer in peers() {
             properties.extend(properties_of((peer.schema)()));
         }
         json_schema!({
