@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -716,7 +716,56 @@ fn no_answer_shows_a_secret() {
     assert!(!kept.contains("hunter2"), "{kept}");
 }
 
-/// `script` gives it a terminal, in which somebody presses `q`.
+/// A terminal, by `script`, in which somebody looks at `top`.
+struct Terminal {
+    process: Child,
+    screen: ChildStdout,
+    /// All that was drawn.
+    drawn: String,
+}
+
+impl Terminal {
+    fn of_top(data: &Path) -> Terminal {
+        let (program, path) = (env!("CARGO_BIN_EXE_forebay"), data.display());
+        let top = format!("echo $$ > '{path}/top'; exec '{program}' top --data '{path}'");
+        let mut terminal = Command::new("timeout");
+        terminal.args(["60", "script", "--quiet", "--return", "--command", &top, "/dev/null"]);
+        terminal.env("TERM", "xterm").env("SHELL", "/bin/sh");
+        let mut process = terminal
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("util-linux is there");
+        let screen = process.stdout.take().expect("stdout is piped");
+        Terminal { process, screen, drawn: String::new() }
+    }
+
+    fn shows(&mut self, parts: &[&str]) {
+        let mut piece = [0; 4096];
+        while !parts.iter().all(|part| self.drawn.contains(part)) {
+            let count = self.screen.read(&mut piece).expect("it draws");
+            assert_ne!(count, 0, "{parts:?}: {}", self.drawn);
+            self.drawn += &String::from_utf8_lossy(&piece[..count]);
+        }
+    }
+
+    fn press(&mut self, keys: &[u8]) {
+        let stdin = self.process.stdin.as_mut().expect("stdin is piped");
+        stdin.write_all(keys).expect("it reads");
+    }
+
+    /// The exit code, with the terminal as it was.
+    fn ends(mut self) -> Option<i32> {
+        let mut rest = Vec::new();
+        self.screen.read_to_end(&mut rest).expect("it ends");
+        let rest = String::from_utf8_lossy(&rest);
+        for given_back in ["\u{1b}[?1049l", "\u{1b}[?25h", "\u{1b}[?7h"] {
+            assert!(rest.contains(given_back), "{given_back:?}: {rest}");
+        }
+        self.process.wait().expect("it ends").code()
+    }
+}
+
 #[test]
 fn what_runs_is_watched_in_a_terminal_and_nowhere_else() {
     let (folder, data) = (folder(free_port()), Folder::new());
@@ -724,23 +773,30 @@ fn what_runs_is_watched_in_a_terminal_and_nowhere_else() {
     let (text, code) = said(&["top"], data.path());
     assert!(text.contains("`forebay status` says the same once"), "{text}");
     assert_eq!(code, Some(2));
-    let top = format!("'{}' top --data '{}'", env!("CARGO_BIN_EXE_forebay"), data.path().display());
-    let mut terminal = Command::new("timeout");
-    terminal.args(["60", "script", "--quiet", "--return", "--command", &top, "/dev/null"]);
-    terminal.env("TERM", "xterm");
-    let mut terminal =
-        terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("bsdutils are there");
-    let (mut drawn, mut piece) = (String::new(), [0; 4096]);
-    let mut screen = terminal.stdout.take().expect("stdout is piped");
-    while !(drawn.contains("a/screen") && drawn.contains("q quit")) {
-        let count = screen.read(&mut piece).expect("it draws");
-        assert_ne!(count, 0, "{drawn}");
-        drawn += &String::from_utf8_lossy(&piece[..count]);
-    }
-    terminal.stdin.take().expect("stdin is piped").write_all(b"q").expect("it reads");
-    let mut rest = Vec::new();
-    screen.read_to_end(&mut rest).expect("it ends");
-    assert!(terminal.wait().expect("it ends").success());
-    let left = String::from_utf8_lossy(&rest).contains("\u{1b}[?1049l");
-    assert!(left, "the terminal is given back as it was: {}", String::from_utf8_lossy(&rest));
+    let mut terminal = Terminal::of_top(data.path());
+    terminal.shows(&["a/screen", "q quit"]);
+    // What it sent last is told below the table.
+    terminal.press(b"n");
+    terminal.shows(&["a/beat: source of type timer", " ago, a/beat:  count "]);
+    terminal.press(b"?");
+    terminal.shows(&["Any key goes back."]);
+    terminal.press(b" q");
+    assert_eq!(terminal.ends(), Some(0));
+}
+
+/// `htop` and others left a terminal in which nobody sees what they type.
+#[test]
+fn whoever_ends_top_gets_the_terminal_back_as_it_was() {
+    let (folder, data) = (folder(free_port()), Folder::new());
+    let mut running = Forebay::run_on(folder.path(), data.path());
+    let mut terminal = Terminal::of_top(data.path());
+    terminal.shows(&["a/screen", "q quit"]);
+    // It stays when nobody answers, such as while the container is started anew.
+    running.signal("TERM");
+    running.wait_exit();
+    terminal.shows(&["as it was: nothing runs on "]);
+    let top = data.read("top");
+    let ended = Command::new("kill").args(["-TERM", top.trim()]).status().expect("it is there");
+    assert!(ended.success());
+    assert_eq!(terminal.ends(), Some(128 + 15));
 }

@@ -19,8 +19,10 @@ pub enum Wanted {
     Plan,
     /// A node or connection as its file has it, without secrets.
     Settings(String),
-    /// The last values of each field that a node sent.
+    /// What a node sent last, with the last values of each field, and what went wrong.
     History(String),
+    /// What each node sent last.
+    LastValues,
     /// To look at the folder, and go over to it if it can run.
     Reload,
     /// To drop what waits in the buffer of a sink.

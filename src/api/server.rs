@@ -383,6 +383,7 @@ async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Re
             Ok(Wanted::Metrics(exposition(request.headers().get(ACCEPT))))
         }
         ("/settings", &Method::GET) => wanted_node(query).map(Wanted::Settings),
+        ("/history", &Method::GET) if query.is_empty() => Ok(Wanted::LastValues),
         ("/history", &Method::GET) => wanted_node(query).map(Wanted::History),
         ("/tap", &Method::GET) => wanted_tap(query).map(Wanted::Tap),
         (_, &Method::GET) => return refuse(StatusCode::NOT_FOUND),

@@ -34,6 +34,7 @@ pub(super) fn answer(question: Question, running: &Running) {
             Ok(values) => question.answer(&values),
             Err(why) => question.refuse(why),
         },
+        Wanted::LastValues => question.answer(&running.engine.last_values()),
         Wanted::Reload => match forbidden(running, Allowed::Reload, "reload") {
             Some(why) => question.forbid(why),
             None => {

@@ -4,6 +4,7 @@
 
 mod accepted;
 mod answer;
+mod columns;
 mod folder;
 mod half_written;
 mod init_log;

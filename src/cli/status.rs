@@ -5,6 +5,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{anyhow, bail};
 
 use super::{
+    columns,
     folder::DataFolder,
     health, lock,
     output::{Ending, Format, Printed, about, count_of, print},
@@ -29,7 +30,8 @@ pub(super) struct Arguments {
     printed: Printed,
 }
 
-const WITHIN: Duration = Duration::from_secs(10);
+/// An answer takes no longer.
+pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
 /// How everything is that runs on a data folder.
 pub(super) async fn ask_status(data: &Path) -> anyhow::Result<Status> {
@@ -129,43 +131,46 @@ const SHORTEST_NAME: usize = 8;
 
 const HEADS: [&str; 7] = ["NODE", "STATE", "FOR", "IN/S", "OUT/S", "WAITING", "ERRORS"];
 
+/// What is left of it where there is little room: the name, the state, what waits, errors.
+const NARROW: [usize; 4] = [0, 1, 5, 6];
+const NARROW_BELOW: usize = 60;
+
 /// A line for each, under a line of what stands in it; where they are to be no wider than this, with shorter names.
 pub(super) fn table(parts: &[&PartReport], most: Option<usize>) -> String {
     let mut rows: Vec<[String; HEADS.len()]> = parts.iter().map(|part| row(part)).collect();
     let heads = HEADS.map(str::to_owned);
+    let all: [usize; HEADS.len()] = std::array::from_fn(|column| column);
+    let shown = match most {
+        Some(..NARROW_BELOW) => &NARROW[..],
+        _ => &all[..],
+    };
     let width = |column: usize| {
-        let cells = rows.iter().chain([&heads]).map(|row| row[column].chars().count());
+        let cells = rows.iter().chain([&heads]).map(|row| columns::width(&row[column]));
         cells.max().unwrap_or(0)
     };
     let mut widths: [usize; HEADS.len()] = std::array::from_fn(width);
     if let Some(most) = most {
-        let others: usize = widths[1..].iter().map(|width| width + 2).sum();
+        let others: usize = shown[1..].iter().map(|column| widths[*column] + 2).sum();
         widths[0] = widths[0].min(most.saturating_sub(others)).max(SHORTEST_NAME);
-        rows.iter_mut().for_each(|row| row[0] = shortened(&row[0], widths[0]));
+        // Its end tells nodes apart: `…oom/meter`.
+        rows.iter_mut().for_each(|row| row[0] = columns::cut_beginning(&row[0], widths[0]));
     }
     let mut text = String::new();
     for row in [&heads].into_iter().chain(&rows) {
         let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = widths[column];
+        for &column in shown {
+            let (cell, width) = (&row[column], widths[column]);
             // Words to the left, numbers to the right.
-            line +=
-                &if column < 2 { format!("{cell:<width$}  ") } else { format!("{cell:>width$}  ") };
+            line += &if column < 2 {
+                columns::padded(cell, width) + "  "
+            } else {
+                format!("{cell:>width$}  ")
+            };
         }
         text += line.trim_end();
         text.push('\n');
     }
     text
-}
-
-/// Its end tells nodes apart: `…oom/meter`.
-fn shortened(name: &str, most: usize) -> String {
-    match name.chars().count() {
-        count if count > most => {
-            format!("…{}", name.chars().skip(count + 1 - most).collect::<String>())
-        }
-        _ => name.to_owned(),
-    }
 }
 
 fn row(part: &PartReport) -> [String; HEADS.len()] {
@@ -192,7 +197,7 @@ fn row(part: &PartReport) -> [String; HEADS.len()] {
 }
 
 /// A time in a table: `45s`, `12m`, `3h12m`, `5d`.
-fn short(seconds: u64) -> String {
+pub(super) fn short(seconds: u64) -> String {
     match (seconds / 86_400, seconds / 3600, seconds / 60) {
         (0, 0, 0) => format!("{seconds}s"),
         (0, 0, minutes) => format!("{minutes}m"),

@@ -13,6 +13,7 @@ mod latency;
 pub mod memory;
 mod observer;
 mod outbox;
+mod past_errors;
 pub mod plan;
 mod post;
 mod queue;
@@ -50,14 +51,17 @@ use tracing::{debug, info, warn};
 pub use self::run_buffer::broken_promise;
 pub use self::{
     buffer::{Disks, Faults},
+    history::{Last, Values},
     latency::Histogram,
     observer::Observer,
+    past_errors::PastError,
     plan::{Plan, plan},
     report::{LatencyReport, PartReport, QueueReport, Report, StateName},
     status::{Count, Counts, State},
     tap::Tapped,
 };
 use self::{
+    history::{EVERY_S, Sample},
     outbox::Wire,
     run_connection::{Damaged, Farewell, Place, RunningConnection},
     station::Station,
@@ -316,20 +320,46 @@ impl Engine {
         let mut fields: usize = self.stations.values().map(|station| station.history.len()).sum();
         for station in self.stations.values_mut() {
             let others = fields - station.history.len();
-            station.history.add(station.outbox.sample().as_ref(), others);
+            let sample = station.outbox.sample();
+            station.history.add(sample.as_ref().map(Sample::message), others);
             fields = others + station.history.len();
         }
     }
 
-    /// The last values of each field that a node sent, of a message in ten seconds.
+    /// The last values of each field that a node sent, of a message in ten seconds; its last message; and what went wrong.
     ///
     /// # Errors
     ///
     /// The name of what there is not.
-    pub fn history(&self, node: &str) -> Result<history::Values, String> {
-        let (name, _) = self.node(node)?;
-        let station = self.stations.get(name);
-        Ok(station.map(|station| station.history.clone()).unwrap_or_default().values())
+    pub fn history(&self, name: &str) -> Result<Values, String> {
+        if let Some(connection) = self.connections.get(name) {
+            let errors = connection.status.errors();
+            return Ok(Values { every_s: EVERY_S, fields: BTreeMap::new(), last: None, errors });
+        }
+        let (name, spec) = self.node(name)?;
+        let Some(station) = self.stations.get(name) else { return Err(format!("{name} is gone")) };
+        let (fields, errors) = (station.history.fields(), station.status.errors());
+        Ok(Values { every_s: EVERY_S, fields, last: self.last(name, spec), errors })
+    }
+
+    /// What each node sent last, of those that sent something.
+    pub fn last_values(&self) -> BTreeMap<String, Last> {
+        let nodes = self.graph.nodes.iter();
+        nodes.filter_map(|(name, spec)| Some((name.to_string(), self.last(name, spec)?))).collect()
+    }
+
+    /// What a node sent last; a sink, what came last.
+    fn last(&self, name: &Name, spec: &NodeSpec) -> Option<Last> {
+        let last = |name: &Name| self.stations.get(name)?.outbox.last();
+        let sample = match spec.role {
+            Role::Sink => {
+                let read = spec.from.iter().filter(|input| input.port == Port::MAIN);
+                read.filter_map(|input| last(&input.node)).reduce(Sample::later)
+            }
+            _ => last(name),
+        };
+        let of = self.it_and_what_it_reads(name, spec);
+        Some(sample?.shown(|text| of.iter().fold(text, |text, node| node.hide(text))))
     }
 
     /// Drops what waits in the buffer of a sink, for good, but for what is being written. Returns how many messages.

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
+    history::Sample,
     inbox::{Inbox, Pushed},
     observer::Observer,
     status::{Count, Status},
@@ -56,8 +57,8 @@ struct State {
     taps: Vec<Tap>,
     /// Who looks at what becomes of what.
     compares: Vec<Compare>,
-    /// What was sent when it was wanted.
-    sample: Option<Message>,
+    /// What was sent when it was wanted, and whether that is new to the history of values.
+    sample: Option<(Sample, bool)>,
 }
 
 impl Outbox {
@@ -122,9 +123,17 @@ impl Outbox {
     }
 
     /// A message that was sent since the last call. None when there was none.
-    pub fn sample(&self) -> Option<Message> {
+    pub fn sample(&self) -> Option<Sample> {
         self.is_sample_wanted.store(true, Ordering::Relaxed);
-        self.state().sample.take()
+        let mut state = self.state();
+        let (sample, is_new) = state.sample.as_mut()?;
+        std::mem::take(is_new).then(|| sample.clone())
+    }
+
+    /// What was sent lately. Whoever asks again soon hears what was sent then.
+    pub fn last(&self) -> Option<Sample> {
+        self.is_sample_wanted.store(true, Ordering::Relaxed);
+        self.state().sample.as_ref().map(|(sample, _)| sample.clone())
     }
 
     /// From now on the node's outlet takes nothing new.
@@ -231,7 +240,7 @@ impl Wires for Outbox {
         }
         if port == Port::MAIN && self.is_sample_wanted.load(Ordering::Relaxed) {
             self.is_sample_wanted.store(false, Ordering::Relaxed);
-            *sample = Some(envelope.message.kept());
+            *sample = Some((Sample::of(&envelope.message), true));
         }
         compares.iter_mut().for_each(|compare| compare.made(port, &envelope.message));
         if let Some(observer) = &self.observer {

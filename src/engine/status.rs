@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     complaints::{Complaints, Kind, Lasting, Line, Seen},
     latency::{Histogram, Latency, Percentiles},
+    past_errors::{PastError, PastErrors},
 };
 use crate::{
     config::{Name, Unshown},
@@ -118,8 +119,8 @@ pub struct Status {
     /// What is not shown of its settings.
     unshown: Mutex<Unshown>,
     standing: Mutex<Standing>,
-    /// What went wrong last, and when.
-    last_error: Mutex<Option<(String, Instant)>>,
+    /// What went wrong lately.
+    errors: Mutex<PastErrors>,
     samples: Mutex<VecDeque<(Instant, [u64; SAMPLED.len()])>>,
     /// Nothing before the first message is delivered: most nodes deliver none.
     latency: Mutex<Option<Box<Latency>>>,
@@ -148,7 +149,7 @@ impl Status {
             counts: Default::default(),
             unshown: Mutex::default(),
             standing: Mutex::new(Standing { state: State::Starting, since: Instant::now() }),
-            last_error: Mutex::default(),
+            errors: Mutex::default(),
             samples: Mutex::default(),
             latency: Mutex::default(),
             complaints: Mutex::default(),
@@ -206,7 +207,12 @@ impl Status {
 
     /// What went wrong last, and how long ago that is.
     pub fn last_error(&self) -> Option<(String, Duration)> {
-        lock(&self.last_error).as_ref().map(|(text, at)| (text.clone(), at.elapsed()))
+        lock(&self.errors).last()
+    }
+
+    /// What went wrong lately, the newest first.
+    pub fn errors(&self) -> Vec<PastError> {
+        lock(&self.errors).all()
     }
 
     /// Whether the disk under its buffer failed, and has not worked since.
@@ -406,7 +412,7 @@ impl Status {
 
     fn say_with(&self, kind: Kind, text: &str, detail: &str, count: u64) -> bool {
         let (text, detail) = (self.hide(text.to_owned()), self.hide(detail.to_owned()));
-        *lock(&self.last_error) = Some((text.clone(), Instant::now()));
+        lock(&self.errors).add(&text);
         let line = lock(&self.complaints).say(kind, &text, &detail, count);
         line.inspect(|line| self.write(line)).is_some()
     }

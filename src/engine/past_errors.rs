@@ -1,0 +1,74 @@
+//! What went wrong last: a few different things, each told once.
+
+use std::{collections::VecDeque, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+const MOST: usize = 4;
+/// Of each, so much is kept.
+const MOST_BYTES: usize = 2 << 10;
+
+/// The newest last.
+#[derive(Default)]
+pub(super) struct PastErrors(VecDeque<Known>);
+
+struct Known {
+    text: String,
+    at: Instant,
+    times: u64,
+}
+
+/// Something that went wrong, for showing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastError {
+    /// As the log says it.
+    pub text: String,
+    /// How long ago it happened last, in seconds.
+    pub ago_s: u64,
+    /// How often it happened since it is known.
+    pub times: u64,
+}
+
+impl PastErrors {
+    pub(super) fn add(&mut self, text: &str) {
+        let end = (0..=MOST_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+        let text = &text[..end.unwrap_or(0)];
+        let known = self.0.iter().position(|known| known.text == text);
+        let times = known.and_then(|at| self.0.remove(at)).map_or(1, |known| known.times + 1);
+        if self.0.len() == MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back(Known { text: text.to_owned(), at: Instant::now(), times });
+    }
+
+    /// What went wrong last, and how long ago that is.
+    pub(super) fn last(&self) -> Option<(String, Duration)> {
+        self.0.back().map(|known| (known.text.clone(), known.at.elapsed()))
+    }
+
+    /// The newest first.
+    pub(super) fn all(&self) -> Vec<PastError> {
+        let shown = |Known { text, at, times }: &Known| PastError {
+            text: text.clone(),
+            ago_s: at.elapsed().as_secs(),
+            times: *times,
+        };
+        self.0.iter().rev().map(shown).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_wrong_again_is_told_once_and_what_is_old_goes() {
+        let mut errors = PastErrors::default();
+        ["a", "b", "a", "c", "a", "d", "e"].into_iter().for_each(|text| errors.add(text));
+        let all: Vec<_> = errors.all().into_iter().map(|error| (error.text, error.times)).collect();
+        assert_eq!(all, [("e".into(), 1), ("d".into(), 1), ("a".into(), 3), ("c".into(), 1)]);
+        errors.add(&"ä".repeat(MOST_BYTES));
+        assert_eq!(errors.last().map(|(text, _)| text.len()), Some(MOST_BYTES));
+    }
+}
