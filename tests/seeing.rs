@@ -510,8 +510,10 @@ fn without_a_token_numbers_are_told_on_the_machine_itself_and_nothing_else() {
 
 /// Lines of `forebay tap`.
 fn tapped(arguments: &[&str], data: &Path) -> Vec<Value> {
-    let arguments = [&["tap"], arguments, &["--format", "json"]].concat();
-    let (text, _) = said(&arguments, data);
+    let data = data.to_str().expect("the path is text");
+    let arguments = [&["tap"], arguments, &["--format", "json", "--data", data]].concat();
+    let output = forebay(arguments).stdout;
+    let text = String::from_utf8_lossy(&output);
     let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{text}"));
     text.lines().map(parse).collect()
 }
@@ -555,6 +557,11 @@ fn messages_are_seen_as_they_pass_and_nobody_is_slowed() {
     }
     let (text, _) = said(&["tap", "a/even", "--both", "--count", "1"], data.path());
     assert!(text.contains("\n") && text.contains("->  a/even"), "{text}");
+    // In a terminal, side by side.
+    let mut terminal =
+        Terminal::of(&["tap", "a/even", "--both", "--count", "6", "--rate", "1000"], data.path());
+    terminal.shows(&["  a/beat ", " |   a/even\r\n", "- a/even.errors: odd"]);
+    assert_eq!(terminal.ended(), Some(0));
 
     let refused: [(&[&str], &str); 8] = [
         (&["a/beat", "--where", "msg.payload.count >"], "--where: "),
@@ -577,6 +584,78 @@ fn messages_are_seen_as_they_pass_and_nobody_is_slowed() {
     std::io::Write::write_all(&mut idle, question.as_bytes()).unwrap();
     let from = running.log.count();
     until("it goes on", || running.log.count() > from + 300);
+}
+
+#[test]
+fn what_waits_on_disk_is_seen_beyond_what_memory_has_also_when_nothing_runs() {
+    let pipeline = format!(
+        "sources:
+  beat: {{ type: timer, every: 10ms }}
+transforms:
+  large: {{ from: beat, type: script, script: 'let text = \"x\"; text.pad(4000, \"y\"); msg.payload.text = text; msg' }}
+sinks:
+  cloud: {{ from: large, type: http, url: 'http://127.0.0.1:{}/', buffer: {{ store: disk }} }}
+",
+        free_port()
+    );
+    let (folder, data) = (Folder::with(&[("a.yaml", &pipeline)]), Folder::new());
+    let mut running = Forebay::run_on(folder.path(), data.path());
+    // More than a queue keeps of that in memory.
+    const MESSAGES: usize = 400;
+    until("much waits", || {
+        let waiting = &json(&["status", "cloud"], data.path())["queue"]["messages"];
+        waiting.as_u64() > Some(MESSAGES as u64)
+    });
+    let (first, count) = (["a/cloud", "--since", "buffer", "--mask", "text"], MESSAGES.to_string());
+    let look = |output: &str| {
+        let waiting = tapped(&[&first[..], &["--count", &count]].concat(), data.path());
+        assert_eq!(waiting.len(), MESSAGES);
+        for (at, message) in (1..).zip(&waiting) {
+            let payload = &message["payload"];
+            assert_eq!((&payload["count"], &payload["text"]), (&at.into(), &"***".into()));
+            assert_eq!((&message["waits"], &message["output"]), (&true.into(), &output.into()));
+        }
+    };
+    look("a/large");
+    // It goes on with what passes, and shows nothing twice.
+    let waiting = json(&["status", "cloud"], data.path())["queue"]["messages"].as_u64().unwrap();
+    let more = (waiting + 100).to_string();
+    let all = tapped(&[&first[..], &["--count", &more, "--rate", "1000"]].concat(), data.path());
+    let waits = all.iter().take_while(|message| message["waits"] == true).count();
+    assert!(waits as u64 >= waiting && waits < all.len(), "{waits} of {}", all.len());
+    let counts: Vec<_> = all.iter().map(|message| message["payload"]["count"].as_i64()).collect();
+    assert!(counts.is_sorted_by(|before, after| before < after), "{counts:?}");
+    running.signal("TERM");
+    running.wait_exit();
+    // What made it is not known without the files of pipelines.
+    look("a/cloud");
+    let (text, code) = said(&["tap", "a/cloud", "--since", "buffer", "--count", "1"], data.path());
+    assert!(text.contains("waits  ") && text.contains("that is what waits on disk"), "{text}");
+    assert_eq!(code, Some(0));
+    let (text, code) = said(&["tap", "a/beat", "--since", "buffer"], data.path());
+    assert!(text.contains("nothing runs on"), "{text}");
+    assert_eq!(code, Some(2));
+}
+
+#[test]
+fn what_a_node_keeps_for_later_did_not_look_dropped() {
+    let pipeline = "sources:
+  beat: { type: timer, every: 50ms }
+transforms:
+  late: { from: beat, type: delay, for: 120ms }
+sinks:
+  out: { from: late, type: log }
+";
+    let (folder, data) = (Folder::with(&[("a.yaml", pipeline)]), Folder::new());
+    let _running = Forebay::run_on(folder.path(), data.path());
+    let seen = tapped(&["a/late", "--both", "--count", "12", "--rate", "1000"], data.path());
+    let (came, left): (Vec<_>, Vec<_>) =
+        seen.into_iter().partition(|message| message["became"].is_array());
+    assert!(came.len() > 2 && left.len() > 2, "{came:?} {left:?}");
+    for message in came {
+        assert_eq!((&message["became"], &message["kept"]), (&serde_json::json!([]), &true.into()));
+    }
+    assert!(left.iter().all(|message| message["output"] == "a/late"), "{left:?}");
 }
 
 /// Vector's `tap` loses what it watches at a reload, or shows it twice from then on.
@@ -716,7 +795,7 @@ fn no_answer_shows_a_secret() {
     assert!(!kept.contains("hunter2"), "{kept}");
 }
 
-/// A terminal, by `script`, in which somebody looks at `top`.
+/// A terminal of 80 columns, by `script`, in which somebody looks.
 struct Terminal {
     process: Child,
     screen: ChildStdout,
@@ -725,11 +804,12 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn of_top(data: &Path) -> Terminal {
+    fn of(arguments: &[&str], data: &Path) -> Terminal {
         let (program, path) = (env!("CARGO_BIN_EXE_forebay"), data.display());
-        let top = format!("echo $$ > '{path}/top'; exec '{program}' top --data '{path}'");
+        let asked = format!("'{program}' {} --data '{path}'", arguments.join(" "));
+        let asked = format!("stty cols 80 rows 24; echo $$ > '{path}/asks'; exec {asked}");
         let mut terminal = Command::new("timeout");
-        terminal.args(["60", "script", "--quiet", "--return", "--command", &top, "/dev/null"]);
+        terminal.args(["60", "script", "--quiet", "--return", "--command", &asked, "/dev/null"]);
         terminal.env("TERM", "xterm").env("SHELL", "/bin/sh");
         let mut process = terminal
             .stdin(Stdio::piped())
@@ -754,15 +834,21 @@ impl Terminal {
         stdin.write_all(keys).expect("it reads");
     }
 
-    /// The exit code, with the terminal as it was.
-    fn ends(mut self) -> Option<i32> {
+    /// The exit code.
+    fn ended(&mut self) -> Option<i32> {
         let mut rest = Vec::new();
         self.screen.read_to_end(&mut rest).expect("it ends");
-        let rest = String::from_utf8_lossy(&rest);
-        for given_back in ["\u{1b}[?1049l", "\u{1b}[?25h", "\u{1b}[?7h"] {
-            assert!(rest.contains(given_back), "{given_back:?}: {rest}");
-        }
+        self.drawn += &String::from_utf8_lossy(&rest);
         self.process.wait().expect("it ends").code()
+    }
+
+    /// The exit code, with the terminal as it was.
+    fn given_back(mut self) -> Option<i32> {
+        let code = self.ended();
+        for sign in ["\u{1b}[?1049l", "\u{1b}[?25h", "\u{1b}[?7h"] {
+            assert!(self.drawn.contains(sign), "{sign:?}: {}", self.drawn);
+        }
+        code
     }
 }
 
@@ -773,7 +859,7 @@ fn what_runs_is_watched_in_a_terminal_and_nowhere_else() {
     let (text, code) = said(&["top"], data.path());
     assert!(text.contains("`forebay status` says the same once"), "{text}");
     assert_eq!(code, Some(2));
-    let mut terminal = Terminal::of_top(data.path());
+    let mut terminal = Terminal::of(&["top"], data.path());
     terminal.shows(&["a/screen", "q quit"]);
     // What it sent last is told below the table.
     terminal.press(b"n");
@@ -781,7 +867,7 @@ fn what_runs_is_watched_in_a_terminal_and_nowhere_else() {
     terminal.press(b"?");
     terminal.shows(&["Any key goes back."]);
     terminal.press(b" q");
-    assert_eq!(terminal.ends(), Some(0));
+    assert_eq!(terminal.given_back(), Some(0));
 }
 
 /// `htop` and others left a terminal in which nobody sees what they type.
@@ -789,14 +875,14 @@ fn what_runs_is_watched_in_a_terminal_and_nowhere_else() {
 fn whoever_ends_top_gets_the_terminal_back_as_it_was() {
     let (folder, data) = (folder(free_port()), Folder::new());
     let mut running = Forebay::run_on(folder.path(), data.path());
-    let mut terminal = Terminal::of_top(data.path());
+    let mut terminal = Terminal::of(&["top"], data.path());
     terminal.shows(&["a/screen", "q quit"]);
     // It stays when nobody answers, such as while the container is started anew.
     running.signal("TERM");
     running.wait_exit();
     terminal.shows(&["as it was: nothing runs on "]);
-    let top = data.read("top");
+    let top = data.read("asks");
     let ended = Command::new("kill").args(["-TERM", top.trim()]).status().expect("it is there");
     assert!(ended.success());
-    assert_eq!(terminal.ends(), Some(128 + 15));
+    assert_eq!(terminal.given_back(), Some(128 + 15));
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{Question, Side, Tap, Wanted},
     config::runtime::Allowed,
-    engine::Tapped,
+    engine::{Backlog, Became, Tapped},
 };
 
 /// Answers a question.
@@ -68,16 +68,13 @@ fn forbidden(running: &Running, what: Allowed, name: &str) -> Option<String> {
     (!is_allowed).then(|| format!("`api: {{ allow: [{name}] }}` in forebay.yaml allows this"))
 }
 
-/// Of what waits, so many are shown.
-const MOST_WAITING: usize = 100;
-
-/// What waits in front of a node, and its messages as they pass.
+/// What waits in front of a node, if that is asked for, and its messages as they pass.
 fn tapped(
     running: &Running,
     Tap { node, side, every, with_waiting }: &Tap,
-) -> Result<(Vec<Tapped>, mpsc::Receiver<Tapped>), String> {
+) -> Result<(Option<Backlog>, mpsc::Receiver<Tapped>), String> {
     let engine = &running.engine;
-    let waiting = if *with_waiting { engine.waiting(node, MOST_WAITING)? } else { Vec::new() };
+    let waiting = with_waiting.then(|| engine.waiting(node)).transpose()?;
     let passing = match side {
         Side::In => engine.tap_inputs(node, *every),
         Side::Both => engine.compare(node, *every),
@@ -87,12 +84,17 @@ fn tapped(
 }
 
 /// What waits, and then messages as they pass, a line of JSON each. It ends when the node is gone or nobody listens.
-fn as_lines(waiting: Vec<Tapped>, mut passing: mpsc::Receiver<Tapped>) -> mpsc::Receiver<String> {
+fn as_lines(
+    waiting: Option<Backlog>,
+    mut passing: mpsc::Receiver<Tapped>,
+) -> mpsc::Receiver<String> {
     let (say, lines) = mpsc::channel(1);
     tokio::spawn(async move {
-        for message in waiting {
-            if say.send(as_line(&message, true)).await.is_err() {
-                return;
+        if let Some(mut waiting) = waiting {
+            while let Some(message) = waiting.next().await {
+                if say.send(as_line(&message, true)).await.is_err() {
+                    return;
+                }
             }
         }
         loop {
@@ -120,12 +122,18 @@ fn as_line(tapped: &Tapped, waits: bool) -> String {
     }
     let mut line = message_as_json(first, &tapped.message);
     if let Some(became) = &tapped.became {
-        let made: Vec<String> = became
-            .iter()
-            .map(|(output, message)| message_as_json(named(output), message))
-            .collect();
+        let Became { made, more, is_kept } = became;
+        let made: Vec<String> =
+            made.iter().map(|(output, message)| message_as_json(named(output), message)).collect();
         line.pop();
-        line += &format!(",\"became\":[{}]}}", made.join(","));
+        line += &format!(",\"became\":[{}]", made.join(","));
+        if *more > 0 {
+            line += &format!(",\"became_more\":{more}");
+        }
+        if *is_kept {
+            line += ",\"kept\":true";
+        }
+        line.push('}');
     }
     tapped.hide(line)
 }

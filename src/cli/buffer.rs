@@ -288,17 +288,61 @@ fn export(arguments: &Export) -> anyhow::Result<()> {
 
 /// Prints the oldest messages; returns how many.
 fn each(look: &mut Look, limit: usize, line: impl Fn(&Stored) -> String) -> anyhow::Result<u64> {
+    let mut printed = 0;
+    while_any(look, limit, |read| {
+        printed += read.len() as u64;
+        print(&read.iter().map(|stored| line(stored) + "\n").collect::<String>())?;
+        Ok(true)
+    })?;
+    Ok(printed)
+}
+
+/// Reads messages, the oldest first, some at a time, until there are none or `take` says no.
+fn while_any(
+    look: &mut Look,
+    limit: usize,
+    mut take: impl FnMut(&[Stored]) -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
     const AT_ONCE: usize = 500;
     const AT_ONCE_BYTES: usize = 256 << 10;
-    let (mut from, mut printed) = (0, 0);
-    while printed < limit {
-        let read = look.read(from, AT_ONCE.min(limit - printed), AT_ONCE_BYTES)?;
+    let (mut from, mut left) = (0, limit);
+    while left > 0 {
+        let read = look.read(from, AT_ONCE.min(left), AT_ONCE_BYTES)?;
         let Some(last) = read.last() else { break };
         from = last.seq + 1;
-        printed += read.len();
-        print(&read.iter().map(|stored| line(stored) + "\n").collect::<String>())?;
+        left -= read.len();
+        if !take(&read)? {
+            break;
+        }
     }
-    Ok(printed as u64)
+    Ok(())
+}
+
+/// What is on disk of the buffer of a node that does not run, as what runs tells it, until `take` says no. False when it
+/// has none.
+pub(super) fn while_waits(
+    data: &Path,
+    node: &str,
+    mut take: impl FnMut(Value) -> anyhow::Result<bool>,
+) -> anyhow::Result<bool> {
+    let folder = buffer::folder_of(data, node);
+    if !folder.is_dir() {
+        return Ok(false);
+    }
+    let reading = || format!("reading {}", folder.display());
+    let mut look = buffer::look(Folder::new(&folder)).with_context(reading)?;
+    while_any(&mut look, usize::MAX, |read| {
+        for stored in read {
+            let first = [("output".to_owned(), node.into()), ("waits".to_owned(), true.into())];
+            let line = message_as_json(Map::from_iter(first), &stored.message);
+            if !take(serde_json::from_str(&line)?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })?;
+    report(look.take_repairs());
+    Ok(true)
 }
 
 /// What cannot be shown is said beside what can.

@@ -1,17 +1,26 @@
 //! `forebay tap`: the messages of a node as they pass.
 
-use std::time::Duration;
+mod side_by_side;
+
+use std::{
+    io::{IsTerminal, stdout},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
+use crossterm::terminal;
 use forebay_sdk::{Level, Role, Span, World};
 use forebay_yaml::{self as yaml, Limits};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use self::side_by_side::{Marked, NARROWEST, side_by_side};
 use super::{
+    buffer::while_waits,
     folder::{DataFolder, types},
-    output::{Ending, Format, Printed, is_reader_gone, print},
+    lock,
+    output::{self, Ending, Format, Printed, is_reader_gone, print, use_color},
     recorded,
     runtime::block_on,
     status::nobody_there,
@@ -28,10 +37,12 @@ pub(super) struct Arguments {
     /// What the node reads, not what comes out of it. Of a sink, that is what there is to see.
     #[arg(long = "in", conflicts_with = "both")]
     is_in: bool,
-    /// What a transform reads, and below it what it makes of that.
+    /// What a transform reads, and beside it what it makes of that, with what differs marked. Below it where there is no
+    /// room, and where nobody looks.
     #[arg(long)]
     both: bool,
-    /// First what waits in front of the node, the oldest first, a hundred messages at most; then what it reads.
+    /// First what waits in front of the node, the oldest first; then what it reads. Of what waits on disk all is shown,
+    /// of what is only in memory a hundred messages. When nothing runs, what is on disk.
     #[arg(long, value_enum, conflicts_with = "both")]
     since: Option<Since>,
     /// Only messages for which this holds, in the language of scripts: `msg.payload.power > 100`. With `--both`, of
@@ -61,43 +72,66 @@ enum Since {
 }
 
 pub(super) fn tap(arguments: Arguments) -> anyhow::Result<Ending> {
+    let question = question(&arguments)?;
     let mut sieve = match &arguments.condition {
         Some(condition) => Some(Sieve::new(condition, arguments.rate)?),
         None => None,
     };
-    block_on(async {
-        let data = arguments.data.path(None);
-        let mut left = arguments.count;
-        if left == Some(0) {
-            return Ok(Ending::Fine);
+    let mut left = arguments.count;
+    if left == Some(0) {
+        return Ok(Ending::Fine);
+    }
+    let marked = if use_color(&stdout()) { Marked::Bold } else { Marked::Plain };
+    let room = room().filter(|_| arguments.both);
+    // False after the last one.
+    let mut show = |mut message: Value| {
+        if let Some(sieve) = &mut sieve
+            && !sieve.lets_through(&mut message)?
+        {
+            return Ok(!is_reader_gone());
         }
-        let question = question(&arguments)?;
-        let is_there = listen(&data, &question, |line| {
-            let mut message: Value = serde_json::from_str(line)?;
-            if let Some(sieve) = &mut sieve
-                && !sieve.lets_through(&mut message)?
-            {
-                return Ok(!is_reader_gone());
-            }
-            mask(&mut message, &arguments.mask);
-            for made in message["became"].as_array_mut().into_iter().flatten() {
-                mask(made, &arguments.mask);
-            }
-            match arguments.printed.format() {
-                Format::Json => print(&format!("{message}\n"))?,
-                Format::Text => print(&as_text(&message))?,
-            }
-            left = left.map(|left| left - 1);
-            Ok(left != Some(0) && !is_reader_gone())
-        });
-        if !is_there.await? {
-            return Err(nobody_there(&data));
+        mask(&mut message, &arguments.mask);
+        for made in message["became"].as_array_mut().into_iter().flatten() {
+            mask(made, &arguments.mask);
         }
-        if left.is_none_or(|left| left > 0) && !is_reader_gone() {
-            bail!("{} is gone, or the program that runs it", arguments.node);
+        match arguments.printed.format() {
+            Format::Json => print(&format!("{message}\n"))?,
+            Format::Text => match room {
+                Some(room) => print(&side_by_side(&message, room, marked))?,
+                None => print(&as_text(&message))?,
+            },
         }
-        Ok(Ending::Fine)
-    })
+        left = left.map(|left| left - 1);
+        anyhow::Ok(left != Some(0) && !is_reader_gone())
+    };
+    let data = arguments.data.path(None);
+    let mut is_enough = false;
+    let is_there = block_on(listen(&data, &question, |line| {
+        let goes_on = show(serde_json::from_str(line)?)?;
+        is_enough = !goes_on;
+        Ok(goes_on)
+    }))?;
+    match (is_there, arguments.since) {
+        (true, _) if !is_enough => bail!("{} is gone, or the program that runs it", arguments.node),
+        (true, _) => (),
+        (false, Some(Since::Buffer)) if lock::holder(&data).is_none() => {
+            if !while_waits(&data, &arguments.node, show)? {
+                return Err(nobody_there(&data));
+            }
+            eprintln!("nothing runs on {}; that is what waits on disk", output::shown(&data));
+        }
+        (false, _) => return Err(nobody_there(&data)),
+    }
+    Ok(Ending::Fine)
+}
+
+/// How wide the terminal is, when there is one with room for two columns.
+fn room() -> Option<usize> {
+    if !stdout().is_terminal() {
+        return None;
+    }
+    let (columns, _) = terminal::size().ok()?;
+    Some(usize::from(columns)).filter(|columns| *columns >= NARROWEST)
 }
 
 fn question(arguments: &Arguments) -> anyhow::Result<String> {
@@ -216,11 +250,12 @@ fn as_text(message: &Value) -> String {
     let time = message["time"].as_str().unwrap_or_default();
     let mut text =
         format!("{left_out}{waits}{}\n", printable(&format!("{time}  {}", shown(message))));
+    let nothing = if message["kept"] == true { "nothing yet: kept for later" } else { "nothing" };
     if let Some(became) = message["became"].as_array() {
         // Under what it was, so that what differs is seen.
         let indent = " ".repeat(time.chars().count().saturating_sub(2));
         let made = became.iter().map(shown);
-        let made = if became.is_empty() { vec!["nothing".to_owned()] } else { made.collect() };
+        let made = if became.is_empty() { vec![nothing.to_owned()] } else { made.collect() };
         made.iter().for_each(|made| text += &format!("{indent}->  {}\n", printable(made)));
     }
     text

@@ -180,8 +180,8 @@ fn numbers(payload: &Value, found: &mut BTreeMap<String, f64>) {
     });
 }
 
-/// Each value that is inside of one, with its name.
-fn flatten(value: &Value, name: &str, depth: usize, see: &mut impl FnMut(String, &Value)) {
+/// Shows each value that is inside of one, with its name: `power.l1`, or `payload` when it stands alone.
+pub fn flatten(value: &Value, name: &str, depth: usize, see: &mut impl FnMut(String, &Value)) {
     match value {
         Value::Object(members) if depth > 0 => {
             for (key, inner) in members {

@@ -5,6 +5,7 @@
 //! successor finds everything that was not delivered.
 
 use std::{
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,13 +15,13 @@ use std::{
 
 use forebay_sdk::{Envelope, Message};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::{Instant, timeout_at},
 };
 
 pub use super::queue::Pushed;
 use super::{
-    queue::{Done, Due, Job, Opened, Queue, Turn},
+    queue::{Done, Due, Job, Look, Opened, Queue, Shown, Turn},
     status::Status,
     stop::Stop,
 };
@@ -251,9 +252,21 @@ impl Inbox {
         self.queue().len()
     }
 
-    /// The first messages that are in memory, each with how the reader wrote where it comes from, for showing.
-    pub fn first(&self, most: usize) -> Vec<(Message, Option<Arc<str>>)> {
-        self.queue().first(most)
+    /// What waits, for showing: see [`Queue::waiting`].
+    pub fn waiting(&self, most: usize) -> (Option<u64>, Vec<Shown>) {
+        self.queue().waiting(most)
+    }
+
+    /// Reads from the log what waits there, about so many bytes, from that number on. None when it does not answer any
+    /// more.
+    pub async fn read_log(
+        &self,
+        from: u64,
+        bytes: usize,
+    ) -> Option<io::Result<Vec<(u64, Message)>>> {
+        let (tell, told) = oneshot::channel();
+        self.change(|queue| queue.look(Look { from, bytes, tell }));
+        told.await.ok()
     }
 
     /// What waits, for showing.

@@ -1,6 +1,7 @@
 //! Graph to running nodes. What every node would otherwise need (queues, retries, batches,
 //! acknowledgement, restarts, shutdown) is here, once.
 
+mod backlog;
 mod backoff;
 pub mod buffer;
 mod complaints;
@@ -50,6 +51,7 @@ use tracing::{debug, info, warn};
 #[cfg(test)]
 pub use self::run_buffer::broken_promise;
 pub use self::{
+    backlog::Backlog,
     buffer::{Disks, Faults},
     history::{Last, Values},
     latency::Histogram,
@@ -58,7 +60,7 @@ pub use self::{
     plan::{Plan, plan},
     report::{LatencyReport, PartReport, QueueReport, Report, StateName},
     status::{Count, Counts, State},
-    tap::Tapped,
+    tap::{Became, Tapped},
 };
 use self::{
     history::{EVERY_S, Sample},
@@ -515,24 +517,19 @@ impl Engine {
         Ok(tapped)
     }
 
-    /// The first messages that wait in front of a node, in memory.
+    /// What waits in front of a node, on disk and in memory.
     ///
     /// # Errors
     ///
     /// The name of what there is not.
-    pub fn waiting(&self, node: &str, most: usize) -> Result<Vec<Tapped>, String> {
+    pub fn waiting(&self, node: &str) -> Result<Backlog, String> {
         let (name, spec) = self.node(node)?;
         if spec.role == Role::Source {
             return Err(format!("{name} is a source: nothing waits in front of it"));
         }
-        let Some(station) = self.stations.get(name) else { return Ok(Vec::new()) };
-        let full_name = |written: Option<Arc<str>>| {
-            let input = spec.from.iter().find(|input| Some(&input.written) == written.as_ref());
-            input.map_or_else(|| Arc::clone(name), |input| input.full_name().into())
-        };
-        let (first, of) = (station.inbox.first(most), self.it_and_what_it_reads(name, spec));
-        let shown = |(message, from)| Tapped::new(full_name(from), message, Arc::clone(&of));
-        Ok(first.into_iter().map(shown).collect())
+        let Some(station) = self.stations.get(name) else { return Err(format!("{name} is gone")) };
+        let of = self.it_and_what_it_reads(name, spec);
+        Ok(Backlog::of(name, spec, &station.inbox, of))
     }
 
     fn it_and_what_it_reads(&self, name: &Name, spec: &NodeSpec) -> tap::Nodes {

@@ -113,11 +113,11 @@ impl Outbox {
         }
     }
 
-    /// The node is done with it.
-    pub fn after(&self) {
+    /// The node is done with it, and kept something of it or not.
+    pub fn after(&self, was_held: bool) {
         if self.is_compared.load(Ordering::Relaxed) {
             let mut state = self.state();
-            state.compares.retain_mut(Compare::after);
+            state.compares.retain_mut(|compare| compare.after(was_held));
             self.is_compared.store(!state.compares.is_empty(), Ordering::Relaxed);
         }
     }

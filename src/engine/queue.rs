@@ -16,7 +16,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use forebay_sdk::{Delivery, Envelope, Message, Timestamp, clock};
 use tokio::time::Instant;
 
-pub use self::log_side::{Done, Due, Job, Opened};
+pub use self::log_side::{Done, Due, Job, Look, Opened};
 use self::{
     lanes::{Entry, Lane, Lanes},
     log_side::LogSide,
@@ -53,6 +53,9 @@ pub enum Pushed {
     /// There is no room: come again.
     Full(Envelope),
 }
+
+/// A message, and how the reader wrote where it comes from, as far as that is known.
+pub type Shown = (Message, Option<Arc<str>>);
 
 /// What a reader is to do.
 #[derive(Debug)]
@@ -215,10 +218,23 @@ impl Queue {
         }
     }
 
-    /// The first messages that are in memory, for showing.
-    pub fn first(&self, most: usize) -> Vec<(Message, Option<Arc<str>>)> {
+    /// What waits, for showing: the number below which the log has all of it, where there is one, and what else is in
+    /// memory.
+    pub fn waiting(&self, most: usize) -> (Option<u64>, Vec<Shown>) {
         let shown = |entry: &Entry| (entry.show(self.is_late(entry)), entry.from.clone());
-        self.lanes.all().take(most).map(shown).collect()
+        let Some(log) = self.log.as_ref().filter(|log| log.is_open()) else {
+            return (None, self.lanes.all().take(most).map(shown).collect());
+        };
+        let on_the_way = log.not_in_log().map(|(_, message)| (message.clone(), None));
+        let unlogged = self.lanes.all().filter(|entry| entry.seq.is_none()).take(most);
+        (Some(log.first_in_memory()), on_the_way.chain(unlogged.map(shown)).collect())
+    }
+
+    /// Shows messages of the log.
+    pub fn look(&mut self, look: Look) {
+        if let Some(log) = &mut self.log {
+            log.look(look);
+        }
     }
 
     /// How long the oldest message that is in memory has waited. What came back from the log has since it

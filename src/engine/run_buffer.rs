@@ -11,10 +11,10 @@ use forebay_sdk::{Message, SyncPolicy, Timestamp, beside, clock};
 use tracing::{error, info};
 
 use super::{
-    buffer::{Batch, Disk, Disks, Limits, Log, Medium, Ranges, Repairs},
+    buffer::{Batch, Disk, Disks, Limits, Log, Medium, Ranges, Repairs, Stored},
     inbox::Inbox,
     outbox::Outbox,
-    queue::{Done, Job, Opened},
+    queue::{Done, Job, Look, Opened},
     status::Status,
 };
 use crate::{
@@ -168,6 +168,14 @@ fn do_job<D: Disk>(log: &mut Log<D>, job: Job, limits: Buffer, done: &mut Done) 
             }
             Err(error) => done.read_failed = Some(error),
         }
+    }
+    if let Some(Look { from, bytes, tell }) = job.look {
+        let read = log.read(from, usize::MAX, bytes);
+        let shown = |stored: Vec<Stored>| {
+            stored.into_iter().map(|stored| (stored.seq, stored.message)).collect()
+        };
+        // Whoever asked may be gone.
+        let _ = tell.send(read.map(shown));
     }
 }
 

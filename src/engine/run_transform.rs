@@ -127,7 +127,7 @@ impl TransformRun {
             emitter.at_hand_began(began);
             let input = Input { message, from };
             let had_room = self.call(emitter, Some(original), |node, out| node.apply(input, out));
-            self.post.outbox.after();
+            self.post.outbox.after(emitter.was_held());
             if !had_room || self.transform.is_none() || Instant::now() >= until {
                 break;
             }

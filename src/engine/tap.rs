@@ -23,8 +23,19 @@ pub struct Tapped {
     /// How many passed before it, since the last one that is told, and are left out.
     pub left_out: u64,
     /// What a transform made of it. None when that was not asked.
-    pub became: Option<Vec<Named>>,
+    pub became: Option<Became>,
     of: Nodes,
+}
+
+/// What became of a message.
+#[derive(Default)]
+pub struct Became {
+    /// What the node sent at once, in order.
+    pub made: Vec<Named>,
+    /// How many more of these are not told.
+    pub more: u64,
+    /// The node kept something of it for later.
+    pub is_kept: bool,
 }
 
 /// A message, and the output that it came out of.
@@ -118,8 +129,10 @@ pub(super) struct Compare {
     every: Duration,
     next: Option<Instant>,
     left_out: u64,
-    /// The message at hand, when it is to be told.
-    at_hand: Option<(Named, Vec<Named>)>,
+    /// The node is at work on a message.
+    is_at_work: bool,
+    /// That message, when it is to be told.
+    at_hand: Option<(Named, Became)>,
 }
 
 impl Compare {
@@ -129,43 +142,66 @@ impl Compare {
         looker: mpsc::Sender<Tapped>,
         every: Duration,
     ) -> Compare {
-        Compare { names, of, looker, every, next: None, left_out: 0, at_hand: None }
+        let (next, left_out, is_at_work, at_hand) = (None, 0, false, None);
+        Compare { names, of, looker, every, next, left_out, is_at_work, at_hand }
     }
 
     /// The node begins with a message.
     pub(super) fn before(&mut self, from: &Arc<str>, message: &Message) {
-        let is_due = self.next.is_none_or(|next| Instant::now() >= next);
-        if !is_due || self.looker.capacity() == 0 {
-            self.left_out += 1;
+        self.is_at_work = true;
+        if !self.is_due() {
             return;
         }
         let named = self.names.inputs.iter().find(|(written, _)| written == from);
         let output = named.map_or(from, |(_, name)| name);
-        self.at_hand = Some(((Arc::clone(output), message.kept()), Vec::new()));
+        self.at_hand = Some(((Arc::clone(output), message.kept()), Became::default()));
     }
 
     /// The node sends this.
     pub(super) fn made(&mut self, port: Port, message: &Message) {
-        let Some((_, made)) = &mut self.at_hand else { return };
         let named = self.names.outputs.iter().find(|(known, _)| *known == port);
-        if let Some((_, name)) = named.filter(|_| made.len() < MOST_MADE) {
-            made.push((Arc::clone(name), message.clone()));
+        let Some((_, name)) = named else { return };
+        match &mut self.at_hand {
+            Some((_, became)) if became.made.len() < MOST_MADE => {
+                became.made.push((Arc::clone(name), message.clone()));
+            }
+            Some((_, became)) => became.more += 1,
+            // What it sends by a clock came of no message alone.
+            None if !self.is_at_work => {
+                let name = Arc::clone(name);
+                if self.is_due() {
+                    self.tell(Tapped::new(name, message.clone(), Arc::clone(&self.of)));
+                }
+            }
+            None => (),
         }
     }
 
-    /// The node is done with the message. False when nobody looks any more.
-    pub(super) fn after(&mut self) -> bool {
+    /// The node is done with the message, and kept something of it or not. False when nobody looks any more.
+    pub(super) fn after(&mut self, is_kept: bool) -> bool {
+        self.is_at_work = false;
         if let Some(((output, message), became)) = self.at_hand.take() {
-            let (left_out, became) = (self.left_out, Some(became));
-            let tapped = Tapped::new(output, message, Arc::clone(&self.of));
-            match self.looker.try_send(Tapped { left_out, became, ..tapped }) {
-                Ok(()) => {
-                    self.left_out = 0;
-                    self.next = Some(Instant::now() + self.every);
-                }
-                Err(_) => self.left_out += 1,
-            }
+            let became = Some(Became { is_kept, ..became });
+            self.tell(Tapped { became, ..Tapped::new(output, message, Arc::clone(&self.of)) });
         }
         !self.looker.is_closed()
+    }
+
+    /// Whether the next one is to be told. If not, it is counted.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.next.is_none_or(|next| Instant::now() >= next);
+        let is_due = is_due && self.looker.capacity() > 0;
+        self.left_out += u64::from(!is_due);
+        is_due
+    }
+
+    fn tell(&mut self, tapped: Tapped) {
+        match self.looker.try_send(Tapped { left_out: self.left_out, ..tapped }) {
+            Ok(()) => {
+                self.left_out = 0;
+                self.next = Some(Instant::now() + self.every);
+            }
+            Err(_) => self.left_out += 1,
+        }
     }
 }

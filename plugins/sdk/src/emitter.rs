@@ -23,6 +23,7 @@ pub struct Emitter {
     /// When the message at hand began its way.
     began: Option<Instant>,
     is_too_much: bool,
+    was_held: bool,
     progress: Progress,
 }
 
@@ -54,6 +55,7 @@ impl Emitter {
     /// The promise of the message at hand, for a node that keeps the message. It stays open until it
     /// leaves the node, or is settled or dropped.
     pub fn hold(&mut self) -> Held {
+        self.was_held = true;
         Held::new(self.at_hand.clone())
     }
 
@@ -87,6 +89,12 @@ impl Emitter {
     pub fn begin(&mut self, at_hand: Option<Delivery>) {
         self.at_hand = at_hand;
         self.began = None;
+        self.was_held = false;
+    }
+
+    /// Whether the node kept the message at hand, or something of it.
+    pub fn was_held(&self) -> bool {
+        self.was_held
     }
 
     /// The message at hand began its way then.

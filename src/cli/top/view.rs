@@ -79,11 +79,11 @@ s n r w e     sort by state (what needs a look), name, rate, what waits, errors
 Ctrl-Z        stop, until the shell says `fg`
 
 FOR           how long it has been in that state
-IN/S, OUT/S   messages a second that it read, and that it sent or the other side took
+IN/S, OUT/S   messages a second that it read; that it sent or the other side took
 WAITING       messages in front of it, and how much of their room that is
 ERRORS        since it started
 
-Below the table is the chosen one: why it waits, its last values, its last errors.
+Below the table is the chosen one: why it waits, last values, last errors.
 `forebay status NODE` says all of it, `forebay tap NODE` shows its messages,
 `forebay buffer show NODE` what waits on disk.
 

@@ -157,8 +157,8 @@ struct Reader<F> {
     walk: Walk<F>,
 }
 
-/// A backlog that drains and live messages that overtake it are read in turn.
-const MOST_READERS: usize = 2;
+/// A backlog that drains, live messages that overtake it, and whoever looks at it read in turn.
+const MOST_READERS: usize = 3;
 /// A segment that is not whole yet.
 const RESCUE: &str = "rescue";
 /// Whether a file of this name belongs to a log.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use forebay_sdk::{Delivery, Message, SyncPolicy};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::super::buffer::Ranges;
 use crate::config::{Buffer, WhenFull};
@@ -79,6 +79,8 @@ pub(super) struct LogSide {
     doubt_is_over: bool,
     /// A write failed, and the log may have what has a smaller number although it was to be written.
     perhaps_written_below: u64,
+    /// Who wants to see what is in the log.
+    looks: VecDeque<Look>,
 }
 
 /// A part of the backlog that cannot be read for now.
@@ -154,6 +156,15 @@ pub struct Job {
     pub let_go: Option<(u64, Message)>,
     /// Where to read on, and how many bytes.
     pub fetch: Option<(u64, usize)>,
+    /// What is to be shown.
+    pub look: Option<Look>,
+}
+
+/// Somebody wants to see messages of the log: from this number on, about so many bytes. They stay there.
+pub struct Look {
+    pub from: u64,
+    pub bytes: usize,
+    pub tell: oneshot::Sender<io::Result<Vec<(u64, Message)>>>,
 }
 
 /// When there is work.
@@ -222,8 +233,21 @@ impl LogSide {
         self.only_in_log = opened.messages + unwritten.count() as u64;
     }
 
+    /// What is not in the log yet and was not delivered.
+    pub fn not_in_log(&self) -> impl Iterator<Item = (u64, &Message)> {
+        let waits = self.unwritten.iter().filter(|unwritten| !unwritten.is_delivered);
+        waits.map(|unwritten| (unwritten.seq, &unwritten.message))
+    }
+
+    /// Shows messages of the log. Whoever asks hears nothing when it is not there.
+    pub fn look(&mut self, look: Look) {
+        if self.is_open() {
+            self.looks.push_back(look);
+        }
+    }
+
     /// The least number of which memory does not depend on the log.
-    fn first_in_memory(&self) -> u64 {
+    pub fn first_in_memory(&self) -> u64 {
         self.unwritten.front().map_or(self.next_seq, |first| first.seq)
     }
 
@@ -412,7 +436,8 @@ impl LogSide {
         let fetch_from = fetch_from.filter(|_| hungry && !finishing);
         let fetch_at = fetch_from.map(|_| self.read_again_at.unwrap_or(now));
         let lets_go = self.letting_go.as_ref().is_some_and(|one| one.step == Step::Asked);
-        let at_once = (lets_go || self.doubt_is_over).then_some(now);
+        let is_looked_at = !self.looks.is_empty();
+        let at_once = (lets_go || self.doubt_is_over || is_looked_at).then_some(now);
         match [write_at, tell_at, age_at, fetch_at, at_once].into_iter().flatten().min() {
             Some(at) if at <= now => (),
             _ if finishing => return Due::Finished,
@@ -424,6 +449,7 @@ impl LogSide {
             acknowledged: std::mem::take(&mut self.acknowledged),
             fetch: fetch_from.filter(|_| is_due(fetch_at)).map(|from| (from, FETCH_BYTES)),
             in_memory: self.first_in_memory(),
+            look: self.looks.pop_front(),
             ..Job::default()
         };
         if self.tell_at.take().is_some() {
