@@ -15,6 +15,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A line without a change, so often, tells both sides that the other is there.
 const MOST_QUIET: u32 = 15;
 
+/// Of memory, a quarter of a mebibyte is seen.
+const MEMORY_BITS: u32 = 18;
+
 /// Follows the status for one who looks on, until it looks no more.
 pub(super) fn follow(ask: mpsc::Sender<Question>) -> mpsc::Receiver<String> {
     // Not one more than the link takes: what changes meanwhile is in the next.
@@ -70,9 +73,13 @@ fn by_name(mut status: Value) -> (Value, Value) {
             since(&mut part, "for_s", "since_s", began);
             since(&mut part["last_error"], "ago_s", "at_s", began);
             let name = part.as_object_mut()?.remove("name")?;
-            Some((name.as_str()?.to_owned(), without_nulls(part)))
+            Some((name.as_str()?.to_owned(), rounded(without_nulls(part))))
         });
         status[list] = Value::Object(named.collect());
+    }
+    // Pages of memory come and go all the time.
+    if let Some(memory) = status["memory_bytes"].as_u64() {
+        status["memory_bytes"] = (memory >> MEMORY_BITS << MEMORY_BITS).into();
     }
     (without_nulls(status), running_for)
 }
@@ -91,6 +98,31 @@ fn without_nulls(mut value: Value) -> Value {
         fields.retain(|_, field| !field.is_null());
     }
     value
+}
+
+/// Rates, shares and times that were measured, with the digits that somebody sees. The others cost more than all the rest.
+fn rounded(mut value: Value) -> Value {
+    const DIGITS: i32 = 3;
+    match &mut value {
+        Value::Number(number) => match number.as_f64().filter(|float| float.fract() != 0.0) {
+            Some(float) => {
+                let unit = 10_f64.powi(float.abs().log10().floor() as i32 + 1 - DIGITS);
+                // A share of a unit is what JSON writes shortest.
+                let round = if unit < 1.0 {
+                    (float * unit.recip()).round() / unit.recip().round()
+                } else {
+                    (float / unit).round() * unit
+                };
+                round.into()
+            }
+            None => value,
+        },
+        Value::Object(fields) => {
+            fields.values_mut().for_each(|field| *field = rounded(field.take()));
+            value
+        }
+        _ => value,
+    }
 }
 
 /// Brings what was told to what is now, and says how. None when nothing is another.
@@ -171,6 +203,14 @@ mod tests {
         let new = status(1, json!([{ "name": "a" }, { "name": "c", "for_s": 1 }]));
         let patch = json!({ "nodes": { "a": { "why": null }, "b": null, "c": { "since_s": 0 } } });
         assert_eq!(told(old, new), Some(patch));
+    }
+
+    #[test]
+    fn digits_that_nobody_sees_were_sent_each_second() {
+        let measured = json!({ "a": 0.490_224_33, "b": [1.5], "c": { "d": 12.345_6, "e": 123_456.7 }, "f": 7, "g": 0.0 });
+        let seen =
+            json!({ "a": 0.49, "b": [1.5], "c": { "d": 12.3, "e": 123_000.0 }, "f": 7, "g": 0.0 });
+        assert_eq!(rounded(measured), seen);
     }
 
     #[test]

@@ -303,7 +303,7 @@ impl Inbox {
                 self.room.notify_waiters();
             }
             match due {
-                Due::Now(job) => return Some((job, limits)),
+                Due::Now(job) => return Some((*job, limits)),
                 Due::At(at) => {
                     let _ = timeout_at(at, self.disk.notified()).await;
                 }

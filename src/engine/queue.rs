@@ -577,7 +577,10 @@ impl Queue {
         let Some(log) = &mut self.log else { return Due::Never };
         let spills = may_spill && log.is_open();
         match log.due(&self.limits, hungry, finishing) {
-            Due::Now(job) => Due::Now(Job { in_lanes: self.lanes.numbers(), ..job }),
+            Due::Now(mut job) => {
+                job.in_lanes = self.lanes.numbers();
+                Due::Now(job)
+            }
             Due::Never if spills => looks_again.map_or(Due::Never, Due::At),
             Due::At(at) if spills => Due::At(looks_again.map_or(at, |looks| looks.min(at))),
             due => due,

@@ -79,7 +79,7 @@ s n r w e     sort by state (what needs a look), name, rate, what waits, errors
 Ctrl-Z        stop, until the shell says `fg`
 
 FOR           how long it has been in that state
-IN/S, OUT/S   messages a second that it read; that it sent or the other side took
+IN/S, OUT/S   messages a second: read, and sent on or taken by the other side
 WAITING       messages in front of it, and how much of their room that is
 ERRORS        since it started
 

@@ -169,7 +169,7 @@ pub struct Look {
 
 /// When there is work.
 pub enum Due {
-    Now(Job),
+    Now(Box<Job>),
     At(Instant),
     /// When something changes.
     Never,
@@ -445,13 +445,13 @@ impl LogSide {
             None => return Due::Never,
         }
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let mut job = Job {
+        let mut job = Box::new(Job {
             acknowledged: std::mem::take(&mut self.acknowledged),
             fetch: fetch_from.filter(|_| is_due(fetch_at)).map(|from| (from, FETCH_BYTES)),
             in_memory: self.first_in_memory(),
             look: self.looks.pop_front(),
             ..Job::default()
-        };
+        });
         if self.tell_at.take().is_some() {
             (self.untold, self.told_at) = (0, Some(now));
         }
