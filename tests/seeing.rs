@@ -97,6 +97,67 @@ fn a_node_that_is_stuck_is_named_with_since_when_why_and_what_waits() {
     assert_eq!(code, Some(1));
 }
 
+/// What a person at the site asks of many nodes, each answered by one command: `status`, and `status NODE`.
+#[test]
+fn of_many_nodes_those_that_are_stuck_are_named_with_what_there_is_to_do() {
+    let (nobody, data) = (free_port(), Folder::new());
+    let folder = Folder::new();
+    for n in 0..6 {
+        let text = "sources:\n  beat: { type: timer, every: 1s }\nsinks:\n  screen: { from: beat, type: log }\n";
+        folder.write(&format!("well{n}.yaml"), text);
+    }
+    folder.write(
+        "hall.yaml",
+        &format!(
+            "sources:
+  beat: {{ type: timer, every: 50ms }}
+  orders: {{ type: timer, every: 50ms }}
+transforms:
+  judge: {{ from: beat, type: script, script: 'msg.payload.hot = msg.payload.temp + 1; msg' }}
+  rare: {{ from: beat, type: filter, when: 'msg.payload.count < 0' }}
+  both: {{ from: [beat, rare], type: join, send_on: [beat] }}
+  pass: {{ from: orders, type: script, script: msg, buffer: {{ max_messages: 5 }} }}
+sinks:
+  judged: {{ from: [judge, both], type: log }}
+  web: {{ from: pass, type: http, url: 'http://127.0.0.1:{nobody}/', buffer: {{ max_messages: 5 }} }}
+  kept: {{ from: beat, type: http, url: 'http://127.0.0.1:{nobody}/', buffer: {{ store: disk, max_bytes: 1MiB }} }}
+"
+        ),
+    );
+    let _running = Forebay::run_on(folder.path(), data.path());
+    let told = || said(&["status"], data.path()).0;
+    let missing = "`msg.payload.temp` is missing or null, so `+` cannot be used on it (forebay explain refused-messages)";
+    let nobody_there = "Connection refused (os error 111) (forebay explain tried-again)";
+    let waits = "its buffer is 100 % full, with 5 messages; hall/orders and 1 other wait for room";
+    for (start, end) in [
+        ("  transform hall/judge: fails for ", missing),
+        ("  sink hall/web: waiting for ", nobody_there),
+        ("  sink hall/web: ", waits),
+        ("  sink hall/kept: waiting for ", nobody_there),
+    ] {
+        let is_it = |line: &str| line.starts_with(start) && line.ends_with(end);
+        until(&format!("{start}…{end}"), || told().lines().any(is_it));
+    }
+    let all = told();
+    let row = all.lines().find(|line| line.starts_with("hall/judge ")).expect("it has a row");
+    assert_eq!(row.split_whitespace().nth(1), Some("failing"), "{all}");
+    assert!(!all.contains("sink well"), "{all}");
+    let one = |name: &str| said(&["status", name], data.path()).0;
+    let judge = one("judge");
+    for expected in ["\nfails         for ", " errors in a row\n", " not handled\n", "hall.yaml:5:"]
+    {
+        assert!(judge.contains(expected), "{expected}: {judge}");
+    }
+    let both = one("both");
+    assert!(both.contains("reads         hall/beat, hall/rare (has sent nothing yet)\n"), "{both}");
+    assert!(one("pass").contains("held up by    hall/web, which has no room\n"));
+    let kept = json(&["status", "kept"], data.path());
+    assert!(kept["counts"]["bytes_to_disk"].as_u64() > Some(1000), "{kept}");
+    assert_eq!(kept["rule"], "tried-again");
+    let page = String::from_utf8(forebay(["explain", "tried-again"]).stdout).expect("it is text");
+    assert!(page.contains("What to do"), "{page}");
+}
+
 #[test]
 fn a_plan_was_made_with_the_variables_of_the_terminal_and_not_of_what_runs() {
     let text = |topic: &str| {
@@ -259,7 +320,7 @@ fn collectors_read_the_metrics_over_the_network_and_nobody_without_the_token() {
 
     let answer = ask("/metrics", AUTHORIZED);
     let (_, text) = answer.split_once("\r\n\r\n").unwrap();
-    promtool(&["metrics"], text);
+    promtool(&["check", "metrics"], text);
     let told = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
     let readme = root_file("README.md");
     told.for_each(|name| assert!(readme.contains(&format!("`{name}`")), "{name}"));
@@ -399,10 +460,12 @@ fn root_file(path: &str) -> String {
 #[test]
 fn prometheus_takes_the_rules_and_what_the_dashboard_asks_for_is_told() {
     let place = Folder::with(&[("alerts.yaml", &root_file("monitoring/alerts.yaml"))]);
+    place.write("alerts.test.yaml", &root_file("monitoring/alerts.test.yaml"));
     place.write("prometheus.yaml", &root_file("monitoring/prometheus.yaml"));
     let path = |name| place.path().join(name).to_str().unwrap().to_owned();
-    promtool(&["rules", &path("alerts.yaml")], "");
-    promtool(&["config", "--syntax-only", &path("prometheus.yaml")], "");
+    promtool(&["check", "rules", &path("alerts.yaml")], "");
+    promtool(&["test", "rules", &path("alerts.test.yaml")], "");
+    promtool(&["check", "config", "--syntax-only", &path("prometheus.yaml")], "");
     let dashboard: Value = serde_json::from_str(&root_file("monitoring/grafana.json")).unwrap();
     let targets = dashboard["panels"]
         .as_array()
@@ -425,7 +488,7 @@ fn prometheus_takes_the_rules_and_what_the_dashboard_asks_for_is_told() {
         .map(|(number, expr)| format!("      - record: asked{number}\n        expr: '{expr}'\n"))
         .collect();
     place.write("asked.yaml", &format!("groups:\n  - name: asked\n    rules:\n{rules}"));
-    promtool(&["rules", &path("asked.yaml")], "");
+    promtool(&["check", "rules", &path("asked.yaml")], "");
     let readme = root_file("README.md");
     let all = [asked.concat(), root_file("monitoring/alerts.yaml")].concat();
     let names = all.split(|c: char| !c.is_ascii_lowercase() && c != '_');

@@ -72,6 +72,7 @@ fn by_name(mut status: Value) -> (Value, Value) {
         let named = parts.into_iter().filter_map(|mut part| {
             since(&mut part, "for_s", "since_s", began);
             since(&mut part["last_error"], "ago_s", "at_s", began);
+            since(&mut part["failing"], "for_s", "since_s", began);
             let name = part.as_object_mut()?.remove("name")?;
             Some((name.as_str()?.to_owned(), rounded(without_nulls(part))))
         });
@@ -193,6 +194,8 @@ mod tests {
         assert_eq!(told(old.clone(), new), None);
         // Rounded in another direction.
         assert_eq!(told(old.clone(), status(12, node(4, 7))), None);
+        let failing = |for_s| json!([{ "name": "a/b", "failing": { "for_s": for_s } }]);
+        assert_eq!(told(status(40, failing(30)), status(41, failing(31))), None);
         let more = json!({ "nodes": { "a/b": { "counts": { "sent": 8 } } } });
         assert_eq!(told(old, status(11, node(4, 8))), Some(more));
     }

@@ -111,12 +111,18 @@ const OF_PROGRAM: [OfProgram; 7] = [
     },
 ];
 
-const OF_PARTS: [OfPart; 7] = [
+const OF_PARTS: [OfPart; 8] = [
     OfPart {
         name: "waiting",
         help: "1 when it waits for its other side or is broken",
         unit: None,
         value: |part| Some(truth(matches!(part.state, StateName::Waiting | StateName::Broken))),
+    },
+    OfPart {
+        name: "failing",
+        help: "1 when all that it does has failed for half a minute; absent otherwise",
+        unit: None,
+        value: |part| part.failing.as_ref().map(|_| 1.0),
     },
     OfPart {
         name: "state_age",
@@ -156,7 +162,7 @@ const OF_PARTS: [OfPart; 7] = [
     },
 ];
 
-const COUNTED: [Counted; 13] = [
+const COUNTED: [Counted; 14] = [
     Counted {
         name: "received_messages",
         help: "Messages that it read",
@@ -248,6 +254,13 @@ const COUNTED: [Counted; 13] = [
         counted: "bytes_out",
         always_of: &[],
     },
+    Counted {
+        name: "disk_written",
+        help: "Bytes that were written to disk: buffers, what nodes remember, files",
+        unit: Some(Unit::Bytes),
+        counted: "bytes_to_disk",
+        always_of: &[],
+    },
 ];
 
 impl Collector for Collected {
@@ -289,6 +302,19 @@ impl Collector for Collected {
             for (part, count) in counts {
                 let none: Option<&Exemplar<[(&str, &str); 0], f64>> = None;
                 family.encode_family(&labels(part))?.encode_counter(&count, none)?;
+            }
+        }
+        let kinds =
+            || parts().flat_map(|part| part.errors_by_kind.iter().map(move |kind| (part, kind)));
+        if kinds().next().is_some() {
+            let help = "The errors by what they are about";
+            let mut family =
+                encoder.encode_descriptor("errors_by_kind", help, None, MetricType::Counter)?;
+            for (part, (kind, count)) in kinds() {
+                let [node, role, kind_of_node] = labels(part);
+                let labels = [node, role, kind_of_node, ("kind", kind)];
+                let none: Option<&Exemplar<[(&str, &str); 0], f64>> = None;
+                family.encode_family(&labels)?.encode_counter(count, none)?;
             }
         }
         let mut latencies =

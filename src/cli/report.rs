@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::runtime::Allowed,
     engine::{PartReport, Report, StateName},
+    warnings::{BUFFER_DISK_FAILS, LAST_GOOD_CANNOT_RUN, LAST_GOOD_RUNS, RELOAD_REFUSED},
 };
 
 /// A node that waits for a shorter time is no reason to worry: devices are switched off, links come and go.
@@ -120,11 +121,13 @@ pub(super) fn health(running: &Running, report: &Report) -> Health {
     let mut why = Vec::new();
     let what_runs = running.what_runs();
     if let Some(refused) = running.refused() {
-        let goes_on = what_runs.as_deref().unwrap_or("nothing");
-        why.push(match goes_on {
-            "the folder" => format!("the files on disk are refused ({refused}); older ones run"),
-            other => format!("the files on disk are refused ({refused}); {other} runs"),
-        });
+        let (goes_on, rule) = match what_runs.as_deref() {
+            Some("the folder") => ("older ones run".to_owned(), &RELOAD_REFUSED),
+            Some(other) => (format!("{other} runs"), &LAST_GOOD_RUNS),
+            None => ("nothing runs".to_owned(), &LAST_GOOD_CANNOT_RUN),
+        };
+        let what = format!("the files on disk are refused ({refused}); {goes_on}");
+        why.push(with_rule(&what, Some(rule.name)));
     }
     let parts = || report.connections.iter().chain(&report.nodes);
     why.extend(parts().flat_map(|part| complaints(part, report)));
@@ -147,22 +150,45 @@ fn complaints(part: &PartReport, report: &Report) -> Vec<String> {
             .any(|other| other.name == *used && other.state != StateName::Running)
     });
     let since = about(part.for_s);
+    let because = |why| with_rule(why, part.rule.as_deref());
     match (part.state, &part.why) {
-        (StateName::Broken, Some(why)) => say(format!("broken for {since}: {why}")),
+        (StateName::Broken, Some(why)) => say(format!("broken for {since}: {}", because(why))),
         _ if part.for_s < WORRIES_AFTER_S || waits_for_connection => (),
-        (StateName::Waiting, Some(why)) => say(format!("waiting for {since}: {why}")),
+        (StateName::Waiting, Some(why)) => say(format!("waiting for {since}: {}", because(why))),
         // A source or a device that has not said anything yet is not there.
         (StateName::Starting, _) if part.role == Role::Connection => {
             say(format!("nothing heard of the other side for {since}"));
         }
         _ => (),
     }
+    if let (Some(failing), Some(error)) = (&part.failing, &part.last_error) {
+        let why = with_rule(&error.text, error.rule.as_deref());
+        say(format!("fails for {}: {why}", about(failing.for_s)));
+    }
     if part.disk_fails {
-        say("the disk under its buffer fails".to_owned());
+        say(with_rule("the disk under its buffer fails", Some(BUFFER_DISK_FAILS.name)));
     }
     if let Some(queue) = part.queue.as_ref().filter(|queue| queue.used >= NEARLY_FULL) {
         let waiting = count_of(queue.messages, "message");
-        say(format!("its buffer is {:.0} % full, with {waiting}", queue.used * 100.0));
+        let held_up =
+            report.nodes.iter().filter(|other| other.held_up_by.as_ref() == Some(&part.name));
+        let held_up: Vec<&str> = held_up.map(|other| &*other.name).collect();
+        let held_up = match &*held_up {
+            [] => String::new(),
+            [one] => format!("; {one} waits for room"),
+            [one, others @ ..] => {
+                format!("; {one} and {} wait for room", count_of(others.len(), "other"))
+            }
+        };
+        say(format!("its buffer is {:.0} % full, with {waiting}{held_up}", queue.used * 100.0));
     }
     said
+}
+
+/// With what tells what to do about it.
+pub(super) fn with_rule(what: &str, rule: Option<&str>) -> String {
+    match rule {
+        Some(rule) => format!("{what} (forebay explain {rule})"),
+        None => what.to_owned(),
+    }
 }

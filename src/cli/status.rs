@@ -10,13 +10,14 @@ use super::{
     health, lock,
     output::{Ending, Format, Printed, about, count_of, print},
     receipts::Receipt,
-    report::Status,
+    report::{Status, with_rule},
     runtime::block_on,
 };
 use crate::{
     api::{Answer, ask},
-    engine::{LatencyReport, PartReport, QueueReport, StateName},
+    engine::{FailingReport, LatencyReport, PartReport, QueueReport, StateName},
     lint::report::printable,
+    warnings::LASTING_TROUBLE,
 };
 
 /// Show how the pipelines that run are: each node's state, numbers and what waits.
@@ -51,7 +52,7 @@ pub(super) fn status(arguments: Arguments) -> anyhow::Result<Ending> {
                 let part = find(&status, name)?;
                 match format {
                     Format::Json => format!("{}\n", serde_json::to_string(part)?),
-                    Format::Text => one_as_text(part),
+                    Format::Text => one_as_text(part, &status),
                 }
             }
         };
@@ -179,6 +180,10 @@ fn row(part: &PartReport) -> [String; HEADS.len()] {
         small if small < 10.0 => format!("{small:.2}"),
         large => format!("{large:.0}"),
     };
+    let (state, for_s) = match part.failing {
+        Some(FailingReport { for_s, .. }) => ("failing", for_s),
+        None => (part.state.word(), part.for_s),
+    };
     let rates = part.per_second.as_ref();
     let count = |name: &str| part.counts.get(name).copied().unwrap_or(0);
     let waiting = |queue: &QueueReport| match queue.messages {
@@ -187,8 +192,8 @@ fn row(part: &PartReport) -> [String; HEADS.len()] {
     };
     [
         printable(&part.name).into_owned(),
-        part.state.word().to_owned(),
-        short(part.for_s),
+        state.to_owned(),
+        short(for_s),
         rates.map_or_else(|| "-".to_owned(), |rates| rate(rates.received)),
         rates.map_or_else(|| "-".to_owned(), |rates| rate(rates.sent)),
         part.queue.as_ref().map_or_else(|| "-".to_owned(), waiting),
@@ -223,8 +228,55 @@ fn brief(seconds: f64) -> String {
     }
 }
 
+/// `waiting for 12 minutes: nothing listens at 10.0.0.7:1883 (forebay explain tried-again)`.
+fn state_of(part: &PartReport) -> String {
+    let since = format!("{} for {}", part.state.word(), about(part.for_s));
+    match &part.why {
+        Some(why) => format!("{since}: {}", with_rule(why, part.rule.as_deref())),
+        None => since,
+    }
+}
+
+/// Whether a message ever came out of an output. What left a node by which of them is not told.
+fn has_sent(output: &str, status: &Status) -> bool {
+    let (counted, is_it) = match output.strip_suffix(".errors") {
+        Some(node) => ("errors", node),
+        None => ("emitted", output),
+    };
+    let of = |part: &&PartReport| {
+        is_it.strip_prefix(&*part.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let part = status.report.nodes.iter().find(of);
+    part.is_none_or(|part| part.counts.contains_key(counted))
+}
+
+/// Of errors: `: 12 not read, 5 other`.
+fn kinds_of(part: &PartReport) -> String {
+    let kinds = part.errors_by_kind.iter();
+    let kinds: Vec<_> = kinds.map(|(kind, n)| format!("{n} {}", kind.replace('_', " "))).collect();
+    format!(": {}", kinds.join(", "))
+}
+
+/// Of what is written to disk: `, at this rate 3.1 MB a day`.
+fn a_day(part: &PartReport) -> String {
+    let bytes = part.bytes_to_disk_a_day;
+    bytes.map_or_else(String::new, |bytes| format!(", at this rate {} a day", large(bytes)))
+}
+
+/// Bytes: `412 kB`, `3.1 MB`, `12 GB`.
+fn large(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    let (number, unit) = match bytes {
+        _ if bytes < 999.5e3 => (bytes / 1e3, "kB"),
+        _ if bytes < 999.5e6 => (bytes / 1e6, "MB"),
+        _ => (bytes / 1e9, "GB"),
+    };
+    let decimals = usize::from(number < 9.95);
+    format!("{number:.decimals$} {unit}")
+}
+
 /// All that is known of one.
-fn one_as_text(part: &PartReport) -> String {
+fn one_as_text(part: &PartReport, status: &Status) -> String {
     let mut text = format!(
         "{}: {} of type {}\n",
         printable(&part.name),
@@ -234,8 +286,13 @@ fn one_as_text(part: &PartReport) -> String {
     let mut line = |what: &str, value: String| {
         text += &format!("{what:<14}{}\n", printable(&value));
     };
-    let since = format!("{} for {}", part.state.word(), about(part.for_s));
-    line("state", part.why.iter().fold(since, |since, why| format!("{since}: {why}")));
+    line("state", state_of(part));
+    if let Some(FailingReport { for_s, errors }) = part.failing {
+        line("fails", format!("for {}, {errors} errors in a row", about(for_s)));
+    }
+    for what in &part.lasting {
+        line("trouble", with_rule(what, Some(LASTING_TROUBLE.name)));
+    }
     if let Some(by) = &part.held_up_by {
         line("held up by", format!("{by}, which has no room"));
     }
@@ -243,8 +300,20 @@ fn one_as_text(part: &PartReport) -> String {
         let less = if part.state == StateName::Waiting { "nothing" } else { "less" };
         line("link", format!("writes {less} as long as {when}"));
     }
+    if !part.reads.is_empty() {
+        let read = |output: &String| match has_sent(output, status) {
+            true => output.clone(),
+            false => format!("{output} (has sent nothing yet)"),
+        };
+        line("reads", part.reads.iter().map(read).collect::<Vec<_>>().join(", "));
+    }
     if let Some(used) = &part.connection {
-        line("connection", used.clone());
+        let of_it = status.report.connections.iter().find(|other| other.name == *used);
+        let stuck = of_it.filter(|other| other.state != StateName::Running);
+        line(
+            "connection",
+            stuck.map_or_else(|| used.clone(), |it| format!("{used}: {}", state_of(it))),
+        );
     }
     if let Some(queue) = &part.queue {
         let messages = count_of(queue.messages, "message");
@@ -263,10 +332,16 @@ fn one_as_text(part: &PartReport) -> String {
         line("latency", latency_of(latency));
     }
     for (name, number) in &part.counts {
-        line(&name.replace('_', " "), number.to_string());
+        let more = match &**name {
+            "errors" => kinds_of(part),
+            "bytes_to_disk" => a_day(part),
+            _ => String::new(),
+        };
+        line(&name.replace('_', " "), format!("{number}{more}"));
     }
     if let Some(error) = &part.last_error {
-        line("last error", format!("{} ago: {}", about(error.ago_s), error.text));
+        let text = with_rule(&error.text, error.rule.as_deref());
+        line("last error", format!("{} ago: {text}", about(error.ago_s)));
     }
     text
 }

@@ -5,6 +5,11 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
+use crate::warnings::{
+    BUFFER_DISK_FAILS, DROPPED_MESSAGES, LOST_MESSAGES, REFUSED_MESSAGES, TRIED_AGAIN, TROUBLE,
+    UNHEARD_ERROR, Warning,
+};
+
 const BETWEEN_EQUALS: Duration = Duration::from_secs(60);
 /// Complaints of which a node's log knows when they were written last.
 const MOST_KNOWN: usize = 8;
@@ -32,6 +37,21 @@ pub enum Kind {
     Lost,
     /// The disk does not do what it should.
     Disk,
+}
+
+impl Kind {
+    /// What its line in the log names, and `forebay explain` knows.
+    pub fn rule(self) -> &'static Warning {
+        match self {
+            Kind::Retry => &TRIED_AGAIN,
+            Kind::Trouble => &TROUBLE,
+            Kind::Unheard => &UNHEARD_ERROR,
+            Kind::Refused => &REFUSED_MESSAGES,
+            Kind::Dropped => &DROPPED_MESSAGES,
+            Kind::Lost => &LOST_MESSAGES,
+            Kind::Disk => &BUFFER_DISK_FAILS,
+        }
+    }
 }
 
 /// A complaint that is to be written.
@@ -224,6 +244,11 @@ impl Lasting {
         let trouble = Trouble { why: Some(why()), written: now, is_written: true };
         self.0.insert(what.to_owned(), trouble);
         Seen::Begins
+    }
+
+    /// Those that are there, with their reasons.
+    pub fn present(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().filter_map(|(what, trouble)| Some((&**what, trouble.why.as_deref()?)))
     }
 
     /// A trouble is not there. The reason it had, when that is to be written.

@@ -19,7 +19,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::status::Status;
+use super::{
+    errors::ErrorKind,
+    status::{Count, Status},
+};
 
 /// The most promises that wait for a state to be written. Then the node takes nothing more.
 const MOST_OWED: usize = 10_000;
@@ -188,6 +191,7 @@ impl Keeper {
                 kept.on_disk = Some(state);
                 kept.bytes = bytes;
                 drop(kept);
+                self.status.add_many(Count::BytesToDisk, bytes as u64);
                 self.status.disk_works();
                 settle(owed, held);
             }
@@ -196,10 +200,11 @@ impl Keeper {
                 let all = std::mem::take(&mut kept.owed);
                 drop(kept);
                 Delivery::settle_all(owed.into_iter().chain(all));
-                self.status.unheard(&anyhow::Error::new(error).context(
+                let error = anyhow::Error::new(error).context(
                     "what the node remembers is not written, and a restart goes on with what was \
                      written last; have it remember less",
-                ));
+                );
+                self.status.unheard(ErrorKind::Other, &error);
             }
             // It was switched back to memory meanwhile.
             Err(_) if kept.folder.is_none() => {

@@ -6,6 +6,7 @@ mod backoff;
 pub mod buffer;
 mod complaints;
 mod envelope;
+mod errors;
 mod gate;
 pub mod history;
 mod inbox;
@@ -58,7 +59,7 @@ pub use self::{
     observer::Observer,
     past_errors::PastError,
     plan::{Plan, plan},
-    report::{LatencyReport, PartReport, QueueReport, Report, StateName},
+    report::{FailingReport, LatencyReport, PartReport, QueueReport, Report, StateName},
     status::{Count, Counts, State},
     tap::{Became, Tapped},
 };

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
+    errors::ErrorKind,
     history::Sample,
     inbox::{Inbox, Pushed},
     observer::Observer,
@@ -171,6 +172,7 @@ impl Outbox {
     /// False when a reader has no room.
     pub fn post_error(
         &self,
+        kind: ErrorKind,
         error: &anyhow::Error,
         about: Option<&Message>,
         delivery: Option<&Delivery>,
@@ -185,10 +187,11 @@ impl Outbox {
         let words = self.status.hide(words);
         let used = fault.map(|fault| self.status.hide(fault.used.clone())).unwrap_or_default();
         let line = at.as_ref().map_or_else(|| words.clone(), |at| format!("{at}: {words}"));
+        let kind = kind.unless_panic(error);
         match (self.is_read(Port::ERRORS), about) {
-            (true, _) => self.status.handed_on(&line, &used),
-            (false, None) => self.status.unheard(&line),
-            (false, Some(_)) => self.status.refused(&line, &used),
+            (true, _) => self.status.handed_on(kind, &line, &used),
+            (false, None) => self.status.unheard(kind, &line),
+            (false, Some(_)) => self.status.refused(kind, &line, &used),
         }
         let topic =
             about.map_or_else(|| Arc::clone(&self.node), |message| Arc::clone(&message.topic));
@@ -208,7 +211,7 @@ impl Outbox {
     pub fn post_in_doubt(&self, why: &str, message: &Message) {
         self.status.add(Count::InDoubt);
         let error = anyhow::anyhow!("in doubt: it may have happened, and is not done again: {why}");
-        self.post_error(&error, Some(message), None);
+        self.post_error(ErrorKind::InDoubt, &error, Some(message), None);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -233,6 +236,7 @@ impl Wires for Outbox {
         }
         if port != Port::ERRORS {
             self.status.add(Count::Emitted);
+            self.status.worked();
         }
         let State { wires, pending, taps, compares, sample, .. } = &mut *state;
         if !taps.is_empty() {
@@ -296,7 +300,7 @@ impl Wires for Outbox {
     }
 
     fn report(&self, error: &anyhow::Error, about: Option<Message>) -> bool {
-        self.post_error(error, about.as_ref(), None)
+        self.post_error(ErrorKind::NotRead, error, about.as_ref(), None)
     }
 
     fn ready(&self) {

@@ -10,7 +10,9 @@ use forebay_sdk::{Configured, Message, Node, Site};
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 
-use super::{inbox::Inbox, keeper::Keeper, outbox::Outbox, status::Status, stop::Stop};
+use super::{
+    errors::Panicked, inbox::Inbox, keeper::Keeper, outbox::Outbox, status::Status, stop::Stop,
+};
 use crate::config::Name;
 
 /// What a node's task works with.
@@ -89,8 +91,5 @@ pub fn guard_call<T>(work: impl FnOnce() -> T) -> anyhow::Result<T> {
 fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    anyhow::anyhow!(
-        "the node panicked, which is a bug in it: {}",
-        text.unwrap_or("no reason given")
-    )
+    Panicked(text.unwrap_or("no reason given").to_owned()).into()
 }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     inbox::{Inbox, Waiting},
     latency::{Histogram, Percentiles},
+    past_errors::PastError,
     run_connection::RunningConnection,
     station::Station,
-    status::{State, Status},
+    status::{self, State, Status},
 };
 use crate::config::{Graph, Name, Output, Store};
 
@@ -46,12 +47,21 @@ pub struct PartReport {
     /// Why it waits or is broken, as the log says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What the log's line of that names, and `forebay explain` knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// The reader that has no room, and for which it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_up_by: Option<String>,
     /// The condition on the link that holds, and for which it writes less, or nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by_link: Option<String>,
+    /// When all that it does fails, and has for so long that a person should look at it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<FailingReport>,
+    /// What is wrong and stays so until it is over, such as a register that its device refuses; ten at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lasting: Vec<String>,
     /// What went wrong last, also when it is over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
@@ -60,6 +70,12 @@ pub struct PartReport {
     pub disk_fails: bool,
     /// What it did since it started: messages, or bytes. Only what is not zero.
     pub counts: BTreeMap<String, u64>,
+    /// The `errors` among them, by kind.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors_by_kind: BTreeMap<String, u64>,
+    /// What it would write to disk in a day, when it went on as it did since it started. Absent in the first minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_to_disk_a_day: Option<u64>,
     /// Of the last minute; absent in the first seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_second: Option<PerSecond>,
@@ -103,11 +119,23 @@ impl StateName {
     }
 }
 
+/// Errors in a row, without anything that worked in between.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct FailingReport {
+    /// Since the first of them, in seconds.
+    pub for_s: u64,
+    /// How many.
+    pub errors: u64,
+}
+
 /// What went wrong last.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LastError {
     /// As the log says it.
     pub text: String,
+    /// What the log's line names, and `forebay explain` knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// Seconds.
     pub ago_s: u64,
 }
@@ -180,7 +208,13 @@ pub(super) fn of(
     let connection = |(name, running): (&Name, &RunningConnection)| {
         let spec = graph.connections.get(name)?;
         let busy = Some(running.status.busy()).filter(|share| *share > 0.0);
-        Some(PartReport { busy, ..part(name, Role::Connection, &spec.type_name, &running.status) })
+        // What goes wrong with one of its clients says nothing of the others.
+        let failing = None;
+        Some(PartReport {
+            busy,
+            failing,
+            ..part(name, Role::Connection, &spec.type_name, &running.status)
+        })
     };
     Report {
         nodes: stations.iter().filter_map(node).collect(),
@@ -196,6 +230,7 @@ fn part(name: &Name, role: Role, type_name: &str, status: &Status) -> PartReport
         State::Broken(why) => (StateName::Broken, Some(why)),
     };
     let last_error = status.last_error();
+    let by_name = |(name, number): (&str, u64)| (name.replace(' ', "_"), number);
     let rates = status.rates();
     let (latency, latencies) = status.latency().unzip();
     PartReport {
@@ -207,15 +242,23 @@ fn part(name: &Name, role: Role, type_name: &str, status: &Status) -> PartReport
         state,
         for_s: status.stands_for().as_secs(),
         why,
+        rule: status.rule().map(|rule| rule.name.to_owned()),
         held_up_by: status.held_up_by().map(|name| name.to_string()),
         held_by_link: status.held_by_link(),
-        last_error: last_error.map(|(text, ago)| LastError { text, ago_s: ago.as_secs() }),
+        failing: status.failing().map(|status::Failing { lasts, errors }| FailingReport {
+            for_s: lasts.as_secs(),
+            errors,
+        }),
+        lasting: status.lasting(),
+        last_error: last_error.map(|PastError { text, rule, ago_s, .. }| LastError {
+            text,
+            rule,
+            ago_s,
+        }),
         disk_fails: status.has_disk_failed(),
-        counts: status
-            .counts()
-            .some()
-            .map(|(name, number)| (name.replace(' ', "_"), number))
-            .collect(),
+        counts: status.counts().some().map(by_name).collect(),
+        errors_by_kind: status.errors_by_kind().map(by_name).collect(),
+        bytes_to_disk_a_day: status.bytes_to_disk_a_day(),
         per_second: rates.map(|rates| PerSecond { received: rates.received, sent: rates.sent }),
         latency: latency.flatten().map(LatencyReport::from),
         latencies,

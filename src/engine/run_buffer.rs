@@ -4,7 +4,16 @@
 //! program: a disk that is full, read-only or broken is reported and tried again, and memory does
 //! what it can meanwhile.
 
-use std::{io, ops::Range, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    ops::Range,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use forebay_sdk::{Message, SyncPolicy, Timestamp, beside, clock};
@@ -15,7 +24,7 @@ use super::{
     inbox::Inbox,
     outbox::Outbox,
     queue::{Done, Job, Look, Opened},
-    status::Status,
+    status::{Count, Status},
 };
 use crate::{
     config::{Buffer, Name, WhenFull},
@@ -34,7 +43,8 @@ pub async fn run_buffer(
     outbox: Arc<Outbox>,
     status: Arc<Status>,
 ) {
-    let Some(mut log) = open((disks, folder), limits, &node, &inbox, &status).await else { return };
+    let opened = open((disks, folder), limits, &node, &inbox, &status).await;
+    let Some((mut log, written)) = opened else { return };
     if let Some(message) = log.take_doubt() {
         outbox.post_in_doubt("the program ended meanwhile", &message);
     }
@@ -46,6 +56,7 @@ pub async fn run_buffer(
         // A panic in there is a bug; the messages stay in memory.
         let Ok((same, done)) = did.await else { return inbox.open_failed() };
         log = same;
+        status.add_many(Count::BytesToDisk, written.swap(0, Ordering::Relaxed));
         for (error, doing) in [(&done.write_failed, "writing"), (&done.read_failed, "reading")] {
             if let Some(error) = error {
                 status.disk_failed(&format!("{doing} the buffer on disk: {error}"));
@@ -65,9 +76,10 @@ async fn open(
     node: &Name,
     inbox: &Inbox,
     status: &Status,
-) -> Option<Log<Medium>> {
+) -> Option<(Log<Medium>, Arc<AtomicU64>)> {
     loop {
         let (medium, clock) = (disks.folder(folder.clone()), clock::current());
+        let written = medium.written();
         let limits = Limits { max_bytes: limits.max_bytes };
         let opening = beside(move || Log::open_at(medium, limits, clock));
         match opening.await.context("opening") {
@@ -79,7 +91,7 @@ async fn open(
                 }
                 status.disk_works();
                 inbox.opened(opened);
-                return Some(log);
+                return Some((log, written));
             }
             Ok(Err(error)) => {
                 let text = format!("opening the buffer {}: {error}", folder.display());

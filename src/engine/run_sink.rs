@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     backoff::Backoff,
     envelope,
+    errors::ErrorKind,
     gate::Gate,
     post::{Post, guard, guard_call},
     status::Count,
@@ -289,11 +290,11 @@ impl SinkRun {
                 self.post.outbox.post_in_doubt(&format!("{error:#}"), &message);
             }
             Err(WriteError::Reject(error) | WriteError::Retry { error, .. }) => {
-                self.post.outbox.post_error(&error, Some(&message), None);
+                self.post.outbox.post_error(ErrorKind::NotTaken, &error, Some(&message), None);
             }
             Err(WriteError::RejectSome { refused, .. }) => {
                 for (_, error) in refused {
-                    self.post.outbox.post_error(&error, Some(&message), None);
+                    self.post.outbox.post_error(ErrorKind::NotTaken, &error, Some(&message), None);
                 }
             }
         }
@@ -376,7 +377,7 @@ impl SinkRun {
     /// The other side did what it was asked to.
     fn works(&mut self, written: Written) {
         if let Err(error) = self.answers.end() {
-            self.post.outbox.post_error(&error, None, None);
+            self.post.outbox.post_error(ErrorKind::Other, &error, None, None);
         }
         for (port, envelope) in self.answers.drain() {
             self.post.outbox.post(port, envelope);
@@ -403,7 +404,7 @@ impl SinkRun {
     fn refused(&mut self, message: &Message, error: &anyhow::Error) {
         self.post.status.add(Count::Received);
         let delivery = self.post.inbox.release(1).pop().and_then(|envelope| envelope.delivery);
-        self.post.outbox.post_error(error, Some(message), delivery.as_ref());
+        self.post.outbox.post_error(ErrorKind::NotTaken, error, Some(message), delivery.as_ref());
         Delivery::settle_all(delivery);
     }
 

@@ -9,6 +9,7 @@ use forebay_sdk::{
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    errors::ErrorKind,
     keeper::WORTH_A_WRITE,
     post::{Post, guard_call},
     status::Count,
@@ -154,6 +155,7 @@ impl TransformRun {
         }
         match outcome {
             Ok(()) => {
+                self.post.status.worked();
                 // With a state on disk a message is dealt with once that is safe.
                 if let Some(every) = self.every {
                     let owed = emitter.owed();
@@ -178,8 +180,8 @@ impl TransformRun {
                 // What it carried of held messages is broken with it, and comes again.
                 let at_hand = emitter.discard();
                 let about = about.map(Original::into_message);
-                let had_room =
-                    self.post.outbox.post_error(&error, about.as_ref(), at_hand.as_ref());
+                let (kind, about) = (ErrorKind::NotHandled, about.as_ref());
+                let had_room = self.post.outbox.post_error(kind, &error, about, at_hand.as_ref());
                 Delivery::settle_all(at_hand);
                 had_room
             }

@@ -16,15 +16,13 @@ use tracing::{debug, error, info, warn};
 
 use super::{
     complaints::{Complaints, Kind, Lasting, Line, Seen},
+    errors::{ERROR_KINDS, ErrorKind, Panicked},
     latency::{Histogram, Latency, Percentiles},
     past_errors::{PastError, PastErrors},
 };
 use crate::{
     config::{Name, Unshown},
-    warnings::{
-        BROKEN_NODE, BUFFER_DISK_FAILS, DROPPED_MESSAGES, LASTING_TROUBLE, LOST_MESSAGES,
-        REFUSED_MESSAGES, TRIED_AGAIN, TROUBLE, UNHEARD_ERROR,
-    },
+    warnings::{BROKEN_NODE, LASTING_TROUBLE, Warning},
 };
 
 /// What is counted for each node.
@@ -56,9 +54,11 @@ pub enum Count {
     BytesIn,
     /// Bytes that went over the wire.
     BytesOut,
+    /// Bytes that were written to disk: a buffer, what must survive a restart, a file.
+    BytesToDisk,
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "received",
     "emitted",
     "delivered",
@@ -72,6 +72,7 @@ const NAMES: [&str; 13] = [
     "overruns",
     "bytes in",
     "bytes out",
+    "bytes to disk",
 ];
 
 /// All numbers of a node, in the order of [`Count`].
@@ -95,10 +96,20 @@ pub enum State {
 const SAMPLED: [Count; 3] = [Count::Received, Count::Emitted, Count::Delivered];
 const MOST_SAMPLES: usize = 7;
 
-/// A state, and since when.
+/// Errors in a row, without a message that got through in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// Since the first of them.
+    pub lasts: Duration,
+    /// How many.
+    pub errors: u64,
+}
+
+/// A state, since when, and what the log's line of it names.
 struct Standing {
     state: State,
     since: Instant,
+    rule: Option<&'static Warning>,
 }
 
 /// What happens per second, on the average of the last minute.
@@ -115,7 +126,14 @@ pub struct Status {
     name: Name,
     /// The share of its time that it is busy, as the bits of an `f64`.
     busy: AtomicU64,
+    /// Since when it counts.
+    began: Instant,
     counts: [AtomicU64; NAMES.len()],
+    /// Messages that failed since one got through, and when the first of them was.
+    in_a_row: AtomicU64,
+    first_in_a_row: Mutex<Instant>,
+    /// What [`Count::Errors`] counts, in the order of [`ErrorKind`].
+    errors_by_kind: [AtomicU64; ERROR_KINDS.len()],
     /// What is not shown of its settings.
     unshown: Mutex<Unshown>,
     standing: Mutex<Standing>,
@@ -146,9 +164,17 @@ impl Status {
         Status {
             name,
             busy: AtomicU64::new(0),
+            began: Instant::now(),
             counts: Default::default(),
+            in_a_row: AtomicU64::new(0),
+            first_in_a_row: Mutex::new(Instant::now()),
+            errors_by_kind: Default::default(),
             unshown: Mutex::default(),
-            standing: Mutex::new(Standing { state: State::Starting, since: Instant::now() }),
+            standing: Mutex::new(Standing {
+                state: State::Starting,
+                since: Instant::now(),
+                rule: None,
+            }),
             errors: Mutex::default(),
             samples: Mutex::default(),
             latency: Mutex::default(),
@@ -179,6 +205,53 @@ impl Status {
         self.counts[count as usize].fetch_add(by, Ordering::Relaxed);
     }
 
+    fn add_error(&self, kind: ErrorKind) {
+        self.add(Count::Errors);
+        self.errors_by_kind[kind as usize].fetch_add(1, Ordering::Relaxed);
+        // What is no message's says nothing of whether messages get through.
+        if kind != ErrorKind::Other && self.in_a_row.fetch_add(1, Ordering::Relaxed) == 0 {
+            *lock(&self.first_in_a_row) = Instant::now();
+        }
+    }
+
+    /// A message was read, handled or delivered.
+    pub fn worked(&self) {
+        if self.in_a_row.load(Ordering::Relaxed) > 0 {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether all that it does fails, and for so long that a person should look at it.
+    pub fn failing(&self) -> Option<Failing> {
+        const SINGLE: u64 = 1;
+        const SOON: Duration = Duration::from_secs(30);
+        let errors = self.in_a_row.load(Ordering::Relaxed);
+        let lasts = (errors > SINGLE).then(|| lock(&self.first_in_a_row).elapsed());
+        lasts.filter(|lasts| *lasts >= SOON).map(|lasts| Failing { lasts, errors })
+    }
+
+    /// What is wrong and stays so until it is over: the first of it, each in the words of the log.
+    pub fn lasting(&self) -> Vec<String> {
+        const MOST_TOLD: usize = 10;
+        let lasting = lock(&self.lasting);
+        lasting.present().take(MOST_TOLD).map(|(what, why)| format!("{what}: {why}")).collect()
+    }
+
+    /// The errors by kind, of which there were any.
+    pub fn errors_by_kind(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.errors_by_kind.iter().map(|count| count.load(Ordering::Relaxed));
+        ERROR_KINDS.into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+
+    /// How many bytes it writes to disk in a day, when it goes on as since it began. None before that can be told.
+    pub fn bytes_to_disk_a_day(&self) -> Option<u64> {
+        const DAY: Duration = Duration::from_secs(86_400);
+        const SOONEST: Duration = Duration::from_secs(60);
+        let (bytes, counted) = (self.counts().get(Count::BytesToDisk), self.began.elapsed());
+        let days = counted.as_secs_f64() / DAY.as_secs_f64();
+        (bytes > 0 && counted >= SOONEST).then_some(roughly((bytes as f64 / days) as u64))
+    }
+
     /// The share of its time that it is busy, as far as it says.
     pub fn busy(&self) -> f64 {
         f64::from_bits(self.busy.load(Ordering::Relaxed))
@@ -197,16 +270,22 @@ impl Status {
         lock(&self.standing).since.elapsed()
     }
 
-    fn set_state(&self, state: State) -> State {
+    /// What the log's line of its state names.
+    pub fn rule(&self) -> Option<&'static Warning> {
+        lock(&self.standing).rule
+    }
+
+    fn set_state(&self, state: State, rule: Option<&'static Warning>) -> State {
         let mut standing = lock(&self.standing);
+        standing.rule = rule;
         if std::mem::discriminant(&standing.state) != std::mem::discriminant(&state) {
             standing.since = Instant::now();
         }
         std::mem::replace(&mut standing.state, state)
     }
 
-    /// What went wrong last, and how long ago that is.
-    pub fn last_error(&self) -> Option<(String, Duration)> {
+    /// What went wrong last.
+    pub fn last_error(&self) -> Option<PastError> {
         lock(&self.errors).last()
     }
 
@@ -237,6 +316,7 @@ impl Status {
         if took.len() == 0 {
             return;
         }
+        self.worked();
         self.add_many(Count::Delivered, took.len() as u64);
         let mut latency = lock(&self.latency);
         let latency = latency.get_or_insert_default();
@@ -265,7 +345,7 @@ impl Status {
 
     /// The other side is there.
     pub fn running(&self) {
-        let before = self.set_state(State::Running);
+        let before = self.set_state(State::Running, None);
         if let State::Waiting(reason) | State::Broken(reason) = before {
             lock(&self.complaints).forget(Kind::Retry);
             // Who was not heard to fail need not be heard to work.
@@ -293,13 +373,19 @@ impl Status {
     /// An attempt that will be repeated. What is the trouble of the node's connection, that one says.
     pub fn waiting(&self, error: &anyhow::Error) {
         self.add(Count::Retries);
+        if error.is::<Panicked>() {
+            self.add_error(ErrorKind::Panic);
+        }
         let text = self.hide(format!("{error:#}"));
         if error.is::<Down>() {
             debug!(node = %self.name, "waits for its connection: {text}");
-        } else if self.say(Kind::Retry, &text, 1) {
+            self.set_state(State::Waiting(text), None);
+            return;
+        }
+        if self.say(Kind::Retry, &text, 1) {
             self.is_trouble_written.store(true, Ordering::Relaxed);
         }
-        self.set_state(State::Waiting(text));
+        self.set_state(State::Waiting(text), Some(Kind::Retry.rule()));
     }
 
     /// This condition on the link holds from now on, or none does.
@@ -317,30 +403,30 @@ impl Status {
         let text = self.hide(format!("{error:#}"));
         error!(rule = %BROKEN_NODE, node = %self.name, "cannot be made: {text}; the next reload tries again");
         self.is_trouble_written.store(true, Ordering::Relaxed);
-        self.set_state(State::Broken(text));
+        self.set_state(State::Broken(text), Some(&BROKEN_NODE));
     }
 
     /// Something went wrong and nothing is lost, such as a device that did not answer.
     pub fn trouble(&self, error: &anyhow::Error) {
-        self.handed_on(&format!("{error:#}"), "");
+        self.handed_on(ErrorKind::Other.unless_panic(error), &format!("{error:#}"), "");
     }
 
     /// Something went wrong, and somebody reads the `errors` output and has the message. `used` are the values
     /// that it had in hand.
-    pub fn handed_on(&self, error: &str, used: &str) {
-        self.add(Count::Errors);
+    pub fn handed_on(&self, kind: ErrorKind, error: &str, used: &str) {
+        self.add_error(kind);
         self.say_with(Kind::Trouble, error, used, 1);
     }
 
     /// Something went wrong, and nobody reads the `errors` output.
-    pub fn unheard(&self, error: &dyn fmt::Display) {
-        self.add(Count::Errors);
+    pub fn unheard(&self, kind: ErrorKind, error: &dyn fmt::Display) {
+        self.add_error(kind);
         self.say(Kind::Unheard, &format!("{error:#}"), 1);
     }
 
     /// The same of a message that could not be handled, when nobody reads the `errors` output.
-    pub fn refused(&self, error: &str, used: &str) {
-        self.add(Count::Errors);
+    pub fn refused(&self, kind: ErrorKind, error: &str, used: &str) {
+        self.add_error(kind);
         self.add(Count::Refused);
         self.say_with(Kind::Refused, error, used, 1);
     }
@@ -412,7 +498,7 @@ impl Status {
 
     fn say_with(&self, kind: Kind, text: &str, detail: &str, count: u64) -> bool {
         let (text, detail) = (self.hide(text.to_owned()), self.hide(detail.to_owned()));
-        lock(&self.errors).add(&text);
+        lock(&self.errors).add(&text, kind.rule());
         let line = lock(&self.complaints).say(kind, &text, &detail, count);
         line.inspect(|line| self.write(line)).is_some()
     }
@@ -420,18 +506,25 @@ impl Status {
     fn write(&self, line: &Line) {
         let (node, text, count) = (&self.name, &line.text, line.count);
         let times = (count > 1).then_some(count);
+        let rule = line.kind.rule();
         match line.kind {
-            Kind::Retry => warn!(rule = %TRIED_AGAIN, %node, times, "will try again: {text}"),
-            Kind::Trouble => warn!(rule = %TROUBLE, %node, times, "{text}"),
-            Kind::Unheard => error!(rule = %UNHEARD_ERROR, %node, times, "{text}"),
-            Kind::Refused => error!(rule = %REFUSED_MESSAGES, %node, refused = count, "{text}"),
-            Kind::Dropped => error!(rule = %DROPPED_MESSAGES, %node, dropped = count, "{text}"),
-            Kind::Lost => error!(rule = %LOST_MESSAGES, %node, lost = count, "{text}"),
+            Kind::Retry => warn!(%rule, %node, times, "will try again: {text}"),
+            Kind::Trouble => warn!(%rule, %node, times, "{text}"),
+            Kind::Unheard => error!(%rule, %node, times, "{text}"),
+            Kind::Refused => error!(%rule, %node, refused = count, "{text}"),
+            Kind::Dropped => error!(%rule, %node, dropped = count, "{text}"),
+            Kind::Lost => error!(%rule, %node, lost = count, "{text}"),
             Kind::Disk => {
-                error!(rule = %BUFFER_DISK_FAILS, %node, times, "{text}; messages wait in memory, will try again");
+                error!(%rule, %node, times, "{text}; messages wait in memory, will try again");
             }
         }
     }
+}
+
+/// Two digits of it, so that it does not change all the time.
+fn roughly(number: u64) -> u64 {
+    let unit = 10_u64.pow(number.checked_ilog10().unwrap_or(0).saturating_sub(1));
+    number.div_ceil(unit) * unit
 }
 
 impl Hears for Status {
@@ -447,7 +540,7 @@ impl Hears for Status {
         let words = || self.hide(format!("{why:#}"));
         let seen = lock(&self.lasting).see(what, words);
         if seen != Seen::Known {
-            self.add(Count::Errors);
+            self.add_error(ErrorKind::Other);
         }
         if seen == Seen::Begins {
             warn!(rule = %LASTING_TROUBLE, node = %self.name, "{what}: {}; said once, until it is over", words());
@@ -464,6 +557,7 @@ impl Hears for Status {
         let count = match figure {
             Figure::BytesIn => Count::BytesIn,
             Figure::BytesOut => Count::BytesOut,
+            Figure::BytesToDisk => Count::BytesToDisk,
             Figure::Dropped => Count::Dropped,
             Figure::Overruns => Count::Overruns,
         };

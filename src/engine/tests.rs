@@ -300,6 +300,17 @@ async fn rest(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
+/// What is told of a node.
+fn part(engine: &Engine, name: &str) -> PartReport {
+    let mut nodes = engine.report().nodes.into_iter();
+    nodes.find(|part| part.name == name).expect("it runs")
+}
+
+/// Its errors by kind.
+fn kinds(engine: &Engine, name: &str) -> Vec<(String, u64)> {
+    part(engine, name).errors_by_kind.into_iter().collect()
+}
+
 fn sorted(mut numbers: Vec<u64>) -> Vec<u64> {
     numbers.sort_unstable();
     numbers.dedup();
@@ -553,7 +564,11 @@ async fn nothing_is_called_delivered_while_the_sink_is_down_and_everything_is_af
     engine.apply(graph.0).await;
     rest(60).await;
     assert_eq!((log.got(), log.outcomes()), (vec![], vec![]));
-    assert!(matches!(engine.states()["s"], State::Waiting(ref why) if why == "nobody answers"));
+    let told = part(&engine, "s");
+    assert_eq!((told.state, told.why.as_deref()), (StateName::Waiting, Some("nobody answers")));
+    // What the line in the log names.
+    assert_eq!(told.rule.as_deref(), Some("tried-again"));
+    assert_eq!(told.last_error.unwrap().rule.as_deref(), Some("tried-again"));
     // The source sent what the queue holds, and one more that waits for room.
     assert_eq!(log.2.load(Ordering::SeqCst), 9);
     down.store(false, Ordering::SeqCst);
@@ -799,6 +814,55 @@ async fn a_panic_in_a_sink_is_an_error_of_that_node_alone() {
     let error = errors.values()[0]["error"].as_str().unwrap().to_owned();
     assert!(error.ends_with("which is a bug in it: cannot stand 5"), "{error}");
     assert_eq!(log.outcomes(), vec![Outcome::Delivered; 12]);
+    let panics = engine.counts()["s"].get(Count::Errors);
+    assert!(panics >= 3, "each of them is one: {panics}");
+    assert_eq!(kinds(&engine, "s"), [("panic".to_owned(), panics)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_fails_at_each_message_is_said_to_fail_until_one_gets_through() {
+    struct Beat;
+    impl Source for Beat {
+        async fn run(&mut self, out: &Outlet) -> anyhow::Result<()> {
+            loop {
+                rest(10).await;
+                out.send(Message::new("n", json!(0))).await;
+            }
+        }
+    }
+    struct Works(Arc<AtomicBool>);
+    impl Transform for Works {
+        fn apply(&mut self, _: Input, _: &mut Emitter) -> anyhow::Result<()> {
+            anyhow::ensure!(self.0.load(Ordering::SeqCst), "it has no `temp`");
+            Ok(())
+        }
+    }
+    let works = Arc::new(AtomicBool::new(false));
+    let switch = Arc::clone(&works);
+    let graph = Sketch::default().node(Role::Source, "n", 1, &[], || Node::source(Beat)).node(
+        Role::Transform,
+        "t",
+        1,
+        &["n"],
+        move || Node::transform(Works(Arc::clone(&switch))),
+    );
+    let mut engine = Engine::new(Path::new("."), Path::new("no-data"));
+    engine.apply(graph.0).await;
+    rest(35).await;
+    assert!(part(&engine, "t").failing.is_none(), "half a minute is no reason to worry");
+    rest(10).await;
+    let failing = part(&engine, "t").failing.unwrap();
+    assert_eq!((failing.for_s, failing.errors), (35, 4));
+    works.store(true, Ordering::SeqCst);
+    rest(10).await;
+    assert!(part(&engine, "t").failing.is_none());
+    // One now and then is no reason either.
+    for ok in [false, true, false, false, true] {
+        works.store(ok, Ordering::SeqCst);
+        rest(10).await;
+        assert!(part(&engine, "t").failing.is_none());
+    }
+    assert_eq!(kinds(&engine, "t"), [("not_handled".to_owned(), 7)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -827,6 +891,7 @@ async fn a_panic_or_error_in_a_transform_sends_the_message_to_errors() {
     let payloads: Vec<Value> =
         errors.values().iter().map(|e| e["message"]["payload"].clone()).collect();
     assert_eq!(payloads, [json!(3), json!(4)]);
+    assert_eq!(kinds(&engine, "t"), [("not_handled".to_owned(), 1), ("panic".to_owned(), 1)]);
     assert_eq!(log.outcomes(), vec![Outcome::Delivered; 6]);
 }
 
@@ -1369,6 +1434,13 @@ mod on_disk {
         let mut engine = Engine::new(Path::new("."), data.path());
         engine.apply(graph(&log, "p/s", Store::Disk, down(), 20)).await;
         rest(30).await;
+        let told = part(&engine, "p/s");
+        let written = told.counts["bytes_to_disk"];
+        assert!(written >= told.queue.unwrap().bytes, "all that is there was written: {written}");
+        assert_eq!(told.bytes_to_disk_a_day, None, "half a minute does not tell");
+        rest(30).await;
+        let a_day = part(&engine, "p/s").bytes_to_disk_a_day.unwrap();
+        assert!((1440 * written..1600 * written).contains(&a_day), "{a_day} of {written}");
         engine.apply(graph(&log, "p/renamed", Store::Disk, Trouble::None, 30)).await;
         rest(30).await;
         assert_eq!(log.got(), (20..30).collect::<Vec<_>>());
@@ -1947,6 +2019,10 @@ mod commands {
         );
         assert_eq!(log.outcomes(), [Outcome::Delivered; 8]);
         assert_eq!(engine.counts()["p/s"].get(Count::InDoubt), 3);
+        assert_eq!(
+            kinds(&engine, "p/s"),
+            [("in_doubt".to_owned(), 3), ("not_taken".to_owned(), 1)]
+        );
         assert_eq!(engine.counts()["p/s"].get(Count::BytesOut), 32);
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use forebay_sdk::{SyncPolicy, Voice, beside};
+use forebay_sdk::{Figure, SyncPolicy, Voice, beside};
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
@@ -86,8 +86,9 @@ impl Keeping {
             }
             pace::keep([pace.count(1, Instant::now()), None]).await;
             match self.write(house, wants_rewriting).await {
-                Ok(wants) => {
+                Ok((wants, bytes)) => {
                     voice.trouble_is_over(WHAT);
+                    voice.count(Figure::BytesToDisk, bytes);
                     wants_rewriting = wants;
                 }
                 Err(error) => {
@@ -100,8 +101,9 @@ impl Keeping {
         }
     }
 
-    /// Writes once: what has happened, or all that is so. Whether the file wants to be written anew.
-    async fn write(&self, house: &House, wants_rewriting: bool) -> anyhow::Result<bool> {
+    /// Writes once: what has happened, or all that is so. Whether the file wants to be written anew, and how many bytes
+    /// were written.
+    async fn write(&self, house: &House, wants_rewriting: bool) -> anyhow::Result<(bool, u64)> {
         let moment = Moment::of(Instant::now());
         let is_anew = wants_rewriting || self.journal.is_lost();
         // In one step, so that nothing is in both or in neither.
@@ -117,7 +119,7 @@ impl Keeping {
                 }
                 None => drop(file.append(sync, |take| changes.encode(moment, take))?),
             }
-            Ok(file.wants_rewriting())
+            Ok((file.wants_rewriting(), file.take_written_bytes()))
         });
         written.await
     }

@@ -32,12 +32,20 @@ pub struct LogFile {
     bytes: u64,
     /// How large it was when it was last written anew.
     fresh_bytes: u64,
+    /// All that was written since somebody asked.
+    written_bytes: u64,
 }
 
 impl LogFile {
     /// That of a folder, which need not be there.
     pub fn new(folder: &Path) -> LogFile {
-        LogFile { folder: folder.to_owned(), file: None, bytes: 0, fresh_bytes: 0 }
+        LogFile {
+            folder: folder.to_owned(),
+            file: None,
+            bytes: 0,
+            fresh_bytes: 0,
+            written_bytes: 0,
+        }
     }
 
     /// Gives each record to `take`, as long as they are whole. How many bytes at the end were none; when there are
@@ -109,6 +117,7 @@ impl LogFile {
                 file.write_all(piece)
             })
         })?;
+        self.written_bytes += bytes;
         self.go_on(bytes)
     }
 
@@ -134,6 +143,7 @@ impl LogFile {
             SyncPolicy::Always | SyncPolicy::Every(_) => file.sync_data()?,
         }
         self.bytes += bytes;
+        self.written_bytes += bytes;
         self.file = Some(file);
         Ok(result)
     }
@@ -141,6 +151,11 @@ impl LogFile {
     /// Whether it is time to write it anew: it never was, or most of it is past.
     pub fn wants_rewriting(&self) -> bool {
         self.file.is_none() || self.bytes > SMALL.max(2 * self.fresh_bytes)
+    }
+
+    /// How many bytes were written since the last call.
+    pub fn take_written_bytes(&mut self) -> u64 {
+        std::mem::take(&mut self.written_bytes)
     }
 
     /// Nothing is to be kept there any more.

@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use forebay_sdk::{
-    Capabilities, Claim, Configured, Emitter, Format, Message, Node, Sink, Site, WriteError,
-    Written, beside,
+    Capabilities, Claim, Configured, Emitter, Figure, Format, Message, Node, Sink, Site, Voice,
+    WriteError, Written, beside,
 };
 
 use crate::{append::Appender, record::record};
@@ -19,9 +19,9 @@ pub(crate) struct FileSink {
 }
 
 impl Configured for FileSink {
-    fn build(&self, _: Site) -> Node {
+    fn build(&self, site: Site) -> Node {
         let appender = Arc::new(Mutex::new(self.appender.clone()));
-        Node::sink(Appending { format: self.format, appender })
+        Node::sink(Appending { format: self.format, appender, voice: site.voice })
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -38,6 +38,7 @@ struct Appending {
     /// Locked while writing: a write that the engine stopped waiting for goes on, and the next
     /// must not come in between.
     appender: Arc<Mutex<Appender>>,
+    voice: Voice,
 }
 
 impl Sink for Appending {
@@ -49,9 +50,10 @@ impl Sink for Appending {
         let records: Result<Vec<_>, _> =
             batch.iter().map(|message| record(message, self.format)).collect();
         let records = records.map_err(WriteError::Reject)?;
-        let written = Written::bytes(records.iter().map(Vec::len).sum());
+        let bytes = records.iter().map(Vec::len).sum();
         self.append(records).await?;
-        Ok(written)
+        self.voice.count(Figure::BytesToDisk, bytes as u64);
+        Ok(Written::bytes(bytes))
     }
 }
 

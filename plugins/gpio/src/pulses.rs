@@ -186,7 +186,7 @@ impl Counts {
     }
 
     /// What writes them, on a thread that may wait for the disk.
-    pub fn writing(&self) -> impl FnOnce() -> io::Result<()> + Send + 'static {
+    pub fn writing(&self) -> impl FnOnce() -> io::Result<u64> + Send + 'static {
         let (folder, pulses) = (self.folder.clone(), self.pulses.clone());
         move || replace_json(&folder, FILE, &pulses)
     }

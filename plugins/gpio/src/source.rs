@@ -4,8 +4,8 @@ use std::{any::Any, collections::BTreeMap, path::Path, sync::Arc, time::Duration
 
 use anyhow::{anyhow, bail};
 use forebay_sdk::{
-    Claim, Configured, Fields, Message, Node, Outlet, Payload, Period, Problem, Sends, Site,
-    Source, Value, Voice, beside, clock,
+    Claim, Configured, Fields, Figure, Message, Node, Outlet, Payload, Period, Problem, Sends,
+    Site, Source, Value, Voice, beside, clock,
     panel::{Panel, SharedPanel},
     world::gpio::{Edges, GpioChip},
 };
@@ -479,8 +479,9 @@ impl Watching {
         self.saved_at = Some(Instant::now());
         let wrote = wrote.map_err(anyhow::Error::from).and_then(|wrote| Ok(wrote?));
         match wrote {
-            Ok(()) => {
+            Ok(bytes) => {
                 counts.written(pulses);
+                self.voice.count(Figure::BytesToDisk, bytes);
                 self.voice.trouble_is_over("counting");
             }
             Err(error) => {

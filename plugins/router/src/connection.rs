@@ -126,7 +126,7 @@ impl Connection for Owner {
 
     async fn close(&mut self) {
         if let Some(kept) = &self.counters {
-            kept.counters.save(&self.data).await;
+            kept.counters.save(&self.data, &Voice::unheard()).await;
         }
         if let Some(provider) = &mut self.provider {
             provider.leave().await;
@@ -173,7 +173,7 @@ impl Owner {
         let now = Instant::now();
         if let Some(kept) = self.counters.as_mut().filter(|kept| kept.save_at <= now) {
             if !kept.is_saved {
-                kept.counters.save(&self.data).await;
+                kept.counters.save(&self.data, voice).await;
             }
             (kept.is_saved, kept.save_at) = (true, now + SAVE_EVERY);
         }

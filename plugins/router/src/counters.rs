@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use forebay_sdk::{Timestamp, beside, read_json, replace_json};
+use forebay_sdk::{Figure, Timestamp, Voice, beside, read_json, replace_json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -328,11 +328,13 @@ impl Counters {
 
     /// Writes it down. What goes by until the next time is not lost with the power: the counters of the router
     /// go on.
-    pub async fn save(&self, folder: &Path) {
+    pub async fn save(&self, folder: &Path, voice: &Voice) {
         let (folder, counters): (PathBuf, _) = (folder.to_owned(), self.clone());
         let write = move || replace_json(&folder, FILE, &counters);
-        if let Ok(Err(error)) = beside(write).await {
-            debug!(%error, "cannot write what was counted");
+        match beside(write).await {
+            Ok(Ok(bytes)) => voice.count(Figure::BytesToDisk, bytes),
+            Ok(Err(error)) => debug!(%error, "cannot write what was counted"),
+            Err(_) => (),
         }
     }
 }

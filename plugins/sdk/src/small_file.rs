@@ -53,13 +53,15 @@ pub fn read_json<T: DeserializeOwned>(folder: &Path, name: &str) -> io::Result<T
     Ok(serde_json::from_slice(&fs::read(place)?)?)
 }
 
-/// Writes a value as [`replace_file`] does.
+/// Writes a value as [`replace_file`] does. How many bytes it is.
 ///
 /// # Errors
 ///
 /// What the system says.
-pub fn replace_json(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
-    replace_file(folder, name, &serde_json::to_vec(value)?)
+pub fn replace_json(folder: &Path, name: &str, value: &impl Serialize) -> io::Result<u64> {
+    let bytes = serde_json::to_vec(value)?;
+    replace_file(folder, name, &bytes)?;
+    Ok(bytes.len() as u64)
 }
 
 /// Never by way of a link that somebody put there.

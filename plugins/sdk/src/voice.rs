@@ -10,6 +10,8 @@ pub enum Figure {
     BytesIn,
     /// Bytes that went over the wire, without those of TCP and TLS.
     BytesOut,
+    /// Bytes that were written to disk, which wears out flash.
+    BytesToDisk,
     /// Messages that were dropped because there was no room for them.
     Dropped,
     /// Beats, polls or turns that were skipped because the one before took too long.

@@ -12,7 +12,7 @@ use serde_json::{Map, json};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Shown {
-    /// Those that wait, are broken, or have a buffer that is nearly full or on a disk that fails.
+    /// Those that wait, are broken, fail at all they do, or have a buffer that is nearly full or on a disk that fails.
     #[default]
     Wrong,
     /// All.
@@ -22,7 +22,7 @@ pub(crate) enum Shown {
 }
 
 /// What a message has.
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 13] = [
     "state",
     "why",
     "version",
@@ -34,6 +34,7 @@ pub(crate) const NAMES: [&str; 12] = [
     "errors",
     "lost",
     "dropped",
+    "bytes_to_disk",
     "nodes",
 ];
 
@@ -85,6 +86,17 @@ struct Part {
     disk_fails: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     counts: BTreeMap<String, u64>,
+    /// The `errors` among the counts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    errors_by_kind: BTreeMap<String, u64>,
+    /// When all that it does fails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing: Option<Failing>,
+    /// What tells what to do about `why`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_to_disk_a_day: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     queue: Option<Queue>,
     /// How long messages took to be delivered.
@@ -98,6 +110,13 @@ struct Latency {
     p50_s: f64,
     p90_s: f64,
     p99_s: f64,
+}
+
+/// Errors in a row, without anything that worked in between.
+#[derive(Deserialize, Serialize)]
+struct Failing {
+    for_s: u64,
+    errors: u64,
 }
 
 /// What waits in front of a node.
@@ -151,6 +170,7 @@ impl Status {
             "errors": all("errors"),
             "lost": all("lost") + all("refused"),
             "dropped": all("dropped"),
+            "bytes_to_disk": all("bytes_to_disk"),
         });
         if let Some(refused) = &self.files.refused {
             said["files"]["refused"] = refused.as_str().into();
@@ -174,6 +194,7 @@ impl Part {
         const NEARLY_FULL: f64 = 0.9;
         ["waiting", "broken"].contains(&&*self.state)
             || self.disk_fails
+            || self.failing.is_some()
             || self.queue.as_ref().is_some_and(|queue| queue.used >= NEARLY_FULL)
     }
 }

@@ -33,7 +33,8 @@ fn status(state: &str, change: u64) -> Value {
             "since": { "number": change, "result": "reloaded", "at": "2026-11-29T12:00:00.000Z", "content": "c0", "findings": "" },
         },
         "nodes": [
-            { "name": "a/out", "role": "sink", "type": "mqtt", "state": state, "for_s": 90, "counts": { "errors": 2, "lost": 1, "refused": 3 },
+            { "name": "a/out", "role": "sink", "type": "mqtt", "state": state, "for_s": 90, "counts": { "errors": 2, "lost": 1, "refused": 3, "bytes_to_disk": 900 },
+              "errors_by_kind": { "not_taken": 2 }, "rule": "tried-again", "bytes_to_disk_a_day": 864_000,
               "queue": { "messages": 3, "bytes": 99, "used": 0.1 } },
             { "name": "a/beat", "role": "source", "type": "timer", "state": "running", "for_s": 90, "counts": { "emitted": 5 } },
         ],
@@ -104,9 +105,10 @@ async fn a_message_has_what_is_wrong_and_no_more_unless_asked() {
         "state": "degraded", "why": [], "version": "1.2.3", "uptime_s": 90, "memory_bytes": 9_000_000,
         "clock_is_set": true, "pipelines": 1,
         "files": { "change": 4, "result": "reloaded", "at": "2026-11-29T12:00:00.000Z", "content": "c0" },
-        "errors": 2, "lost": 4, "dropped": 0,
+        "errors": 2, "lost": 4, "dropped": 0, "bytes_to_disk": 900,
         "nodes": { "a/out": {
-            "state": "waiting", "for_s": 90, "counts": { "errors": 2, "lost": 1, "refused": 3 },
+            "state": "waiting", "for_s": 90, "counts": { "errors": 2, "lost": 1, "refused": 3, "bytes_to_disk": 900 },
+            "errors_by_kind": { "not_taken": 2 }, "rule": "tried-again", "bytes_to_disk_a_day": 864_000,
             "queue": { "messages": 3, "bytes": 99, "used": 0.1 },
         } },
     });

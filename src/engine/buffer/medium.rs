@@ -5,7 +5,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
@@ -37,14 +40,16 @@ impl Disks {
 
     /// The folder of a buffer.
     pub(crate) fn folder(&self, path: PathBuf) -> Medium {
-        let Some(mut disks) = self.state() else { return Medium::Folder(Real::new(path)) };
+        let Some(mut disks) = self.state() else {
+            return Medium::at(Place::Folder(Real::new(path)));
+        };
         let InMemory { folders, faults } = &mut *disks;
         let new = || {
             let disk = MemoryDisk::default();
             disk.set(|of_it| *of_it = faults.clone());
             disk
         };
-        Medium::Memory(folders.entry(path).or_insert_with(new).clone())
+        Medium::at(Place::Memory(folders.entry(path).or_insert_with(new).clone()))
     }
 
     /// Whether there is a folder of a buffer.
@@ -79,13 +84,40 @@ impl Disks {
 
 /// The folder of one buffer.
 #[derive(Clone)]
-pub enum Medium {
+pub struct Medium {
+    place: Place,
+    written: Arc<AtomicU64>,
+}
+
+#[derive(Clone)]
+enum Place {
     Folder(Real),
     Memory(MemoryDisk),
 }
 
+impl Medium {
+    fn at(place: Place) -> Medium {
+        Medium { place, written: Arc::default() }
+    }
+
+    /// The bytes that were written into its files so far.
+    pub fn written(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.written)
+    }
+
+    fn file(&self, file: AnyFile) -> MediumFile {
+        MediumFile { file, written: Arc::clone(&self.written) }
+    }
+}
+
 /// A file in it.
-pub enum MediumFile {
+pub struct MediumFile {
+    file: AnyFile,
+    /// In all files of the folder.
+    written: Arc<AtomicU64>,
+}
+
+enum AnyFile {
     Folder(<Real as Disk>::File),
     Memory(MemoryFile),
 }
@@ -102,116 +134,119 @@ impl Disk for Medium {
     type Lock = MediumLock;
 
     fn make(&self) -> io::Result<()> {
-        match self {
-            Medium::Folder(folder) => folder.make(),
-            Medium::Memory(disk) => disk.make(),
+        match &self.place {
+            Place::Folder(folder) => folder.make(),
+            Place::Memory(disk) => disk.make(),
         }
     }
 
     fn lock(&self) -> io::Result<MediumLock> {
-        match self {
-            Medium::Folder(folder) => folder.lock().map(MediumLock::Folder),
-            Medium::Memory(disk) => disk.lock().map(MediumLock::Memory),
+        match &self.place {
+            Place::Folder(folder) => folder.lock().map(MediumLock::Folder),
+            Place::Memory(disk) => disk.lock().map(MediumLock::Memory),
         }
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        match self {
-            Medium::Folder(folder) => folder.list(),
-            Medium::Memory(disk) => disk.list(),
+        match &self.place {
+            Place::Folder(folder) => folder.list(),
+            Place::Memory(disk) => disk.list(),
         }
     }
 
     fn open(&self, name: &str) -> io::Result<MediumFile> {
-        match self {
-            Medium::Folder(folder) => folder.open(name).map(MediumFile::Folder),
-            Medium::Memory(disk) => disk.open(name).map(MediumFile::Memory),
-        }
+        Ok(self.file(match &self.place {
+            Place::Folder(folder) => AnyFile::Folder(folder.open(name)?),
+            Place::Memory(disk) => AnyFile::Memory(disk.open(name)?),
+        }))
     }
 
     fn open_to_write(&self, name: &str) -> io::Result<MediumFile> {
-        match self {
-            Medium::Folder(folder) => folder.open_to_write(name).map(MediumFile::Folder),
-            Medium::Memory(disk) => disk.open_to_write(name).map(MediumFile::Memory),
-        }
+        Ok(self.file(match &self.place {
+            Place::Folder(folder) => AnyFile::Folder(folder.open_to_write(name)?),
+            Place::Memory(disk) => AnyFile::Memory(disk.open_to_write(name)?),
+        }))
     }
 
     fn create(&self, name: &str) -> io::Result<MediumFile> {
-        match self {
-            Medium::Folder(folder) => folder.create(name).map(MediumFile::Folder),
-            Medium::Memory(disk) => disk.create(name).map(MediumFile::Memory),
-        }
+        Ok(self.file(match &self.place {
+            Place::Folder(folder) => AnyFile::Folder(folder.create(name)?),
+            Place::Memory(disk) => AnyFile::Memory(disk.create(name)?),
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        match self {
-            Medium::Folder(folder) => folder.rename(from, to),
-            Medium::Memory(disk) => disk.rename(from, to),
+        match &self.place {
+            Place::Folder(folder) => folder.rename(from, to),
+            Place::Memory(disk) => disk.rename(from, to),
         }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        match self {
-            Medium::Folder(folder) => folder.remove(name),
-            Medium::Memory(disk) => disk.remove(name),
+        match &self.place {
+            Place::Folder(folder) => folder.remove(name),
+            Place::Memory(disk) => disk.remove(name),
         }
     }
 
     fn sync(&self) -> io::Result<()> {
-        match self {
-            Medium::Folder(folder) => folder.sync(),
-            Medium::Memory(disk) => disk.sync(),
+        match &self.place {
+            Place::Folder(folder) => folder.sync(),
+            Place::Memory(disk) => disk.sync(),
         }
     }
 }
 
 impl DiskFile for MediumFile {
     fn read_at(&self, bytes: &mut [u8], at: u64) -> io::Result<usize> {
-        match self {
-            MediumFile::Folder(file) => DiskFile::read_at(file, bytes, at),
-            MediumFile::Memory(file) => file.read_at(bytes, at),
+        match &self.file {
+            AnyFile::Folder(file) => DiskFile::read_at(file, bytes, at),
+            AnyFile::Memory(file) => file.read_at(bytes, at),
         }
     }
 
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        match self {
-            MediumFile::Folder(file) => DiskFile::write_at(file, bytes, at),
-            MediumFile::Memory(file) => file.write_at(bytes, at),
-        }
+        match &self.file {
+            AnyFile::Folder(file) => DiskFile::write_at(file, bytes, at),
+            AnyFile::Memory(file) => file.write_at(bytes, at),
+        }?;
+        self.written.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     fn size_bytes(&self) -> io::Result<u64> {
-        match self {
-            MediumFile::Folder(file) => file.size_bytes(),
-            MediumFile::Memory(file) => file.size_bytes(),
+        match &self.file {
+            AnyFile::Folder(file) => file.size_bytes(),
+            AnyFile::Memory(file) => file.size_bytes(),
         }
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        match self {
-            MediumFile::Folder(file) => DiskFile::truncate(file, len),
-            MediumFile::Memory(file) => file.truncate(len),
+        match &self.file {
+            AnyFile::Folder(file) => DiskFile::truncate(file, len),
+            AnyFile::Memory(file) => file.truncate(len),
         }
     }
 
     fn sync(&self) -> io::Result<()> {
-        match self {
-            MediumFile::Folder(file) => DiskFile::sync(file),
-            MediumFile::Memory(file) => file.sync(),
+        match &self.file {
+            AnyFile::Folder(file) => DiskFile::sync(file),
+            AnyFile::Memory(file) => file.sync(),
         }
     }
 
     fn has_name(&self) -> bool {
-        match self {
-            MediumFile::Folder(file) => file.has_name(),
-            MediumFile::Memory(file) => file.has_name(),
+        match &self.file {
+            AnyFile::Folder(file) => file.has_name(),
+            AnyFile::Memory(file) => file.has_name(),
         }
     }
 
     fn again(&self) -> io::Result<MediumFile> {
-        match self {
-            MediumFile::Folder(file) => file.again().map(MediumFile::Folder),
-            MediumFile::Memory(file) => file.again().map(MediumFile::Memory),
-        }
+        let file = match &self.file {
+            AnyFile::Folder(file) => AnyFile::Folder(file.again()?),
+            AnyFile::Memory(file) => AnyFile::Memory(file.again()?),
+        };
+        Ok(MediumFile { file, written: Arc::clone(&self.written) })
     }
 }

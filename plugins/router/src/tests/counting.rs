@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use forebay_sdk::{Timestamp, testing::WallClock, world::memory::Memory};
+use forebay_sdk::{
+    Figure, Timestamp,
+    testing::{WallClock, voice},
+    world::memory::Memory,
+};
 use serde_json::{Value, json};
 
 use super::{connect, next, settings, simulated::Simulated};
@@ -91,18 +95,20 @@ async fn a_counter_near_its_end_that_began_anew_was_taken_for_one_that_wrapped()
 #[tokio::test(start_paused = true)]
 async fn a_restart_loses_nothing_and_sees_that_the_router_has_booted() {
     let place = tempfile::tempdir().unwrap();
+    let (voice, heard) = voice();
     let now = Timestamp::from_unix_nanos(super::NOW);
     let mut counters = Counters::default();
     counters.read(&modem(1000), Some(5000), now).unwrap();
-    counters.save(place.path()).await;
+    counters.save(place.path(), &voice).await;
     let mut again = Counters::load(place.path()).await;
     let said = again.read(&modem(1400), Some(6000), now).unwrap();
     assert_eq!(said["total"], json!({ "up": 1400, "down": 2800 }));
     // Meanwhile it booted, and has used more since than before.
-    again.save(place.path()).await;
+    again.save(place.path(), &voice).await;
     let mut again = Counters::load(place.path()).await;
     let said = again.read(&modem(9000), Some(300), now).unwrap();
     assert_eq!(said["total"], json!({ "up": 10_400, "down": 20_800 }));
+    assert!(heard.figure(Figure::BytesToDisk) > 100, "flash wears by it");
 }
 
 #[tokio::test(start_paused = true)]
