@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use forebay_sdk::Level;
+use forebay_sdk::{Finding, Level};
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
@@ -132,12 +132,16 @@ impl Refused {
     }
 }
 
-/// The first findings, a line each, for who looks on.
+/// The first findings, a line each, for who looks on: errors, then warnings.
 pub(super) fn short_findings(checked: &Checked) -> Vec<String> {
     const MOST_SHOWN: usize = 50;
-    let shown = &checked.findings[..checked.findings.len().min(MOST_SHOWN)];
-    let lines = render(shown, &checked.texts, Format::Short, false);
-    lines.lines().map(str::to_owned).collect()
+    let mut findings: Vec<&Finding> = checked.findings.iter().collect();
+    findings.sort_by_key(|finding| finding.level != Level::Error);
+    let left_out = findings.len().saturating_sub(MOST_SHOWN);
+    let shown: Vec<Finding> = findings.into_iter().take(MOST_SHOWN).cloned().collect();
+    let lines = render(&shown, &checked.texts, Format::Short, false);
+    let rest = (left_out > 0).then(|| format!("and {left_out} more"));
+    lines.lines().map(str::to_owned).chain(rest).collect()
 }
 
 /// Findings are for people and go to standard error as they are; in a log of JSON they are lines.

@@ -2,12 +2,14 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use super::{command, kill, spawn, test_tools};
+use super::{Forebay, command, kill, spawn, test_tools};
+
+const SCRIPT: &str = "exec node \"$@\"";
 
 /// A tab of it. Ends with the test.
 pub struct Browser {
@@ -20,14 +22,24 @@ impl Browser {
     /// Opens an address. `look` is how Playwright describes a screen.
     #[track_caller]
     pub fn open(address: &str, look: &Value) -> Browser {
+        Browser::of(command("sh").args(["-c", SCRIPT]), address, look)
+    }
+
+    /// The same in the network of a program that has one of its own.
+    #[track_caller]
+    pub fn open_inside(program: &Forebay, address: &str, look: &Value) -> Browser {
+        Browser::of(&mut program.enter("n", SCRIPT), address, look)
+    }
+
+    #[track_caller]
+    fn of(process: &mut Command, address: &str, look: &Value) -> Browser {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/browser.js");
-        let mut process = command("node");
         process
             .env("NODE_PATH", test_tools().join("node_modules"))
-            .args([script, address, &look.to_string()])
+            .args(["sh", script, address, &look.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut process = spawn(&mut process);
+        let mut process = spawn(process);
         let wishes = process.stdin.take().expect("stdin is piped");
         let answers = BufReader::new(process.stdout.take().expect("stdout is piped"));
         let mut browser = Browser { process, wishes, answers };

@@ -59,6 +59,14 @@ impl Forebay {
     /// Starts a shell script in its namespaces.
     #[track_caller]
     pub fn spawn_inside(&self, kinds: &str, script: &str) -> Running {
+        let mut process = spawn(self.enter(kinds, script).stderr(Stdio::piped()));
+        let log = Lines::default();
+        log.collect(process.stderr.take().expect("stderr is piped"));
+        Running { process, log }
+    }
+
+    /// What starts a shell script in its namespaces.
+    pub fn enter(&self, kinds: &str, script: &str) -> Command {
         let is_root = permitted(kinds).is_some_and(|options| !options.contains('r'));
         let user = if is_root { "" } else { "U" };
         let mut command = command("nsenter");
@@ -66,10 +74,8 @@ impl Forebay {
         let kinds = format!("{user}{kinds}");
         command.args(kinds.chars().map(|kind| format!("-{kind}")));
         let script = format!("PATH=$PATH:/usr/sbin:/sbin\n{script}");
-        let mut process = spawn(command.args(["sh", "-ec", &script]).stderr(Stdio::piped()));
-        let log = Lines::default();
-        log.collect(process.stderr.take().expect("stderr is piped"));
-        Running { process, log }
+        command.args(["sh", "-ec", &script]);
+        command
     }
 
     /// Starts a Mosquitto in its network.

@@ -1,6 +1,6 @@
 // What is shown comes from /events: first the whole status, and then what changes in it, as JSON merge patches
-// (RFC 7396). What passes a node comes from /tap, its last values from /history, what its file has from /settings, and the end
-// of the log from /log. The token stays in this tab.
+// (RFC 7396). What passes a node comes from /tap, its last values and errors from /history, what its file has from /settings, and
+// the end of the log from /log. The token stays in this tab.
 
 const LONGEST_PAUSE_MS = 10_000;
 const MOST_MESSAGES = 30;
@@ -77,9 +77,18 @@ async function follow(signal) {
 }
 
 /// Nobody looks at a page that is hidden, and then nothing is paid for.
+async function isSeen() {
+  while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+}
+
+async function rest(ms) {
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  await isSeen();
+}
+
 async function keepFollowing() {
   for (let pause = 1000; ; pause = Math.min(pause * 2, LONGEST_PAUSE_MS)) {
-    while (document.hidden) await new Promise((resolve) => document.addEventListener("visibilitychange", resolve, { once: true }));
+    await isSeen();
     const stop = new AbortController();
     const hide = () => document.hidden && stop.abort();
     document.addEventListener("visibilitychange", hide);
@@ -150,11 +159,12 @@ function bytes(count) {
 
 const number = (value) => value.toLocaleString("en");
 const rate = (value) => (value === 0 ? "0" : value < 10 ? value.toPrecision(2) : number(Math.round(value)));
+const moment = (time) => time.replace("T", " ").replace(/\.\d+/, "");
 const words = (name) => name.replaceAll("_", " ");
 const ago = (since) => duration(status.running_for_s + (performance.now() - toldAt) / 1000 - since);
 
 function part(name) {
-  return status.nodes[name] ?? status.connections[name];
+  return [status.nodes, status.connections].find((parts) => Object.hasOwn(parts, name))?.[name];
 }
 
 function bar(share, label) {
@@ -176,14 +186,28 @@ function show() {
   if (!status.clock_is_set) facts.push("the clock is not set yet");
   one("#about").textContent = facts.join(" · ");
   document.title = `${health.why.length ? `(${health.why.length}) ` : ""}Forebay`;
-  const care = health.why.length ? health.why : ["Nothing: all nodes are as they should be."];
+  const care = health.why.length ? health.why : [whatIsNew()];
   one("#care").className = health.state;
-  fill(one("#care ul"), care.map((why) => make("li", {}, why)));
+  fill(one("#care ul"), care.map((why) => make("li", {}, ...withButtons(why))));
   showGraph();
   showPart();
   showWaiting();
   showConnections();
   showFiles();
+}
+
+/// A text with a button for each node or connection that it names.
+function withButtons(text) {
+  return text.split(/( |: |, )/).map((word) => (part(word) ? openButton(word) : word));
+}
+
+/// When all is well: what has waited for so short a time that it may be over soon.
+function whatIsNew() {
+  const waits = (it) => ["waiting", "broken"].includes(it.state);
+  const waiting = Object.entries({ ...status.connections, ...status.nodes }).filter(([, it]) => waits(it)).map(([name]) => name);
+  if (!waiting.length) return "Nothing: all nodes are as they should be.";
+  const named = waiting.slice(0, 5).join(", ") + (waiting.length > 5 ? ` and ${waiting.length - 5} more` : "");
+  return `Nothing that lasts: ${named} ${waiting.length === 1 ? "has" : "have"} waited for a moment.`;
 }
 
 /// Replaces what an element holds only when that is another, so that nobody who reads or selects is disturbed.
@@ -210,13 +234,19 @@ function row(...cells) {
 const cell = (...content) => make("td", {}, ...content);
 const figure = (text) => make("td", { class: "number" }, text);
 
+/// Where there is little room it is left out.
+function wide(cell) {
+  cell.classList.add("wide");
+  return cell;
+}
+
 function showWaiting() {
   const waiting = Object.entries(status.nodes).filter(([, { queue }]) => queue?.messages > 0);
   waiting.sort(([, a], [, b]) => b.queue.used - a.queue.used);
   showTable("#waits", waiting.map(([name, { queue }]) => {
     const share = `${(queue.used * 100).toFixed(queue.used < 0.1 ? 1 : 0)} %`;
     const oldest = queue.oldest_s === undefined ? "" : duration(queue.oldest_s);
-    return row(cell(openButton(name)), cell(bar(queue.used, share), ` ${share}`), figure(number(queue.messages)), figure(bytes(queue.bytes)), figure(oldest));
+    return row(cell(openButton(name)), cell(bar(queue.used, share), ` ${share}`), figure(number(queue.messages)), wide(figure(bytes(queue.bytes))), figure(oldest));
   }));
 }
 
@@ -227,22 +257,28 @@ function showConnections() {
     const state = make("span", { class: connection.state }, connection.state);
     const users = Object.values(status.nodes).filter((node) => node.connection === name);
     const overruns = [connection, ...users].reduce((sum, it) => sum + (it.counts.overruns ?? 0), 0);
-    return row(cell(openButton(name)), cell(connection.type), cell(state), cell(...load), figure(number(overruns)), figure(bytes(counts.bytes_in ?? 0)), figure(bytes(counts.bytes_out ?? 0)));
+    return row(cell(openButton(name)), wide(cell(connection.type)), cell(state), cell(...load), wide(figure(number(overruns))), figure(bytes(counts.bytes_in ?? 0)), figure(bytes(counts.bytes_out ?? 0)));
   }));
 }
 
 function showFiles() {
   const { files, reloads } = status;
   const runs = files.runs ? `${files.runs[0].toUpperCase()}${files.runs.slice(1)} runs` : "Nothing runs";
-  const since = files.since ? `, number ${files.since.number}, content ${files.since.content}, since ${files.since.at}` : "";
+  const since = files.since ? `, number ${files.since.number}, content ${files.since.content}, since ${moment(files.since.at)}` : "";
   const refused = files.refused ? ` What stands in the folder now is refused: ${files.refused}.` : "";
   fill(one("#files"), [`${runs}${since}.`, make("span", { class: "broken" }, refused)]);
-  fill(one("#findings"), files.findings.map((line) => make("li", { class: line.includes(": error[") ? "error" : "warning" }, line)));
+  const isError = (line) => line.includes(": error[");
+  const list = (lines, kind) => lines.map((line) => make("li", { class: kind }, line));
+  const [errors, others] = [files.findings.filter(isError), files.findings.filter((line) => !isError(line))];
+  fill(one("#findings"), list(errors, "error"));
+  one("#warnings").hidden = others.length === 0;
+  say(one("#warnings summary"), `Warnings: ${files.since?.findings ?? others.length}`);
+  fill(one("#warnings ul"), list(others, "warning"));
   one("#reload-now").hidden = !may("reload");
   showTable("#reloads", reloads.map((reload) => {
     const changed = [...(reload.changed ?? []), ...(reload.more_changed ? [`and ${reload.more_changed} more`] : [])];
     const came = [words(reload.result), reload.did, reload.why].filter(Boolean).join(": ");
-    return row(figure(reload.number), cell(reload.at.replace("T", " ").replace(/\.\d+/, "")), cell(came), cell(changed.join(", ")), cell(reload.findings));
+    return row(figure(reload.number), cell(moment(reload.at)), cell(came), cell(changed.join(", ")), wide(cell(reload.findings)));
   }));
 }
 
@@ -341,22 +377,30 @@ function place(names) {
 function draw(pipeline, names) {
   const places = place(names);
   const width = Math.max(...[...places.values()].map(({ x }) => x)) + BOX.width + BOX.margin;
-  const height = Math.max(...[...places.values()].map(({ y }) => y)) + BOX.height + BOX.margin;
+  const height = Math.max(...[...places.values()].map(({ y }) => y)) + BOX.height + BOX.down;
   const picture = make("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": `pipeline ${pipeline}` });
   for (const reader of names) {
     for (const output of status.nodes[reader].reads ?? []) {
       const source = nodeOf(output);
       const [from, to] = [places.get(source), places.get(reader)];
       if (!from) continue;
-      const [x1, y1, x2, y2] = [from.x + BOX.width, from.y + BOX.height / 2, to.x, to.y + BOX.height / 2];
-      const bend = Math.max(BOX.across / 2, (x2 - x1) / 2);
-      const line = make("path", { d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}` }, make("title", {}, `${output} to ${reader}`));
+      const line = make("path", { d: way(from, to) }, make("title", {}, `${output} to ${reader}`));
       picture.append(line);
       wires.push({ line, source, reader, ofErrors: output.endsWith(".errors") });
     }
   }
   for (const name of names) picture.append(box(name, places.get(name)));
   return make("div", { class: "pipeline" }, make("h3", {}, pipeline), picture);
+}
+
+/// From box to box; one that passes others goes between the rows.
+function way(from, to) {
+  const { width, height, across, down } = BOX;
+  const [x1, y1, x2, y2] = [from.x + width, from.y + height / 2, to.x, to.y + height / 2];
+  const bend = across / 2;
+  if (x2 - x1 <= across) return `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
+  const y = (y2 > y1 ? to.y : from.y + height + down) - down / 2;
+  return `M${x1} ${y1}C${x1 + bend} ${y1} ${x1 + bend} ${y} ${x1 + across} ${y}H${x2 - across}C${x2 - bend} ${y} ${x2 - bend} ${y2} ${x2} ${y2}`;
 }
 
 function box(name, { x, y }) {
@@ -380,7 +424,7 @@ function paint(name, { group, below, level, mark, title }) {
   const node = status.nodes[name];
   const moves = node.per_second && (node.role === "sink" ? node.per_second.sent : Math.max(node.per_second.sent, node.per_second.received));
   const used = node.queue?.used ?? 0;
-  set(group, "class", `node ${node.state}${chosen === name ? " chosen" : ""}`);
+  set(group, "class", `node ${node.failing ? "broken" : node.state}${chosen === name ? " chosen" : ""}`);
   set(group, "aria-label", `${name}, ${node.type}, ${node.state}${node.why ? `: ${node.why}` : ""}`);
   say(below, `${node.type}${moves === undefined ? "" : ` · ${rate(moves)}/s`}`);
   say(title, node.why ? `${node.state}: ${node.why}` : `${name}: ${node.state}`);
@@ -408,6 +452,21 @@ function set(element, name, value) {
 
 function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
+}
+
+/// Along the wires, and from row to row: with two hundred nodes, Tab alone is a long way.
+function beside(name, key) {
+  const reads = (other) => (status.nodes[other].reads ?? []).map(nodeOf);
+  if (key === "ArrowLeft") return reads(name).find((input) => boxes.has(input));
+  if (key === "ArrowRight") return [...boxes.keys()].find((other) => reads(other).includes(name));
+  if (key !== "ArrowUp" && key !== "ArrowDown") return undefined;
+  const at = ({ group }) => group.getBoundingClientRect();
+  const here = at(boxes.get(name));
+  const way = key === "ArrowUp" ? -1 : 1;
+  const others = [...boxes].map(([other, box]) => [other, at(box)]).filter(([, { top }]) => (top - here.top) * way > 1);
+  others.sort(([, a], [, b]) => (a.top - b.top) * way || Math.abs(a.left - here.left) - Math.abs(b.left - here.left));
+  // The nearest in the same column, else in the next row.
+  return (others.find(([, { left }]) => Math.abs(left - here.left) < 2) ?? others[0])?.[0];
 }
 
 // --- One node or connection ----------------------------------------------------------------------
@@ -452,8 +511,11 @@ function showPart() {
   const facts = [["what", `${it.role} of type ${it.type}`]];
   facts.push(["state", make("span", { class: it.state }, it.state), it.since_s === undefined ? "" : ` for ${ago(it.since_s)}`]);
   if (it.why) facts.push(["why", it.why]);
+  if (it.failing) facts.push(["fails", `all that it does, for ${ago(it.failing.since_s)}: ${number(it.failing.errors)} errors in a row`]);
+  for (const trouble of it.lasting ?? []) facts.push(["lasts", trouble]);
+  const rule = it.rule ?? it.last_error?.rule;
+  if (rule) facts.push(["what to do", make("code", {}, `forebay explain ${rule}`)]);
   if (it.held_up_by) facts.push(["held up by", openButton(it.held_up_by)]);
-  if (it.last_error) facts.push(["last error", `${it.last_error.text}, ${ago(it.last_error.at_s)} ago`]);
   if (it.disk_fails) facts.push(["disk", "the disk under its buffer fails"]);
   if (it.connection) facts.push(["connection", openButton(it.connection)]);
   if (it.reads) facts.push(["reads", it.reads.join(", ")]);
@@ -463,7 +525,9 @@ function showPart() {
   if (it.latency) facts.push(["takes", `half within ${brief(it.latency.p50_s)}, 90 % within ${brief(it.latency.p90_s)}, 99 % within ${brief(it.latency.p99_s)}, from the source to the other side`]);
   if (it.queue) facts.push(["waits", `${number(it.queue.messages)} messages, ${bytes(it.queue.bytes)}, ${Math.round(it.queue.used * 100)} % of what it may hold`]);
   if (it.busy !== undefined) facts.push(["busy", `${Math.round(it.busy * 100)} % of the time`]);
-  for (const [name, count] of Object.entries(it.counts)) facts.push([words(name), name.startsWith("bytes") ? bytes(count) : number(count)]);
+  const kinds = Object.entries(it.errors_by_kind ?? {}).map(([kind, count]) => `${number(count)} ${words(kind)}`).join(", ");
+  const more = { errors: kinds && `: ${kinds}`, bytes_to_disk: it.bytes_to_disk_a_day ? `, at this rate ${bytes(it.bytes_to_disk_a_day)} a day` : "" };
+  for (const [name, count] of Object.entries(it.counts)) facts.push([words(name), `${name.startsWith("bytes") ? bytes(count) : number(count)}${more[name] ?? ""}`]);
   fill(one("#part-body"), [make("dl", {}, ...facts.flatMap(([what, ...said]) => [make("dt", {}, what), make("dd", {}, ...said)]))]);
 }
 
@@ -481,6 +545,12 @@ function showTapChoice() {
   }
   one("#tap-choice").replaceChildren(...choices.map(([label, side]) => make("button", { "data-tap": side, "aria-pressed": false }, label)));
   one("#tap-hint").textContent = choices.length ? "Two a second at most are shown; the wire is not slowed." : "Messages pass through nodes.";
+}
+
+/// What of a message tells it from others.
+function about({ topic, meta, waits }) {
+  const more = Object.entries(meta ?? {}).map(([name, value]) => `${name} ${JSON.stringify(value)}`);
+  return [waits ? "waits" : "", topic, ...more].filter(Boolean).join(" · ");
 }
 
 function forgetMessages() {
@@ -509,11 +579,12 @@ async function listen(button) {
 }
 
 function showMessage(message, hint) {
-  const { output, left_out: leftOut, payload, ...rest } = message;
+  const { output, left_out: leftOut, time, payload, payload_base64: bytes } = message;
   hint.textContent = leftOut ? `${number(leftOut)} more passed before the last one shown.` : "";
-  const shown = make("li", {}, make("span", { class: "output" }, `${output} `), JSON.stringify(payload), make("span", { class: "output" }, ` ${JSON.stringify(rest)}`));
+  const said = bytes === undefined ? JSON.stringify(payload) : `${bytes} (base64)`;
+  const item = make("li", {}, make("span", { class: "output" }, `${time.slice(11, 23)} ${output} `), said, make("span", { class: "output" }, ` ${about(message)}`));
   const list = one("#messages");
-  list.prepend(shown);
+  list.prepend(item);
   while (list.children.length > MOST_MESSAGES) list.lastChild.remove();
 }
 
@@ -525,22 +596,34 @@ let series = new Map();
 async function showHistory(name) {
   const own = (series = new Map());
   one("#plots").replaceChildren();
+  one("#values").replaceChildren();
   one("#plots-hint").textContent = "";
-  const isNode = status.nodes[name] !== undefined;
-  const none = status.nodes[name]?.role === "sink" ? "None goes out of a sink: look at a node that it reads." : "None so far: a number in what goes out is seen after some ten seconds.";
-  // Whoever closes a node and opens it again has one that looks, not two.
-  while (chosen === name && series === own && isNode) {
+  showErrors([]);
+  // Whoever asks has the program keep the next message, which the second look shows.
+  for (let pause = 2000; chosen === name && series === own; pause = 10_000) {
     try {
-      const { every_s: every, fields } = await (await ask(`/history?node=${encodeURIComponent(name)}`)).json();
+      const { every_s: every, fields, last, errors } = await (await ask(`/history?node=${encodeURIComponent(name)}`)).json();
       if (chosen !== name || series !== own) return;
       const longest = Math.max(0, ...Object.values(fields).map((values) => values.length));
-      one("#plots-hint").textContent = longest ? `The last ${duration(longest * every)}, one value in ${every} s.` : none;
-      Object.entries(fields).forEach(([field, values]) => plot(field, values));
+      Object.entries(fields).forEach(([field, values]) => plot(field, values, last?.units?.[field]));
+      one("#plots-hint").textContent = last ? `${last.topic}, ${duration(last.ago_s)} ago.${longest ? ` Drawn are the last ${duration(longest * every)}, one value in ${every} s.` : ""}` : "None so far.";
+      const { values = {}, units = {}, quality = {} } = last ?? {};
+      const others = Object.entries(values).filter(([field]) => !series.has(field));
+      fill(one("#values"), others.flatMap(([field, value]) => [make("dt", {}, field), make("dd", {}, `${shown(value)} ${units[field] ?? ""}`, make("span", { class: "broken" }, quality[field] ?? ""))]));
+      showErrors(errors);
     } catch {
       // The state says so already.
     }
-    await new Promise((resolve) => setTimeout(resolve, 10_000));
+    await rest(pause);
   }
+}
+
+const shown = (value) => (value === null ? "–" : typeof value === "number" ? String(Number(value.toPrecision(6))) : String(value));
+
+function showErrors(errors) {
+  one("#errors").hidden = errors.length === 0;
+  const said = errors.map(({ text, ago_s: age, times }) => make("li", {}, make("span", { class: "output" }, `${duration(age)} ago${times > 1 ? `, ${number(times)} times` : ""} `), text));
+  fill(one("#errors ol"), said);
 }
 
 async function showSettings() {
@@ -552,7 +635,7 @@ async function showSettings() {
   }
 }
 
-function plot(name, values) {
+function plot(name, values, unit = "") {
   if (!series.has(name)) {
     if (series.size === MOST_PLOTS) return;
     const line = make("polyline");
@@ -569,7 +652,7 @@ function plot(name, values) {
   const points = values.flatMap((value, at) => (value === null ? [] : [`${(2 + at * step).toFixed(1)},${y(value).toFixed(1)}`]));
   // One value is a line as well.
   line.setAttribute("points", points.length === 1 ? `${points[0]} 178,22` : points.join(" "));
-  now.textContent = String(Number(known.at(-1).toPrecision(6)));
+  now.textContent = `${shown(known.at(-1))} ${unit}`;
 }
 
 // --- The log -------------------------------------------------------------------------------------
@@ -585,7 +668,7 @@ async function showLog() {
     } catch {
       // The state says so already.
     }
-    await new Promise((resolve) => setTimeout(resolve, 5000));
+    await rest(5000);
   }
 }
 
@@ -599,6 +682,11 @@ document.addEventListener("click", ({ target }) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && chosen) close();
+  const neighbour = event.target.matches?.(".node") && beside(event.target.dataset.open, event.key);
+  if (neighbour) {
+    event.preventDefault();
+    boxes.get(neighbour).group.focus();
+  }
   if (["Enter", " "].includes(event.key) && event.target.matches?.(".node")) {
     event.preventDefault();
     open(event.target.dataset.open);

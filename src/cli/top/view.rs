@@ -13,7 +13,7 @@ use crate::{
     cli::{
         columns::{cut, flow, padded, width, wrapped},
         output::about,
-        report::{Status, Wellness},
+        report::{Status, Wellness, with_rule},
         status::{headline, latency_of, short, table},
     },
     engine::{Last, PartReport, PastError, StateName},
@@ -234,7 +234,8 @@ impl Sort {
 }
 
 fn is_well(part: &PartReport) -> bool {
-    !matches!(part.state, StateName::Waiting | StateName::Broken) && !part.disk_fails
+    let is_stuck = matches!(part.state, StateName::Waiting | StateName::Broken);
+    !is_stuck && !part.disk_fails && part.failing.is_none()
 }
 
 fn wellness(status: &Status) -> String {
@@ -249,11 +250,16 @@ fn wellness(status: &Status) -> String {
 /// What there is to say about one, in so many lines: how it is, what it sent last, what went wrong.
 fn about_one(part: &PartReport, seen: &Seen, width: usize, most: usize) -> Vec<String> {
     let what = format!("{}: {} of type {}", part.name, part.role.noun(), part.type_name);
-    let why = part.why.as_ref().map(|why| format!("; {}: {why}", part.state.word()));
+    let why = part.why.as_ref();
+    let why =
+        why.map(|why| format!("; {}: {}", part.state.word(), with_rule(why, part.rule.as_deref())));
+    let fails = part.failing.as_ref().map(|failing| {
+        format!("; fails for {}, {} errors in a row", about(failing.for_s), failing.errors)
+    });
     let held_up =
         part.held_up_by.as_ref().map(|by| format!("; held up by {by}, which has no room"));
     let latency = part.latency.as_ref().map(|latency| format!("; {}", latency_of(latency)));
-    let is: String = [Some(what), why, held_up, latency].into_iter().flatten().collect();
+    let is: String = [Some(what), why, fails, held_up, latency].into_iter().flatten().collect();
     let known = seen.values.as_ref().filter(|(name, _)| *name == part.name);
     let last = known.and_then(|(_, values)| values.last.as_ref());
     let last = last.map(|last| last_lines(last, width)).unwrap_or_default();
@@ -273,7 +279,8 @@ fn error_line(error: &PastError) -> String {
         1 => String::new(),
         times => format!(", {times} times"),
     };
-    printable(&format!("error {} ago{times}: {}", about(error.ago_s), error.text)).into_owned()
+    let text = with_rule(&error.text, error.rule.as_deref());
+    printable(&format!("error {} ago{times}: {text}", about(error.ago_s))).into_owned()
 }
 
 /// `flow_temp 45.2 degC`, of each value.
