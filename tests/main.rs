@@ -19,6 +19,7 @@ mod hub;
 mod image;
 mod last_good;
 mod live;
+mod many_askers;
 mod modbus;
 mod mqtt5;
 mod mqtt_payloads;

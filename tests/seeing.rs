@@ -8,6 +8,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
+use forebay::api::{Route, routes};
 use serde_json::Value;
 
 use crate::support::{
@@ -818,35 +819,56 @@ fn no_answer_shows_a_secret() {
     let (folder, data) = (folder(broker.port), Folder::new());
     folder.write(
         "forebay.yaml",
-        &format!("api: {{ listen: '127.0.0.1:{port}', token: '${{file:secrets/word}}{TOKEN}' }}\n"),
+        &format!("api: {{ listen: '127.0.0.1:{port}', token: '${{file:secrets/word}}{TOKEN}', allow: [reload, drop-buffer] }}\n"),
     );
     let _running = Forebay::run_on(folder.path(), data.path());
     let token = format!("Authorization: Bearer hunter2-hunter2{TOKEN}\r\n");
     until("it listens", || over_network(port, "/health", &token).is_some());
-    // Every way in of which `api/server.rs` knows.
-    let paths = [
-        "/",
-        "/page.js",
-        "/page.css",
-        "/icon.svg",
-        "/status",
-        "/health",
-        "/metrics",
-        "/log",
-        "/plan",
-        "/settings?node=plant",
-        "/settings?node=a/cloud",
-        "/history?node=a/beat",
-    ];
     let settings = over_network(port, "/settings?node=plant", &token).expect("it listens");
     assert!(settings.contains("password: '${file:secrets/word}'"), "{settings}");
-    for path in paths {
-        let text = over_network(port, path, &token).expect("it listens");
-        assert!(text.starts_with("HTTP/1.1 200 ") && !text.contains("hunter2"), "{path}: {text}");
-    }
-    for (path, part) in [("/events", "event: status"), ("/tap?node=a/beat", "\"output\"")] {
-        let text = beginning_over_network(port, path, &token, part);
-        assert!(!text.contains("hunter2"), "{path}: {text}");
+    // Every way in, with what is asked there.
+    for (path, route) in routes() {
+        let nodes: &[&str] = match route {
+            Route::Settings => &["?node=plant", "?node=a/cloud", "?node=a/beat"],
+            Route::History => &["", "?node=a/beat", "?node=a/cloud", "?node=plant"],
+            Route::Tap => &["?node=a/beat", "?node=a/cloud&in", "?node=a/screen&in&waiting"],
+            Route::DropBuffer => &["?node=a/cloud", "?node=plant"],
+            Route::Page
+            | Route::Status
+            | Route::Health
+            | Route::Events
+            | Route::Log
+            | Route::Plan
+            | Route::Metrics
+            | Route::Reload => &[""],
+        };
+        for node in nodes {
+            let path = format!("{path}{node}");
+            let ask = |headers: &str| match route {
+                Route::Events => beginning_over_network(port, &path, headers, "\n\n"),
+                Route::Tap => beginning_over_network(port, &path, headers, "\n{"),
+                _ if route.changes() => {
+                    posted(port, &path, &format!("{headers}X-Forebay: test\r\n"))
+                }
+                _ => over_network(port, &path, headers).expect("it listens"),
+            };
+            let text = ask(&token);
+            let is_answered =
+                text.starts_with("HTTP/1.1 200 ") || text.starts_with("HTTP/1.1 404 ");
+            assert!(is_answered && !text.contains("hunter2"), "{path}: {text}");
+            assert!(
+                *node != "?node=a/cloud" || text.starts_with("HTTP/1.1 200 "),
+                "{path}: {text}"
+            );
+            if route != Route::Page {
+                let refused = match route.changes() {
+                    true => posted(port, &path, "X-Forebay: test\r\n"),
+                    false => over_network(port, &path, "").expect("it listens"),
+                };
+                assert!(refused.starts_with("HTTP/1.1 401 "), "{path}: {refused}");
+                assert!(!refused.contains("hunter2"), "{path}: {refused}");
+            }
+        }
     }
     for verb in [&["status"][..], &["status", "plant"], &["status", "cloud"], &["health"]] {
         for format in ["text", "json"] {

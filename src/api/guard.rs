@@ -11,7 +11,7 @@ use hyper::{
     header::{AUTHORIZATION, HOST, HeaderValue, ORIGIN},
 };
 
-use super::page;
+use super::routes::Route;
 
 /// Where questions come from the network, and what whoever asks has to know.
 #[derive(Clone)]
@@ -59,8 +59,6 @@ pub(super) enum TurnedAway {
     OfSomebodyElse,
 }
 
-/// What is told without a token.
-const NUMBERS: [&str; 2] = ["/health", "/metrics"];
 /// Whoever changes something says so in this header, which no page of somebody else can send: a browser asks first.
 const CHANGES: &str = "x-forebay";
 
@@ -75,7 +73,7 @@ impl Guard {
     }
 
     pub(super) fn lets_in<B>(&self, request: &Request<B>) -> Result<(), TurnedAway> {
-        let (headers, path) = (request.headers(), request.uri().path());
+        let (headers, route) = (request.headers(), Route::at(request.uri().path()));
         // Where no token is asked for, a page of somebody else could have a name of theirs lead here.
         let is_meant = match self {
             Guard::Socket => is_of_no_network(headers.get(HOST)),
@@ -89,7 +87,7 @@ impl Guard {
             return Err(TurnedAway::OfSomebodyElse);
         }
         // It tells nothing of this machine, and is where the token is typed in.
-        if page::part(path).is_some() {
+        if route == Some(Route::Page) {
             return Ok(());
         }
         match self {
@@ -98,7 +96,7 @@ impl Guard {
                 let given = headers.get(AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
                 if same(given, wanted.as_bytes()) { Ok(()) } else { Err(TurnedAway::Unknown) }
             }
-            Guard::Numbers if NUMBERS.contains(&path) => Ok(()),
+            Guard::Numbers if route.is_some_and(Route::is_numbers) => Ok(()),
             Guard::Numbers => Err(TurnedAway::WantsToken),
         }
     }

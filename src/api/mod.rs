@@ -7,8 +7,10 @@
 mod client;
 mod events;
 mod guard;
+mod guests;
 mod page;
 mod question;
+mod routes;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -17,5 +19,6 @@ pub use self::{
     client::{Answer, ask, listen},
     guard::Door,
     question::{Exposition, Question, Side, Tap, Wanted},
+    routes::{Route, routes},
     server::{Questions, open},
 };

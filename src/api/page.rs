@@ -28,6 +28,11 @@ const PARTS: [Part; 4] = [
     Part { path: "/icon.svg", kind: "image/svg+xml", text: include_str!("page/icon.svg") },
 ];
 
+/// Where they stand.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    PARTS.iter().map(|part| part.path)
+}
+
 /// What stands at a path.
 pub(super) fn part(path: &str) -> Option<&'static Part> {
     PARTS.iter().find(|part| part.path == path)

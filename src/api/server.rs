@@ -4,14 +4,11 @@ use std::{
     convert::Infallible,
     fs::{self, Permissions},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -39,27 +36,35 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream, UnixListener},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    task::{JoinHandle, JoinSet},
+    sync::{Semaphore, mpsc, oneshot},
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
+use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use super::{
     events,
     guard::{Door, Guard, TurnedAway},
+    guests::{Guests, MOST_LOOKING_ON, Progress, Stage},
     page,
     question::{Exposition, Question, Reply, Side, Tap, Wanted},
+    routes::Route,
 };
 use crate::warnings::{API_CERTIFICATE, NO_SOCKET, PORT_IN_USE};
 
 /// The socket's name in the data folder.
 pub(super) const SOCKET: &str = "api.sock";
-/// Who comes beyond this many waits.
-const MOST_CONNECTIONS: usize = 16;
 /// How long one may take, from its first byte to the last of its answer.
 const LONGEST: Duration = Duration::from_secs(30);
+/// Who looks on and takes nothing for so long is gone, or might as well be.
+const LONGEST_UNREAD: Duration = Duration::from_secs(60);
+/// What is read of a question at most: its first line and its headers.
+const MOST_HEAD_BYTES: usize = 16 << 10;
+const MOST_HEADERS: usize = 64;
+/// Of those who come at once, so many wait in the system.
+const MOST_AT_ONCE: u32 = 128;
 /// Questions that are not answered yet.
 const MOST_QUESTIONS: usize = 16;
 
@@ -185,7 +190,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // Those who are let in have it from here.
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
     socket.bind(address)?;
-    socket.listen(MOST_CONNECTIONS as u32)
+    socket.listen(MOST_AT_ONCE)
 }
 
 /// Removed from the disk when it is dropped.
@@ -221,13 +226,17 @@ enum Inlet {
 }
 
 impl Inlet {
-    async fn accept(&mut self) -> io::Result<Caller> {
+    /// Who came in, and from where.
+    async fn accept(&mut self) -> io::Result<(Caller, Option<IpAddr>)> {
         Ok(match self {
-            Inlet::Socket(listener) => Caller::Plain(Box::new(listener.accept().await?.0)),
-            Inlet::Network(listener) => Caller::Plain(Box::new(listener.accept().await?.0)),
+            Inlet::Socket(listener) => (Caller::Plain(Box::new(listener.accept().await?.0)), None),
+            Inlet::Network(listener) => {
+                let (stream, from) = listener.accept().await?;
+                (Caller::Plain(Box::new(stream)), Some(from.ip()))
+            }
             Inlet::Tls(listener, certificates) => {
-                let (stream, _) = listener.accept().await?;
-                Caller::Tls(stream, certificates.now().await?)
+                let (stream, from) = listener.accept().await?;
+                (Caller::Tls(stream, certificates.now().await?), Some(from.ip()))
             }
         })
     }
@@ -303,17 +312,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 async fn serve(mut inlet: Inlet, guard: Guard, ask: mpsc::Sender<Question>) {
     const PAUSE: Duration = Duration::from_millis(100);
-    let guard = Arc::new(guard);
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let (guard, seats) = (Arc::new(guard), Arc::new(Semaphore::new(MOST_LOOKING_ON)));
     // They end with this.
-    let mut served = JoinSet::new();
+    let mut guests = Guests::default();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        while served.try_join_next().is_some() {}
         match inlet.accept().await {
-            Ok(caller) => {
-                served.spawn(serve_one(caller, Arc::clone(&guard), ask.clone(), place));
-            }
+            Ok((caller, from)) => guests.serve(from, |progress| {
+                let (guard, seats) = (Arc::clone(&guard), Arc::clone(&seats));
+                serve_one(caller, guard, ask.clone(), seats, progress)
+            }),
             // Such as too many open files.
             Err(error) => {
                 debug!(%error, "nobody can be let in to ask how it is");
@@ -327,7 +334,8 @@ async fn serve_one(
     caller: Caller,
     guard: Arc<Guard>,
     ask: mpsc::Sender<Question>,
-    _place: OwnedSemaphorePermit,
+    seats: Arc<Semaphore>,
+    progress: Arc<Progress>,
 ) {
     const LONGEST_HANDSHAKE: Duration = Duration::from_secs(10);
     let stream = match timeout(LONGEST_HANDSHAKE, caller.stream()).await {
@@ -337,57 +345,76 @@ async fn serve_one(
         }
         Err(_) => return debug!("somebody who came to ask how it is said nothing"),
     };
-    let is_long = AtomicBool::new(false);
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(LONGEST_UNREAD));
+    // Held by who looks on.
+    let seat = Mutex::new(None);
     let answer = service_fn(|request: Request<Incoming>| {
-        let (ask, guard, is_long) = (ask.clone(), Arc::clone(&guard), &is_long);
+        let (ask, guard, seats) = (ask.clone(), Arc::clone(&guard), Arc::clone(&seats));
+        let (progress, seat) = (&progress, &seat);
         async move {
-            let response = match guard.lets_in(&request) {
+            progress.reach(Stage::Asked);
+            let mut response = match guard.lets_in(&request) {
                 Ok(()) => answer(&request, &ask).await,
                 Err(why) => turn_away(&why),
             };
-            is_long.store(matches!(response.body(), Said::Lines(..)), Ordering::Relaxed);
+            if matches!(response.body(), Said::Lines(..)) {
+                match seats.try_acquire_owned() {
+                    Ok(taken) => {
+                        progress.reach(Stage::LooksOn);
+                        *seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(taken);
+                    }
+                    Err(_) => response = said(StatusCode::SERVICE_UNAVAILABLE, TEXT, too_many()),
+                }
+            }
             Ok::<_, Infallible>(response)
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), answer);
+        .max_buf_size(MOST_HEAD_BYTES)
+        .max_headers(MOST_HEADERS)
+        .serve_connection(TokioIo::new(Box::pin(stream)), answer);
     let mut connection = pin!(connection);
     // Whoever hangs up in the middle has had enough.
-    if timeout(LONGEST, &mut connection).await.is_err() && is_long.load(Ordering::Relaxed) {
+    let is_done = timeout(LONGEST, &mut connection).await.is_ok();
+    let looks_on = || seat.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+    if !is_done && looks_on() {
         let _ = connection.await;
     }
 }
 
+fn too_many() -> String {
+    format!("{MOST_LOOKING_ON} look on already; close one of them\n")
+}
+
 async fn answer(request: &Request<Incoming>, ask: &mpsc::Sender<Question>) -> Response<Said> {
-    if let Some(part) = page::part(request.uri().path()) {
-        return match *request.method() {
-            Method::GET => show(part, request.headers()),
-            _ => only(&Method::GET),
-        };
-    }
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-    let wanted = match (path, request.method()) {
-        ("/reload", &Method::POST) => Ok(Wanted::Reload),
-        ("/drop-buffer", &Method::POST) => wanted_node(query).map(Wanted::DropBuffer),
-        ("/reload" | "/drop-buffer", _) => return only(&Method::POST),
-        ("/events", &Method::GET) => {
-            return follow(events::follow(ask.clone()), request.headers());
+    let route = match Route::at(path) {
+        Some(route) if request.method() != route.method() => return only(&route.method()),
+        Some(route) => route,
+        None if request.method() != Method::GET => return only(&Method::GET),
+        None => return refuse(StatusCode::NOT_FOUND),
+    };
+    let wanted = match route {
+        Route::Page => {
+            let part = page::part(path);
+            return part
+                .map_or_else(|| refuse(StatusCode::NOT_FOUND), |it| show(it, request.headers()));
         }
-        ("/status", &Method::GET) => Ok(Wanted::Status),
-        ("/log", &Method::GET) => Ok(Wanted::Log),
-        ("/health", &Method::GET) => Ok(Wanted::Health),
-        ("/plan", &Method::GET) => Ok(Wanted::Plan),
-        ("/metrics", &Method::GET) => {
-            Ok(Wanted::Metrics(exposition(request.headers().get(ACCEPT))))
-        }
-        ("/settings", &Method::GET) => wanted_node(query).map(Wanted::Settings),
-        ("/history", &Method::GET) if query.is_empty() => Ok(Wanted::LastValues),
-        ("/history", &Method::GET) => wanted_node(query).map(Wanted::History),
-        ("/tap", &Method::GET) => wanted_tap(query).map(Wanted::Tap),
-        (_, &Method::GET) => return refuse(StatusCode::NOT_FOUND),
-        _ => return only(&Method::GET),
+        Route::Events => return follow(events::follow(ask.clone()), request.headers()),
+        Route::Status => Ok(Wanted::Status),
+        Route::Log => Ok(Wanted::Log),
+        Route::Health => Ok(Wanted::Health),
+        Route::Plan => Ok(Wanted::Plan),
+        Route::Metrics => Ok(Wanted::Metrics(exposition(request.headers().get(ACCEPT)))),
+        Route::Settings => wanted_node(query).map(Wanted::Settings),
+        Route::History if query.is_empty() => Ok(Wanted::LastValues),
+        Route::History => wanted_node(query).map(Wanted::History),
+        Route::Tap => wanted_tap(query).map(Wanted::Tap),
+        Route::Reload => Ok(Wanted::Reload),
+        Route::DropBuffer => wanted_node(query).map(Wanted::DropBuffer),
     };
     let wanted = match wanted {
         Ok(wanted) => wanted,
