@@ -5,6 +5,7 @@ use std::{
     panic, process,
     sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::Duration,
 };
 
 use crossterm::{
@@ -16,10 +17,14 @@ use crossterm::{
         LeaveAlternateScreen,
     },
 };
-use rustix::process::{Signal, kill_current_process_group};
+use rustix::{
+    process::{Signal, kill_current_process_group},
+    termios::tcgetattr,
+};
 use tokio::{
     select,
     signal::unix::{SignalKind, signal},
+    time::interval,
 };
 
 use crate::cli::runtime::block_on;
@@ -136,8 +141,14 @@ fn follow_signals() {
         let (mut hangup, mut interrupt) = (on(SignalKind::hangup())?, on(SignalKind::interrupt())?);
         let (mut quit, mut terminate) = (on(SignalKind::quit())?, on(SignalKind::terminate())?);
         let mut went_on = on(SignalKind::from_raw(Signal::CONT.as_raw()))?;
+        let mut looks = interval(Duration::from_secs(1));
         loop {
             select! {
+                // Not everybody who loses a terminal is told by a signal. Whoever reads keys from what is gone goes round
+                // in circles.
+                _ = looks.tick() => if tcgetattr(stdout()).is_err() {
+                    return Ok(Signal::HUP);
+                },
                 _ = hangup.recv() => return Ok(Signal::HUP),
                 _ = interrupt.recv() => return Ok(Signal::INT),
                 _ = quit.recv() => return Ok(Signal::QUIT),
