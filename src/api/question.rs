@@ -51,6 +51,8 @@ pub struct Tap {
     pub every: Duration,
     /// First what waits in front of it.
     pub with_waiting: bool,
+    /// Of a larger message only the beginning is told.
+    pub most_bytes: Option<usize>,
 }
 
 /// Where messages are looked at.

@@ -464,12 +464,12 @@ fn decoded(value: &str) -> Result<String, String> {
 }
 
 /// `node=boiler/meter&output=errors&per_second=5`, or `in` or `both` in the place of `output`; with `waiting`, first what
-/// waits in front of the node.
+/// waits in front of the node; with `most_bytes`, of larger messages only the beginning.
 fn wanted_tap(query: &str) -> Result<Tap, String> {
     const MOST_PER_SECOND: f64 = 1000.0;
     let (mut node, mut side) = (None, Side::Out(None));
     let mut every = Duration::from_millis(100);
-    let mut with_waiting = false;
+    let (mut with_waiting, mut most_bytes) = (false, None);
     for part in query.split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         let value = decoded(value)?;
@@ -478,6 +478,9 @@ fn wanted_tap(query: &str) -> Result<Tap, String> {
             "in" => side = Side::In,
             "both" => side = Side::Both,
             "waiting" => with_waiting = true,
+            "most_bytes" => {
+                most_bytes = Some(value.parse().map_err(|_| "`most_bytes` is a whole number")?);
+            }
             "output" => side = Side::Out(Some(value)),
             "per_second" => {
                 let rate =
@@ -491,7 +494,7 @@ fn wanted_tap(query: &str) -> Result<Tap, String> {
         }
     }
     let node = node.ok_or("`node` is missing")?;
-    Ok(Tap { node, side, every, with_waiting })
+    Ok(Tap { node, side, every, with_waiting, most_bytes })
 }
 
 /// A part of the page. It has nothing of this machine in it, and asks nobody but us.

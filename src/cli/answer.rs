@@ -1,6 +1,7 @@
 //! What `run` answers when it is asked how it is.
 
-use serde_json::{Map, json};
+use forebay_sdk::{Format, Message};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -56,7 +57,10 @@ pub(super) fn answer(question: Question, running: &Running) {
             question.answer_by_text(kind, text);
         }
         Wanted::Tap(tap) => match tapped(running, &tap) {
-            Ok((waiting, passing)) => question.answer_by_lines(as_lines(waiting, passing)),
+            Ok((waiting, passing)) => {
+                let most_bytes = tap.most_bytes.unwrap_or(usize::MAX);
+                question.answer_by_lines(as_lines(waiting, passing, most_bytes));
+            }
             Err(why) => question.refuse(why),
         },
     }
@@ -71,7 +75,7 @@ fn forbidden(running: &Running, what: Allowed, name: &str) -> Option<String> {
 /// What waits in front of a node, if that is asked for, and its messages as they pass.
 fn tapped(
     running: &Running,
-    Tap { node, side, every, with_waiting }: &Tap,
+    Tap { node, side, every, with_waiting, .. }: &Tap,
 ) -> Result<(Option<Backlog>, mpsc::Receiver<Tapped>), String> {
     let engine = &running.engine;
     let waiting = with_waiting.then(|| engine.waiting(node)).transpose()?;
@@ -87,12 +91,13 @@ fn tapped(
 fn as_lines(
     waiting: Option<Backlog>,
     mut passing: mpsc::Receiver<Tapped>,
+    most_bytes: usize,
 ) -> mpsc::Receiver<String> {
     let (say, lines) = mpsc::channel(1);
     tokio::spawn(async move {
         if let Some(mut waiting) = waiting {
             while let Some(message) = waiting.next().await {
-                if say.send(as_line(&message, true)).await.is_err() {
+                if say.send(as_line(&message, true, most_bytes)).await.is_err() {
                     return;
                 }
             }
@@ -103,7 +108,7 @@ fn as_lines(
                 () = say.closed() => None,
             };
             let Some(message) = message else { return };
-            if say.send(as_line(&message, false)).await.is_err() {
+            if say.send(as_line(&message, false, most_bytes)).await.is_err() {
                 return;
             }
         }
@@ -111,7 +116,7 @@ fn as_lines(
     lines
 }
 
-fn as_line(tapped: &Tapped, waits: bool) -> String {
+fn as_line(tapped: &Tapped, waits: bool, most_bytes: usize) -> String {
     let named = |output: &str| Map::from_iter([("output".to_owned(), output.into())]);
     let mut first = named(&tapped.output);
     if waits {
@@ -120,11 +125,12 @@ fn as_line(tapped: &Tapped, waits: bool) -> String {
     if tapped.left_out > 0 {
         first.insert("left_out".to_owned(), tapped.left_out.into());
     }
-    let mut line = message_as_json(first, &tapped.message);
+    let told = |first, message: &_| told(first, message, most_bytes, |text| tapped.hide(text));
+    let mut line = told(first, &tapped.message);
     if let Some(became) = &tapped.became {
         let Became { made, more, is_kept } = became;
         let made: Vec<String> =
-            made.iter().map(|(output, message)| message_as_json(named(output), message)).collect();
+            made.iter().map(|(output, message)| told(named(output), message)).collect();
         line.pop();
         line += &format!(",\"became\":[{}]", made.join(","));
         if *more > 0 {
@@ -136,4 +142,43 @@ fn as_line(tapped: &Tapped, waits: bool) -> String {
         line.push('}');
     }
     tapped.hide(line)
+}
+
+/// A message behind other members; of one that is larger than that, the beginning, and how large it is.
+fn told(
+    mut first: Map<String, Value>,
+    message: &Message,
+    most_bytes: usize,
+    hide: impl Fn(String) -> String,
+) -> String {
+    let bytes = message.size_bytes();
+    if bytes <= most_bytes {
+        return message_as_json(first, message);
+    }
+    first.insert("bytes".to_owned(), bytes.into());
+    let payload = message.payload.to_bytes(Format::Json);
+    // What is cut could not be told from what is hidden.
+    let text = hide(String::from_utf8_lossy(&payload).into_owned());
+    let end = (0..=most_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    let beginning = Value::String(format!("{}…", &text[..end.unwrap_or(0)]));
+    message_as_json(first, &Message { payload: beginning.into(), ..message.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_large_message_the_beginning_is_told_and_no_part_of_a_secret() {
+        let message = Message::new("t", json!({ "key": "hunter2", "text": "ä".repeat(5000) }));
+        let hide = |text: String| text.replace("hunter2", "***");
+        let told = |most| -> Value {
+            serde_json::from_str(&told(Map::new(), &message, most, hide)).unwrap()
+        };
+        let large = told(11);
+        assert_eq!(large["payload"], r#"{"key":"***…"#);
+        assert!(large["bytes"].as_u64() > Some(10_000));
+        assert!(told(30)["payload"].as_str().unwrap().ends_with("ä…"));
+        assert_eq!(told(1 << 20)["payload"]["text"].as_str().unwrap().len(), 10_000);
+    }
 }

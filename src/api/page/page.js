@@ -4,6 +4,8 @@
 
 const LONGEST_PAUSE_MS = 10_000;
 const MOST_MESSAGES = 30;
+/// Of a message. A picture twice a second, over a slow link, would leave no room for anything else.
+const MOST_BYTES = 4000;
 const MOST_PLOTS = 12;
 const NEARLY_FULL = 0.9;
 
@@ -569,7 +571,7 @@ async function listen(button) {
   hint.textContent = "Waits for the next message.";
   const stop = (listening = new AbortController());
   try {
-    for await (const line of lines(`/tap?node=${encodeURIComponent(chosen)}&${button.dataset.tap}&per_second=2`, stop.signal)) {
+    for await (const line of lines(`/tap?node=${encodeURIComponent(chosen)}&${button.dataset.tap}&per_second=2&most_bytes=${MOST_BYTES}`, stop.signal)) {
       if (line) showMessage(JSON.parse(line), hint);
     }
     hint.textContent = "No more: the node was replaced or is gone.";
@@ -579,9 +581,10 @@ async function listen(button) {
 }
 
 function showMessage(message, hint) {
-  const { output, left_out: leftOut, time, payload, payload_base64: bytes } = message;
+  const { output, left_out: leftOut, time, payload, payload_base64: base64, bytes: all } = message;
   hint.textContent = leftOut ? `${number(leftOut)} more passed before the last one shown.` : "";
-  const said = bytes === undefined ? JSON.stringify(payload) : `${bytes} (base64)`;
+  // Of a large one, the beginning.
+  const said = all ? `${payload} (${bytes(all)})` : base64 === undefined ? JSON.stringify(payload) : `${base64} (base64)`;
   const item = make("li", {}, make("span", { class: "output" }, `${time.slice(11, 23)} ${output} `), said, make("span", { class: "output" }, ` ${about(message)}`));
   const list = one("#messages");
   list.prepend(item);
