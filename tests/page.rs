@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use serde_json::json;
 
-use crate::support::{Browser, Folder, Forebay, free_port, now, program, start_inside};
+use crate::support::{Browser, Folder, Forebay, Proxy, free_port, now, program, start_inside};
 
 const TOKEN: &str = "0123456789abcdef";
 
@@ -150,6 +150,27 @@ fn the_page_tells_nothing_without_the_token() {
     let wrong = browser.wrong();
     let wrong = wrong.as_array().expect("a list");
     assert!(wrong.iter().all(|it| it.to_string().contains("401")), "{wrong:?}");
+}
+
+/// After a night of sleep, or behind a router that forgot the connection, dashboards go on showing what was last told.
+#[test]
+fn a_page_that_hears_nothing_more_says_so_and_asks_again() {
+    let folder = Folder::new();
+    let port = free_port();
+    folder
+        .write("forebay.yaml", &format!("api: {{ listen: '127.0.0.1:{port}', token: {TOKEN} }}\n"));
+    folder.write("extra.yaml", &stuck(free_port()));
+    let running = Forebay::run(folder.path());
+    running.wait_for_log("answers at http://");
+    let link = Proxy::to(port);
+    let address = format!("http://127.0.0.1:{}/#token={TOKEN}", link.port);
+    let mut browser = Browser::open(&address, &desk());
+    browser.sees("!!document.querySelector('[data-open=\"extra/out\"]')");
+    link.swallow();
+    browser.sees("document.querySelector('#state').innerText === 'no answer'");
+    link.heal();
+    browser.sees("document.querySelector('#state').innerText !== 'no answer'");
+    assert_eq!(browser.wrong(), json!([]));
 }
 
 /// Two hundred nodes, which send each second.

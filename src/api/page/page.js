@@ -3,6 +3,7 @@
 // the end of the log from /log. The token stays in this tab.
 
 const LONGEST_PAUSE_MS = 10_000;
+const LONGEST_SILENCE_MS = 40_000;
 const MOST_MESSAGES = 30;
 /// Of a message. A picture twice a second, over a slow link, would leave no room for anything else.
 const MOST_BYTES = 4000;
@@ -34,7 +35,8 @@ async function ask(path, signal, method = "GET") {
   const headers = known ? { Authorization: `Bearer ${known}` } : {};
   // No page of somebody else can send it.
   if (method === "POST") headers["X-Forebay"] = "page";
-  const response = await fetch(path, { method, headers, signal, cache: "no-store" });
+  // From where the page is, which may be below a path of a proxy's.
+  const response = await fetch(path.slice(1), { method, headers, signal, cache: "no-store" });
   if (response.status === 401 || (response.status === 403 && method === "GET")) {
     throw new Refused(response.status === 403 ? await response.text() : known ? "That is not the token." : "");
   }
@@ -65,15 +67,27 @@ function merge(target, patch) {
   return merged;
 }
 
-async function follow(signal) {
+async function follow(stop) {
   let name = "";
-  for await (const line of lines("/events", signal)) {
-    if (line.startsWith("event: ")) name = line.slice(7);
-    if (!line.startsWith("data: ")) continue;
-    const data = JSON.parse(line.slice(6));
-    status = name === "status" ? data : merge(status, data);
-    toldAt = performance.now();
-    show();
+  // A line comes every sixteen seconds, also when nothing changes. After a night of sleep, or behind a router that has forgotten
+  // the connection, nobody says that none will.
+  const watch = () => setTimeout(() => stop.abort("silent"), LONGEST_SILENCE_MS);
+  let silence = watch();
+  try {
+    for await (const line of lines("/events", stop.signal)) {
+      clearTimeout(silence);
+      silence = watch();
+      if (line.startsWith("event: ")) name = line.slice(7);
+      if (!line.startsWith("data: ")) continue;
+      const data = JSON.parse(line.slice(6));
+      // Another program has another page.
+      if (name === "status" && status && status.version !== data.version) location.reload();
+      status = name === "status" ? data : merge(status, data);
+      toldAt = performance.now();
+      show();
+    }
+  } finally {
+    clearTimeout(silence);
   }
   throw new Error("the program ended");
 }
@@ -96,13 +110,13 @@ async function keepFollowing() {
     document.addEventListener("visibilitychange", hide);
     const began = performance.now();
     try {
-      await follow(stop.signal);
+      await follow(stop);
     } catch (error) {
       if (error instanceof Refused) {
         askForToken(error.message);
         return;
       }
-      if (!stop.signal.aborted) away();
+      if (!document.hidden) away();
     } finally {
       document.removeEventListener("visibilitychange", hide);
     }
@@ -319,6 +333,7 @@ function askAgain() {
 
 // --- The graph -----------------------------------------------------------------------------------
 
+const HEAD = 45;
 const BOX = { width: 172, height: 48, across: 64, down: 16, margin: 6 };
 let drawn = "";
 let boxes = new Map();
@@ -392,7 +407,10 @@ function draw(pipeline, names) {
     }
   }
   for (const name of names) picture.append(box(name, places.get(name)));
-  return make("div", { class: "pipeline" }, make("h3", {}, pipeline), picture);
+  const whole = make("div", { class: "pipeline" }, make("h3", {}, pipeline), picture);
+  // What is out of sight is not drawn, and has its room all the same.
+  whole.style.containIntrinsicSize = `${width}px ${height + HEAD}px`;
+  return whole;
 }
 
 /// From box to box; one that passes others goes between the rows.
