@@ -264,6 +264,9 @@ impl Inbox {
         from: u64,
         bytes: usize,
     ) -> Option<io::Result<Vec<(u64, Message)>>> {
+        if self.finishing.load(Ordering::Acquire) {
+            return None;
+        }
         let (tell, told) = oneshot::channel();
         self.change(|queue| queue.look(Look { from, bytes, tell }));
         told.await.ok()

@@ -577,6 +577,10 @@ impl Queue {
         let Some(log) = &mut self.log else { return Due::Never };
         let spills = may_spill && log.is_open();
         match log.due(&self.limits, hungry, finishing) {
+            Due::Finished => {
+                log.forget_looks();
+                Due::Finished
+            }
             Due::Now(mut job) => {
                 job.in_lanes = self.lanes.numbers();
                 Due::Now(job)

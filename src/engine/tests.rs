@@ -1428,6 +1428,43 @@ mod on_disk {
         assert!(engine.drop_waiting("n").is_err() && engine.drop_waiting("no/such").is_err());
     }
 
+    async fn shown(engine: &Engine, sink: &str) -> Vec<u64> {
+        let (mut backlog, mut shown) = (engine.waiting(sink).unwrap(), Vec::new());
+        while let Some(tapped) = backlog.next().await {
+            assert_eq!(&*tapped.output, "n");
+            shown.extend(tapped.message.payload.value().unwrap().as_u64());
+        }
+        shown
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_is_shown_once_and_in_order_wherever_it_is() {
+        for store in [Store::Memory, Store::Disk, Store::Spill] {
+            let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+            let is_down = Arc::new(AtomicBool::new(true));
+            let trouble = || Trouble::Down(Arc::clone(&is_down));
+            let mut engine = Engine::new(Path::new("."), data.path());
+            engine.apply(graph(&log, "p/s", store, trouble(), 3000)).await;
+            rest(30).await;
+            let waiting = engine.report().nodes.pop().unwrap().queue.unwrap().messages as u64;
+            let expected = if store == Store::Memory { 100 } else { waiting };
+            assert_eq!(shown(&engine, "p/s").await, (0..expected).collect::<Vec<_>>(), "{store:?}");
+            is_down.store(false, Ordering::SeqCst);
+            rest(120).await;
+            assert_eq!(shown(&engine, "p/s").await, [0; 0], "{store:?}: it is delivered");
+            assert_eq!(log.got(), (0..3000).collect::<Vec<_>>(), "looking changes nothing");
+        }
+        // Who looks while the sink goes does not wait for ever.
+        let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+        let mut engine = Engine::new(Path::new("."), data.path());
+        engine.apply(graph(&log, "p/s", Store::Disk, down(), 3000)).await;
+        rest(30).await;
+        let mut backlog = engine.waiting("p/s").unwrap();
+        assert!(backlog.next().await.is_some());
+        engine.apply(graph(&log, "p/other", Store::Disk, down(), 3000)).await;
+        while backlog.next().await.is_some() {}
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_removed_sink_leaves_its_buffer_and_gets_it_back() {
         let (log, data) = (Log::default(), tempfile::tempdir().unwrap());

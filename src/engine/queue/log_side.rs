@@ -221,6 +221,12 @@ impl LogSide {
 
     pub fn open_failed(&mut self) {
         self.state = State::Broken;
+        self.forget_looks();
+    }
+
+    /// Nobody reads the log any more. Who waits for that hears so.
+    pub fn forget_looks(&mut self) {
+        self.looks.clear();
     }
 
     /// The log was opened anew. It may hold less than before.
