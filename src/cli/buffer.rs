@@ -15,6 +15,7 @@ use forebay_sdk::{Format as PayloadFormat, Message, Role, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::{
+    columns,
     folder::{DataFolder, check, process_environment},
     lock,
     output::{Ending, Format, print},
@@ -214,13 +215,13 @@ fn table(rows: &[Row]) -> String {
         [printable(&row.node), messages, size, time(row.oldest), time(row.newest), note]
     };
     let lines: Vec<[String; 6]> = [heads].into_iter().chain(rows.iter().map(cells)).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let width = |column: usize| lines.iter().map(|line| columns::width(&line[column])).max();
     let widths: Vec<usize> = (0..6).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for line in &lines {
         let cell = |(column, cell): (usize, &String)| match column {
             1 | 2 => format!("{cell:>0$}", widths[column]),
-            _ => format!("{cell:<0$}", widths[column]),
+            _ => columns::padded(cell, widths[column]),
         };
         let cells: Vec<String> = line.iter().enumerate().map(cell).collect();
         text += cells.join("  ").trim_end();

@@ -12,6 +12,7 @@ use forebay_sdk::{Inventory, Profile, Role, units::form_of};
 use serde_json::{Map, Value, json};
 
 use super::{
+    columns,
     folder::{process_environment, types, types_of},
     kinds::{self, Kind},
     output::{Ending, Format, Printed, print, use_color},
@@ -104,11 +105,10 @@ fn inventory(node: &str, arguments: &Arguments) -> anyhow::Result<Ending> {
     }
     let heads = heads.iter().map(|head| (*head).to_owned()).collect();
     let lines: Vec<Vec<String>> = if rows.is_empty() { rows } else { [vec![heads], rows].concat() };
-    let width =
-        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| lines.iter().map(|line| columns::width(&line[column])).max();
     for line in &lines {
-        let cells =
-            line.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", width(column)));
+        let cells = line.iter().enumerate();
+        let cells = cells.map(|(column, cell)| columns::padded(cell, width(column).unwrap_or(0)));
         text += format!("  {}", cells.collect::<Vec<_>>().join("  ")).trim_end();
         text += "\n";
     }
