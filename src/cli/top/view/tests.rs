@@ -152,6 +152,15 @@ fn keys_are_explained_and_what_was_known_stays_while_nobody_answers() {
 }
 
 #[test]
+fn what_waits_for_a_moment_was_called_well() {
+    let mut seen = seen();
+    seen.status.health.why.clear();
+    assert_eq!(wellness(&seen.status), "nothing that lasts: 1 has waited for a moment");
+    seen.status.report.nodes.remove(1);
+    assert_eq!(wellness(&seen.status), "all is well");
+}
+
+#[test]
 fn what_was_measured_has_no_more_digits_than_that() {
     for (value, expected) in [
         (json!(45.200_000_76), "45.2"),
