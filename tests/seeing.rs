@@ -880,6 +880,39 @@ fn no_answer_shows_a_secret() {
     assert!(!kept.contains("hunter2"), "{kept}");
 }
 
+#[test]
+fn a_secret_in_a_message_was_shown_two_nodes_further_on() {
+    let pipeline = "sources:
+  beat: { type: timer, every: 50ms, topic: '${file:secrets/word}' }
+transforms:
+  first: { from: beat, type: filter, when: 'true' }
+  second: { from: first, type: filter, when: 'true' }
+sinks:
+  out: { from: second, type: file, path: '${env:FOREBAY_TEST_DATA}/out.jsonl' }
+";
+    let folder = Folder::with(&[("a.yaml", pipeline), ("secrets/word", "hunter2-hunter2\n")]);
+    let data = Folder::new();
+    let mut run = program();
+    run.arg("run").arg(folder.path()).arg("--data").arg(data.path());
+    run.env("FOREBAY_TEST_DATA", data.path());
+    let running = Forebay::of(run);
+    running.wait_for_log("running");
+    for of in [&["a/second"][..], &["a/second", "--both"], &["a/out", "--in"]] {
+        let seen = tapped(&[of, &["--count", "2"]].concat(), data.path());
+        assert_eq!(seen.len(), 2);
+        for message in seen {
+            let text = message.to_string();
+            assert!(text.contains("secrets/word") && !text.contains("hunter2"), "{of:?}: {text}");
+        }
+    }
+    let mut terminal = Terminal::of(&["top"], data.path());
+    terminal.press(b"n\x1b[B\x1b[B\x1b[B");
+    terminal.shows(&["a/second: transform", "secrets/word"]);
+    terminal.press(b"q");
+    assert_eq!(terminal.ended(), Some(0));
+    assert!(!terminal.drawn.contains("hunter2"), "{}", terminal.drawn);
+}
+
 /// A terminal of 80 columns, by `script`, in which somebody looks.
 struct Terminal {
     process: Child,

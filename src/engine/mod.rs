@@ -361,7 +361,7 @@ impl Engine {
             }
             _ => last(name),
         };
-        let of = self.it_and_what_it_reads(name, spec);
+        let of = self.it_and_before(name);
         Some(sample?.shown(|text| of.iter().fold(text, |text, node| node.hide(text))))
     }
 
@@ -512,7 +512,7 @@ impl Engine {
             outputs: own.into_iter().chain(named).collect(),
         };
         if let Some(station) = self.stations.get(name) {
-            let of = self.it_and_what_it_reads(name, spec);
+            let of = self.it_and_before(name);
             station.outbox.add_compare(tap::Compare::new(names, of, looker, every));
         }
         Ok(tapped)
@@ -529,13 +529,21 @@ impl Engine {
             return Err(format!("{name} is a source: nothing waits in front of it"));
         }
         let Some(station) = self.stations.get(name) else { return Err(format!("{name} is gone")) };
-        let of = self.it_and_what_it_reads(name, spec);
+        let of = self.it_and_before(name);
         Ok(Backlog::of(name, spec, &station.inbox, of))
     }
 
-    fn it_and_what_it_reads(&self, name: &Name, spec: &NodeSpec) -> tap::Nodes {
-        let names = spec.from.iter().map(|input| &input.node).chain([name]);
-        let stations = names.filter_map(|name| self.stations.get(name));
+    /// A node and all that its messages come from: what they have of the settings of these is not shown.
+    fn it_and_before(&self, name: &Name) -> tap::Nodes {
+        let (mut found, mut rest) = (BTreeSet::new(), vec![name]);
+        while let Some(name) = rest.pop() {
+            if found.insert(name)
+                && let Some(spec) = self.graph.nodes.get(name)
+            {
+                rest.extend(spec.from.iter().map(|input| &input.node));
+            }
+        }
+        let stations = found.into_iter().filter_map(|name| self.stations.get(name));
         stations.map(|station| Arc::clone(&station.status)).collect()
     }
 
@@ -553,7 +561,7 @@ impl Engine {
         every: Duration,
     ) {
         let Some(station) = self.stations.get(node) else { return };
-        let of = [Arc::clone(&station.status)].into();
+        let of = self.it_and_before(node);
         station.outbox.add_tap(tap::Tap::new((port, output.into()), of, looker, every));
     }
 
