@@ -288,7 +288,7 @@ function showFiles() {
   const [errors, others] = [files.findings.filter(isError), files.findings.filter((line) => !isError(line))];
   fill(one("#findings"), list(errors, "error"));
   one("#warnings").hidden = others.length === 0;
-  say(one("#warnings summary"), `Warnings: ${files.since?.findings ?? others.length}`);
+  say(one("#warnings summary"), "Warnings in the folder as it stands");
   fill(one("#warnings ul"), list(others, "warning"));
   one("#reload-now").hidden = !may("reload");
   showTable("#reloads", reloads.map((reload) => {
