@@ -162,7 +162,7 @@ const OF_PARTS: [OfPart; 8] = [
     },
 ];
 
-const COUNTED: [Counted; 14] = [
+const COUNTED: [Counted; 15] = [
     Counted {
         name: "received_messages",
         help: "Messages that it read",
@@ -204,6 +204,13 @@ const COUNTED: [Counted; 14] = [
         unit: None,
         counted: "dropped",
         always_of: &NODES,
+    },
+    Counted {
+        name: "expired_messages",
+        help: "Of the dropped messages, those that were too old",
+        unit: None,
+        counted: "expired",
+        always_of: &[],
     },
     Counted {
         name: "lost_messages",

@@ -342,10 +342,14 @@ impl Inbox {
 
     /// The disk did a job, or part of it.
     pub fn disk_did(&self, done: Done) {
+        let expired = done.expired_messages;
         let dropped = self.change(|queue| queue.done(done));
         self.let_go.notify_waiters();
-        if dropped > 0 {
-            self.status.dropped_from_log(dropped);
+        if expired > 0 {
+            self.status.expired(expired);
+        }
+        if dropped > expired {
+            self.status.dropped_from_log(dropped - expired);
         }
         self.work.notify_one();
     }

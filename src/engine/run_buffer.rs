@@ -201,7 +201,9 @@ fn write<D: Disk>(
     if let Some(age) = drop_older {
         let age = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
         let before = log.now().unix_nanos().saturating_sub(age);
+        let dropped = done.dropped_messages;
         drop_from(log, done, |log| log.drop_before(Timestamp::from_unix_nanos(before)))?;
+        done.expired_messages += done.dropped_messages - dropped;
     }
     // A job that failed comes again, and part of it may be in the log by then.
     let appended = messages.partition_point(|(seq, _)| *seq < log.next_seq());

@@ -40,6 +40,8 @@ pub enum Count {
     Refused,
     /// Messages that were dropped because there was no room for them, or because they were too old.
     Dropped,
+    /// Of these, those that were too old.
+    Expired,
     /// Messages that are gone though no limit said so, and that nobody sends again.
     Lost,
     /// Messages that went to an output that nobody reads.
@@ -58,13 +60,14 @@ pub enum Count {
     BytesToDisk,
 }
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "received",
     "emitted",
     "delivered",
     "errors",
     "refused",
     "dropped",
+    "expired",
     "lost",
     "unread",
     "retries",
@@ -442,8 +445,7 @@ impl Status {
         self.drop_by_limit(1, "the buffer is full: messages dropped, as `when_full` says");
     }
 
-    /// Messages were dropped from the log on disk, because it was full and set to drop, or because
-    /// they were too old.
+    /// Messages were dropped from the log on disk, because it was full and set to drop.
     pub fn dropped_from_log(&self, count: u64) {
         let why = "the oldest messages in the buffer on disk were dropped, as its limits say";
         self.drop_by_limit(count, why);
@@ -451,6 +453,7 @@ impl Status {
 
     /// Messages were too old when their turn came.
     pub fn expired(&self, count: u64) {
+        self.add_many(Count::Expired, count);
         let why = "messages were too old and dropped, as `max_age` or `expires_after` says";
         self.drop_by_limit(count, why);
     }

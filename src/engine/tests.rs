@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{
-    Batch, Buffer, Common, ConnectionSpec, NodeSpec, StateKept, Unshown, WhenFull,
+    Batch, Buffer, Common, ConnectionSpec, NodeSpec, StateKept, Store, Unshown, WhenFull,
     link::LinkSettings,
 };
 
@@ -817,6 +817,34 @@ async fn a_panic_in_a_sink_is_an_error_of_that_node_alone() {
     let panics = engine.counts()["s"].get(Count::Errors);
     assert!(panics >= 3, "each of them is one: {panics}");
     assert_eq!(kinds(&engine, "s"), [("panic".to_owned(), panics)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_too_old_is_told_apart_from_what_had_no_room() {
+    for (store, max_age, expired) in [
+        (Store::Memory, None, 0),
+        (Store::Memory, Some(Duration::from_secs(60)), 4),
+        (Store::Disk, Some(Duration::from_secs(60)), 4),
+    ] {
+        let (log, data) = (Log::default(), tempfile::tempdir().unwrap());
+        let is_down = Arc::new(AtomicBool::new(true));
+        let down = Trouble::Down(Arc::clone(&is_down));
+        let mut graph = Sketch::default()
+            .node(Role::Source, "n", 1, &[], log.count(8, false))
+            .node(Role::Sink, "s", 1, &["n"], log.collect_with(down))
+            .0;
+        let when_full = WhenFull::DropOldest;
+        let buffer = Buffer { store, max_age, max_messages: 4, when_full, ..Buffer::default() };
+        graph.nodes.get_mut("s").expect("it was put there").common.buffer = buffer;
+        let mut engine = Engine::new(Path::new("."), data.path());
+        engine.apply(graph).await;
+        rest(120).await;
+        is_down.store(false, Ordering::SeqCst);
+        rest(120).await;
+        let counts = &engine.counts()["s"];
+        let told = (counts.get(Count::Dropped), counts.get(Count::Expired));
+        assert_eq!(told, (4 + expired, expired), "{store:?} {max_age:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -187,6 +187,8 @@ pub struct Done {
     pub reopened: Option<Opened>,
     pub dropped: Vec<Range<u64>>,
     pub dropped_messages: u64,
+    /// Of these, those that were too old.
+    pub expired_messages: u64,
     /// From where it was read, and what came.
     pub fetched: Option<(u64, Vec<(u64, Message)>)>,
     pub stored_bytes: u64,
