@@ -232,6 +232,9 @@ pub fn reason(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => "there is no such file".to_owned(),
         ErrorKind::PermissionDenied => "this user may not read it".to_owned(),
+        _ if error.raw_os_error() == Some(libc::ELOOP) => {
+            "its symbolic links lead back to themselves".to_owned()
+        }
         _ => error.to_string(),
     }
 }
