@@ -128,6 +128,16 @@ pub fn is_long() -> bool {
     std::env::var_os("FOREBAY_LONG").is_some_and(|value| value == "1")
 }
 
+/// Whether the program runs on an emulated processor, whose memory and threads would be measured in the place of its own:
+/// `FOREBAY_ARM64=1`. Says that the test is skipped.
+pub fn is_emulated() -> bool {
+    let is_emulated = std::env::var_os("FOREBAY_ARM64").is_some_and(|value| value == "1");
+    if is_emulated {
+        eprintln!("skipped: it would be the emulator that this looks at");
+    }
+    is_emulated
+}
+
 /// A program that ends with the test that starts it, even when the test is killed.
 #[track_caller]
 pub fn command(program: impl AsRef<OsStr>) -> Command {
