@@ -101,28 +101,15 @@ fn without_nulls(mut value: Value) -> Value {
     value
 }
 
-/// Rates, shares and times that were measured, with the digits that somebody sees. The others cost more than all the rest.
+/// Rates, shares and times that were measured, with the three digits that somebody sees. The others cost more than all the rest.
 fn rounded(mut value: Value) -> Value {
-    const DIGITS: i32 = 3;
-    match &mut value {
-        Value::Number(number) => match number.as_f64().filter(|float| float.fract() != 0.0) {
-            Some(float) => {
-                let unit = 10_f64.powi(float.abs().log10().floor() as i32 + 1 - DIGITS);
-                // A share of a unit is what JSON writes shortest.
-                let round = if unit < 1.0 {
-                    (float * unit.recip()).round() / unit.recip().round()
-                } else {
-                    (float / unit).round() * unit
-                };
-                round.into()
-            }
-            None => value,
-        },
-        Value::Object(fields) => {
-            fields.values_mut().for_each(|field| *field = rounded(field.take()));
-            value
-        }
-        _ => value,
+    if let Value::Object(fields) = &mut value {
+        fields.values_mut().for_each(|field| *field = rounded(field.take()));
+    }
+    match value.as_f64().filter(|float| float.fract() != 0.0) {
+        // In decimal digits, so that JSON has no more of them either.
+        Some(float) => format!("{float:.2e}").parse::<f64>().map_or(value, Value::from),
+        None => value,
     }
 }
 

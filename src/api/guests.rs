@@ -51,7 +51,7 @@ impl Progress {
         self.0.store(stage as u8, Ordering::Relaxed);
     }
 
-    fn is_at(&self, stage: Stage) -> bool {
+    pub(super) fn is_at(&self, stage: Stage) -> bool {
         self.0.load(Ordering::Relaxed) == stage as u8
     }
 }

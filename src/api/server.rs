@@ -379,8 +379,7 @@ async fn serve_one(
     let mut connection = pin!(connection);
     // Whoever hangs up in the middle has had enough.
     let is_done = timeout(LONGEST, &mut connection).await.is_ok();
-    let looks_on = || seat.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-    if !is_done && looks_on() {
+    if !is_done && progress.is_at(Stage::LooksOn) {
         let _ = connection.await;
     }
 }

@@ -1,6 +1,6 @@
 //! What `run` answers when it is asked how it is.
 
-use forebay_sdk::{Format, Message};
+use forebay_sdk::{Format, Message, text::beginning};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 use tracing::info;
@@ -159,9 +159,8 @@ fn told(
     let payload = message.payload.to_bytes(Format::Json);
     // What is cut could not be told from what is hidden.
     let text = hide(String::from_utf8_lossy(&payload).into_owned());
-    let end = (0..=most_bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-    let beginning = Value::String(format!("{}…", &text[..end.unwrap_or(0)]));
-    message_as_json(first, &Message { payload: beginning.into(), ..message.clone() })
+    let cut = Value::String(format!("{}…", beginning(&text, most_bytes)));
+    message_as_json(first, &Message { payload: cut.into(), ..message.clone() })
 }
 
 #[cfg(test)]

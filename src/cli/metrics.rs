@@ -283,7 +283,7 @@ impl Collector for Collected {
                     .encode_gauge(&value)?;
             }
         }
-        let parts = || status.report.connections.iter().chain(&status.report.nodes);
+        let parts = || status.report.parts();
         for OfPart { name, help, unit, value } in &OF_PARTS {
             let mut values = parts().filter_map(|part| Some((part, value(part)?))).peekable();
             if values.peek().is_none() {

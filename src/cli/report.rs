@@ -129,8 +129,7 @@ pub(super) fn health(running: &Running, report: &Report) -> Health {
         let what = format!("the files on disk are refused ({refused}); {goes_on}");
         why.push(with_rule(&what, Some(rule.name)));
     }
-    let parts = || report.connections.iter().chain(&report.nodes);
-    why.extend(parts().flat_map(|part| complaints(part, report)));
+    why.extend(report.parts().flat_map(|part| complaints(part, report)));
     let state = match (what_runs, why.is_empty()) {
         (None, _) => Wellness::NotReady,
         (Some(_), true) => Wellness::Well,

@@ -114,7 +114,7 @@ fn all_as_text(status: &Status) -> String {
         text += "the clock was not set yet: times of messages are put right later\n";
     }
     text += &health::as_text(&status.health);
-    let parts: Vec<&PartReport> = report.connections.iter().chain(&report.nodes).collect();
+    let parts: Vec<&PartReport> = report.parts().collect();
     if !parts.is_empty() {
         text += &format!("\n{}", table(&parts, None));
     }

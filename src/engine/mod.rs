@@ -362,7 +362,7 @@ impl Engine {
             _ => last(name),
         };
         let of = self.it_and_before(name);
-        Some(sample?.shown(|text| of.iter().fold(text, |text, node| node.hide(text))))
+        Some(sample?.shown(|text| tap::hide(&of, text)))
     }
 
     /// Drops what waits in the buffer of a sink, for good, but for what is being written. Returns how many messages.

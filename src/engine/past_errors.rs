@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use forebay_sdk::text::beginning;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -38,8 +39,7 @@ pub struct PastError {
 
 impl PastErrors {
     pub(super) fn add(&mut self, text: &str, rule: &'static Warning) {
-        let end = (0..=MOST_BYTES.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
-        let text = &text[..end.unwrap_or(0)];
+        let text = beginning(text, MOST_BYTES);
         let known = self.0.iter().position(|known| known.text == text);
         let times = known.and_then(|at| self.0.remove(at)).map_or(1, |known| known.times + 1);
         if self.0.len() == MOST {

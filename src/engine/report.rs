@@ -24,6 +24,13 @@ pub struct Report {
     pub connections: Vec<PartReport>,
 }
 
+impl Report {
+    /// All of them, connections first.
+    pub fn parts(&self) -> impl Iterator<Item = &PartReport> + Clone {
+        self.connections.iter().chain(&self.nodes)
+    }
+}
+
 /// A node or a connection.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PartReport {

@@ -4,10 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use forebay_sdk::{Message, Port};
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
 use super::status::Status;
 
@@ -44,6 +41,11 @@ pub type Named = (Arc<str>, Message);
 /// The nodes that a message comes from: what is not to be shown of their settings is not shown of it.
 pub(super) type Nodes = Arc<[Arc<Status>]>;
 
+/// A text, without what is not to be shown of the settings of nodes.
+pub(super) fn hide(of: &[Arc<Status>], text: String) -> String {
+    of.iter().fold(text, |text, node| node.hide(text))
+}
+
 impl Tapped {
     /// One that is shown by itself.
     pub(super) fn new(output: Arc<str>, message: Message, of: Nodes) -> Tapped {
@@ -52,7 +54,45 @@ impl Tapped {
 
     /// A text about it, without what is not to be shown of the nodes' settings.
     pub fn hide(&self, text: String) -> String {
-        self.of.iter().fold(text, |text, node| node.hide(text))
+        hide(&self.of, text)
+    }
+}
+
+/// Who is told of messages, as many as were asked for.
+struct Looker {
+    of: Nodes,
+    messages: mpsc::Sender<Tapped>,
+    every: Duration,
+    next: Option<Instant>,
+    left_out: u64,
+}
+
+impl Looker {
+    fn new(of: Nodes, messages: mpsc::Sender<Tapped>, every: Duration) -> Looker {
+        Looker { of, messages, every, next: None, left_out: 0 }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.messages.is_closed()
+    }
+
+    /// Whether the next one is to be told. If not, it is counted.
+    fn is_due(&mut self) -> bool {
+        let is_due = self.next.is_none_or(|next| Instant::now() >= next);
+        let is_due = is_due && self.messages.capacity() > 0;
+        self.left_out += u64::from(!is_due);
+        is_due
+    }
+
+    fn tell(&mut self, output: Arc<str>, message: Message, became: Option<Became>) {
+        let (left_out, of) = (self.left_out, Arc::clone(&self.of));
+        match self.messages.try_send(Tapped { output, message, left_out, became, of }) {
+            Ok(()) => {
+                self.left_out = 0;
+                self.next = Some(Instant::now() + self.every);
+            }
+            Err(_) => self.left_out += 1,
+        }
     }
 }
 
@@ -60,11 +100,7 @@ impl Tapped {
 pub(super) struct Tap {
     port: Port,
     output: Arc<str>,
-    of: Nodes,
-    looker: mpsc::Sender<Tapped>,
-    every: Duration,
-    next: Option<Instant>,
-    left_out: u64,
+    looker: Looker,
 }
 
 /// Where those who look are told.
@@ -79,35 +115,15 @@ impl Tap {
         looker: mpsc::Sender<Tapped>,
         every: Duration,
     ) -> Tap {
-        Tap { port, output, of, looker, every, next: None, left_out: 0 }
+        Tap { port, output, looker: Looker::new(of, looker, every) }
     }
 
     /// A message passes. False when nobody looks any more.
     pub(super) fn see(&mut self, port: Port, message: &Message) -> bool {
-        if port != self.port {
-            return !self.looker.is_closed();
+        if port == self.port && self.looker.is_due() {
+            self.looker.tell(Arc::clone(&self.output), message.clone(), None);
         }
-        let now = Instant::now();
-        if self.next.is_some_and(|next| now < next) {
-            self.left_out += 1;
-            return !self.looker.is_closed();
-        }
-        let tapped = Tapped {
-            left_out: self.left_out,
-            ..Tapped::new(Arc::clone(&self.output), message.clone(), Arc::clone(&self.of))
-        };
-        match self.looker.try_send(tapped) {
-            Ok(()) => {
-                self.left_out = 0;
-                self.next = Some(now + self.every);
-                true
-            }
-            Err(TrySendError::Full(_)) => {
-                self.left_out += 1;
-                true
-            }
-            Err(TrySendError::Closed(_)) => false,
-        }
+        !self.looker.is_gone()
     }
 }
 
@@ -124,11 +140,7 @@ pub(super) struct Names {
 /// What looks at messages before and after a transform.
 pub(super) struct Compare {
     names: Names,
-    of: Nodes,
-    looker: mpsc::Sender<Tapped>,
-    every: Duration,
-    next: Option<Instant>,
-    left_out: u64,
+    looker: Looker,
     /// The node is at work on a message.
     is_at_work: bool,
     /// That message, when it is to be told.
@@ -142,14 +154,14 @@ impl Compare {
         looker: mpsc::Sender<Tapped>,
         every: Duration,
     ) -> Compare {
-        let (next, left_out, is_at_work, at_hand) = (None, 0, false, None);
-        Compare { names, of, looker, every, next, left_out, is_at_work, at_hand }
+        let looker = Looker::new(of, looker, every);
+        Compare { names, looker, is_at_work: false, at_hand: None }
     }
 
     /// The node begins with a message.
     pub(super) fn before(&mut self, from: &Arc<str>, message: &Message) {
         self.is_at_work = true;
-        if !self.is_due() {
+        if !self.looker.is_due() {
             return;
         }
         let named = self.names.inputs.iter().find(|(written, _)| written == from);
@@ -167,11 +179,8 @@ impl Compare {
             }
             Some((_, became)) => became.more += 1,
             // What it sends by a clock came of no message alone.
-            None if !self.is_at_work => {
-                let name = Arc::clone(name);
-                if self.is_due() {
-                    self.tell(Tapped::new(name, message.clone(), Arc::clone(&self.of)));
-                }
+            None if !self.is_at_work && self.looker.is_due() => {
+                self.looker.tell(Arc::clone(name), message.clone(), None);
             }
             None => (),
         }
@@ -181,27 +190,8 @@ impl Compare {
     pub(super) fn after(&mut self, is_kept: bool) -> bool {
         self.is_at_work = false;
         if let Some(((output, message), became)) = self.at_hand.take() {
-            let became = Some(Became { is_kept, ..became });
-            self.tell(Tapped { became, ..Tapped::new(output, message, Arc::clone(&self.of)) });
+            self.looker.tell(output, message, Some(Became { is_kept, ..became }));
         }
-        !self.looker.is_closed()
-    }
-
-    /// Whether the next one is to be told. If not, it is counted.
-    fn is_due(&mut self) -> bool {
-        let is_due = self.next.is_none_or(|next| Instant::now() >= next);
-        let is_due = is_due && self.looker.capacity() > 0;
-        self.left_out += u64::from(!is_due);
-        is_due
-    }
-
-    fn tell(&mut self, tapped: Tapped) {
-        match self.looker.try_send(Tapped { left_out: self.left_out, ..tapped }) {
-            Ok(()) => {
-                self.left_out = 0;
-                self.next = Some(Instant::now() + self.every);
-            }
-            Err(_) => self.left_out += 1,
-        }
+        !self.looker.is_gone()
     }
 }

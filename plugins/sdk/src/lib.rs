@@ -62,6 +62,7 @@ mod small_file;
 pub mod template;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod text;
 pub mod timestamp;
 #[cfg(feature = "tls")]
 pub mod tls;

@@ -211,7 +211,7 @@ fn with_last(parts: &[&PartReport], seen: &Seen, screen: usize) -> Vec<String> {
 impl Sort {
     /// All there is, in that order.
     fn sorted(self, status: &Status) -> Vec<&PartReport> {
-        let mut parts: Vec<&PartReport> = parts(status).collect();
+        let mut parts: Vec<&PartReport> = status.report.parts().collect();
         let waiting = |part: &PartReport| part.queue.as_ref().map_or(0, |queue| queue.messages);
         let errors = |part: &PartReport| part.counts.get("errors").copied().unwrap_or(0);
         let moves = |part: &PartReport| {
@@ -232,10 +232,6 @@ impl Sort {
     }
 }
 
-fn parts(status: &Status) -> impl Iterator<Item = &PartReport> {
-    status.report.connections.iter().chain(&status.report.nodes)
-}
-
 fn is_well(part: &PartReport) -> bool {
     let is_stuck = matches!(part.state, StateName::Waiting | StateName::Broken);
     !is_stuck && !part.disk_fails && part.failing.is_none()
@@ -244,7 +240,7 @@ fn is_well(part: &PartReport) -> bool {
 fn wellness(status: &Status) -> String {
     match (status.health.state, status.health.why.as_slice()) {
         (Wellness::NotReady, []) => "nothing runs".to_owned(),
-        (_, []) => match parts(status).filter(|part| !is_well(part)).count() {
+        (_, []) => match status.report.parts().filter(|part| !is_well(part)).count() {
             0 => "all is well".to_owned(),
             1 => "nothing that lasts: 1 has waited for a moment".to_owned(),
             several => format!("nothing that lasts: {several} have waited for a moment"),

@@ -1,6 +1,6 @@
 //! Writes what a broker sends.
 
-use forebay_sdk::mqtt::Properties;
+use forebay_sdk::{mqtt::Properties, text::beginning};
 
 use super::packet::{Version, code};
 
@@ -249,9 +249,7 @@ fn put_variable(bytes: &mut Vec<u8>, mut number: usize) {
 
 /// A text, or as much of it as a text can hold.
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    let most = text.len().min(u16::MAX.into());
-    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    let text = &text[..end];
+    let text = beginning(text, u16::MAX.into());
     bytes.extend((text.len() as u16).to_be_bytes());
     bytes.extend(text.as_bytes());
 }
