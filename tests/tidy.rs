@@ -11,7 +11,7 @@ use std::{
 };
 
 use forebay::{
-    cli::{
+    cli::desk::{
         kinds::{self, Kind},
         nodes, schema,
     },

@@ -1,4 +1,4 @@
-//! The command line: one file for each verb.
+//! The command line: one file for each verb. Those of whoever writes pipelines are in `desk/`.
 //!
 //! Exit codes: 0 fine, 1 findings, 2 could not run.
 
@@ -8,7 +8,6 @@ mod columns;
 mod folder;
 mod half_written;
 mod init_log;
-pub mod kinds;
 mod lock;
 mod look;
 mod metrics;
@@ -22,28 +21,19 @@ mod runtime;
 mod tried;
 
 mod buffer;
-mod demo;
+#[cfg(feature = "desk")]
+pub mod desk;
 mod doctor;
 mod expand;
 mod explain;
-mod fmt;
-mod graph;
 mod health;
-mod import;
 mod last_seen;
-mod lint;
-mod new;
-pub mod nodes;
 mod passwd;
 mod plan;
 mod record;
-mod replay;
 mod run;
-pub mod schema;
-mod script;
 mod status;
 mod tap;
-mod test;
 mod tools;
 mod top;
 
@@ -57,6 +47,12 @@ use crate::lint::report::printable;
 /// Declarative edge pipelines: YAML files in a folder, run on a router.
 #[derive(Parser)]
 #[command(name = "forebay", version, max_term_width = 100)]
+#[cfg_attr(
+    not(feature = "desk"),
+    command(
+        after_help = "This program was built without the verbs that check, draw, try and test pipelines (feature `desk`)."
+    )
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -69,23 +65,15 @@ enum Verb {
     Health(health::Arguments),
     Tap(tap::Arguments),
     Record(record::Arguments),
-    Replay(replay::Arguments),
     Top(top::Arguments),
-    Lint(lint::Arguments),
-    Test(test::Arguments),
+    #[cfg(feature = "desk")]
+    #[command(flatten)]
+    Desk(desk::Verb),
     Explain(explain::Arguments),
-    Fmt(fmt::Arguments),
-    Graph(graph::Arguments),
     Plan(plan::Arguments),
     Buffer(buffer::Arguments),
-    Nodes(nodes::Arguments),
-    New(new::Arguments),
-    Schema(schema::Arguments),
-    Demo(demo::Arguments),
     Doctor(doctor::Arguments),
-    Import(import::Arguments),
     Passwd(passwd::Arguments),
-    Script(script::Arguments),
 }
 
 /// Reads the command line, does what it says, and returns the exit code.
@@ -118,22 +106,13 @@ fn do_verb(verb: Verb) -> anyhow::Result<Ending> {
         Verb::Health(arguments) => health::health(arguments),
         Verb::Tap(arguments) => tap::tap(arguments),
         Verb::Record(arguments) => record::record(arguments),
-        Verb::Replay(arguments) => replay::replay(arguments),
         Verb::Top(arguments) => top::top(arguments),
-        Verb::Lint(arguments) => lint::lint(arguments),
-        Verb::Test(arguments) => test::test(arguments),
+        #[cfg(feature = "desk")]
+        Verb::Desk(verb) => desk::do_verb(verb),
         Verb::Explain(arguments) => explain::explain(arguments),
-        Verb::Fmt(arguments) => fmt::fmt(arguments),
-        Verb::Graph(arguments) => graph::graph(arguments),
         Verb::Plan(arguments) => plan::plan(arguments),
         Verb::Buffer(arguments) => buffer::buffer(arguments),
-        Verb::Nodes(arguments) => nodes::nodes(arguments),
-        Verb::New(arguments) => new::new(arguments),
-        Verb::Schema(arguments) => schema::schema(arguments),
-        Verb::Demo(arguments) => demo::demo(arguments),
         Verb::Doctor(arguments) => doctor::doctor(arguments),
-        Verb::Import(arguments) => import::import(arguments),
         Verb::Passwd(arguments) => passwd::passwd(arguments),
-        Verb::Script(arguments) => script::script(arguments),
     }
 }

@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use forebay_sdk::{Level, Timestamp};
+use forebay_sdk::Level;
 
 use crate::lint::{Checked, report::printable};
 
@@ -84,13 +84,6 @@ pub(super) fn use_color(stream: &impl IsTerminal) -> bool {
 /// Whether a stream is a terminal that can do more than write one line below the other.
 pub(super) fn knows_escapes(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// On a terminal, what was printed before makes room for what is `done` now.
-pub(super) fn begin_again(done: &str) -> anyhow::Result<()> {
-    const CLEAR: &str = "\x1b[2J\x1b[3J\x1b[H";
-    let clear = if knows_escapes(&io::stdout()) { CLEAR } else { "" };
-    print(&format!("{clear}{done} at {} UTC\n\n", Timestamp::now().time_of_day()))
 }
 
 fn wants_color(variable: &dyn Fn(&str) -> Option<OsString>, knows_escapes: bool) -> bool {

@@ -1,11 +1,9 @@
 //! Messages that were recorded, as lines of JSON.
 
-use std::{fs, io, path::Path};
-
 use anyhow::{Context, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use forebay_sdk::{Format, Message, Payload, Timestamp, Value, Zone};
-use serde_json::{Map, json};
+use serde_json::Map;
 
 /// The names that a message has for its parts in a line of JSON, as the sink `file` and `buffer export` write them.
 const TOPIC: &str = "topic";
@@ -15,34 +13,7 @@ const PAYLOAD: &str = "payload";
 const BYTES: &str = "payload_base64";
 const META: &str = "meta";
 
-/// Those of the command line, then those of a file. One with an empty map when there are none.
-pub(super) fn messages(
-    payloads: &[String],
-    topic: &str,
-    file: Option<&Path>,
-) -> anyhow::Result<Vec<Message>> {
-    let payload = |text: &String| serde_json::from_str(text).unwrap_or(Value::String(text.clone()));
-    let mut messages: Vec<Message> =
-        payloads.iter().map(|text| Message::new(topic, payload(text))).collect();
-    if let Some(file) = file {
-        let text = text_of(file)?;
-        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
-        for (number, line) in lines {
-            let place = || format!("{}:{number}", file.display());
-            messages.push(recorded(line, topic).with_context(place)?);
-        }
-    } else if messages.is_empty() {
-        messages.push(Message::new(topic, json!({})));
-    }
-    Ok(messages)
-}
-
-/// A message of a line: with its topic, time and meta, or a bare payload.
-fn recorded(line: &str, topic: &str) -> anyhow::Result<Message> {
-    of_line(&serde_json::from_str(line).context("expected a line of JSON")?, topic)
-}
-
-/// The same of what stands in the line.
+/// A message of a line of JSON, as it was read: with its topic, time and meta, or a bare payload.
 pub(super) fn of_line(value: &Value, topic: &str) -> anyhow::Result<Message> {
     let is_whole = |map: &Map<String, Value>| {
         [PAYLOAD, BYTES].iter().any(|name| map.contains_key(*name))
@@ -77,13 +48,4 @@ pub(super) fn of_line(value: &Value, topic: &str) -> anyhow::Result<Message> {
         }
     }
     Ok(message)
-}
-
-/// Reads a file of text, or standard input for `-`.
-fn text_of(path: &Path) -> anyhow::Result<String> {
-    let reading = || format!("reading {}", path.display());
-    match path == Path::new("-") {
-        true => io::read_to_string(io::stdin()).with_context(reading),
-        false => fs::read_to_string(path).with_context(reading),
-    }
 }

@@ -87,15 +87,19 @@ impl Plugin {
         self
     }
 
-    /// Can play the other side of a connection in tests of pipelines.
+    /// Can play the other side of a connection in tests of pipelines. Left out of a program without such tests.
     pub fn is_peer(mut self, peer: Peer) -> Plugin {
-        self.peers.push(peer);
+        if cfg!(feature = "played") {
+            self.peers.push(peer);
+        }
         self
     }
 
-    /// Can play a device.
+    /// Can play a device. Left out of a program that has no use for it.
     pub fn plays(mut self, device: Device) -> Plugin {
-        self.devices.push(device);
+        if cfg!(feature = "played") {
+            self.devices.push(device);
+        }
         self
     }
 }

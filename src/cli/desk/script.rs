@@ -4,6 +4,7 @@
 mod tests;
 
 use std::{
+    fs,
     io::{self, BufRead, IsTerminal, Write},
     ops::Range,
     path::{Path, PathBuf},
@@ -15,10 +16,10 @@ use forebay_sdk::{At, Configured, Fault, Finding, Message, Role, Span, Value, Wo
 use forebay_yaml::{self as yaml, Limits};
 use serde_json::{Map, json};
 
-use super::{
+use super::super::{
     folder::types,
     output::{Ending, Format, print, use_color},
-    recorded::messages,
+    recorded::of_line,
     tried::Tried,
 };
 use crate::{
@@ -33,7 +34,7 @@ const TYPE: &str = "script";
 
 /// Try a script on messages and see what comes of them; without a script, line by line.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// A `.rhai` file. Without one, each line that is typed is run on the message.
     file: Option<PathBuf>,
     /// A payload in JSON, once for each message; any other text is a text.
@@ -268,4 +269,35 @@ fn run_line(
         }
     }
     Ok((it, state, left))
+}
+
+/// Those of the command line, then those of a file. One with an empty map when there are none.
+fn messages(payloads: &[String], topic: &str, file: Option<&Path>) -> anyhow::Result<Vec<Message>> {
+    let payload = |text: &String| serde_json::from_str(text).unwrap_or(Value::String(text.clone()));
+    let mut messages: Vec<Message> =
+        payloads.iter().map(|text| Message::new(topic, payload(text))).collect();
+    if let Some(file) = file {
+        let text = text_of(file)?;
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        for (number, line) in lines {
+            let place = || format!("{}:{number}", file.display());
+            messages.push(recorded(line, topic).with_context(place)?);
+        }
+    } else if messages.is_empty() {
+        messages.push(Message::new(topic, json!({})));
+    }
+    Ok(messages)
+}
+
+fn recorded(line: &str, topic: &str) -> anyhow::Result<Message> {
+    of_line(&serde_json::from_str(line).context("expected a line of JSON")?, topic)
+}
+
+/// Reads a file of text, or standard input for `-`.
+fn text_of(path: &Path) -> anyhow::Result<String> {
+    let reading = || format!("reading {}", path.display());
+    match path == Path::new("-") {
+        true => io::read_to_string(io::stdin()).with_context(reading),
+        false => fs::read_to_string(path).with_context(reading),
+    }
 }

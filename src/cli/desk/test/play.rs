@@ -11,7 +11,7 @@ use std::{
 
 use forebay_sdk::{Configured, Message, Moment, Payload, Role, Value, World, clock, web::Request};
 
-use super::super::tried::Tried;
+use super::super::super::tried::Tried;
 use super::{
     answers::Answers,
     differences::{Likeness, differences, one_line},

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::{
+use super::super::{
     folder::process_environment,
     init_log,
     output::{Ending, print},
@@ -23,7 +23,7 @@ use crate::plugins;
 
 /// Run the example pipelines against a simulated meter and the embedded broker.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Put the example files here, and leave them there. [default: a folder that is removed at the end]
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -31,15 +31,15 @@ pub(super) struct Arguments {
 
 /// The files under `pipelines/` of the repository.
 const EXAMPLES: [(&str, &str); 9] = [
-    ("power-meter.yaml", include_str!("../../pipelines/power-meter.yaml")),
-    ("scripts/load.rhai", include_str!("../../pipelines/scripts/load.rhai")),
-    ("load-by-phase.yaml", include_str!("../../pipelines/load-by-phase.yaml")),
-    ("plant-broker.yaml", include_str!("../../pipelines/plant-broker.yaml")),
-    ("bridge.yaml", include_str!("../../pipelines/bridge.yaml")),
-    ("heartbeat.yaml", include_str!("../../pipelines/heartbeat.yaml")),
-    ("modbus-on-request.yaml", include_str!("../../pipelines/modbus-on-request.yaml")),
-    ("scripts/rutos-request.rhai", include_str!("../../pipelines/scripts/rutos-request.rhai")),
-    ("scripts/rutos-answer.rhai", include_str!("../../pipelines/scripts/rutos-answer.rhai")),
+    ("power-meter.yaml", include_str!("../../../pipelines/power-meter.yaml")),
+    ("scripts/load.rhai", include_str!("../../../pipelines/scripts/load.rhai")),
+    ("load-by-phase.yaml", include_str!("../../../pipelines/load-by-phase.yaml")),
+    ("plant-broker.yaml", include_str!("../../../pipelines/plant-broker.yaml")),
+    ("bridge.yaml", include_str!("../../../pipelines/bridge.yaml")),
+    ("heartbeat.yaml", include_str!("../../../pipelines/heartbeat.yaml")),
+    ("modbus-on-request.yaml", include_str!("../../../pipelines/modbus-on-request.yaml")),
+    ("scripts/rutos-request.rhai", include_str!("../../../pipelines/scripts/rutos-request.rhai")),
+    ("scripts/rutos-answer.rhai", include_str!("../../../pipelines/scripts/rutos-answer.rhai")),
 ];
 
 /// Subscribes like any other client, over TCP.

@@ -11,9 +11,12 @@ use forebay_sdk::{Level, Role, schema_of};
 use serde_json::{Map, Value, json};
 
 use super::{
-    folder::{types, types_of},
+    super::{
+        folder::types,
+        output::{Ending, print, use_color},
+    },
+    folder::types_of,
     kinds::{self, Kind},
-    output::{Ending, print, use_color},
     test::{pipeline::settings::TestFileSettings, schema as tests_schema},
 };
 use crate::{
@@ -24,7 +27,7 @@ use crate::{
 
 /// Print the JSON Schema of a kind of file, for editors.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Which kind of file: pipeline (when left out), runtime, profile, plugin, plugin-tests, test or script. Or a folder: the schema of its
     /// pipelines, which knows the types in its `plugins`.
     what: Option<OsString>,

@@ -6,9 +6,11 @@ use anyhow::bail;
 use serde_json::json;
 
 use super::{
-    folder::DEFAULT_FOLDER,
-    output::{Ending, Format, Printed, is_reader_gone, print},
-    runtime::block_on,
+    super::{
+        folder::DEFAULT_FOLDER,
+        output::{Ending, Format, Printed, is_reader_gone, print},
+        runtime::block_on,
+    },
     test::pipeline::{Replayed, replay as play_back},
 };
 use crate::lint::report::printable;
@@ -19,7 +21,7 @@ use crate::lint::report::printable;
 /// clock of its own, with no socket and no device opened.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// What `forebay record` wrote.
     recording: PathBuf,
     /// The folder of pipelines.

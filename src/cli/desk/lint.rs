@@ -15,10 +15,14 @@ use forebay_sdk::{Finding, Level};
 use forebay_yaml::Limits;
 
 use super::{
-    explain::rule,
-    folder::{DEFAULT_FOLDER, folder_of, nothing_to_run, process_environment, types},
-    output::{self, Ending, count_of, found, is_reader_gone, print, shown, use_color},
-    runtime::block_on,
+    super::{
+        explain::rule,
+        folder::{DEFAULT_FOLDER, nothing_to_run, process_environment, types},
+        output::{Ending, count_of, found, is_reader_gone, print, shown, use_color},
+        runtime::block_on,
+    },
+    again,
+    folder::folder_of,
     test,
     test::pipeline::{LintedTests, is_test_file, lint_all},
 };
@@ -42,7 +46,7 @@ use crate::{
 /// Markdown files.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Folders, pipeline files, Markdown files. `-` reads a pipeline from standard input, and
     /// checks it as if it stood in the current folder alone.
     #[arg(default_value = DEFAULT_FOLDER)]
@@ -204,7 +208,7 @@ async fn watch(arguments: &Arguments) -> anyhow::Result<Ending> {
 
 fn begin_again(format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Full => output::begin_again("checked"),
+        Format::Full => again::begin_again("checked"),
         _ => Ok(()),
     }
 }

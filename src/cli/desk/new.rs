@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 
 use super::{
-    output::{Ending, print, shown},
+    super::output::{Ending, print, shown},
     schema::{self, File},
 };
 use crate::{
@@ -33,7 +33,7 @@ const PLUGIN: &str = "plugin";
 /// A folder gets the schema by which editors complete and explain settings, and a `.gitignore`
 /// for secrets. One that holds pipelines already gets another where they are.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// A file (`pipelines/boiler.yaml`), or a folder to make. Or `plugin`, before its name.
     path: PathBuf,
     /// The name of the plugin.

@@ -13,8 +13,11 @@ use unicode_width::UnicodeWidthStr;
 
 use self::picture::{Connection, Node, Picture, Pipeline, Wire};
 use super::{
-    folder::{DEFAULT_FOLDER, folder_of, nothing_here, process_environment, types},
-    output::{Ending, print, summary, use_color},
+    super::{
+        folder::{DEFAULT_FOLDER, nothing_here, process_environment, types},
+        output::{Ending, print, summary, use_color},
+    },
+    folder::folder_of,
 };
 use crate::{
     config,
@@ -28,7 +31,7 @@ use crate::{
 /// where one pipeline hands over to another through a broker.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// A folder, or one of its pipeline files.
     #[arg(default_value = DEFAULT_FOLDER)]
     path: PathBuf,

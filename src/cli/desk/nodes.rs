@@ -12,10 +12,13 @@ use forebay_sdk::{Inventory, Profile, Role, units::form_of};
 use serde_json::{Map, Value, json};
 
 use super::{
-    columns,
-    folder::{process_environment, types, types_of},
+    super::{
+        columns,
+        folder::{process_environment, types},
+        output::{Ending, Format, Printed, print, use_color},
+    },
+    folder::types_of,
     kinds::{self, Kind},
-    output::{Ending, Format, Printed, print, use_color},
 };
 use crate::{
     config::{self, Types, common::NEEDED},
@@ -24,7 +27,7 @@ use crate::{
 
 /// List the node types, or describe one with its settings and a sample.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// The type to describe, such as `mqtt`; a profile to print, such as `sdm630`; or a node of the
     /// folder, such as `boiler-room/meter`, to see what it reads and writes in its device.
     name: Option<String>,

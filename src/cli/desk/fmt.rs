@@ -16,8 +16,10 @@ use forebay_yaml::{
 };
 
 use super::{
-    folder::{DEFAULT_FOLDER, nothing_here},
-    output::{Ending, count_of, print, print_bytes, shown, use_color},
+    super::{
+        folder::{DEFAULT_FOLDER, nothing_here},
+        output::{Ending, count_of, print, print_bytes, shown, use_color},
+    },
     test::pipeline::test_files,
 };
 use crate::{
@@ -41,7 +43,7 @@ use crate::{
 /// of its scripts. A file that is no valid YAML is left as it is.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Folders, or single files. `-` reads standard input and writes standard output.
     #[arg(default_value = DEFAULT_FOLDER)]
     paths: Vec<PathBuf>,

@@ -31,9 +31,13 @@ use self::{
     written::{Test, Tested, read},
 };
 use super::{
-    folder::{DEFAULT_FOLDER, folder_of, process_environment, types, types_of},
-    output::{Ending, begin_again, count_of, is_reader_gone, print, use_color},
-    runtime::block_on,
+    super::{
+        folder::{DEFAULT_FOLDER, process_environment, types},
+        output::{Ending, count_of, is_reader_gone, print, use_color},
+        runtime::block_on,
+    },
+    again::begin_again,
+    folder::{folder_of, types_of},
 };
 use crate::{
     config::{
@@ -56,7 +60,7 @@ use crate::{
 /// `plugins/NAME` says is what comes of single messages.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// A folder, a file of tests, or the folder of one plugin.
     #[arg(default_value = DEFAULT_FOLDER)]
     folder: PathBuf,

@@ -14,14 +14,14 @@ use std::{
 use anyhow::{Context, bail};
 
 use self::mosquitto::Line;
-use super::output::{Ending, print};
+use super::super::output::{Ending, print};
 
 /// Turn the configuration of Mosquitto into a pipeline, and print it.
 ///
 /// Bridges, listeners, users and rights become YAML; each line that has no counterpart becomes a comment that
 /// says why. Files that it names are read too, but for secrets: `forebay import mosquitto.conf > pipelines/site.yaml`.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// A `mosquitto.conf`.
     file: PathBuf,
 }
