@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -20,15 +20,15 @@ use crate::{
 
 /// The JSON Schema of a settings struct, in one piece: without references to definitions.
 pub fn schema_of<T: JsonSchema>() -> Value {
+    in_one_piece(SchemaGenerator::subschema_for::<T>)
+}
+
+/// Once in the program, and not for each struct again.
+fn in_one_piece(schema: fn(&mut SchemaGenerator) -> Schema) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
-        settings.meta_schema = None;
     });
-    let mut schema = settings.into_generator().into_root_schema_for::<T>().to_value();
-    if let Some(schema) = schema.as_object_mut() {
-        // The name of a Rust type says nothing to users.
-        schema.remove("title");
-    }
+    let mut schema = schema(&mut settings.into_generator()).to_value();
     flatten_alternatives(&mut schema);
     schema
 }

@@ -31,7 +31,7 @@ pub use self::{
     tree::{Content, Entry, Meaning, Module, ModuleSource, Scalar, Style, Yaml},
     words::{is_called, type_called},
 };
-use crate::decode::Decoder;
+use crate::decode::{Decoder, Error};
 
 /// Checks a tree against a JSON Schema, then reads it as a `T`.
 ///
@@ -57,11 +57,11 @@ pub fn decode<T: DeserializeOwned>(
     subject: &str,
     findings: &mut Vec<Finding>,
 ) -> Option<T> {
-    T::deserialize(Decoder(yaml))
-        .map_err(|error| {
-            let span = error.span.unwrap_or(yaml.span);
-            let message = format!("{subject} has a setting that cannot be read");
-            findings.push(Finding::error(&rules::SETTING_TYPE, span, message, error.message));
-        })
-        .ok()
+    T::deserialize(Decoder(yaml)).map_err(|error| findings.push(unread(error, yaml, subject))).ok()
+}
+
+fn unread(error: Error, yaml: &Yaml, subject: &str) -> Finding {
+    let span = error.span.unwrap_or(yaml.span);
+    let message = format!("{subject} has a setting that cannot be read");
+    Finding::error(&rules::SETTING_TYPE, span, message, error.message)
 }
