@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Folder, Forebay, free_port, is_long, longest_wait, now, pause, until};
+use crate::support::{
+    Folder, Forebay, free_port, is_emulated, is_long, longest_wait, now, pause, until,
+};
 
 /// What the broker may take for what others send it.
 const MEMORY: u64 = 32 << 20;
@@ -28,6 +30,9 @@ type Attack = fn(u16) -> Vec<TcpStream>;
 
 #[test]
 fn whoever_does_what_the_memory_has_its_bound_and_others_are_served() {
+    if is_emulated() {
+        return;
+    }
     let port = free_port();
     let pipeline = format!(
         "connections:

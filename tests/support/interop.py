@@ -522,10 +522,14 @@ def request_and_response(site):
 
 @scenario(V5)
 def message_expiry(site):
-    away = site.client("away", lasting=1000)
-    away.subscribe(site.of("#"))
-    away.leave()
+    gone = f"gone-{site.topic}"
     writer = site.client("writer")
+    writer.subscribe(gone)
+    away = site.client("away", lasting=1000, will=(gone, ""))
+    away.subscribe(site.of("#"))
+    # A broker that doesn't know yet that it is away begins to deliver, and what is begun does not expire.
+    away.leave(with_will=True)
+    writer.next()
     for name, seconds in (("short", 1), ("long", 30)):
         for qos in (1, 2):
             writer.publish(site.of("t"), f"{name} {qos}", qos, MessageExpiryInterval=seconds)
