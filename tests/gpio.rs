@@ -138,7 +138,8 @@ fn an_edge_on_a_real_kernel_is_published_with_its_time_and_outputs_follow() {
 
     // Killed, and started again: what was counted is there, once it was written, at most every ten seconds. Stopped: the
     // output is safe.
-    machine.until(r#""pulses":200"#, "find /tmp/forebay-gpio -name pulses.json -exec cat {} +");
+    machine
+        .until(r#""pulses":200"#, "find /tmp/forebay-gpio -name pulses.json -exec cat {} +; echo");
     machine.shell("kill -9 $pid; wait $pid; echo >/tmp/forebay-gpio.log");
     machine.shell(&run);
     machine.until(r#""water":2,"#, log);
