@@ -528,7 +528,7 @@ def message_expiry(site):
     away = site.client("away", lasting=1000, will=(gone, ""))
     away.subscribe(site.of("#"))
     # A broker that doesn't know yet that it is away begins to deliver, and what is begun does not expire.
-    away.leave(with_will=True)
+    away.vanish()
     writer.next()
     for name, seconds in (("short", 1), ("long", 30)):
         for qos in (1, 2):

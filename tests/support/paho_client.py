@@ -6,7 +6,6 @@ import threading
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 
 LONGEST = 60
 V5, V311 = mqtt.MQTTv5, mqtt.MQTTv311
@@ -94,10 +93,8 @@ class Client:
         self.unsubscribe(f"idle/{self.name}")
         return message.topic == f"idle/{self.name}"
 
-    def leave(self, with_will=False, **pairs):
-        """Says good-bye; the broker publishes the will all the same when it is to."""
-        reason = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message") if with_will else None
-        self.inner.disconnect(reason, properties("DISCONNECT", **pairs) if pairs else None)
+    def leave(self, **pairs):
+        self.inner.disconnect(properties=properties("DISCONNECT", **pairs) if pairs else None)
         self.inner.loop_stop()
 
     def vanish(self):
